@@ -1,0 +1,53 @@
+# The front door. Each target works alone in a fresh clone with python3 (3.11+) and make.
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test lint fix bench lock clean
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+help:  ## Show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/.installed .venv/.project  ## Make .venv with airweave-server in it
+
+.venv/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/.project: .venv/.installed pyproject.toml tests/plugin/pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+.venv/.tests: .venv/.project
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e tests/plugin
+	@touch $@
+
+demo: install  ## Sync two real folders in a throw-away server, search, change, sync again
+	$(BIN)/airweave-server demo
+
+up: install  ## Run the server: API on http://localhost:8001, docs at /docs
+	$(BIN)/airweave-server up
+
+test: install .venv/.tests lint  ## Everything that is checked, the same that CI runs
+	$(BIN)/python -m pytest
+
+lint: install  ## Form, types and import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+fix: install  ## Mend what can be mended by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: install  ## Print and write the tables of benchmarks/
+	$(BIN)/python -m benchmarks
+
+lock:  ## Pin what pyproject.toml asks for, with hashes
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --quiet -o requirements.txt
+
+clean:  ## Remove what the other targets made
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

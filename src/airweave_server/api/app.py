@@ -1,0 +1,181 @@
+"""The HTTP server: middleware, errors as the public API words them, and the routes of each noun."""
+
+import ipaddress
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..db.session import is_outage
+from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized
+from . import collections, health, search, source_connections, sources
+from .deps import Parts
+
+PREFIX = "/api/v1"
+STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429}
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
+    """The application. ``own_hosts``: the only names that Host and Origin may carry, None for any."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+
+    app = FastAPI(
+        title="Airweave Server",
+        summary="Syncs sources into collections that agents search.",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.parts = parts
+    for module in (health, sources, collections, source_connections, search):
+        app.include_router(module.router)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(ServiceError, _refused)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(SQLAlchemyError, _database)
+    app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(BodyLimit, most_bytes=int(parts.settings.max_body_mb * 1024 * 1024))
+    if own_hosts is not None:
+        app.add_middleware(OwnHosts, names=own_hosts)
+    app.add_middleware(Paths)
+    return app
+
+
+class Paths:
+    """Serves every route at the root and under ``/api/v1``, with and without a trailing slash."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            path: str = scope["path"]
+            if path == PREFIX or path.startswith(PREFIX + "/"):
+                path = path[len(PREFIX) :]
+            scope = {**scope, "path": path.rstrip("/") or "/"}
+        await self._app(scope, receive, send)
+
+
+class OwnHosts:
+    """Refuses requests that a web page made a browser send: a foreign Origin, or a name that was bent to loopback."""
+
+    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
+        self._app = app
+        self._names = names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            for header, place in (("host", "//" + headers.get("host", "")), ("origin", headers.get("origin"))):
+                if place is not None and _host_of(place) not in self._names:
+                    text = f"{header.capitalize()} {place.removeprefix('//')!r} is not this server's; see ALLOWED_HOSTS"
+                    await JSONResponse({"detail": text[:300]}, 403)(scope, receive, send)
+                    return
+        await self._app(scope, receive, send)
+
+
+class BodyLimit:
+    """Answers 413 to a body above the limit, whether or not its length was announced."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+        self._app = app
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            await self._app(scope, receive, send)
+            return
+        parts: list[bytes] = []
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > self._most_bytes:
+                text = f"the body is larger than {self._most_bytes:,} bytes (MAX_BODY_MB)"
+                await JSONResponse({"detail": text}, 413)(scope, receive, send)
+                return
+        body: Message | None = {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+        async def replay() -> Message:
+            nonlocal body
+            message, body = body, None
+            return message if message is not None else await receive()
+
+        await self._app(scope, replay, send)
+
+
+def loopback_names(host: str, more: tuple[str, ...]) -> frozenset[str] | None:
+    """The names a server on this address answers to, None when it is not a loopback address (and no names are set)."""
+    if is_loopback(host):
+        return frozenset({"localhost", "127.0.0.1", "::1", host, *more})
+    return frozenset(more) or None
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _host_of(place: str) -> str | None:
+    try:
+        return urlsplit(place).hostname
+    except ValueError:
+        return None
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    said = [{".".join(map(str, part["loc"])): str(part["msg"])} for part in error.errors()]
+    return _json({"errors": said}, 422)
+
+
+def _refused(request: Request, error: Exception) -> JSONResponse:
+    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+    body: dict[str, Any] = {"detail": str(error)}
+    if isinstance(error, BadInput) and error.field:
+        body["errors"] = [{error.field: str(error)}]
+    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooMany) else None
+    return _json(body, status, headers)
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+def _database(request: Request, error: Exception) -> JSONResponse:
+    if is_outage(error):
+        return _json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
+    return _unexpected(request, error)
+
+
+def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    request_id = uuid4().hex
+    log.error("request_failed", request=request_id, method=request.method, path=request.url.path, exc_info=error)
+    return _json({"detail": f"Internal Server Error; the log has it as request {request_id}"}, 500)
+
+
+def _json(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> JSONResponse:
+    # what a request brought may hold what UTF-8 cannot; an answer about it must not fail on that
+    safe = json.loads(json.dumps(body, default=str).encode("utf-8", "replace"))
+    return JSONResponse(safe, status, headers)

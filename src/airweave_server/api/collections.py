@@ -1,0 +1,122 @@
+"""Collections: make, list, change, delete and refresh."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Query
+from sqlalchemy.orm import Session
+
+from ..db import collections, connections, jobs
+from ..db.models import Collection
+from ..services import collections as service
+from . import wire
+from .deps import Organization, PageOf, PartsOf, SessionOf
+from .source_connections import listed, shown_jobs
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+
+Search = Annotated[str | None, Query(max_length=200)]
+
+
+@router.get("")
+def list_collections(
+    session: SessionOf, organization: Organization, page: PageOf, search: Search = None
+) -> list[wire.Collection]:
+    found = collections.listed(session, organization, search=search, skip=page.skip, limit=page.limit)
+    return [_shown(session, collection, with_summaries=True) for collection in found]
+
+
+@router.get("/count")
+def count_collections(session: SessionOf, organization: Organization, search: Search = None) -> int:
+    return collections.count(session, organization, search=search)
+
+
+@router.post("")
+def create_collection(
+    body: wire.CollectionCreate, parts: PartsOf, session: SessionOf, organization: Organization
+) -> wire.Collection:
+    made = service.make(
+        session, organization, name=body.name, readable_id=body.readable_id, sync_config=body.sync_config,
+        embedder=parts.settings.embedder,
+    )  # fmt: skip
+    return _shown(session, made)
+
+
+@router.get("/{readable_id}")
+def get_collection(readable_id: str, session: SessionOf, organization: Organization) -> wire.Collection:
+    return _shown(session, service.get(session, organization, readable_id))
+
+
+@router.patch("/{readable_id}")
+def update_collection(
+    readable_id: str, body: wire.CollectionUpdate, session: SessionOf, organization: Organization
+) -> wire.Collection:
+    collection = service.get(session, organization, readable_id)
+    if body.name is not None:
+        collection.name = body.name
+    if "sync_config" in body.model_fields_set:
+        collection.sync_config = body.sync_config
+    collections.touch(session, collection)
+    return _shown(session, collection)
+
+
+@router.delete("/{readable_id}")
+def delete_collection(
+    readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
+) -> wire.Collection:
+    collection = service.get(session, organization, readable_id)
+    shown = _shown(session, collection)
+    service.delete(session, parts.connections, collection)
+    background.add_task(parts.keeper.kick)
+    return shown
+
+
+@router.post("/{readable_id}/refresh_all")
+def refresh_all(
+    readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
+) -> list[wire.SourceConnectionJob]:
+    """A job of every connection of the collection."""
+    collection = service.get(session, organization, readable_id)
+    started = service.refresh_all(session, parts.vault, collection, parts.driver.engine)
+    background.add_task(parts.driver.kick)
+    return shown_jobs(session, started)
+
+
+@router.get("/{readable_id}/source-connections")
+def list_source_connections(
+    readable_id: str, session: SessionOf, organization: Organization, page: PageOf
+) -> list[wire.SourceConnectionListItem]:
+    """The same as ``GET /source-connections?collection=``, where the public command line looks for it."""
+    service.get(session, organization, readable_id)
+    return listed(session, organization, readable_id, page)
+
+
+def _shown(session: Session, collection: Collection, *, with_summaries: bool = False) -> wire.Collection:
+    feeding = connections.listed(session, collection.organization_id, collection_id=collection.id)
+    return wire.Collection(
+        id=collection.id,
+        name=collection.name,
+        readable_id=collection.readable_id,
+        sync_config=collection.sync_config,
+        created_at=collection.created_at,
+        modified_at=collection.modified_at,
+        organization_id=collection.organization_id,
+        status=_status(session, [connection.id for connection in feeding]),
+        vector_size=collection.dimensions,
+        embedding_model_name=collection.embedder_name,
+        source_connection_summaries=[
+            wire.SourceConnectionSummary(short_name=connection.short_name, name=connection.name)
+            for connection in feeding
+        ]
+        if with_summaries
+        else [],
+    )
+
+
+def _status(session: Session, connection_ids: list[UUID]) -> str:
+    if not connection_ids:
+        return "NEEDS SOURCE"
+    last = jobs.last_of(session, connection_ids)
+    return (
+        "ERROR" if len(last) == len(connection_ids) and all(j.status == "failed" for j in last.values()) else "ACTIVE"
+    )

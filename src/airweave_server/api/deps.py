@@ -1,0 +1,120 @@
+"""What routes ask for: the server's parts, a session, and on whose behalf the request is made."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from ..db import collections, keys
+from ..db.session import Database
+from ..errors import TooMany, Unauthorized
+from ..keeper import Keeper
+from ..services.connections import Connections
+from ..services.jobs import Driver
+from ..settings import Settings
+from ..vault import Vault
+
+BAD_KEYS_PER_MINUTE = 20
+REMEMBERED_ADDRESSES = 10_000
+
+
+class BadKeys:
+    """Counts bad keys by address, so that guessing is slowed down."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, deque[float]] = {}
+        self._lock = threading.Lock()
+
+    def check(self, address: str) -> None:
+        """Raises ``TooMany`` when this address sent too many bad keys within a minute."""
+        with self._lock:
+            recent = self._recent(address)
+            if len(recent) >= BAD_KEYS_PER_MINUTE:
+                wait_s = max(1, round(60 - (time.monotonic() - recent[0])))
+                raise TooMany("too many bad API keys from this address", retry_after_s=wait_s)
+
+    def note(self, address: str) -> None:
+        with self._lock:
+            if len(self._seen) >= REMEMBERED_ADDRESSES:
+                self._seen.clear()
+            self._seen.setdefault(address, deque()).append(time.monotonic())
+
+    def _recent(self, address: str) -> deque[float]:
+        recent = self._seen.get(address, deque())
+        while recent and time.monotonic() - recent[0] > 60:
+            recent.popleft()
+        return recent
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a server is made of; built by whoever starts the process."""
+
+    settings: Settings
+    database: Database
+    vault: Vault
+    connections: Connections
+    driver: Driver
+    keeper: Keeper
+    bad_keys: BadKeys = field(default_factory=BadKeys)
+
+
+def parts(request: Request) -> Parts:
+    made: Parts = request.app.state.parts
+    return made
+
+
+PartsOf = Annotated[Parts, Depends(parts)]
+
+
+def session(made: PartsOf) -> Iterator[Session]:
+    """One transaction a request: what it answers is committed before the answer leaves."""
+    with made.database.session() as opened:
+        yield opened
+
+
+SessionOf = Annotated[Session, Depends(session, scope="function")]
+
+
+def organization(request: Request, response: Response, made: PartsOf, opened: SessionOf) -> UUID:
+    """The organization of the key, or the only one where authentication is off."""
+    response.headers.update({f"RateLimit-{name}": "9999" for name in ("Limit", "Remaining", "Reset")})
+    if not made.settings.auth_enabled:
+        return collections.organization(opened).id
+    address = request.client.host if request.client else ""
+    given = request.headers.get("x-api-key") or _bearer(request)
+    if not given:
+        raise Unauthorized("an API key is needed: send it as X-API-Key; airweave-server keys create makes one")
+    key = keys.valid(opened, given)
+    if key is None:
+        made.bad_keys.check(address)
+        made.bad_keys.note(address)
+        raise Unauthorized("this API key is unknown, expired or revoked")
+    return key.organization_id
+
+
+Organization = Annotated[UUID, Depends(organization)]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    skip: int
+    limit: int
+
+
+def page(skip: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Page:
+    return Page(skip, limit)
+
+
+PageOf = Annotated[Page, Depends(page)]
+
+
+def _bearer(request: Request) -> str | None:
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else None

@@ -1,0 +1,50 @@
+"""Health: alive, ready, and what drives jobs."""
+
+import time
+from typing import Any
+
+from fastapi import APIRouter, Response
+from sqlalchemy.exc import SQLAlchemyError
+
+from ..db import leases
+from ..db.session import is_outage
+from .deps import PartsOf
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("")
+def health(parts: PartsOf) -> dict[str, Any]:
+    """That the process answers, what drives its jobs, and whether the house-keeping is done by somebody."""
+    keeper: str | None = None
+    database = "up"
+    try:
+        with parts.database.session() as session:
+            keeper = leases.holder(session, "keeper")
+    except SQLAlchemyError:
+        database = "down"
+    return {
+        "status": "healthy" if database == "up" else "degraded",
+        "engine": parts.driver.engine,
+        "database": database,
+        "keeper": keeper,
+    }
+
+
+@router.get("/live")
+def live() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/ready")
+def ready(parts: PartsOf, response: Response) -> dict[str, Any]:
+    """200 when requests can be served, 503 with the reason otherwise."""
+    began_at = time.perf_counter()
+    try:
+        parts.database.ping()
+    except SQLAlchemyError as error:
+        response.status_code = 503
+        reason = "unreachable" if is_outage(error) else type(error).__name__
+        return {"status": "not_ready", "checks": {"database": {"status": "down", "error": reason}}}
+    latency_ms = round((time.perf_counter() - began_at) * 1000, 2)
+    return {"status": "ready", "checks": {"database": {"status": "up", "latency_ms": latency_ms}}}

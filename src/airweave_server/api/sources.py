@@ -1,0 +1,64 @@
+"""The kinds of places that can be connected, their forms derived from their own models."""
+
+from typing import Any, get_args
+
+from fastapi import APIRouter
+from pydantic import BaseModel, SecretStr
+
+from ..sdk import Bearer, Direct
+from ..sdk import Source as SourceKind
+from . import wire
+from .deps import Organization, PartsOf
+
+router = APIRouter(prefix="/sources", tags=["sources"])
+
+TYPES = {str: "string", SecretStr: "string", int: "number", float: "number", bool: "boolean"}
+
+
+@router.get("")
+def list_sources(parts: PartsOf, _: Organization) -> list[wire.Source]:
+    return [_shown(kind) for kind in parts.connections.sources()]
+
+
+@router.get("/{short_name}")
+def get_source(short_name: str, parts: PartsOf, _: Organization) -> wire.Source:
+    return _shown(parts.connections.source(short_name))
+
+
+def _shown(kind: type[SourceKind[Any, Any]]) -> wire.Source:
+    signs_in = kind.auth if isinstance(kind.auth, Direct | Bearer) else None
+    return wire.Source(
+        name=kind.title,
+        short_name=kind.name,
+        class_name=kind.__name__,
+        description=kind.description,
+        auth_methods=["oauth_token"] if isinstance(kind.auth, Bearer) else ["direct"],
+        auth_config_class=signs_in.model.__name__ if signs_in else None,
+        config_class=kind.config_model.__name__,
+        auth_fields=wire.Fields(fields=_fields(signs_in.model)) if signs_in else None,
+        config_fields=wire.Fields(fields=_fields(kind.config_model)),
+        output_entity_definitions=list(kind.entity_types),
+        labels=list(kind.labels),
+        supports_continuous=kind.tells_changes,
+    )
+
+
+def _fields(model: type[BaseModel]) -> list[wire.ConfigField]:
+    shown = []
+    for name, field in model.model_fields.items():
+        kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)] or [field.annotation]
+        kind: Any = kinds[0] if kinds else str
+        is_list = getattr(field.annotation, "__origin__", None) in (list, tuple)
+        shown.append(
+            wire.ConfigField(
+                name=name,
+                title=field.title or name.replace("_", " ").capitalize(),
+                description=field.description,
+                type="array" if is_list else TYPES.get(kind, "string"),
+                required=field.is_required(),
+                items_type=TYPES.get(kind, "string") if is_list else None,
+                is_secret=kind is SecretStr,
+                enum_values=[str(value) for value in kinds] if all(isinstance(k, str) for k in kinds) else None,
+            )
+        )
+    return shown

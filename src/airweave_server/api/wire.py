@@ -1,0 +1,394 @@
+"""The public API's forms, field for field; what is ours in addition stands after what is theirs."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+
+from ..search.filters import FilterGroup
+
+Moment = Annotated[datetime, PlainSerializer(lambda value: value.astimezone(UTC).replace(tzinfo=None))]
+ReadableId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)]
+LONGEST_QUERY = 10_000
+
+
+class Form(BaseModel):
+    """What comes in; unknown keys are ignored, NUL characters are nowhere allowed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def no_nul(cls, value: Any) -> Any:
+        if _has_nul(value):
+            raise ValueError("must not contain NUL characters or lone surrogates")
+        return value
+
+
+class ConfigField(BaseModel):
+    name: str
+    title: str
+    description: str | None = None
+    type: str
+    required: bool = False
+    items_type: str | None = None
+    feature_flag: str | None = None
+    is_secret: bool = False
+    enum_values: list[str] | None = None
+
+
+class Fields(BaseModel):
+    fields: list[ConfigField]
+
+
+class Source(BaseModel):
+    name: str
+    short_name: str
+    class_name: str
+    description: str | None
+    auth_methods: list[str] | None
+    oauth_type: str | None = None
+    requires_byoc: bool = False
+    auth_config_class: str | None = None
+    config_class: str | None = None
+    auth_fields: Fields | None = None
+    config_fields: Fields
+    output_entity_definitions: list[str] | None = None
+    labels: list[str] | None = None
+    supports_continuous: bool = False
+    federated_search: bool = False
+    supports_temporal_relevance: bool = False
+    supports_access_control: bool = False
+    supports_browse_tree: bool = False
+    rate_limit_level: str | None = None
+    feature_flag: str | None = None
+    supported_auth_providers: list[str] | None = None
+
+
+class CollectionCreate(Form):
+    name: str = Field(min_length=4, max_length=64)
+    readable_id: ReadableId | None = None
+    sync_config: dict[str, Any] | None = None
+
+    @field_validator("name")
+    @classmethod
+    def not_blank(cls, value: str) -> str:
+        if len(value.strip()) < 4:
+            raise ValueError("must have at least 4 characters that are not blank")
+        return value
+
+
+class CollectionUpdate(Form):
+    name: str | None = Field(None, min_length=4, max_length=64)
+    sync_config: dict[str, Any] | None = None
+
+
+class SourceConnectionSummary(BaseModel):
+    short_name: str
+    name: str
+
+
+class Collection(BaseModel):
+    id: UUID
+    name: str
+    readable_id: str
+    sync_config: dict[str, Any] | None
+    created_at: Moment
+    modified_at: Moment
+    organization_id: UUID
+    created_by_email: str | None = None
+    modified_by_email: str | None = None
+    status: str
+    vector_size: int
+    embedding_model_name: str
+    source_connection_summaries: list[SourceConnectionSummary]
+
+
+class Schedule(Form):
+    cron: str | None = None
+    continuous: bool = False
+    cursor_field: str | None = None
+
+
+class Authentication(Form):
+    """One of the public forms, told apart by its fields; ``type``, which the public CLI sends, is ignored."""
+
+    credentials: dict[str, Any] | None = None
+    access_token: str | None = None
+    refresh_token: str | None = None
+    expires_at: datetime | None = None
+    redirect_uri: str | None = None
+    client_id: str | None = None
+    client_secret: str | None = None
+    consumer_key: str | None = None
+    consumer_secret: str | None = None
+    provider_readable_id: str | None = None
+    provider_config: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def not_empty(self) -> "Authentication":
+        if self.credentials is not None and not self.credentials:
+            raise ValueError("credentials must not be empty")
+        if self.access_token is not None and not self.access_token.strip():
+            raise ValueError("access_token must not be blank")
+        return self
+
+
+class SourceConnectionCreate(Form):
+    name: str | None = Field(None, min_length=4, max_length=42)
+    short_name: str = Field(min_length=1, max_length=100)
+    readable_collection_id: str = Field(min_length=1, max_length=200)
+    description: str | None = Field(None, max_length=255)
+    config: dict[str, Any] | None = None
+    schedule: Schedule | None = None
+    sync_immediately: bool | None = None
+    authentication: Authentication | None = None
+    redirect_url: str | None = None
+
+
+class SourceConnectionUpdate(Form):
+    name: str | None = Field(None, min_length=4, max_length=42)
+    description: str | None = Field(None, max_length=255)
+    config: dict[str, Any] | None = None
+    schedule: Schedule | None = None
+    authentication: Authentication | None = None
+
+    @model_validator(mode="after")
+    def something(self) -> "SourceConnectionUpdate":
+        if not self.model_fields_set:
+            raise ValueError("at least one of name, description, config, schedule, authentication must be given")
+        return self
+
+
+class AuthenticationDetails(BaseModel):
+    method: str
+    authenticated: bool
+    authenticated_at: Moment | None = None
+    expires_at: Moment | None = None
+    auth_url: str | None = None
+    auth_url_expires: Moment | None = None
+    redirect_url: str | None = None
+    claim_token: str | None = None
+    provider_readable_id: str | None = None
+    provider_id: str | None = None
+
+
+class ScheduleDetails(BaseModel):
+    cron: str | None
+    next_run: datetime | None
+    continuous: bool = False
+    cursor_field: str | None = None
+    cursor_value: Any | None = None
+
+
+class SyncJobDetails(BaseModel):
+    id: UUID
+    status: str
+    started_at: Moment | None
+    completed_at: Moment | None
+    duration_seconds: float | None
+    entities_inserted: int
+    entities_updated: int
+    entities_deleted: int
+    entities_failed: int
+    error: str | None
+    error_category: str | None
+
+
+class SyncDetails(BaseModel):
+    total_runs: int = 0
+    successful_runs: int = 0
+    failed_runs: int = 0
+    last_job: SyncJobDetails | None = None
+
+
+class EntityTypeStats(BaseModel):
+    count: int
+    last_updated: Moment | None
+
+
+class EntitySummary(BaseModel):
+    total_entities: int
+    by_type: dict[str, EntityTypeStats]
+
+
+class SourceConnection(BaseModel):
+    id: UUID
+    organization_id: UUID
+    name: str
+    description: str | None
+    short_name: str
+    readable_collection_id: str
+    status: str
+    created_at: Moment
+    modified_at: Moment
+    auth: AuthenticationDetails
+    config: dict[str, Any] | None
+    schedule: ScheduleDetails | None
+    sync: SyncDetails | None
+    sync_id: UUID | None
+    entities: EntitySummary | None
+    error_category: str | None
+    error_message: str | None
+    provider_settings_url: str | None = None
+    provider_short_name: str | None = None
+    federated_search: bool = False
+    held_deletes: int = 0
+
+
+class SourceConnectionListItem(BaseModel):
+    id: UUID
+    name: str
+    short_name: str
+    readable_collection_id: str
+    created_at: Moment
+    modified_at: Moment
+    is_authenticated: bool
+    entity_count: int = 0
+    federated_search: bool = False
+    auth_method: str
+    status: str
+
+
+class RunRequest(Form):
+    access_token: str | None = None
+    force_full_sync: bool | None = None
+
+
+class SourceConnectionJob(BaseModel):
+    id: UUID
+    source_connection_id: UUID
+    status: str
+    started_at: Moment | None
+    completed_at: Moment | None
+    duration_seconds: float | None
+    entities_inserted: int
+    entities_updated: int
+    entities_deleted: int
+    entities_failed: int
+    error: str | None
+    error_category: str | None
+    error_details: dict[str, Any] | None
+    organization_id: UUID
+    created_at: Moment
+    modified_at: Moment
+    failed_at: Moment | None
+    entities_kept: int
+    entities_skipped: int
+    entities_encountered: int
+    phase: str
+    mode: str | None
+    engine: str
+    engine_reason: str | None
+    trigger: str
+    waiting_for: str | None
+    held_deletes: int
+    resumed_from: UUID | None
+    attempts: int
+    partitions_total: int
+    partitions_done: int
+
+
+class LedgerEntry(BaseModel):
+    """What the ledger holds of one entity. ``state``: indexed, failed or skipped, with the reason."""
+
+    entity_id: str
+    name: str
+    type: str
+    state: str
+    reason: str | None
+    chunks: int
+    truncated: bool
+    version: str | None
+    retries_left: int
+    changed_at: Moment
+    sync_job_id: UUID
+
+
+class RetryRequest(Form):
+    entity_ids: list[str] | None = Field(None, max_length=1_000)
+
+
+class HeldEntity(BaseModel):
+    entity_id: str
+    name: str
+
+
+class HeldDeletes(BaseModel):
+    """Deletes that a job found and that wait for a person."""
+
+    id: UUID
+    sync_job_id: UUID
+    reason: str | None
+    total: int
+    created_at: Moment
+    entities: list[HeldEntity]
+
+
+class SearchRequest(Form):
+    query: str = Field(max_length=LONGEST_QUERY)
+    filter: list[FilterGroup] | None = None
+    limit: int = Field(100, ge=1, le=1_000)
+    offset: int = Field(0, ge=0, le=1_000_000)
+    retrieval_strategy: Literal["hybrid", "semantic", "keyword"] = "hybrid"
+    group: Literal["entity", "chunk"] = "entity"
+
+    @field_validator("query")
+    @classmethod
+    def not_blank(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("must not be blank")
+        return value
+
+    @field_validator("retrieval_strategy", mode="before")
+    @classmethod
+    def former_name(cls, value: Any) -> Any:
+        return "semantic" if value == "neural" else value
+
+
+class SearchBreadcrumb(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    entity_id: str
+    name: str
+    entity_type: str
+
+
+class SearchSystemMetadata(BaseModel):
+    source_name: str
+    entity_type: str
+    sync_id: UUID
+    sync_job_id: UUID
+    chunk_index: int
+    original_entity_id: str
+
+
+class SearchAccess(BaseModel):
+    viewers: list[str] | None = None
+    is_public: bool | None = None
+
+
+class SearchResult(BaseModel):
+    entity_id: str
+    name: str
+    relevance_score: float
+    breadcrumbs: list[SearchBreadcrumb]
+    created_at: Moment | None
+    updated_at: Moment | None
+    textual_representation: str
+    airweave_system_metadata: SearchSystemMetadata
+    access: SearchAccess
+    web_url: str
+    url: str | None
+    raw_source_fields: dict[str, Any]
+
+
+class SearchResponse(BaseModel):
+    results: list[SearchResult]
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value)
+    if isinstance(value, dict):
+        return any(_has_nul(key) or _has_nul(inner) for key, inner in value.items())
+    return isinstance(value, list) and any(_has_nul(inner) for inner in value)

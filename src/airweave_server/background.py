@@ -1,0 +1,187 @@
+"""The in-process driver: takes the steps of due jobs on threads of its own. FastAPI's background tasks only wake it."""
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from uuid import UUID, uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from .db import jobs
+from .db.session import Database, is_outage
+from .settings import Settings
+from .sync.sync_service import Outcome, Signals, SyncService
+
+OUTAGE_WAIT_S = 1.0
+RENEWALS_PER_LEASE = 4
+CANCEL_LOOK_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Ride:
+    """One job on one thread."""
+
+    job_id: UUID
+    thread: threading.Thread | None = None
+    signals: Signals = field(default_factory=Signals)
+
+
+class InProcessDriver:
+    """Drives up to ``JOB_THREADS`` jobs side by side. Its lease on each is renewed by a thread that does nothing else,
+    so a slow step never loses it; a thread whose source went silent is given up, and its place is free again."""
+
+    engine = "in_process"
+
+    def __init__(self, database: Database, service: SyncService, settings: Settings) -> None:
+        self._database = database
+        self._service = service
+        self._settings = settings
+        self._host = socket.gethostname()
+        self._name = f"{self._host}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._rides: dict[UUID, Ride] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._dispatch, name="dispatch", daemon=True),
+            threading.Thread(target=self._renew, name="renew-leases", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def kick(self) -> None:
+        self._wake.set()
+
+    def stop(self, *, grace_s: float) -> None:
+        """Ask every job to stop at its next safe place, wait up to ``grace_s`` and let go of them; others, or the next
+        start of this process, take them up from there."""
+        self._stopping.set()
+        self._wake.set()
+        with self._lock:
+            rides = list(self._rides.values())
+        for ride in rides:
+            ride.signals.stop.set()
+        deadline = time.monotonic() + grace_s
+        for ride in rides:
+            if ride.thread is not None:
+                ride.thread.join(max(0.0, deadline - time.monotonic()))
+        for thread in self._threads:
+            thread.join(max(0.1, deadline - time.monotonic()))
+
+    def _dispatch(self) -> None:
+        wait_s = 0.0
+        while not self._stopping.is_set():
+            self._wake.wait(wait_s)
+            self._wake.clear()
+            try:
+                wait_s = self._take_due()
+            except Exception as error:  # the outermost loop of this thread: it must not end
+                _report(error)
+                wait_s = OUTAGE_WAIT_S
+
+    def _take_due(self) -> float:
+        """Start a thread for every due job there is room for; returns the seconds until the next look."""
+        while not self._stopping.is_set():
+            with self._lock:
+                if len(self._rides) >= self._settings.job_threads:
+                    return self._settings.tick_s
+            with self._database.session() as session:
+                job_id = jobs.claim_to_drive(
+                    session, engine=self.engine, driver=self._name, host=self._host, lease_s=self._settings.lease_s
+                )
+                if job_id is None:
+                    due_s = jobs.next_due_s(session, engine=self.engine, host=self._host)
+                    return self._settings.tick_s if due_s is None else min(max(due_s, 0.05), self._settings.tick_s)
+            ride = Ride(job_id)
+            ride.thread = threading.Thread(target=self._drive, args=(ride,), name=f"job-{job_id}", daemon=True)
+            with self._lock:
+                self._rides[job_id] = ride
+            ride.thread.start()
+        return 0.0
+
+    def _drive(self, ride: Ride) -> None:
+        trouble: Exception | None = None
+        outcome = Outcome(wait_s=OUTAGE_WAIT_S, waiting_for="database")
+        try:
+            outcome = self._service.run(ride.job_id, ride.signals)
+        except Exception as error:  # the outermost frame of this thread
+            _report(error, job=ride.job_id)
+            trouble = None if is_outage(error) else error
+        with self._lock:
+            mine = self._rides.get(ride.job_id) is ride
+            if mine:
+                del self._rides[ride.job_id]
+        if mine and not outcome.ended:
+            self._let_go(ride.job_id, outcome, trouble)
+        self._wake.set()
+
+    def _let_go(self, job_id: UUID, outcome: Outcome, trouble: Exception | None) -> None:
+        try:
+            with self._database.session() as session:
+                if trouble is not None and jobs.stumble(session, job_id) >= self._settings.retry_attempts:
+                    said = f"{type(trouble).__name__}; the server's log has the rest"
+                    jobs.end(session, job_id, status="failed", error=f"internal error: {said}", category="internal")
+                    return
+                jobs.let_go(
+                    session, job_id, driver=self._name, wait_s=outcome.wait_s or 0.0, waiting_for=outcome.waiting_for
+                )
+        except SQLAlchemyError as error:
+            _report(error, job=job_id)  # the lease lapses by itself
+
+    def _renew(self) -> None:
+        renewed_at = 0.0
+        pause_s = min(CANCEL_LOOK_S, self._settings.lease_s / RENEWALS_PER_LEASE)
+        while not self._stopping.wait(pause_s):
+            with self._lock:
+                rides = dict(self._rides)
+            if not rides:
+                continue
+            try:
+                self._look_after(rides)
+                renewed_at = time.monotonic()
+            except Exception as error:  # the outermost loop of this thread: it must not end
+                _report(error)
+                if time.monotonic() - renewed_at > self._settings.lease_s:
+                    for ride in rides.values():
+                        ride.signals.stop.set()
+
+    def _look_after(self, rides: dict[UUID, Ride]) -> None:
+        with self._database.session() as session:
+            driven = jobs.renew(session, driver=self._name, lease_s=self._settings.lease_s, job_ids=list(rides))
+        still = {job.id: job.status for job in driven}
+        for job_id, ride in rides.items():
+            if still.get(job_id) != "running":
+                ride.signals.stop.set()
+            since = ride.signals.source_since
+            if since is not None and time.monotonic() - since > self._settings.source_stall_s:
+                self._give_up(ride)
+
+    def _give_up(self, ride: Ride) -> None:
+        """The source has been silent for too long: end the job, and leave the thread to come back when it can."""
+        ride.signals.stop.set()
+        with self._lock:
+            if self._rides.get(ride.job_id) is not ride:
+                return
+            del self._rides[ride.job_id]
+        with self._database.session() as session:
+            jobs.lock(session, ride.job_id)
+            jobs.end(
+                session, ride.job_id, status="failed", category="source_stalled",
+                error=f"source_stalled: no word of the source for {self._settings.source_stall_s:g} s; run it again",
+            )  # fmt: skip
+        log.warning("job_ended", job=str(ride.job_id), status="failed", error="source_stalled")
+        self._wake.set()
+
+
+def _report(error: Exception, **ids: object) -> None:
+    if is_outage(error):
+        log.warning("database_unreachable", error=str(error).splitlines()[0], **{k: str(v) for k, v in ids.items()})
+    else:
+        log.error("unexpected_error", exc_info=error, **{k: str(v) for k, v in ids.items()})

@@ -1,0 +1,319 @@
+"""The command ``airweave-server``: starting servers, and talking to one without curl."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import log
+from .client import Client, ClientError
+from .errors import Unstartable
+from .settings import Settings
+
+POLL_S = 0.2
+PASSAGE_CHARS = 240
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Keeps the knowledge of AI agents fresh: syncs sources into collections that agents search.",
+)  # fmt: skip
+keys_app = typer.Typer(no_args_is_help=True, help="API keys, for a server with AUTH_ENABLED=true.")
+app.add_typer(keys_app, name="keys")
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+DataDir = Annotated[
+    Path | None, typer.Option("--data-dir", envvar="AIRWEAVE_DATA_DIR", help="Where the embedded Postgres lives.")
+]
+Host = Annotated[
+    str | None, typer.Option("--host", envvar="API_HOST", help="Address to listen on. [default: 127.0.0.1]")
+]
+Port = Annotated[
+    int | None, typer.Option("--port", envvar="API_PORT", help="Port to listen on; 0 is any. [default: 8001]")
+]
+CollectionOf = Annotated[str, typer.Option("--collection", "-c", help="The collection's readable id.")]
+
+
+def main() -> None:
+    """The entry point: one clear line and exit 1 for whatever a person can mend."""
+    try:
+        app()
+    except (Unstartable, ClientError) as error:
+        err.print(f"[bold red]airweave-server:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(1)
+
+
+@app.command()
+def up(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
+    """Run the server in the foreground, with an embedded Postgres unless DATABASE_URL is set."""
+    from . import supervisor  # the slow part of starting: only the commands that need it load it
+
+    settings = _settings(api_host=host, api_port=port, data_dir=data_dir)
+    supervisor.up(settings, say=_say)
+
+
+@app.command()
+def api(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
+    """Run one more API process on DATABASE_URL, or on the embedded Postgres of a server that is up."""
+    from . import supervisor
+
+    settings = _settings(api_host=host, api_port=port, data_dir=data_dir)
+    supervisor.api(settings, say=_say)
+
+
+@app.command()
+def migrate(
+    data_dir: DataDir = None,
+    postgres: Annotated[
+        bool, typer.Option("--postgres", help="Move the embedded data to the new major version.")
+    ] = False,
+) -> None:
+    """Bring the schema up to date, or with --postgres the embedded data to a newer Postgres; the old data is kept."""
+    from . import supervisor
+    from .db import embedded
+
+    settings = _settings(data_dir=data_dir)
+    if postgres:
+        kept = embedded.upgrade(supervisor.data_dir(settings))
+        out.print(f"The data was moved; the old one is kept in {kept}")
+        return
+    with supervisor.open_database(supervisor.database_url(settings)) as database:
+        database.migrate()
+    out.print("The schema is up to date.")
+
+
+@app.command()
+def doctor(data_dir: DataDir = None) -> None:
+    """Say which database this is, whose and where, and whether it answers."""
+    from . import supervisor
+    from .db import embedded
+
+    settings = _settings(data_dir=data_dir)
+    if settings.database_url is None:
+        place = supervisor.data_dir(settings)
+        for label, value in embedded.describe(place).items():
+            out.print(f"{label:<12}{value}", soft_wrap=True)
+    with supervisor.open_database(supervisor.database_url(settings)) as database:
+        out.print(f"{'database':<12}{database.where()} answers", soft_wrap=True)
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Option(help="What the key is for.")] = "",
+    days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
+    data_dir: DataDir = None,
+) -> None:
+    """Make a key and print it, once."""
+    from . import supervisor
+    from .db import collections, keys
+
+    with supervisor.open_database(supervisor.database_url(_settings(data_dir=data_dir))) as database:
+        database.migrate()
+        with database.session() as session:
+            key, plain = keys.create(session, collections.organization(session).id, name=name, days=days)
+    err.print(f"key {key.id}, until {key.expires_at:%Y-%m-%d}; it is shown this once:")
+    print(plain)  # noqa: T201 - the one thing that goes to standard output, so that $(...) takes it
+
+
+@keys_app.command("list")
+def keys_list(data_dir: DataDir = None) -> None:
+    """List the keys; what they open is not stored, only their last characters."""
+    from . import supervisor
+    from .db import collections, keys
+
+    with (
+        supervisor.open_database(supervisor.database_url(_settings(data_dir=data_dir))) as database,
+        database.session() as session,
+    ):
+        found = keys.listed(session, collections.organization(session).id)
+    table = Table("id", "name", "ends in", "made", "expires", "last used", "revoked")
+    for key in found:
+        moments = (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)
+        table.add_row(str(key.id), key.name, key.hint, *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in moments))
+    out.print(table)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: str, data_dir: DataDir = None) -> None:
+    """Revoke a key, at once."""
+    from uuid import UUID
+
+    from . import supervisor
+    from .db import collections, keys
+
+    try:
+        wanted = UUID(key_id)
+    except ValueError:
+        raise Unstartable(f"{key_id!r} is no key id; airweave-server keys list shows them") from None
+    with (
+        supervisor.open_database(supervisor.database_url(_settings(data_dir=data_dir))) as database,
+        database.session() as session,
+    ):
+        if not keys.revoke(session, collections.organization(session).id, wanted):
+            raise Unstartable(f"there is no key {wanted} that still holds; airweave-server keys list shows them")
+    out.print(f"Revoked {wanted}.")
+
+
+@app.command()
+def add(
+    folder: Annotated[Path, typer.Argument(help="The folder to connect.")],
+    collection: CollectionOf = "default",
+    name: Annotated[str | None, typer.Option(help="The connection's name. [default: the folder's]")] = None,
+    include: Annotated[list[str] | None, typer.Option(help="Glob of files to take; may be given again.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave; may be given again.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait for the first sync.")] = True,
+) -> None:
+    """Connect a folder to a collection (made if it is not there) and sync it."""
+    with _client() as client:
+        client.ensure_collection(collection)
+        path = folder.expanduser().absolute()
+        config: dict[str, Any] = {"path": str(path)}
+        config |= {key: value for key, value in (("include", include), ("exclude", exclude)) if value}
+        connection = client.connect_folder(collection, config, name=name or _fitting(path.name))
+        out.print(f"Connected {escape(str(path))} to {collection} as {connection['id']}", soft_wrap=True)
+        if wait:
+            _follow(client, connection, client.run(connection["id"]))
+        else:
+            client.run(connection["id"])
+
+
+@app.command()
+def sync(
+    connection: Annotated[str | None, typer.Argument(help="A connection's id or name. [default: all]")] = None,
+    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection's.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Read everything afresh.")] = False,
+) -> None:
+    """Sync connections and show what was done."""
+    with _client() as client:
+        found = client.connections(collection)
+        if connection is not None:
+            found = [item for item in found if connection in (item["id"], item["name"])]
+        if not found:
+            raise ClientError("there is no such connection; airweave-server status lists them, add makes one")
+        for item in found:
+            out.print(f"[bold]{escape(item['name'])}[/] in {item['readable_collection_id']}")
+            _follow(client, item, client.run_or_join(item["id"], full=full))
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to look for.")],
+    collection: CollectionOf = "default",
+    limit: Annotated[int, typer.Option(min=1, max=1000)] = 5,
+) -> None:
+    """Search a collection and show the passages that match."""
+    with _client() as client:
+        hits = client.search(collection, query, limit=limit)
+    if not hits:
+        out.print("Nothing found.")
+    for number, hit in enumerate(hits, start=1):
+        place = hit["airweave_system_metadata"]["original_entity_id"]
+        out.print(f"[bold]{number}. {escape(place)}[/]  {hit['relevance_score']:.3f}", soft_wrap=True)
+        out.print(f"   {escape(_passage(hit['textual_representation']))}", soft_wrap=True)
+
+
+@app.command()
+def status() -> None:
+    """Show the server's health, its connections and their last sync."""
+    with _client() as client:
+        health = client.get("/health")
+        out.print(f"{client.url} is {health['status']}; engine {health['engine']}, database {health['database']}")
+        table = Table("collection", "connection", "id", "source", "status", "entities", "last sync")
+        for item in client.connections(None):
+            job = next(iter(client.jobs(item["id"], limit=1)), None)
+            table.add_row(
+                item["readable_collection_id"], escape(item["name"]), item["id"], item["short_name"], item["status"],
+                str(item["entity_count"]), _counts(job) if job else "never",
+            )  # fmt: skip
+        out.print(table)
+
+
+@app.command()
+def sources() -> None:
+    """List the sources that are installed here, with their configuration."""
+    from . import plugins
+
+    settings = _settings()
+    table = Table("name", "title", "what it reads", "configuration")
+    for kind in plugins.sources().values():
+        if not kind.internal or settings.enable_internal_sources:
+            fields = (f"{name}{'' if f.is_required() else '?'}" for name, f in kind.config_model.model_fields.items())
+            table.add_row(kind.name, kind.title, kind.description, ", ".join(fields))
+    out.print(table)
+
+
+@app.command()
+def demo() -> None:
+    """Show the whole thing in a throw-away server: sync two real folders, search, change, sync again."""
+    from . import demo as show
+
+    show.run(out)
+
+
+def _settings(**given: Any) -> Settings:
+    settings = Settings(**{key: value for key, value in given.items() if value is not None})
+    log.configure(level=settings.log_level, style=settings.log_format)
+    return settings
+
+
+def _client() -> Client:
+    return Client.from_settings(Settings())
+
+
+def _say(line: str) -> None:
+    out.print(escape(line), soft_wrap=True)
+
+
+def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any]) -> None:
+    """Show a job's progress until its end; a job that failed ends the command with exit 1."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    known = connection.get("entity_count") or None
+    with Progress(*columns, console=out, transient=True) as progress:
+        task = progress.add_task("pending", total=known)
+        while job["status"] in ("pending", "running", "cancelling"):
+            doing = job["phase"] if job["status"] == "running" else job["status"]
+            if job["waiting_for"]:
+                doing += f", waiting for {job['waiting_for']}"
+            seen = job["entities_encountered"]
+            progress.update(task, description=doing, completed=seen, total=max(known, seen) if known else None)
+            time.sleep(POLL_S)
+            job = client.job(connection["id"], job["id"])
+    out.print(f"{job['status']}: {_counts(job)}", soft_wrap=True)
+    if job["held_deletes"]:
+        out.print(
+            f"[yellow]{job['held_deletes']} deletes are held[/]: see {client.url}/source-connections/"
+            f"{connection['id']}/held-deletes, and POST …/approve or …/dismiss there", soft_wrap=True,
+        )  # fmt: skip
+    if job["status"] == "failed":
+        raise ClientError(f"the sync failed: {job['error']}")
+
+
+def _counts(job: dict[str, Any]) -> str:
+    names = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
+    shown = ", ".join(f"{job[f'entities_{name}']:,} {name}" for name in names)
+    duration_s = job["duration_seconds"] or 0.0
+    rate = f", {job['entities_encountered'] / duration_s:,.0f} docs/s" if duration_s > 0 else ""
+    return f"{shown} in {duration_s:.1f} s{rate}"
+
+
+def _passage(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= PASSAGE_CHARS else flat[: PASSAGE_CHARS - 1] + "…"
+
+
+def _fitting(name: str) -> str:
+    """A name of 4 to 42 characters, as the API wants it."""
+    name = name[:42]
+    return name if len(name) >= 4 else f"Folder {name}"

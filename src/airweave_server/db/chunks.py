@@ -1,0 +1,117 @@
+"""Queries on chunks: in by binary COPY, out by entity, and a big entity's way in through the staging table."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from ..sdk import Vectors
+from .session import raw
+
+COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
+COPY_TRAILER = struct.pack(">h", -1)
+
+
+@dataclass(frozen=True, slots=True)
+class NewChunk:
+    """One piece on its way in. ``embedding`` is in the wire form of ``halfvec``; ``ident`` are distinct lexemes."""
+
+    ordinal: int
+    heading: str
+    text: str
+    hash: bytes
+    embedding: bytes
+    ident: Sequence[str]
+
+
+def wire_vectors(vectors: Vectors) -> list[bytes]:
+    """Each vector in the binary form that pgvector's ``halfvec`` sends and receives."""
+    head = struct.pack(">hh", vectors.shape[1], 0)
+    return [head + row.tobytes() for row in vectors.astype(np.dtype(">f2"))]
+
+
+def insert(
+    session: Session, chunks: Iterable[tuple[int, NewChunk]], *, collection_id: UUID, connection_id: UUID
+) -> None:
+    """Insert (entity row, chunk) pairs."""
+    place = _field(collection_id.bytes) + _field(connection_id.bytes)
+    _copy(
+        session,
+        "chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding, ident)",
+        9,
+        (struct.pack(">iqiq", 8, row, 8, chunk.ordinal) + place + _content(chunk) for row, chunk in chunks),
+    )
+
+
+def drop(session: Session, entity_rows: Sequence[int]) -> None:
+    session.execute(text("delete from chunk where entity_row = any(:rows)"), {"rows": list(entity_rows)})
+
+
+def embeddings(session: Session, entity_rows: Sequence[int]) -> dict[bytes, bytes]:
+    """What these entities' chunks are embedded as now, by the chunks' hash: unchanged text is not embedded again."""
+    rows = session.execute(
+        text("select hash, halfvec_send(embedding) from chunk where entity_row = any(:rows)"),
+        {"rows": list(entity_rows)},
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+def stage(session: Session, partition_id: int, chunks: Sequence[NewChunk]) -> None:
+    """Put pieces of the partition's big entity aside until all of them are there."""
+    _copy(
+        session,
+        "chunk_staged (partition_id, ordinal, heading, text, hash, embedding, ident)",
+        7,
+        (struct.pack(">iqiq", 8, partition_id, 8, chunk.ordinal) + _content(chunk) for chunk in chunks),
+    )
+
+
+def swap_in(session: Session, partition_id: int, entity_row: int, *, collection_id: UUID, connection_id: UUID) -> None:
+    """Replace the entity's chunks by the staged ones, in this transaction."""
+    drop(session, [entity_row])
+    session.execute(
+        text("""
+            with staged as (delete from chunk_staged where partition_id = :partition_id returning *)
+            insert into chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding, ident)
+            select :row, ordinal, :collection_id, :connection_id, heading, text, hash, embedding, ident from staged
+        """),
+        {
+            "partition_id": partition_id, "row": entity_row, "collection_id": collection_id,
+            "connection_id": connection_id,
+        },
+    )  # fmt: skip
+
+
+def tidy(session: Session, *, analyze: bool) -> None:
+    """At the end of a job that wrote: flush GIN's pending lists, which every query would else scan."""
+    session.execute(text("select gin_clean_pending_list('chunk_ts'), gin_clean_pending_list('chunk_ident')"))
+    if analyze:
+        session.execute(text("analyze chunk"))
+        session.execute(text("analyze entity"))
+
+
+def _copy(session: Session, target: str, fields: int, rows: Iterable[bytes]) -> None:
+    head = struct.pack(">h", fields)
+    body = b"".join([COPY_HEADER, *(head + row for row in rows), COPY_TRAILER])
+    with raw(session).cursor() as cursor, cursor.copy(f"copy {target} from stdin (format binary)") as copy:
+        copy.write(body)
+
+
+def _content(chunk: NewChunk) -> bytes:
+    return b"".join(
+        _field(value)
+        for value in (chunk.heading.encode(), chunk.text.encode(), chunk.hash, chunk.embedding, _tsvector(chunk.ident))
+    )
+
+
+def _field(value: bytes) -> bytes:
+    return struct.pack(">i", len(value)) + value
+
+
+def _tsvector(lexemes: Sequence[str]) -> bytes:
+    """The wire form of a tsvector without positions; Postgres sorts it as it receives it."""
+    return struct.pack(">i", len(lexemes)) + b"".join(lexeme.encode() + b"\x00\x00\x00" for lexeme in lexemes)

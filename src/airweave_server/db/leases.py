@@ -1,0 +1,28 @@
+"""Queries on leases: one owner at a time, by the database's clock."""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+
+def take(session: Session, name: str, owner: str, lease_s: float) -> bool:
+    """Take or renew the lease. False when another owner has it."""
+    row = session.execute(
+        text("""
+            insert into lease (name, owner, until) values (:name, :owner, now() + make_interval(secs => :lease_s))
+            on conflict (name) do update set owner = excluded.owner, until = excluded.until
+            where lease.owner = excluded.owner or lease.until < now() returning name
+        """),
+        {"name": name, "owner": owner, "lease_s": lease_s},
+    ).one_or_none()
+    return row is not None
+
+
+def release(session: Session, name: str, owner: str) -> None:
+    session.execute(text("delete from lease where name = :name and owner = :owner"), {"name": name, "owner": owner})
+
+
+def holder(session: Session, name: str) -> str | None:
+    """Who has the lease now, None when it lapsed."""
+    return session.execute(
+        text("select owner from lease where name = :name and until >= now()"), {"name": name}
+    ).scalar_one_or_none()

@@ -1,0 +1,271 @@
+"""Queries on the ledger (table ``entity``): what is known of an entity, and what a batch changes about it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from pyroaring import BitMap64
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from .models import EntityRow
+
+DELETE_AT_ONCE = 1_000
+INDEXED, FAILED, SKIPPED = "indexed", "failed", "skipped"
+
+UPSERT = """
+    insert into entity (organization_id, collection_id, connection_id, job_id, changed_at, entity_id, name, type, scope,
+           state, reason, version, pipeline, fingerprint, metadata_fingerprint, chunks, truncated, retries_left,
+           missing, breadcrumbs, fields, web_url, url, created_at, updated_at)
+    select :organization_id, :collection_id, :connection_id, :job_id, now(), e.entity_id, e.name, e.type, e.scope,
+           e.state, e.reason, e.version, e.pipeline, decode(e.fingerprint, 'hex'),
+           decode(e.metadata_fingerprint, 'hex'), e.chunks, e.truncated, e.retries_left, 0, e.breadcrumbs, e.fields, e.web_url, e.url, e.created_at,
+           e.updated_at
+    from jsonb_to_recordset(cast(:entries as jsonb)) as e(entity_id text, name text, type text, scope text, state text,
+           reason text, version text, pipeline text, fingerprint text, metadata_fingerprint text, chunks bigint,
+           truncated boolean, retries_left smallint, breadcrumbs jsonb, fields jsonb, web_url text, url text,
+           created_at timestamptz, updated_at timestamptz)
+    order by e.entity_id
+    on conflict (connection_id, entity_id) do update set job_id = excluded.job_id, changed_at = now(),
+           scope = excluded.scope, state = excluded.state, reason = excluded.reason, version = excluded.version,
+           retries_left = excluded.retries_left, missing = 0"""
+KEEP = ""
+REPLACE = """, name = excluded.name, type = excluded.type, pipeline = excluded.pipeline,
+           fingerprint = excluded.fingerprint, metadata_fingerprint = excluded.metadata_fingerprint,
+           chunks = excluded.chunks, truncated = excluded.truncated, breadcrumbs = excluded.breadcrumbs,
+           fields = excluded.fields, web_url = excluded.web_url, url = excluded.url,
+           created_at = excluded.created_at, updated_at = excluded.updated_at"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the ledger holds of an entity, as far as deciding about it needs."""
+
+    row: int
+    state: str
+    reason: str | None
+    version: str | None
+    pipeline: str | None
+    fingerprint: bytes | None
+    metadata_fingerprint: bytes | None
+    scope: str
+    chunks: int
+    retries_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is to stand in the ledger of an entity. ``fingerprint`` None keeps what stands there (it failed or was
+    skipped, and the index keeps what it holds); ``empties``: it holds nothing to index, and the index is to drop it."""
+
+    entity_id: str
+    name: str
+    type: str
+    scope: str
+    state: str
+    reason: str | None = None
+    version: str | None = None
+    pipeline: str | None = None
+    fingerprint: bytes | None = None
+    metadata_fingerprint: bytes | None = None
+    chunks: int = 0
+    truncated: bool = False
+    retries_left: int = 0
+    empties: bool = False
+    breadcrumbs: Sequence[dict[str, str]] = ()
+    fields: dict[str, Any] | None = None
+    web_url: str | None = None
+    url: str | None = None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+def known(session: Session, connection_id: UUID, entity_ids: Iterable[str]) -> dict[str, Known]:
+    rows = session.execute(
+        text("""
+            select entity_id, row, state, reason, version, pipeline, fingerprint, metadata_fingerprint, scope, chunks,
+                   retries_left
+            from entity where connection_id = :connection_id and entity_id = any(:ids)
+        """),
+        {"connection_id": connection_id, "ids": list(entity_ids)},
+    )
+    return {row[0]: Known(*row[1:]) for row in rows}
+
+
+def write(
+    session: Session,
+    entries: Sequence[Entry],
+    *,
+    organization_id: UUID,
+    collection_id: UUID,
+    connection_id: UUID,
+    job_id: UUID,
+) -> dict[str, int]:
+    """Write the entries, in the order of their ids (two batches never wait for each other in a circle), and return
+    each one's row. What failed or was skipped keeps the fingerprint, the metadata and the count of its chunks."""
+    values = {
+        "organization_id": organization_id, "collection_id": collection_id, "connection_id": connection_id,
+        "job_id": job_id,
+    }  # fmt: skip
+    found: dict[str, int] = {}
+    for whole in (True, False):
+        part = [entry for entry in entries if (entry.state == INDEXED or entry.empties) is whole]
+        if part:
+            statement = text(UPSERT + (REPLACE if whole else KEEP) + " returning row, entity_id")
+            rows = session.execute(statement, {**values, "entries": _as_json(part)})
+            found.update((row.entity_id, int(row.row)) for row in rows)
+    return found
+
+
+def still_the_same(session: Session, rows: Sequence[tuple[int, str | None, str, datetime | None]]) -> None:
+    """The content was read and is what the index holds: note version, scope and time, and that all is well again."""
+    session.execute(
+        text("""
+            update entity t set version = e.version, scope = e.scope, updated_at = coalesce(e.updated_at, t.updated_at),
+                   state = 'indexed', reason = null, retries_left = 0, missing = 0
+            from unnest(cast(:rows as bigint[]), cast(:versions as text[]), cast(:scopes as text[]),
+                        cast(:times as timestamptz[])) as e(row, version, scope, updated_at)
+            where t.row = e.row
+        """),
+        {
+            "rows": [row[0] for row in rows], "versions": [row[1] for row in rows],
+            "scopes": [row[2] for row in rows], "times": [row[3] for row in rows],
+        },
+    )  # fmt: skip
+
+
+def moved(session: Session, rows: Sequence[tuple[int, str]]) -> None:
+    """Unchanged entities that another scope listed this time."""
+    session.execute(
+        text("""
+            update entity t set scope = e.scope
+            from unnest(cast(:rows as bigint[]), cast(:scopes as text[])) as e(row, scope) where t.row = e.row
+        """),
+        {"rows": [row for row, _ in rows], "scopes": [scope for _, scope in rows]},
+    )
+
+
+def rows_by_scope(session: Session, connection_id: UUID) -> dict[str, BitMap64]:
+    """Every ledger row of the connection, by the scope that listed it last."""
+    found: dict[str, BitMap64] = {}
+    rows = session.execute(
+        text("select scope, row from entity where connection_id = :id").execution_options(yield_per=10_000),
+        {"id": connection_id},
+    )
+    for part in rows.partitions():
+        by_scope: dict[str, list[int]] = {}
+        for scope, row in part:
+            by_scope.setdefault(scope, []).append(row)
+        for scope, numbers in by_scope.items():
+            found.setdefault(scope, BitMap64()).update(numbers)
+    return found
+
+
+def rows_below(session: Session, connection_id: UUID, prefixes: Sequence[str]) -> BitMap64:
+    """The ledger rows that lie under one of these ids: by their own id or by their breadcrumbs."""
+    found = BitMap64()
+    for prefix in prefixes:
+        found.update(
+            session.scalars(
+                text("""
+                    select row from entity where connection_id = :id and
+                    (starts_with(entity_id, :prefix || '/') or breadcrumbs @> cast(:breadcrumb as jsonb))
+                """),
+                {"id": connection_id, "prefix": prefix, "breadcrumb": json.dumps([{"entity_id": prefix}])},
+            )
+        )
+    return found
+
+
+def missing_once(session: Session, connection_id: UUID) -> BitMap64:
+    """Rows that the full job before did not meet."""
+    return BitMap64(
+        session.scalars(select(EntityRow.row).where(EntityRow.connection_id == connection_id, EntityRow.missing > 0))
+    )
+
+
+def set_missing(session: Session, rows: BitMap64, value: int) -> None:
+    session.execute(
+        text("update entity set missing = :value where row = any(:rows)"), {"value": value, "rows": list(rows)}
+    )
+
+
+def delete_rows(session: Session, connection_id: UUID, rows: Sequence[int]) -> int:
+    """Delete these entities with their chunks; returns how many were still there."""
+    values = {"id": connection_id, "rows": list(rows)}
+    session.execute(
+        text("""
+            delete from chunk where entity_row in
+            (select row from entity where connection_id = :id and row = any(:rows))
+        """),
+        values,
+    )
+    gone = session.execute(
+        text("delete from entity where connection_id = :id and row = any(:rows) returning row"), values
+    ).all()
+    return len(gone)
+
+
+def purge(session: Session, connection_id: UUID) -> int:
+    """Delete up to ``DELETE_AT_ONCE`` entities of a deleted connection; 0 when none is left."""
+    rows = session.scalars(
+        select(EntityRow.row).where(EntityRow.connection_id == connection_id).limit(DELETE_AT_ONCE)
+    ).all()
+    return delete_rows(session, connection_id, rows) if rows else 0
+
+
+def listed(session: Session, connection_id: UUID, *, state: str | None, skip: int, limit: int) -> list[EntityRow]:
+    query = select(EntityRow).where(EntityRow.connection_id == connection_id)
+    if state is not None:
+        query = query.where(EntityRow.state == state)
+    return list(session.scalars(query.order_by(EntityRow.row).offset(skip).limit(limit)))
+
+
+def named(session: Session, rows: Sequence[int]) -> list[tuple[str, str]]:
+    """Ids and names of these rows, in their order."""
+    query = select(EntityRow.entity_id, EntityRow.name).where(EntityRow.row.in_(rows)).order_by(EntityRow.row)
+    return [(entity_id, name) for entity_id, name in session.execute(query).tuples()]
+
+
+def ask_again(session: Session, connection_id: UUID, entity_ids: Sequence[str] | None) -> int:
+    """Have failed entities (these, or all) read again by the next job that lists them; returns how many."""
+    changed = session.execute(
+        text("""
+            update entity set version = null, retries_left = 3 where connection_id = :id and state = 'failed'
+              and (cast(:ids as text[]) is null or entity_id = any(:ids)) returning row
+        """),
+        {"id": connection_id, "ids": list(entity_ids) if entity_ids is not None else None},
+    ).all()
+    return len(changed)
+
+
+def _as_json(entries: Sequence[Entry]) -> str:
+    return json.dumps(
+        [
+            {
+                "entity_id": entry.entity_id,
+                "name": entry.name,
+                "type": entry.type,
+                "scope": entry.scope,
+                "state": entry.state,
+                "reason": entry.reason,
+                "version": entry.version,
+                "pipeline": entry.pipeline,
+                "fingerprint": entry.fingerprint.hex() if entry.fingerprint else None,
+                "metadata_fingerprint": entry.metadata_fingerprint.hex() if entry.metadata_fingerprint else None,
+                "chunks": entry.chunks,
+                "truncated": entry.truncated,
+                "retries_left": entry.retries_left,
+                "breadcrumbs": list(entry.breadcrumbs),
+                "fields": entry.fields or {},
+                "web_url": entry.web_url,
+                "url": entry.url,
+                "created_at": entry.created_at.isoformat() if entry.created_at else None,
+                "updated_at": entry.updated_at.isoformat() if entry.updated_at else None,
+            }
+            for entry in entries
+        ]
+    )

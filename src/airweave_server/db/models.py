@@ -1,0 +1,341 @@
+"""All tables on one page."""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import UserDefinedType
+
+ACTIVE = "status in ('pending', 'running', 'cancelling')"
+
+
+class HalfVec(UserDefinedType[Any]):
+    """pgvector's half-precision vector, without a fixed dimension."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "halfvec"
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[Any]: JSONB,
+        str: Text,
+        bytes: LargeBinary,
+        int: BigInteger,
+    }
+
+
+class Organization(Base):
+    __tablename__ = "organization"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Base):
+    """A key is shown once, when it is made; here stands only its SHA-256."""
+
+    __tablename__ = "api_key"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(default="")
+    hint: Mapped[str]
+    key_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class Collection(Base):
+    """``deleted_at`` hides it at once; the keeper purges what it held."""
+
+    __tablename__ = "collection"
+    __table_args__ = (
+        Index(
+            "collection_readable_id", "organization_id", "readable_id", unique=True,
+            postgresql_where=text("deleted_at is null"),
+        ),
+    )  # fmt: skip
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    readable_id: Mapped[str]
+    name: Mapped[str]
+    sync_config: Mapped[dict[str, Any] | None]
+    embedder: Mapped[str]
+    embedder_name: Mapped[str]
+    dimensions: Mapped[int]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+
+
+class SourceConnection(Base):
+    """``config_version`` counts changes of configuration or credentials; a job of another version ends."""
+
+    __tablename__ = "source_connection"
+    __table_args__ = (Index("source_connection_collection", "collection_id"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    collection_id: Mapped[UUID] = mapped_column(ForeignKey("collection.id"))
+    short_name: Mapped[str]
+    name: Mapped[str]
+    description: Mapped[str | None]
+    config: Mapped[dict[str, Any]]
+    config_version: Mapped[int] = mapped_column(default=1)
+    credentials: Mapped[bytes | None]
+    host: Mapped[str | None]
+    cron: Mapped[str | None]
+    next_run_at: Mapped[datetime | None] = mapped_column(index=True)
+    last_full_at: Mapped[datetime | None]
+    last_full_config_version: Mapped[int | None]
+    last_full_pipeline: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    deleted_at: Mapped[datetime | None]
+
+
+class SourceCursor(Base):
+    """Where the last completed read of each partition ended: the change position of the next incremental job."""
+
+    __tablename__ = "source_cursor"
+
+    connection_id: Mapped[UUID] = mapped_column(
+        ForeignKey("source_connection.id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(primary_key=True)
+    cursor: Mapped[dict[str, Any]]
+
+
+class SyncJob(Base):
+    """``driver`` and ``driven_until`` say who decides the next step; ``epoch`` and ``backend_*`` who writes for the
+    steps that have no partition."""
+
+    __tablename__ = "sync_job"
+    __table_args__ = (
+        Index("sync_job_one_active", "connection_id", unique=True, postgresql_where=text(ACTIVE)),
+        Index("sync_job_connection", "connection_id", "created_at"),
+        Index("sync_job_active", "engine", "created_at", postgresql_where=text(ACTIVE)),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID]
+    collection_id: Mapped[UUID]
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey("source_connection.id", ondelete="CASCADE"))
+    status: Mapped[str] = mapped_column(default="pending")
+    phase: Mapped[str] = mapped_column(default="open")
+    mode: Mapped[str | None]
+    engine: Mapped[str]
+    engine_reason: Mapped[str | None]
+    trigger: Mapped[str]
+    force_full: Mapped[bool] = mapped_column(default=False)
+    config_version: Mapped[int]
+    pipeline: Mapped[str | None]
+    host: Mapped[str | None]
+    resumed_from: Mapped[UUID | None]
+    approves: Mapped[UUID | None]
+    access_token: Mapped[bytes | None]
+
+    driver: Mapped[str | None]
+    driven_until: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None]
+    waiting_for: Mapped[str | None]
+    epoch: Mapped[int] = mapped_column(default=0)
+    backend_pid: Mapped[int | None]
+    backend_start: Mapped[datetime | None]
+
+    deleted: Mapped[int] = mapped_column(default=0)
+    held_deletes: Mapped[int] = mapped_column(default=0)
+    error: Mapped[str | None]
+    error_category: Mapped[str | None]
+    error_details: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    started_at: Mapped[datetime | None]
+    completed_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+
+
+class SyncPartition(Base):
+    """What is fenced. The counters of all partitions of a job together, and its deletes, are the job's."""
+
+    __tablename__ = "sync_partition"
+    __table_args__ = (UniqueConstraint("job_id", "key", name="sync_partition_key"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("sync_job.id", ondelete="CASCADE"))
+    key: Mapped[str]
+    scope: Mapped[str]
+    ordinal: Mapped[int]
+    data: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(default="open")
+    cursor: Mapped[dict[str, Any] | None]
+    epoch: Mapped[int] = mapped_column(default=0)
+    owner: Mapped[str | None]
+    backend_pid: Mapped[int | None]
+    backend_start: Mapped[datetime | None]
+    lease_until: Mapped[datetime | None]
+    reads: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    failures_in_all: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime | None]
+    waiting_since: Mapped[datetime | None]
+    error: Mapped[str | None]
+    error_category: Mapped[str | None]
+    inserted: Mapped[int] = mapped_column(default=0)
+    updated: Mapped[int] = mapped_column(default=0)
+    kept: Mapped[int] = mapped_column(default=0)
+    skipped: Mapped[int] = mapped_column(default=0)
+    failed: Mapped[int] = mapped_column(default=0)
+
+
+class SyncMark(Base):
+    """What a batch met (``kind`` met) or heard deleted (deleted), as a 64-bit roaring bitmap of ledger rows, or an
+    unread subtree (``kind`` subtree). Append-only."""
+
+    __tablename__ = "sync_mark"
+    __table_args__ = (Index("sync_mark_job", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("sync_job.id", ondelete="CASCADE"))
+    partition_id: Mapped[int] = mapped_column(ForeignKey("sync_partition.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    rows: Mapped[bytes | None]
+    prefix: Mapped[str | None]
+
+
+class EntityRow(Base):
+    """The ledger: which entity, in which version, is in the index, and why one is not.
+
+    ``state``: indexed, failed or skipped. ``fingerprint``: SHA-256 of what is indexed; ``metadata_fingerprint``: of
+    what is shown with it. ``missing``: full jobs in a row that did not meet it (only for sources that may skip).
+    """
+
+    __tablename__ = "entity"
+    __table_args__ = (
+        UniqueConstraint("connection_id", "entity_id", name="entity_key"),
+        Index("entity_collection", "collection_id"),
+        Index("entity_trouble", "connection_id", "state", postgresql_where=text("state <> 'indexed'")),
+    )
+
+    row: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    organization_id: Mapped[UUID]
+    collection_id: Mapped[UUID]
+    connection_id: Mapped[UUID]
+    entity_id: Mapped[str]
+    name: Mapped[str]
+    type: Mapped[str]
+    scope: Mapped[str]
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    version: Mapped[str | None]
+    pipeline: Mapped[str | None]
+    fingerprint: Mapped[bytes | None]
+    metadata_fingerprint: Mapped[bytes | None]
+    chunks: Mapped[int] = mapped_column(default=0)
+    truncated: Mapped[bool] = mapped_column(default=False)
+    retries_left: Mapped[int] = mapped_column(SmallInteger, default=0)
+    missing: Mapped[int] = mapped_column(SmallInteger, default=0)
+    breadcrumbs: Mapped[list[Any]]
+    fields: Mapped[dict[str, Any]]
+    web_url: Mapped[str | None]
+    url: Mapped[str | None]
+    created_at: Mapped[datetime | None]
+    updated_at: Mapped[datetime | None]
+    job_id: Mapped[UUID]
+    changed_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Chunk(Base):
+    """A searchable piece. ``ts`` is the English full text, ``ident`` our own split for identifiers."""
+
+    __tablename__ = "chunk"
+    __table_args__ = (
+        Index("chunk_collection", "collection_id"),
+        Index("chunk_ts", "ts", postgresql_using="gin"),
+        Index("chunk_ident", "ident", postgresql_using="gin"),
+    )
+
+    entity_row: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    collection_id: Mapped[UUID]
+    connection_id: Mapped[UUID]
+    heading: Mapped[str]
+    text: Mapped[str]
+    hash: Mapped[bytes]
+    embedding: Mapped[Any] = mapped_column(HalfVec)
+    ident: Mapped[Any] = mapped_column(TSVECTOR)
+    ts: Mapped[Any] = mapped_column(
+        TSVECTOR, Computed("to_tsvector('public.airweave', heading || ' ' || text)", persisted=True)
+    )
+
+
+class ChunkStaged(Base):
+    """Chunks of a big entity on their way in; they are swapped into ``chunk`` when the last one is there."""
+
+    __tablename__ = "chunk_staged"
+
+    partition_id: Mapped[int] = mapped_column(ForeignKey("sync_partition.id", ondelete="CASCADE"), primary_key=True)
+    ordinal: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    heading: Mapped[str]
+    text: Mapped[str]
+    hash: Mapped[bytes]
+    embedding: Mapped[Any] = mapped_column(HalfVec)
+    ident: Mapped[Any] = mapped_column(TSVECTOR)
+
+
+class DeletePlan(Base):
+    """The deletes a job found. ``state``: applying, applied, held, approved, dismissed or superseded."""
+
+    __tablename__ = "delete_plan"
+    __table_args__ = (Index("delete_plan_connection", "connection_id", "state"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID]
+    connection_id: Mapped[UUID] = mapped_column(ForeignKey("source_connection.id", ondelete="CASCADE"))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("sync_job.id", ondelete="CASCADE"))
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    total: Mapped[int]
+    rows: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    decided_at: Mapped[datetime | None]
+
+
+class Lease(Base):
+    """Who does a thing that one process at a time may do."""
+
+    __tablename__ = "lease"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    owner: Mapped[str]
+    until: Mapped[datetime]

@@ -1,0 +1,40 @@
+"""Queries on delete plans: what a job found gone, and what became of it."""
+
+from uuid import UUID
+
+from pyroaring import BitMap64
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from .models import DeletePlan
+
+
+def applying(session: Session, job_id: UUID) -> DeletePlan | None:
+    """The plan that the job is carrying out."""
+    return session.scalars(
+        select(DeletePlan).where(DeletePlan.job_id == job_id, DeletePlan.state == "applying")
+    ).one_or_none()
+
+
+def of_connection(session: Session, connection_id: UUID, *, states: tuple[str, ...]) -> list[DeletePlan]:
+    """The connection's plans in these states, newest first."""
+    return list(
+        session.scalars(
+            select(DeletePlan)
+            .where(DeletePlan.connection_id == connection_id, DeletePlan.state.in_(states))
+            .order_by(DeletePlan.created_at.desc())
+        )
+    )
+
+
+def rows(plan: DeletePlan) -> BitMap64:
+    return BitMap64.deserialize(plan.rows)
+
+
+def supersede_held(session: Session, connection_id: UUID) -> None:
+    """A newer full job knows better than the plans held before it."""
+    session.execute(
+        update(DeletePlan)
+        .where(DeletePlan.connection_id == connection_id, DeletePlan.state == "held")
+        .values(state="superseded", decided_at=func.now())
+    )

@@ -1,0 +1,155 @@
+"""Engines, sessions and the schema: how everything above reaches Postgres."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from ..errors import Unstartable
+
+POOL_SIZE = 10
+POOL_OVERFLOW = 20
+CONNECT_TIMEOUT_S = 10
+MIGRATION_LOCK = 0x41_57_53  # any number, the same for every process of ours
+MIN_POSTGRES = 15
+MIN_PGVECTOR = (0, 8)
+
+
+class Database:
+    """One database. Requests share a pool; a step has a connection of its own, whose end is the end of its backend."""
+
+    def __init__(self, url: str) -> None:
+        made = make_url(url)
+        if made.drivername in ("postgres", "postgresql"):
+            made = made.set(drivername="postgresql+psycopg")
+        arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
+        self.url = made
+        self.engine: Engine = create_engine(
+            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments
+        )
+        # no pool: the backend recorded as a partition's owner must never serve anybody else
+        self._steps: Engine = create_engine(made, poolclass=NullPool, connect_args=arguments)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A pooled session in one transaction: committed at the end, rolled back on an error."""
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def step(self) -> Iterator[Session]:
+        """A session on a backend of its own; the step commits by itself."""
+        with Session(self._steps, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A read-only session that sees one moment of the database."""
+        connection = self.engine.connect().execution_options(isolation_level="REPEATABLE READ")
+        with connection, Session(connection) as session, session.begin():
+            session.execute(text("set transaction read only"))
+            yield session
+
+    def check(self) -> None:
+        """Raise ``Unstartable`` unless this is a Postgres that we can use."""
+        try:
+            with self.engine.connect() as connection:
+                _check_versions(connection)
+        except OperationalError as error:
+            raise Unstartable(f"the database at {self.where()} cannot be reached: {_first_line(error)}") from None
+
+    def ping(self) -> None:
+        with self.engine.connect() as connection:
+            connection.execute(text("select 1"))
+
+    def migrate(self) -> None:
+        """Bring the schema up to date; of several processes one does it. A newer schema is ``Unstartable``."""
+        with self.engine.begin() as connection:
+            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            config = _alembic()
+            known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current is not None and current not in known:
+                raise Unstartable(
+                    f"the database at {self.where()} has schema {current}, newer than this program knows; "
+                    "install the newer version of airweave-server"
+                )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+    def where(self) -> str:
+        """The database's place, without a password, for messages."""
+        return self.url.render_as_string(hide_password=True)
+
+    def close(self) -> None:
+        self.engine.dispose()
+        self._steps.dispose()
+
+
+def raw(session: Session) -> psycopg.Connection[Any]:
+    """The driver's own connection under a session, for COPY."""
+    connection: Any = session.connection().connection.driver_connection
+    assert isinstance(connection, psycopg.Connection)
+    return connection
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the database went away or ended this session, so that the same again may work."""
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated or isinstance(error.orig, psycopg.InterfaceError):
+            return True
+        error = error.orig if isinstance(error.orig, psycopg.Error) else error
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate or ""
+    return state == "" or state.startswith(("08", "57P", "40"))
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether Postgres ran out of disk, memory or another resource of the machine."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith("53")
+
+
+def is_refused_data(error: BaseException) -> bool:
+    """Whether Postgres refused the values themselves, so that the same again fails again."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith(("22", "23", "54"))
+
+
+def _alembic() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config
+
+
+def _check_versions(connection: Connection) -> None:
+    version = int(connection.execute(text("show server_version_num")).scalar_one()) // 10000
+    if version < MIN_POSTGRES:
+        raise Unstartable(f"the database is Postgres {version}; {MIN_POSTGRES} or newer is needed")
+    found = connection.execute(
+        text(
+            "select coalesce((select extversion from pg_extension where extname = 'vector'),"
+            " (select default_version from pg_available_extensions where name = 'vector'))"
+        )
+    ).scalar_one()
+    needed = ".".join(map(str, MIN_PGVECTOR))
+    if found is None:
+        raise Unstartable(f"the database has no extension vector; install pgvector {needed} or newer on its server")
+    if tuple(int(part) for part in found.split(".")[:2]) < MIN_PGVECTOR:
+        raise Unstartable(
+            f"the database has pgvector {found}; {needed} or newer is needed (alter extension vector update)"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error.__cause__ or error).strip().splitlines()[0]

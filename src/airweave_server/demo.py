@@ -1,0 +1,189 @@
+"""``airweave-server demo``: the main job on real folders, in a throw-away server that leaves nothing behind."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from .client import Client, ClientError
+
+START_S = 60.0
+STOP_S = 30.0
+SYNC_S = 120.0
+POLL_S = 0.1
+MARKER = "ZEBRA_4711"
+COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
+
+
+def run(out: Console) -> None:
+    """Show it, checking each step. Raises ``ClientError`` at the first one that does not hold."""
+    with _scratch() as scratch:
+        folders = scratch / "folders"
+        folders.mkdir(mode=0o755)
+        ours, theirs = _copy_folders(folders)
+        with _server(scratch, folders) as client:
+            out.print(f"[bold]A throw-away server[/] is up at {client.url}, its data in {scratch}", soft_wrap=True)
+            client.ensure_collection("demo")
+            for folder, title in ((ours, "this project's docs"), (theirs, "Python's standard library")):
+                files = sum(1 for path in folder.rglob("*") if path.is_file())
+                out.print(f"\n[bold]Syncing {title}[/]: {files:,} files")
+                connection = client.connect_folder("demo", {"path": str(folder)}, name=title[:42])
+                job = _sync(out, client, connection, files)
+                _hold(
+                    job["entities_encountered"] == files, f"{files} files are there, {job['entities_encountered']} came"
+                )
+                _hold(job["entities_failed"] == 0, f"{job['entities_failed']} files failed")
+            _searches(out, client)
+            _change(out, client, connection, theirs)
+    out.print("\n[bold green]Every step held.[/] Now: [bold]make up[/], and airweave-server add FOLDER", soft_wrap=True)
+
+
+def _searches(out: Console, client: Client) -> None:
+    for query, expected in (
+        ("which settings decide about deletes", None),
+        ("parse command line arguments", "argparse"),
+        ("ZipImportError", "zipimport"),
+    ):
+        began_at = time.perf_counter()
+        hits = client.search("demo", query, limit=3)
+        took_ms = (time.perf_counter() - began_at) * 1000
+        out.print(f"\n[bold]Search[/] {query!r}: {took_ms:.0f} ms")
+        for hit in hits:
+            _show(out, hit)
+        found = [_place(hit) for hit in hits]
+        _hold(bool(hits), f"nothing was found for {query!r}")
+        _hold(expected is None or any(expected in place for place in found), f"{expected} is not among {found}")
+
+
+def _change(out: Console, client: Client, connection: dict[str, Any], folder: Path) -> None:
+    edited, removed = folder / "argparse.py", folder / "zipimport.py"
+    edited.write_text(edited.read_text() + f"\n# {MARKER}: edited by the demo\n")
+    (folder / "added_by_the_demo.md").write_text(f"# Added\n\nThis file was added; it says {MARKER}_NEW.\n")
+    removed.unlink()
+    before = sum(1 for path in folder.rglob("*") if path.is_file())
+    out.print("\n[bold]Edited 1 file, added 1, removed 1; syncing again[/]")
+    job = _sync(out, client, connection, before)
+    touched = tuple(job[f"entities_{name}"] for name in ("inserted", "updated", "deleted"))
+    _hold(touched == (1, 1, 1), f"1 insert, 1 update and 1 delete were due, there were {touched}")
+    for query, expected in ((f"{MARKER}_NEW", "added_by_the_demo.md"), (MARKER, "argparse.py")):
+        hits = client.search("demo", query, limit=1)
+        _hold(bool(hits) and _place(hits[0]) == expected, f"{query} was not found in {expected}")
+        _show(out, hits[0])
+    gone = [_place(hit) for hit in client.search("demo", "ZipImportError", limit=10)]
+    _hold("zipimport.py" not in gone, "the removed file is still found")
+    out.print("   the removed file is found no more")
+
+
+def _sync(out: Console, client: Client, connection: dict[str, Any], files: int) -> dict[str, Any]:
+    job = client.run(connection["id"])
+    deadline = time.monotonic() + SYNC_S
+    columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=out) as progress:
+        task = progress.add_task("reading", total=files)
+        while job["status"] in ("pending", "running"):
+            _hold(time.monotonic() < deadline, f"the sync took longer than {SYNC_S:.0f} s")
+            time.sleep(POLL_S)
+            job = client.job(connection["id"], job["id"])
+            progress.update(task, completed=job["entities_encountered"], description=job["status"])
+    _hold(job["status"] == "completed", f"the sync {job['status']}: {job['error']}")
+    counts = ", ".join(f"{job[f'entities_{name}']:,} {name}" for name in COUNTS)
+    rate = job["entities_encountered"] / max(job["duration_seconds"], 0.001)
+    out.print(f"   {counts}: {rate:,.0f} docs/s", soft_wrap=True)
+    return job
+
+
+def _show(out: Console, hit: dict[str, Any]) -> None:
+    passage = " ".join(hit["textual_representation"].split())[:150]
+    out.print(f"   [cyan]{escape(_place(hit))}[/] {hit['relevance_score']:.3f}  {escape(passage)}", soft_wrap=True)
+
+
+def _place(hit: dict[str, Any]) -> str:
+    place: str = hit["airweave_system_metadata"]["original_entity_id"]
+    return place
+
+
+def _copy_folders(folders: Path) -> tuple[Path, Path]:
+    """Copies of this project's docs (or, installed without them, of its own sources) and of the standard library."""
+    package = Path(__file__).parent
+    project = package.parent.parent
+    ours = folders / "docs"
+    if (project / "docs").is_dir() and (project / "pyproject.toml").is_file():
+        shutil.copytree(project / "docs", ours)
+        shutil.copy(project / "README.md", ours / "README.md")
+    else:
+        shutil.copytree(package, ours, ignore=shutil.ignore_patterns("__pycache__"))
+    library = Path(sysconfig.get_path("stdlib"))
+    left_out = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", "test", "tests", "*.so", "*.a",
+                                      "config-*", "idle_test", "*.exe", "lib2to3", "turtledemo")  # fmt: skip
+    shutil.copytree(library, folders / "stdlib", ignore=left_out, symlinks=False, ignore_dangling_symlinks=True)
+    return ours, folders / "stdlib"
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    path = Path(tempfile.mkdtemp(prefix="airweave-demo-"))
+    path.chmod(0o711)  # as root, Postgres runs as another user and must get through
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def _server(scratch: Path, folders: Path) -> Iterator[Client]:
+    port = _free_port()
+    ours = ("AIRWEAVE_", "API_", "DATABASE_URL", "AUTH_", "ALLOW", "VAULT_", "EMBEDDER", "JOB_", "LOG_")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
+    environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json"}
+    command = [sys.executable, "-m", "airweave_server", "up", "--data-dir", str(scratch / "data"), "--port", str(port)]
+    with (scratch / "server.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+    client = Client(f"http://127.0.0.1:{port}")
+    try:
+        _wait(client, process, scratch / "server.log")
+        yield client
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            client.get("/health/ready")
+            return
+        except ClientError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = log.read_text(errors="replace").strip()
+                raise ClientError(f"the demo's server did not start: {said[-2000:]}") from None
+            time.sleep(POLL_S)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _hold(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ClientError(f"the demo found something wrong: {otherwise}")

@@ -1,0 +1,162 @@
+"""Splits identifiers that an English full text parser breaks, alike for index and queries. Knows no database."""
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
+
+MAX_BYTES = 255  # of a lexeme, in UTF-8; what is longer is cut, in the index and in queries alike
+MAX_CHARS = 1_000  # of an identifier that are looked at
+MAX_PARTS = 48  # of one identifier; base64 and the like have thousands
+CACHED_CHARS = 64  # a longer identifier hardly comes twice
+MAX_SUFFIXES = 4  # of a path: sync/steps.py and steps.py of src/app/sync/steps.py
+
+# Scripts written without spaces: Thai, Lao, Myanmar, Hangul, Khmer, kana, Han.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+_WORD = rf"(?:[a-zA-Z0-9_]++|[^\W{_UNSPACED}]|[\u0300-\u036f])++"
+# Every quantifier is possessive, and no joiner begins with a word character: one pass, whatever the text.
+_TOKEN = re.compile(
+    rf"[{_UNSPACED}]++"
+    rf"|(?:(?<![\w.])\.|[#@$])?+{_WORD}"
+    rf"(?:(?:://|:\\|::|->|\+\+[.-]?|[/\\]\.?|[.:@#-]){_WORD})*+"
+    r"(?:\+\+|\#(?!\w))?+"
+)
+_UNSPACED_START = re.compile(f"[{_UNSPACED}]")
+_PATH = re.compile(r"://|:?[/\\]")
+_JOINER = re.compile(r"://|::|->|\+\+|[./\\:@#$-]")
+_SUFFIX = re.compile(r"://|::|->|[./\\:#@]")
+_DOTTED_LETTERS = re.compile(r"[^\W\d_](?:\.[^\W\d_])+")  # e.g, i.e, U.S
+_HUMP = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
+_PLURAL = re.compile(r"[A-Z]+s")  # IDs, URLs
+_PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+# These are parts of many identifiers (is_valid, path_to_file) and would look rare and telling in a query.
+_STOPPED = """
+    an and are as at be but by can do does for from has have how if in into is it its me my no not of on or our so such
+    that the their then there these they this to was we were what when where which who why will with you your
+"""
+_STOP_WORDS = frozenset(_STOPPED.split())
+
+
+def index_terms(text: str, *, limit: int = 2000) -> list[str]:
+    """Return the distinct lexemes to store for a chunk, in the order of the text, at most ``limit``.
+
+    They are compound identifiers, lowercase, whole and in parts, and bigrams of scripts written without spaces.
+    Plain words are left to the full text index of the language.
+    """
+    terms: dict[str, None] = {}
+    for token in dict.fromkeys(_TOKEN.findall(text)):
+        if token.islower() and token.isalpha() and token.isascii():
+            continue  # most are plain words
+        if _is_unspaced(token):
+            terms.update(dict.fromkeys(islice(_bigrams(token), limit)))
+        else:
+            stored = _stored_again(token) if len(token) <= CACHED_CHARS else _stored(token)
+            terms.update(dict.fromkeys(stored))
+        if len(terms) >= limit:
+            break
+    return list(islice(terms, limit))
+
+
+def query_terms(text: str) -> list[str]:
+    """Return the distinct lexemes to look for: identifiers whole, plain words but for stop words, and bigrams."""
+    terms: dict[str, None] = {}
+    for token in _TOKEN.findall(text):
+        if _is_unspaced(token):
+            terms.update(dict.fromkeys(_bigrams(token)))
+        else:
+            token = _normal(token)
+            if _is_compound(token) or _tells(token):
+                terms[_lexeme(token)] = None
+    return list(terms)
+
+
+def exact_terms(text: str) -> list[str]:
+    """Return the lexemes of a query's compound identifiers alone: chunks that hold them come first.
+
+    ``index_terms`` of a text in which such an identifier stands has the same lexeme.
+    """
+    tokens = [_normal(token) for token in _TOKEN.findall(text) if not _is_unspaced(token)]
+    return list(dict.fromkeys(_lexeme(token) for token in tokens if _is_compound(token)))
+
+
+def _stored(token: str) -> tuple[str, ...]:
+    token = _normal(token)
+    if not _is_compound(token):
+        return ()
+    parts = [part for part in islice(_parts(token), MAX_PARTS) if _tells(part)]
+    return (_lexeme(token), *map(_lexeme, parts))
+
+
+_stored_again = lru_cache(maxsize=16_384)(_stored)
+
+
+def _is_unspaced(token: str) -> bool:
+    return not token.isascii() and _UNSPACED_START.match(token) is not None
+
+
+def _normal(token: str) -> str:
+    token = token[:MAX_CHARS]
+    return token if token.isascii() else unicodedata.normalize("NFKC", token)
+
+
+def _is_compound(token: str) -> bool:
+    if token.isalpha():
+        if token.isupper() or token[1:].islower():
+            return False
+        shape = _shape(token)
+        return _HUMP.search(shape) is not None and not _PLURAL.fullmatch(shape)
+    core = token.strip("_$")
+    return bool(core) and not core.isdigit() and not _DOTTED_LETTERS.fullmatch(token)
+
+
+def _tells(part: str) -> bool:
+    return (len(part) > 1 or not part.isascii()) and part.lower() not in _STOP_WORDS and part.strip("_") != ""
+
+
+def _parts(token: str) -> Iterator[str]:
+    bare = token.strip("_").lstrip(".#@$")
+    yield bare
+    if bare[:1] in "vV" and bare[1:2].isdigit():
+        yield bare[1:]
+    if not token.isalpha():
+        ends = [match.end() for match in _SUFFIX.finditer(token)]
+        for end in ends[-MAX_SUFFIXES:]:
+            yield token[end:]
+    for component in _PATH.split(token):
+        yield component
+        head, plus, _ = component.partition("++")
+        if plus:
+            yield head + plus
+        for segment in _JOINER.split(component):
+            yield segment
+            shape = _shape(segment)
+            for piece in _PIECE.finditer(shape):
+                yield segment[piece.start() : piece.end()]
+
+
+def _shape(token: str) -> str:
+    """The same length in ASCII: what is a capital, a small letter, a digit."""
+    if token.isascii():
+        return token
+    return "".join("A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else "_" for c in token)
+
+
+def _bigrams(run: str) -> Iterator[str]:
+    step = MAX_CHARS  # normalising is not linear in a run of combining marks
+    for start in range(0, len(run), step):
+        part = unicodedata.normalize("NFKC", run[start : start + step + 1]).lower()
+        if len(part) == 1 and start == 0:
+            yield part
+        for i in range(len(part) - 1):
+            yield part[i : i + 2]
+
+
+def _lexeme(token: str) -> str:
+    lexeme = token.lower()
+    if len(lexeme) * 4 <= MAX_BYTES:
+        return lexeme
+    return lexeme.encode()[:MAX_BYTES].decode("utf-8", "ignore")

@@ -1,0 +1,132 @@
+"""The house-keeping that one API process at a time does: schedules, jobs that nobody ends, purging, resealing."""
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from . import plugins
+from .db import collections, connections, jobs, leases, ledger
+from .db.session import Database, is_outage
+from .errors import BadInput, InvalidState
+from .services import jobs as job_service
+from .services.connections import next_run
+from .settings import Settings
+from .vault import Vault, VaultError
+
+CANCEL_PATIENCE_S = 5.0
+LEASE_TICKS = 4
+
+log = structlog.get_logger(__name__)
+
+
+class Keeper:
+    """Ticks every ``TICK_S``, or when ``kick`` says that there is something to purge, if it holds the lease."""
+
+    def __init__(self, database: Database, vault: Vault, driver: job_service.Driver, settings: Settings) -> None:
+        self._database = database
+        self._vault = vault
+        self._driver = driver
+        self._settings = settings
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="keeper", daemon=True)
+        self.holds_lease = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def kick(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._wake.set()
+        self._thread.join(10)
+        with suppress(SQLAlchemyError), self._database.session() as session:  # else it lapses by itself
+            leases.release(session, "keeper", self._name)
+
+    def tick(self) -> None:
+        """One round of house-keeping, if the lease is ours."""
+        with self._database.session() as session:
+            self.holds_lease = leases.take(session, "keeper", self._name, self._settings.tick_s * LEASE_TICKS)
+        if self.holds_lease:
+            self._end_unattended()
+            self._fire_schedules()
+            self._purge()
+            self._reseal()
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self.tick()
+            except Exception as error:  # the outermost loop of this thread: it must not end
+                if is_outage(error):
+                    log.warning("database_unreachable", error=str(error).splitlines()[0])
+                else:
+                    log.error("keeper_failed", exc_info=error)
+            self._wake.wait(self._settings.tick_s)
+            self._wake.clear()
+
+    def _end_unattended(self) -> None:
+        """A cancel that its driver did not finish, because it died or hangs in its source, is finished here; the
+        epochs were bumped when it was asked for, so nothing can be written any more."""
+        with self._database.session() as session:
+            for job_id in jobs.cancelling_unattended(session, patience_s=CANCEL_PATIENCE_S):
+                jobs.lock(session, job_id)
+                jobs.end(session, job_id, status="cancelled", error=None)
+                log.info("job_ended", job=str(job_id), status="cancelled")
+
+    def _fire_schedules(self) -> None:
+        """Start what is due; overlap is skipped, and however many times were missed, it runs once."""
+        fired = False
+        with self._database.session() as session:
+            for connection in connections.due(session):
+                kind = plugins.sources().get(connection.short_name)
+                if kind is None or connection.cron is None:
+                    connection.next_run_at = None
+                    continue
+                try:
+                    connection.next_run_at = next_run(connection.cron, kind, datetime.now(UTC))
+                    job_service.create(
+                        session, self._vault, connection, self._driver.engine, job_service.Ask("schedule")
+                    )
+                    fired = True
+                except (BadInput, InvalidState) as error:
+                    log.info("schedule_skipped", connection=str(connection.id), reason=str(error))
+        if fired:
+            self._driver.kick()
+
+    def _purge(self) -> None:
+        """Remove what deleted connections and collections held, in small transactions."""
+        with self._database.session() as session:
+            hidden = connections.hidden(session)
+        for connection_id in hidden:
+            while not self._stopping.is_set():
+                with self._database.session() as session:
+                    if not ledger.purge(session, connection_id):
+                        connections.remove(session, connection_id)
+                        log.info("connection_purged", connection=str(connection_id))
+                        break
+        with self._database.session() as session:
+            for collection_id in collections.hidden(session):
+                collections.remove(session, collection_id)
+
+    def _reseal(self) -> None:
+        """Seal with the current key what another key of VAULT_KEY sealed, so that the old one can be dropped."""
+        with self._database.session() as session:
+            for connection in connections.sealed_otherwise(session, self._vault.key_id):
+                assert connection.credentials is not None
+                owner = str(connection.id)
+                try:
+                    plain = self._vault.open(connection.credentials, owner=owner)
+                except VaultError as error:
+                    log.warning("credentials_unreadable", connection=owner, error=str(error))
+                    continue
+                connection.credentials = self._vault.seal(plain, owner=owner)

@@ -1,0 +1,60 @@
+"""Structured logs: events with fields, readable on a terminal, JSON elsewhere, ids bound once, secrets kept out."""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+from pydantic import SecretStr
+
+SECRET_WORDS = ("password", "secret", "token", "credential", "authorization", "api_key", "apikey", "vault_key")
+
+
+def configure(*, level: str = "info", style: Literal["auto", "console", "json"] = "auto") -> None:
+    """Send this process's logs, our own and the libraries', to standard error."""
+    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(default=str)
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        *([] if console else [structlog.processors.format_exc_info]),
+        _without_secrets,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # what it would say of a failed request is logged already
+    for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access", "sqlalchemy.engine"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def get(name: str) -> Any:
+    """A logger; call it with an event and fields: ``log.info("batch_written", written=48)``."""
+    return structlog.get_logger(name)
+
+
+def bound(**ids: object) -> Any:
+    """Bind ids to every event logged in this block and thread: ``with log.bound(job=job_id): ...``."""
+    return structlog.contextvars.bound_contextvars(**{key: str(value) for key, value in ids.items()})
+
+
+def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, SecretStr) or any(word in key.lower() for word in SECRET_WORDS):
+            event[key] = "**********"
+    return event

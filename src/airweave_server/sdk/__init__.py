@@ -1,0 +1,44 @@
+"""What the author of a connector or an embedder imports. Imports nothing else of this package."""
+
+from .auth import Auth, Bearer, BearerCredentials, Direct, NoAuth
+from .embedder import Embedder, Vectors
+from .entity import Breadcrumb, Deleted, Entity, Seen, Skipped
+from .errors import (
+    AuthError,
+    ConfigError,
+    EmbedderError,
+    RateLimited,
+    SourceError,
+    Stopped,
+    Unavailable,
+    Unreadable,
+)
+from .source import Context, Items, Partition, Rate, Source
+
+__all__ = [
+    "Auth",
+    "AuthError",
+    "Bearer",
+    "BearerCredentials",
+    "Breadcrumb",
+    "ConfigError",
+    "Context",
+    "Deleted",
+    "Direct",
+    "Embedder",
+    "EmbedderError",
+    "Entity",
+    "Items",
+    "NoAuth",
+    "Partition",
+    "Rate",
+    "RateLimited",
+    "Seen",
+    "Skipped",
+    "Source",
+    "SourceError",
+    "Stopped",
+    "Unavailable",
+    "Unreadable",
+    "Vectors",
+]

@@ -1,0 +1,119 @@
+"""The interface of a connector: one class, its configuration, its partitions and how to read them."""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel
+
+from .auth import Auth, NoAuth
+from .entity import Deleted, Entity, Seen, Skipped
+from .errors import Stopped
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+CursorT = TypeVar("CursorT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A part of a source that can be read on its own.
+
+    ``key`` is stable and unique. ``scope`` names what a full read of all its partitions together proves complete;
+    by default the partition is its own scope. ``data`` (JSON) is handed back at the read.
+    """
+
+    key: str
+    scope: str | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most ``requests`` in any ``per_s`` seconds."""
+
+    requests: int
+    per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the engine lends to a source: where it may go, and word that it should stop.
+
+    ``allowed_hosts``: host names and networks (CIDR) that a guarded HTTP client may reach although they are private.
+    ``hidden_paths``: folders of our own that are never read as content.
+    """
+
+    folder_roots: tuple[Path, ...] = ()
+    hidden_paths: tuple[Path, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; raises ``Stopped`` at once when the engine asks the read to stop."""
+        if self.stop.wait(seconds):
+            raise Stopped("asked to stop")
+
+    def check(self) -> None:
+        """Raise ``Stopped`` when the engine asks the read to stop."""
+        if self.stop.is_set():
+            raise Stopped("asked to stop")
+
+
+Items = Iterator[Entity | Seen | Deleted | Skipped | CursorT]
+
+
+class Source(ABC, Generic[ConfigT, CursorT]):
+    """A kind of place to read. Subclass as ``class GitHub(Source[Config, Cursor])`` with pydantic models.
+
+    The engine promises: ``read`` is given None, or a cursor that this source once yielded, all of whose predecessors
+    have reached the index; it may stop after any cursor and read on from it later, in another process.
+    The source promises: reading from a cursor yields all that changed after it, reading from None all there is;
+    it may yield an entity twice but leaves none out; what it cannot read it yields as ``Skipped``, what it cannot
+    list it raises; only a read that comes to its end has listed all.
+    """
+
+    name: ClassVar[str]  # the short name in the API and the CLI
+    title: ClassVar[str]  # what people read
+    description: ClassVar[str] = ""
+    labels: ClassVar[tuple[str, ...]] = ()
+    entity_types: ClassVar[tuple[str, ...]] = ()
+    auth: ClassVar[Auth] = NoAuth()
+    rate: ClassVar[Rate | None] = None
+    tells_changes: ClassVar[bool] = False  # a cursor is also a change position: the next job may start there
+    tells_deletes: ClassVar[bool] = False  # an incremental read yields Deleted for all that went
+    may_skip: ClassVar[bool] = False  # a listing can miss what exists: deletes need two full jobs
+    local: ClassVar[bool] = False  # is read on the host that the connection was made on
+    internal: ClassVar[bool] = False  # a test source, shown only with ENABLE_INTERNAL_SOURCES
+    max_parallel: ClassVar[int] = 4  # partitions of one job that may be read side by side
+
+    config_model: ClassVar[type[BaseModel]]
+    cursor_model: ClassVar[type[BaseModel]]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in getattr(cls, "__orig_bases__", ()):
+            if get_origin(base) is Source:
+                cls.config_model, cls.cursor_model = get_args(base)
+
+    def __init__(self, config: ConfigT, credentials: BaseModel | None = None, context: Context | None = None) -> None:
+        self.config = config
+        self.credentials = credentials
+        self.context = context or Context()
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` or ``AuthError`` when this configuration cannot be read; called when a person
+        connects it and at the start of each job."""
+
+    def partitions(self) -> Iterator[Partition]:
+        """List the parts of the source; by default it is one."""
+        yield Partition(key="")
+
+    @abstractmethod
+    def read(self, partition: Partition, cursor: CursorT | None) -> Items[CursorT]:
+        """Yield what the partition holds, from the cursor on, with cursors in between."""
+
+    def close(self) -> None:
+        """Let go of connections; called once after the last read."""

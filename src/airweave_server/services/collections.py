@@ -1,0 +1,91 @@
+"""Use cases of collections: make one with its embedder fixed, hide it with all it holds, refresh all of it."""
+
+import re
+import secrets
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from .. import plugins
+from ..db import collections, connections, jobs
+from ..db.models import Collection, SyncJob
+from ..errors import InvalidState, NotFound
+from ..vault import Vault
+from .connections import Connections
+from .jobs import Ask, create, fail_to_start
+
+SUFFIX_CHARS = 6
+STEM_CHARS = 50
+
+
+def make(
+    session: Session,
+    organization_id: UUID,
+    *,
+    name: str,
+    readable_id: str | None,
+    sync_config: dict[str, Any] | None,
+    embedder: str,
+) -> Collection:
+    """Raises ``InvalidState`` when the readable id is taken."""
+    model = plugins.embedder(embedder)
+    collection = Collection(
+        id=uuid4(),
+        organization_id=organization_id,
+        name=name,
+        readable_id=readable_id or _readable(name),
+        sync_config=sync_config,
+        embedder=embedder,
+        embedder_name=model.name,
+        dimensions=model.dimensions,
+    )
+    try:
+        with session.begin_nested():
+            session.add(collection)
+            session.flush()
+    except IntegrityError:
+        raise InvalidState(f"Collection with readable_id {collection.readable_id!r} already exists") from None
+    session.refresh(collection)
+    return collection
+
+
+def get(
+    session: Session, organization_id: UUID, readable_id: str, *, missing: str = "Collection not found"
+) -> Collection:
+    """Raises ``NotFound`` with the text ``missing``."""
+    collection = collections.find(session, organization_id, readable_id)
+    if collection is None:
+        raise NotFound(missing)
+    return collection
+
+
+def delete(session: Session, service: Connections, collection: Collection) -> None:
+    """Hide it and its connections at once, and fence off their jobs; the keeper purges what they held."""
+    for connection in connections.listed(session, collection.organization_id, collection_id=collection.id):
+        service.delete(session, connection)
+    collection.deleted_at = datetime.now(UTC)
+    session.flush()
+
+
+def refresh_all(session: Session, vault: Vault, collection: Collection, engine: str) -> list[SyncJob]:
+    """A job of every connection: a new one, the active one where there is one, or a failed one that says why it could
+    not start. One connection never keeps another from starting."""
+    started = []
+    for connection in connections.listed(session, collection.organization_id, collection_id=collection.id):
+        job = jobs.active(session, connection.id)
+        if job is None:
+            try:
+                job = create(session, vault, connection, engine, Ask("refresh_all"))
+            except InvalidState as error:
+                job = jobs.active(session, connection.id) or fail_to_start(session, connection, engine, str(error))
+        started.append(job)
+    return started
+
+
+def _readable(name: str) -> str:
+    stem = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:STEM_CHARS].strip("-")
+    suffix = secrets.token_hex(SUFFIX_CHARS // 2)
+    return f"{stem}-{suffix}" if stem else f"collection-{suffix}"

@@ -1,0 +1,240 @@
+"""Use cases of source connections: connect with everything checked at the door, change, hide and purge."""
+
+import json
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from cronsim import CronSim, CronSimError
+from pydantic import BaseModel, SecretStr, ValidationError
+from sqlalchemy.orm import Session
+
+from .. import plugins
+from ..db import collections, jobs, plans
+from ..db.models import DeletePlan, SourceConnection, SyncJob
+from ..errors import BadInput, InvalidState, NotFound
+from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
+from ..settings import Settings
+from ..vault import Vault
+from .jobs import Ask, create
+
+MIN_INTERVAL_S = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks to connect. ``cron``: "" for the source's default, None for no schedule."""
+
+    short_name: str
+    readable_collection_id: str
+    name: str | None = None
+    description: str | None = None
+    config: Mapping[str, Any] | None = None
+    credentials: Mapping[str, Any] | None = None
+    access_token: str | None = None
+    cron: str | None = ""
+
+
+class Connections:
+    """Connecting and changing; reads no HTTP and starts no job by itself."""
+
+    def __init__(self, vault: Vault, settings: Settings, *, hidden_paths: tuple[Any, ...] = ()) -> None:
+        self._vault = vault
+        self._settings = settings
+        self._hidden_paths = hidden_paths
+
+    def source(self, short_name: str) -> type[Source[Any, Any]]:
+        """The source of this name, if it is offered here. Raises ``NotFound``."""
+        kind = plugins.sources().get(short_name)
+        if kind is None or (kind.internal and not self._settings.enable_internal_sources):
+            raise NotFound(f"Source {short_name!r} not found; GET /sources lists those there are")
+        return kind
+
+    def sources(self) -> list[type[Source[Any, Any]]]:
+        return [
+            kind for kind in plugins.sources().values() if self._settings.enable_internal_sources or not kind.internal
+        ]
+
+    def create(self, session: Session, organization_id: UUID, wanted: Wanted) -> SourceConnection:
+        """Raises ``NotFound`` or ``BadInput`` that names the field."""
+        kind = self.source(wanted.short_name)
+        collection = collections.find(session, organization_id, wanted.readable_collection_id)
+        if collection is None:
+            raise NotFound("Collection not found")
+        config = self._config(kind, wanted.config or {})
+        credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
+        self._try(kind, config, credentials)
+        cron = _default_cron(kind) if wanted.cron == "" else wanted.cron
+        connection = SourceConnection(
+            id=uuid4(),
+            organization_id=organization_id,
+            collection_id=collection.id,
+            short_name=kind.name,
+            name=wanted.name or f"{kind.title} Connection",
+            description=wanted.description,
+            config=_plain(config),
+            host=socket.gethostname() if kind.local else None,
+            cron=cron,
+            next_run_at=next_run(cron, kind) if cron else None,
+        )
+        if credentials is not None:
+            connection.credentials = self._seal(connection.id, credentials)
+        session.add(connection)
+        session.flush()
+        session.refresh(connection)
+        return connection
+
+    def update(
+        self,
+        session: Session,
+        connection: SourceConnection,
+        *,
+        engine: str,
+        changes: Mapping[str, Any],
+    ) -> SyncJob | None:
+        """Apply ``changes`` (name, description, config, credentials, cron). Another configuration ends the active
+        job, from this commit on without a further write, and starts a new one, which is returned."""
+        kind = self.source(connection.short_name)
+        if "name" in changes:
+            connection.name = changes["name"]
+        if "description" in changes:
+            connection.description = changes["description"]
+        if "cron" in changes:
+            connection.cron = changes["cron"]
+            connection.next_run_at = next_run(changes["cron"], kind) if changes["cron"] else None
+        connection.modified_at = datetime.now(UTC)
+        if "config" not in changes and "credentials" not in changes:
+            return None
+        config = self._config(kind, changes.get("config", connection.config))
+        credentials = self._stored_credentials(kind, connection)
+        if "credentials" in changes:
+            credentials = self._credentials(kind, changes["credentials"], None)
+        self._try(kind, config, credentials)
+        if _plain(config) == connection.config and "credentials" not in changes:
+            return None
+        connection.config = _plain(config)
+        if credentials is not None:
+            connection.credentials = self._seal(connection.id, credentials)
+        connection.config_version += 1
+        active = jobs.active(session, connection.id)
+        session.flush()
+        if active is None:
+            return None
+        jobs.lock(session, active.id)
+        jobs.end(session, active.id, status="cancelled", error="configuration changed")
+        return create(session, self._vault, connection, engine, Ask("config_change", force_full=active.force_full))
+
+    def delete(self, session: Session, connection: SourceConnection) -> None:
+        """Hide it at once and fence off its job; the keeper purges what it held."""
+        active = jobs.active(session, connection.id)
+        if active is not None:
+            jobs.lock(session, active.id)
+            jobs.end(session, active.id, status="cancelled", error="the connection was deleted")
+        connection.deleted_at = datetime.now(UTC)
+        connection.next_run_at = None
+        connection.credentials = None
+        session.flush()
+
+    def approve(self, session: Session, connection: SourceConnection, plan: DeletePlan, engine: str) -> SyncJob:
+        """Start the job that re-checks the held deletes and carries out what still holds of them."""
+        if plan.state != "held":
+            raise InvalidState(f"these deletes are {plan.state}, not held")
+        job = create(session, self._vault, connection, engine, Ask("approval", approves=plan.id))
+        plan.state, plan.decided_at = "approved", datetime.now(UTC)
+        return job
+
+    def dismiss(self, plan: DeletePlan) -> None:
+        if plan.state != "held":
+            raise InvalidState(f"these deletes are {plan.state}, not held")
+        plan.state, plan.decided_at = "dismissed", datetime.now(UTC)
+
+    def _config(self, kind: type[Source[Any, Any]], config: Mapping[str, Any]) -> BaseModel:
+        try:
+            return kind.config_model.model_validate(dict(config))
+        except ValidationError as error:
+            raise _bad("body.config", error) from None
+
+    def _credentials(
+        self, kind: type[Source[Any, Any]], given: Mapping[str, Any] | None, access_token: str | None
+    ) -> BaseModel | None:
+        if not isinstance(kind.auth, Bearer | Direct):
+            return None
+        if isinstance(kind.auth, Bearer) and access_token is not None:
+            given = {"access_token": access_token}
+        if given is None:
+            wanted = ", ".join(kind.auth.model.model_fields)
+            raise BadInput(f"source {kind.name} needs credentials: {wanted}", field="body.authentication")
+        try:
+            return kind.auth.model.model_validate(dict(given))
+        except ValidationError as error:
+            raise _bad("body.authentication.credentials", error) from None
+
+    def _stored_credentials(self, kind: type[Source[Any, Any]], connection: SourceConnection) -> BaseModel | None:
+        if connection.credentials is None or not isinstance(kind.auth, Bearer | Direct):
+            return None
+        return kind.auth.model.model_validate(
+            json.loads(self._vault.open(connection.credentials, owner=str(connection.id)))
+        )
+
+    def _seal(self, connection_id: UUID, credentials: BaseModel) -> bytes:
+        return self._vault.seal(json.dumps(_plain(credentials)).encode(), owner=str(connection_id))
+
+    def _try(self, kind: type[Source[Any, Any]], config: BaseModel, credentials: BaseModel | None) -> None:
+        context = Context(
+            folder_roots=self._settings.roots(),
+            hidden_paths=self._hidden_paths,
+            allowed_hosts=self._settings.allowed_private_hosts,
+        )
+        source = kind(config, credentials, context)
+        try:
+            source.check()
+        except ConfigError as error:
+            raise BadInput(str(error), field="body.config") from None
+        except AuthError as error:
+            raise InvalidState(str(error)) from None
+        except SourceError as error:
+            raise InvalidState(f"the source cannot be read now: {error}") from None
+        finally:
+            source.close()
+
+
+def next_run(cron: str, kind: type[Source[Any, Any]], after: datetime | None = None) -> datetime:
+    """When the schedule fires next, in UTC. Raises ``BadInput`` for what is no cron expression and ``InvalidState``
+    for one that fires more often than the source allows."""
+    try:
+        fires = CronSim(cron, after or datetime.now(UTC))
+        first = next(fires)
+        second = next(fires)
+    except (CronSimError, StopIteration):
+        raise BadInput(f"{cron!r} is no cron expression that ever fires", field="body.schedule.cron") from None
+    if not kind.tells_changes and (second - first).total_seconds() < MIN_INTERVAL_S:
+        raise InvalidState(f"Source {kind.name} does not support continuous syncs. Minimum schedule interval is 1 hour")
+    return first
+
+
+def held(session: Session, connection_id: UUID) -> list[DeletePlan]:
+    return plans.of_connection(session, connection_id, states=("held",))
+
+
+def _default_cron(kind: type[Source[Any, Any]]) -> str:
+    now = datetime.now(UTC)
+    return "*/5 * * * *" if kind.tells_changes else f"{now.minute} {now.hour} * * *"
+
+
+def _plain(model: BaseModel) -> dict[str, Any]:
+    """The model as JSON values, secrets in clear: a configuration holds none, credentials go into the vault."""
+    plain: dict[str, Any] = json.loads(json.dumps(model.model_dump(), default=_reveal))
+    return plain
+
+
+def _reveal(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def _bad(place: str, error: ValidationError) -> BadInput:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join([place, *map(str, first["loc"])])
+    return BadInput(first["msg"], field=where)

@@ -1,0 +1,95 @@
+"""Use cases of sync jobs: start one once, cancel it; and the driver, who takes its steps."""
+
+from dataclasses import dataclass
+from typing import Protocol
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from .. import plugins
+from ..db import jobs
+from ..db.models import SourceConnection, SyncJob
+from ..errors import InvalidState
+from ..vault import Vault
+
+
+class Driver(Protocol):
+    """Who takes a job's steps. ``engine`` is the word that jobs and /health show."""
+
+    engine: str
+
+    def kick(self) -> None:
+        """Look for due jobs now rather than at the next tick; returns at once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How a job is asked for."""
+
+    trigger: str = "api"
+    force_full: bool = False  # read everything afresh, as if nothing were known
+    reread: bool = False  # list everything, but keep what the ledger knows
+    access_token: str | None = None
+    approves: UUID | None = None
+
+
+def create(session: Session, vault: Vault, connection: SourceConnection, engine: str, ask: Ask) -> SyncJob:
+    """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` when one is active already,
+    whoever asked first."""
+    job_id = uuid4()
+    job = SyncJob(
+        id=job_id,
+        organization_id=connection.organization_id,
+        collection_id=connection.collection_id,
+        connection_id=connection.id,
+        engine=engine,
+        trigger=ask.trigger,
+        force_full=ask.force_full,
+        mode="full" if ask.reread else None,
+        config_version=connection.config_version,
+        host=connection.host,
+        approves=ask.approves,
+        access_token=vault.seal(ask.access_token.encode(), owner=str(job_id)) if ask.access_token else None,
+    )
+    if (source := plugins.sources().get(connection.short_name)) is None:
+        raise InvalidState(f"source {connection.short_name!r} is not installed on this server")
+    if not source.local:
+        job.host = None
+    try:
+        with session.begin_nested():
+            session.add(job)
+            session.flush()
+    except IntegrityError:
+        active = jobs.active(session, connection.id)
+        state = active.status if active is not None else "ending"
+        raise InvalidState(f"a sync job of this connection is already {state}; wait for it or cancel it") from None
+    session.refresh(job)
+    return job
+
+
+def fail_to_start(session: Session, connection: SourceConnection, engine: str, reason: str) -> SyncJob:
+    """The row of a job that could not be started, so that the reason can be read where jobs are."""
+    job = SyncJob(
+        organization_id=connection.organization_id,
+        collection_id=connection.collection_id,
+        connection_id=connection.id,
+        engine=engine,
+        trigger="api",
+        config_version=connection.config_version,
+        status="pending",
+    )
+    session.add(job)
+    session.flush()
+    jobs.end(session, job.id, status="failed", error=reason)
+    session.refresh(job)
+    return job
+
+
+def cancel(session: Session, job: SyncJob) -> None:
+    """End a pending job, or fence a running one off and let its driver end it. Raises ``InvalidState`` otherwise."""
+    if jobs.request_cancel(session, job.id) is None:
+        session.refresh(job)
+        raise InvalidState(f"Cannot cancel job in {job.status.upper()} state")
+    session.refresh(job)

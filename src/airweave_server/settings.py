@@ -1,0 +1,110 @@
+"""Every setting of the server, typed, with its default and what it is for; the docs' table is checked against it."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read once by whatever starts a process and handed down as values. Each field's variable is its name in capitals,
+    but for the two whose names the public command line would otherwise own."""
+
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
+
+    data_dir: Path | None = Field(
+        default=None,
+        validation_alias=AliasChoices("AIRWEAVE_DATA_DIR", "data_dir"),
+        description="Where the embedded Postgres and the keys live. Default: the system's place for application data.",
+    )
+    folder_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        validation_alias=AliasChoices("AIRWEAVE_FOLDER_ROOTS", "folder_roots"),
+        description="Folders that `folder` connections may read below, separated by the system's path separator. "
+        "Default: the home of the user and the current directory.",
+    )
+    database_url: SecretStr | None = Field(
+        default=None, description="A Postgres 15+ with pgvector 0.8+ of your own; without it an embedded one is run."
+    )
+    api_host: str = Field(default="127.0.0.1", description="The address the API listens on.")
+    api_port: int = Field(default=8001, ge=0, le=65535, description="The port the API listens on; 0 takes a free one.")
+    api_url: str = Field(
+        default="", description="Where the command line finds the server. Default: from host and port."
+    )
+    api_key: SecretStr | None = Field(default=None, description="The key the command line sends.")
+    auth_enabled: bool = Field(default=False, description="Require an API key on every request but health.")
+    allow_no_auth: bool = Field(
+        default=False, description="Allow an address other than loopback without authentication."
+    )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Further names that the Host and Origin headers may carry, separated by commas."
+    )
+    allowed_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Private host names or networks (CIDR) that sources may reach over HTTP, separated by commas.",
+    )
+    vault_key: SecretStr | None = Field(
+        default=None,
+        description="Base64 of 32 bytes that seal credentials; of several, separated by commas, the first seals and "
+        "all open. Default: made once in the data directory.",
+    )
+    enable_internal_sources: bool = Field(default=False, description="Offer the test sources (stub, timed, ...).")
+    embedder: str = Field(default="wordllama", description="The embedder that new collections get.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least level that is logged."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="How logs look: `auto` is `console` on a terminal and `json` elsewhere."
+    )
+
+    job_threads: int = Field(
+        default_factory=lambda: max(4, (os.cpu_count() or 2) - 1), ge=1, le=256,
+        description="Jobs that one process drives side by side. Default: cores - 1, at least 4.",
+    )  # fmt: skip
+    tick_s: float = Field(default=5.0, gt=0, description="Seconds between two looks for work that nobody announced.")
+    lease_s: float = Field(
+        default=20.0, gt=0, description="Seconds after which a job whose driver fell silent may be taken over."
+    )
+    slice_s: float = Field(default=60.0, gt=0, description="Seconds of reading after which a step hands back.")
+    retry_attempts: int = Field(
+        default=5, ge=1, description="Failures in a row, without progress, before a partition is given up."
+    )
+    retry_attempts_progress: int = Field(
+        default=100, ge=1, description="Failures in all before a partition is given up."
+    )
+    retry_backoff_s: float = Field(
+        default=1.0, gt=0, description="Seconds before the first retry; doubled each time, up to 60."
+    )
+    source_stall_s: float = Field(
+        default=300.0, gt=0, description="Seconds without a word of the source before a job ends failed."
+    )
+    source_wait_max_s: float = Field(
+        default=3600.0, gt=0, description="Seconds a job follows `Retry-After` without any progress."
+    )
+    full_sync_every_h: float = Field(
+        default=24.0, gt=0, description="Hours after which a source that cannot tell deletes is read in full"
+    )
+    resume_window_h: float = Field(
+        default=24.0, ge=0, description="Hours in which a new job takes up a failed or cancelled one."
+    )
+    delete_guard_ratio: float = Field(
+        default=0.15, ge=0, le=1, description="Share of a connection above which deletes are held."
+    )
+    delete_guard_min: int = Field(default=10, ge=0, description="Deletes that are never held for their share alone.")
+    max_body_mb: float = Field(default=10.0, gt=0, description="Largest request body, in MB.")
+
+    @field_validator("folder_roots", mode="before")
+    @classmethod
+    def split_paths(cls, value: object) -> object:
+        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
+    @field_validator("allowed_hosts", "allowed_private_hosts", mode="before")
+    @classmethod
+    def split_commas(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    def roots(self) -> tuple[Path, ...]:
+        """The folders below which `folder` connections may read."""
+        return self.folder_roots or (Path.home(), Path.cwd())

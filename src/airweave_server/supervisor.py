@@ -1,0 +1,186 @@
+"""Puts a server process together, runs it in the foreground and takes it down again, Postgres included."""
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+
+import structlog
+import uvicorn
+
+from . import plugins, vault
+from .api.app import create_app, is_loopback, loopback_names
+from .api.deps import Parts
+from .background import InProcessDriver
+from .db.embedded import EmbeddedPostgres, attach, default_data_dir
+from .db.session import Database
+from .errors import Unstartable
+from .keeper import Keeper
+from .services.connections import Connections
+from .settings import Settings
+from .sync.sync_service import SyncService
+
+STOP_GRACE_S = 15.0
+HTTP_GRACE_S = 5
+POSTGRES_LOOK_S = 1.0
+
+Say = Callable[[str], None]
+
+log = structlog.get_logger(__name__)
+
+
+def up(settings: Settings, *, say: Say) -> None:
+    """Run everything that is needed, the embedded Postgres too where there is no ``DATABASE_URL``, until SIGINT or
+    SIGTERM. Raises ``Unstartable``."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listener(settings))
+        if settings.database_url is None:
+            url = stack.enter_context(_postgres(settings, say))
+        else:
+            url = settings.database_url.get_secret_value()
+        database = stack.enter_context(open_database(url))
+        database.migrate()
+        _serve(settings, database, listener, say)
+    say("Stopped.")
+
+
+def api(settings: Settings, *, say: Say) -> None:
+    """Run one more API process on a database that is up already. Raises ``Unstartable``."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(_listener(settings))
+        database = stack.enter_context(open_database(database_url(settings)))
+        database.migrate()
+        _serve(settings, database, listener, say)
+    say("Stopped.")
+
+
+def data_dir(settings: Settings) -> Path:
+    return (settings.data_dir or default_data_dir()).expanduser().absolute()
+
+
+def database_url(settings: Settings) -> str:
+    """``DATABASE_URL``, or the embedded Postgres of the data directory, which must be up."""
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    return attach(data_dir(settings))
+
+
+@contextmanager
+def open_database(url: str) -> Iterator[Database]:
+    database = Database(url)
+    try:
+        database.check()
+        yield database
+    finally:
+        database.close()
+
+
+def open_vault(settings: Settings) -> vault.Vault:
+    if settings.vault_key is not None:
+        return vault.from_setting(settings.vault_key.get_secret_value())
+    place = data_dir(settings)
+    try:
+        place.mkdir(mode=0o711, parents=True, exist_ok=True)
+        return vault.from_file(place / "vault.key")
+    except OSError as error:
+        raise Unstartable(f"{place / 'vault.key'} cannot be used ({error.strerror}); set VAULT_KEY") from None
+
+
+def _serve(settings: Settings, database: Database, listener: socket.socket, say: Say) -> None:
+    sealed = open_vault(settings)
+    try:
+        plugins.embedder(settings.embedder)
+    except LookupError as error:
+        raise Unstartable(f"EMBEDDER: {error}") from None
+    hidden = (data_dir(settings),)
+    service = SyncService(database, sealed, settings, hidden_paths=hidden)
+    driver = InProcessDriver(database, service, settings)
+    keeper = Keeper(database, sealed, driver, settings)
+    connections = Connections(sealed, settings, hidden_paths=hidden)
+    parts = Parts(settings, database, sealed, connections, driver, keeper)
+    app = create_app(parts, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
+    server = _Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False
+        )
+    )
+
+    def end(_: int, __: FrameType | None) -> None:
+        server.force_exit, server.should_exit = server.should_exit, True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    driver.start()
+    keeper.start()
+    try:
+        url = _shown_url(listener)
+        say(f"API       {url}  (docs at {url}/docs)")
+        say("Engine    in process" + ("" if settings.auth_enabled else ", no authentication"))
+        server.run(sockets=[listener])
+    finally:
+        say("Stopping: jobs are checkpointed and go on at the next start.")
+        driver.stop(grace_s=STOP_GRACE_S)
+        keeper.stop()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn raises them again when it is done, and we are not done then."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _listener(settings: Settings) -> Iterator[socket.socket]:
+    """The bound socket; first of all, so that a port in use is known before anything is started."""
+    host, port = settings.api_host, settings.api_port
+    if not is_loopback(host) and not settings.auth_enabled and not settings.allow_no_auth:
+        raise Unstartable(
+            f"API_HOST={host} is reachable from other machines: set AUTH_ENABLED=true (and make a key with "
+            "airweave-server keys create), or ALLOW_NO_AUTH=true if everybody who reaches it may do everything"
+        )
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        raise Unstartable(f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port") from None
+    with listener:
+        yield listener
+
+
+@contextmanager
+def _postgres(settings: Settings, say: Say) -> Iterator[str]:
+    place = data_dir(settings)
+    postgres = EmbeddedPostgres(place)
+    url = postgres.start()
+    for line in (*postgres.notes, f"Postgres  {place}"):
+        say(line)
+    stopping = threading.Event()
+
+    def watch() -> None:
+        while not stopping.wait(POSTGRES_LOOK_S):
+            try:
+                if postgres.ensure():
+                    log.warning("postgres_restarted", data_dir=str(place))
+            except Unstartable as error:
+                log.error("postgres_down", error=str(error))
+
+    watcher = threading.Thread(target=watch, name="watch-postgres", daemon=True)
+    watcher.start()
+    try:
+        yield url
+    finally:
+        stopping.set()
+        watcher.join()
+        postgres.stop()
+
+
+def _shown_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

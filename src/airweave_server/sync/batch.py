@@ -1,0 +1,440 @@
+"""From what a source yielded to one transaction: read, cut, embed, write, fence. Knows neither drivers nor HTTP."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from pyroaring import BitMap64
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from .. import identifiers
+from ..db import chunks as chunk_rows
+from ..db import ledger, partitions
+from ..db.chunks import NewChunk
+from ..db.jobs import Counts
+from ..db.ledger import FAILED, INDEXED, SKIPPED, Entry, Known
+from ..db.models import SyncPartition
+from ..db.session import is_refused_data
+from ..errors import Fenced
+from ..sdk import Deleted, Embedder, EmbedderError, Entity, Seen, Skipped, Unreadable
+from . import diff
+from .chunk import CHUNKER_VERSION, Chunk, chunks
+from .extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable, extract
+
+BATCH_CHANGED = 200
+BATCH_ITEMS = 1_000
+BATCH_S = 2.0
+BATCH_CHARS = 4_000_000  # what a batch holds in memory of texts
+BIG_CHARS = 1_000_000  # an entity above this goes in by way of the staging table
+STAGE_AT_ONCE = 1_000
+EMBED_AT_ONCE = 1_000
+MAX_CHUNKS = 20_000
+READ_LIMIT_BYTES = 512 * 1024 * 1024
+MAX_REASON_CHARS = 2_000
+
+Item = Entity | Seen | Deleted | Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A cursor that the source yielded, as JSON."""
+
+    cursor: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a job writes to, and how."""
+
+    organization_id: UUID
+    collection_id: UUID
+    connection_id: UUID
+    job_id: UUID
+    scope: str
+    embedder: Embedder
+    force: bool
+    lease_s: float
+    secrets: tuple[str, ...] = ()
+
+    @property
+    def pipeline(self) -> str:
+        return pipeline_version(self.embedder)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A chunk before it has its vector; ``hash`` covers heading and text, ``ident`` are its identifiers' lexemes."""
+
+    ordinal: int
+    heading: str
+    text: str
+    hash: bytes
+    ident: Sequence[str]
+
+
+@dataclass(slots=True)
+class Change:
+    """One entity that the batch writes. ``pieces`` None leaves its chunks as they are, but for a ``staged`` one,
+    whose chunks wait in the staging table."""
+
+    entry: Entry
+    known: Known | None
+    pieces: Sequence[Piece] | None = None
+    chunks: Sequence[NewChunk] = ()
+    staged: bool = False
+    counts_as: str = "updated"
+
+
+@dataclass(slots=True)
+class Pending:
+    """What the next transaction will hold."""
+
+    changes: dict[str, Change] = field(default_factory=dict)
+    same: list[tuple[int, str | None, str, datetime | None]] = field(default_factory=list)
+    moved: list[tuple[int, str]] = field(default_factory=list)
+    met: BitMap64 = field(default_factory=BitMap64)
+    deleted: BitMap64 = field(default_factory=BitMap64)
+    subtrees: list[str] = field(default_factory=list)
+    tally: Counter[str] = field(default_factory=Counter)
+    items: int = 0
+    chars: int = 0
+
+    def full(self) -> bool:
+        return len(self.changes) >= BATCH_CHANGED or self.items >= BATCH_ITEMS or self.chars >= BATCH_CHARS
+
+
+def pipeline_version(embedder: Embedder) -> str:
+    """What an entity's chunks depend on besides the entity: another value, and it is read again."""
+    return f"extract-{EXTRACTOR_VERSION} chunk-{CHUNKER_VERSION} {embedder.name}"
+
+
+def scrub(text: str, secrets: Sequence[str]) -> str:
+    """The text without any of these secrets, of a length for people."""
+    for secret in secrets:
+        text = text.replace(secret, "**********")
+    return diff.clean_text(text)[:MAX_REASON_CHARS]
+
+
+class Writer:
+    """Takes what one partition yields, in order, and commits it batch by batch.
+
+    ``met`` holds the rows that the job has met already: an entity that is read again, after a crash or because the
+    source lists it twice, is written again if it differs but counted once.
+    """
+
+    def __init__(self, session: Session, partition: SyncPartition, target: Target, met: BitMap64) -> None:
+        self._session = session
+        self._partition = partition
+        self._target = target
+        self._met = met
+        self._pending = Pending()
+        self._known: dict[str, Known] = {}
+        self._committed_at = time.monotonic()
+        self.cursor = partition.cursor  # all that came before it is committed or pending
+
+    def take(self, window: Sequence[Item | Reached]) -> None:
+        """Work through a window of what the source yielded, committing a batch whenever one is full."""
+        ids = {diff.clean_id(item.id) for item in window if not isinstance(item, Reached) and isinstance(item.id, str)}
+        self._known = ledger.known(self._session, self._target.connection_id, ids)
+        self._session.commit()
+        for item in window:
+            if isinstance(item, Reached):
+                self.cursor = item.cursor
+                continue
+            self._pending.items += 1
+            if isinstance(item, Entity):
+                self._entity(item)
+            elif isinstance(item, Seen):
+                self._seen(diff.clean_id(item.id))
+            elif isinstance(item, Deleted):
+                self._gone(diff.clean_id(item.id))
+            else:
+                self._skipped(item)
+            if self._pending.full() or time.monotonic() - self._committed_at > BATCH_S:
+                self.commit()
+
+    def commit(self, *, done: bool = False) -> None:
+        """Write what is pending, as one transaction; a batch that Postgres refuses is halved until the culprit
+        stands alone. Raises ``Fenced`` when the partition is somebody else's by now."""
+        pending, self._pending = self._pending, Pending()
+        if pending.items or done or self.cursor != self._partition.cursor:
+            self._prepare(pending)
+            self._write(pending, self.cursor, done=done)
+        self._committed_at = time.monotonic()
+
+    def _entity(self, item: Entity) -> None:
+        entity = diff.door(item)
+        if isinstance(entity, diff.Malformed):
+            before = self._known.get(entity.entity_id)
+            entry = Entry(entity.entity_id, entity.name, "Malformed", self._target.scope, FAILED, entity.reason)
+            self._change(Change(entry, before, counts_as="failed"))
+            return
+        before = self._known.get(entity.id)
+        waiting = self._pending.changes.get(entity.id)
+        if waiting is None and diff.unchanged(before, entity, pipeline=self._target.pipeline, force=self._target.force):
+            assert before is not None
+            if before.scope != self._target.scope:
+                self._pending.moved.append((before.row, self._target.scope))
+            self._meet(before.row, {INDEXED: "kept", SKIPPED: "skipped"}.get(before.state, "failed"))
+            return
+        self._read(entity, before)
+
+    def _read(self, entity: Entity, before: Known | None) -> None:
+        try:
+            found = self._extracted(entity)
+        except Unreadable as reason:
+            self._note(entity, before, SKIPPED, str(reason), version=None)
+            return
+        except Unparseable as reason:
+            self._fail(entity, before, str(reason))
+            return
+        if isinstance(found, NoText):
+            entry = self._entry(entity, SKIPPED, reason=found.reason, empties=True)
+            self._change(Change(entry, before, pieces=[], counts_as="skipped"))
+            return
+        content, shown = diff.fingerprint(entity, found.text), diff.metadata_fingerprint(entity)
+        indexed = before is not None and before.fingerprint == content and before.pipeline == self._target.pipeline
+        alone = entity.id not in self._pending.changes
+        if indexed and alone and before is not None and before.metadata_fingerprint == shown:
+            self._pending.same.append((before.row, entity.version, self._target.scope, entity.updated_at))
+            self._meet(before.row, "kept")
+            return
+        counts_as = "inserted" if before is None or before.fingerprint is None else "updated"
+        entry = self._entry(entity, INDEXED, fingerprint=content, metadata_fingerprint=shown)
+        change = Change(entry, before, counts_as=counts_as)
+        cut = self._pieces(entity, chunks(found.text, found.kind))
+        if indexed and alone and before is not None:
+            change.entry = replace(entry, chunks=before.chunks)
+            self._change(change)
+        elif len(found.text) > BIG_CHARS:
+            self._big(change, cut)
+        else:
+            change.pieces = list(islice(cut, MAX_CHUNKS))
+            change.entry = replace(entry, chunks=len(change.pieces), truncated=next(cut, None) is not None)
+            self._pending.chars += len(found.text)
+            self._change(change)
+
+    def _extracted(self, entity: Entity) -> Extracted | NoText:
+        if entity.text is not None:
+            return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
+        if entity.open is None:
+            return Extracted(diff.fields_as_text(entity), "text")
+        with entity.open() as stream:
+            data = stream.read(READ_LIMIT_BYTES + 1)
+        if len(data) > READ_LIMIT_BYTES:
+            raise Unreadable(f"too_large: over {READ_LIMIT_BYTES // 1024 // 1024} MB")
+        return extract(data, filename=entity.filename or entity.name)
+
+    def _seen(self, entity_id: str) -> None:
+        before = self._known.get(entity_id)
+        if before is not None:
+            self._meet(before.row, {INDEXED: "kept", SKIPPED: "skipped"}.get(before.state, "failed"))
+
+    def _gone(self, entity_id: str) -> None:
+        self._pending.changes.pop(entity_id, None)
+        if (before := self._known.get(entity_id)) is not None:
+            self._pending.met.discard(before.row)
+            self._pending.deleted.add(before.row)
+
+    def _skipped(self, item: Skipped) -> None:
+        entity_id = diff.clean_id(item.id)
+        name = diff.clean_text(item.name or item.id)[: diff.MAX_NAME_CHARS]
+        reason = scrub(item.reason, self._target.secrets)
+        entry = Entry(entity_id, name, "Skipped", self._target.scope, SKIPPED, reason)
+        if item.subtree:
+            self._pending.subtrees.append(entity_id)
+        self._change(Change(entry, self._known.get(entity_id), counts_as="skipped"))
+
+    def _note(self, entity: Entity, before: Known | None, state: str, reason: str, *, version: str | None) -> None:
+        entry = self._entry(entity, state, reason=scrub(reason, self._target.secrets))
+        self._change(Change(replace(entry, version=version), before, counts_as=state))
+
+    def _fail(self, entity: Entity, before: Known | None, reason: str) -> None:
+        again = before is not None and before.state == FAILED and before.version == entity.version
+        left = max(before.retries_left - 1, 0) if again and before is not None else diff.RETRIES
+        entry = self._entry(entity, FAILED, reason=scrub(reason, self._target.secrets))
+        self._change(Change(replace(entry, retries_left=left), before, counts_as="failed"))
+
+    def _entry(
+        self, entity: Entity, state: str, *, reason: str | None = None, fingerprint: bytes | None = None,
+        metadata_fingerprint: bytes | None = None, empties: bool = False,
+    ) -> Entry:  # fmt: skip
+        return Entry(
+            entity_id=entity.id,
+            name=entity.name,
+            type=entity.type,
+            scope=self._target.scope,
+            state=state,
+            reason=reason,
+            version=entity.version,
+            pipeline=self._target.pipeline,
+            fingerprint=fingerprint,
+            metadata_fingerprint=metadata_fingerprint,
+            empties=empties,
+            breadcrumbs=diff.breadcrumbs_json(entity),
+            fields=dict(entity.fields),
+            web_url=entity.web_url,
+            url=entity.url,
+            created_at=entity.created_at,
+            updated_at=entity.updated_at,
+        )
+
+    def _pieces(self, entity: Entity, cut: Iterator[Chunk]) -> Iterator[Piece]:
+        """The entity's pieces; the first one also answers to the entity's name and the parts of its id."""
+        for ordinal, chunk in enumerate(cut):
+            heading, named = chunk.heading, ""
+            if ordinal == 0:
+                heading = " > ".join(filter(None, (entity.name, chunk.heading)))
+                named = f" {entity.name} {entity.id}"
+            digest = hashlib.sha256(f"{heading}\x00{chunk.text}".encode()).digest()[:16]
+            terms = identifiers.index_terms(chunk.text + named)
+            yield Piece(ordinal, heading, chunk.text, digest, terms)
+
+    def _big(self, change: Change, pieces: Iterator[Piece]) -> None:
+        """Stage the pieces of a big entity in transactions of their own; the last one swaps them in."""
+        self.commit()  # what came before stands alone
+        have = self._stored_embeddings([change])
+        staged, group = 0, list(islice(pieces, STAGE_AT_ONCE))
+        while group and staged < MAX_CHUNKS:
+            group = group[: MAX_CHUNKS - staged]
+            made = self._embed(group, have)
+            chunk_rows.stage(self._session, self._partition.id, made)
+            if not partitions.still_mine(self._session, self._partition):
+                self._session.rollback()
+                raise Fenced("another process reads this partition now")
+            self._session.commit()
+            staged += len(group)
+            group = list(islice(pieces, STAGE_AT_ONCE))
+        change.entry = replace(change.entry, chunks=staged, truncated=bool(group))
+        change.staged = True
+        self._change(change)
+        self.commit()
+
+    def _change(self, change: Change) -> None:
+        earlier = self._pending.changes.pop(change.entry.entity_id, None)
+        if earlier is not None and earlier.counts_as == "inserted" and change.counts_as == "updated":
+            change.counts_as = "inserted"
+        self._pending.changes[change.entry.entity_id] = change
+
+    def _meet(self, row: int, outcome: str) -> None:
+        if row not in self._met and row not in self._pending.met:
+            self._pending.tally[outcome] += 1
+        self._pending.met.add(row)
+        self._pending.deleted.discard(row)
+
+    def _stored_embeddings(self, changes: Sequence[Change]) -> dict[bytes, bytes]:
+        rows = [change.known.row for change in changes if change.known is not None and change.known.chunks]
+        found = chunk_rows.embeddings(self._session, rows) if rows else {}
+        self._session.commit()
+        return found
+
+    def _embed(self, pieces: Sequence[Piece], have: dict[bytes, bytes]) -> list[NewChunk]:
+        """The pieces with their vectors; text that is embedded already (``have``) is not embedded again."""
+        missing = {piece.hash: piece for piece in pieces if piece.hash not in have}
+        todo = list(missing.values())
+        for start in range(0, len(todo), EMBED_AT_ONCE):
+            part = todo[start : start + EMBED_AT_ONCE]
+            vectors = self._target.embedder.embed([f"{piece.heading}\n{piece.text}" for piece in part])
+            expected = (len(part), self._target.embedder.dimensions)
+            if vectors.shape != expected:
+                raise EmbedderError(f"the embedder answered {vectors.shape} for {expected}")
+            if not np.isfinite(vectors).all():
+                raise EmbedderError("the embedder answered numbers that are none")
+            have.update(zip((piece.hash for piece in part), chunk_rows.wire_vectors(vectors), strict=True))
+        return [
+            NewChunk(piece.ordinal, piece.heading, piece.text, piece.hash, have[piece.hash], piece.ident)
+            for piece in pieces
+        ]
+
+    def _prepare(self, pending: Pending) -> None:
+        changes = [change for change in pending.changes.values() if change.pieces]
+        have = self._stored_embeddings(changes)
+        self._embed([piece for change in changes for piece in change.pieces or ()], have)
+        for change in changes:
+            change.chunks = self._embed(change.pieces or (), have)
+
+    def _write(self, pending: Pending, cursor: dict[str, Any] | None, *, done: bool) -> None:
+        try:
+            self._transaction(pending, cursor, done=done)
+        except DBAPIError as error:
+            self._session.rollback()
+            if not is_refused_data(error) or not pending.changes:
+                raise
+            changes = list(pending.changes.values())
+            if len(changes) == 1:
+                entry = changes[0].entry
+                reason = scrub(f"refused by the database: {error.orig}", self._target.secrets).splitlines()[0]
+                only = Change(
+                    Entry(entry.entity_id, entry.name, entry.type, entry.scope, FAILED, reason),
+                    changes[0].known, counts_as="failed",
+                )  # fmt: skip
+                self._transaction(replace(pending, changes={entry.entity_id: only}), cursor, done=done)
+                return
+            middle = len(changes) // 2
+            first = Pending(changes={change.entry.entity_id: change for change in changes[:middle]}, items=middle)
+            rest = {change.entry.entity_id: change for change in changes[middle:]}
+            self._write(first, self._partition.cursor, done=False)
+            self._write(replace(pending, changes=rest), cursor, done=done)
+
+    def _transaction(self, pending: Pending, cursor: dict[str, Any] | None, *, done: bool) -> None:
+        session, target = self._session, self._target
+        changes = pending.changes.values()
+        rows = ledger.write(
+            session, [change.entry for change in changes], organization_id=target.organization_id,
+            collection_id=target.collection_id, connection_id=target.connection_id, job_id=target.job_id,
+        )  # fmt: skip
+        place = {"collection_id": target.collection_id, "connection_id": target.connection_id}
+        anew = [(rows[change.entry.entity_id], change) for change in changes if change.pieces is not None]
+        if anew:
+            chunk_rows.drop(session, [row for row, _ in anew])
+            chunk_rows.insert(session, ((row, chunk) for row, change in anew for chunk in change.chunks), **place)
+        for change in changes:
+            if change.staged:
+                chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place)
+        if pending.same:
+            ledger.still_the_same(session, pending.same)
+        if pending.moved:
+            ledger.moved(session, pending.moved)
+        tally = Counter(pending.tally)
+        for change in changes:
+            if rows[change.entry.entity_id] not in self._met and rows[change.entry.entity_id] not in pending.met:
+                tally[change.counts_as] += 1
+        met = pending.met | BitMap64(rows.values())
+        partitions.mark(session, self._partition, met=met, deleted=pending.deleted - met, subtrees=pending.subtrees)
+        held = partitions.fence(
+            session, self._partition, cursor=cursor, counts=Counts(**tally), done=done, lease_s=target.lease_s,
+            progressed=bool(met or pending.deleted or done),
+        )  # fmt: skip
+        if not held:
+            session.rollback()
+            raise Fenced("another process reads this partition now, or its job ended")
+        session.commit()
+        self._partition.cursor = cursor
+        self._met |= met
+        for change in changes:
+            self._known[change.entry.entity_id] = _as_known(rows[change.entry.entity_id], change)
+
+
+def _as_known(row: int, change: Change) -> Known:
+    entry, before = change.entry, change.known
+    holds = entry if entry.state == INDEXED or entry.empties else before
+    return Known(
+        row=row,
+        state=entry.state,
+        reason=entry.reason,
+        version=entry.version,
+        pipeline=holds.pipeline if holds else entry.pipeline,
+        fingerprint=holds.fingerprint if holds else None,
+        metadata_fingerprint=holds.metadata_fingerprint if holds else None,
+        scope=entry.scope,
+        chunks=holds.chunks if holds else 0,
+        retries_left=entry.retries_left,
+    )

@@ -1,0 +1,218 @@
+"""Deciding, without I/O: whether what came is usable, whether it is the same as before, and what may be deleted."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pyroaring import BitMap64
+
+from ..db.ledger import INDEXED, Known
+from ..db.partitions import Progress
+from ..sdk import Breadcrumb, Entity
+
+MAX_ID_BYTES = 1_000
+MAX_NAME_CHARS = 1_000
+MAX_URL_CHARS = 4_000
+MAX_FIELDS_BYTES = 200_000
+RETRIES = 3  # jobs that try an entity again which could not be parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An item that is no entity; it is noted as failed under an id made of what it is."""
+
+    entity_id: str
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePlan:
+    """``rows`` go now; ``missed`` were not met for the first time, by a source whose listings can skip."""
+
+    rows: BitMap64
+    missed: BitMap64
+    emptied: tuple[str, ...]
+
+
+def clean_text(value: str) -> str:
+    """Text as Postgres takes it: no NUL, no lone surrogate."""
+    value = value.replace("\x00", "")
+    return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+
+
+def clean_id(value: str) -> str:
+    """An id as the ledger keeps it: text as Postgres takes it, an over-long one cut and told apart by its SHA-256.
+    An id that had to be changed never equals another one's."""
+    text = clean_text(value)
+    if text != value or len(text.encode()) > MAX_ID_BYTES:
+        digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
+        text = text.encode()[: MAX_ID_BYTES - 65].decode("utf-8", "ignore") + "~" + digest
+    return text
+
+
+def door(item: Entity) -> Entity | Malformed:
+    """The entity as it may be stored, or why it is none."""
+    if not isinstance(item.id, str) or not item.id.strip():
+        return _malformed(item, f"the id is {item.id!r}, not a text")
+    if item.text is not None and not isinstance(item.text, str):
+        return _malformed(item, f"the text is of type {type(item.text).__name__}")
+    if item.version is not None and not isinstance(item.version, str):
+        return _malformed(item, f"the version is of type {type(item.version).__name__}")
+    if not isinstance(item.fields, Mapping):
+        return _malformed(item, f"the fields are of type {type(item.fields).__name__}")
+    for label, moment in (("created_at", item.created_at), ("updated_at", item.updated_at)):
+        if moment is not None and not isinstance(moment, datetime):
+            return _malformed(item, f"{label} is of type {type(moment).__name__}")
+    fields = {clean_text(str(key)): _clean_json(value) for key, value in item.fields.items()}
+    if len(json.dumps(fields)) > MAX_FIELDS_BYTES:
+        return _malformed(item, f"the fields are larger than {MAX_FIELDS_BYTES:,} bytes")
+    entity_id = clean_id(item.id)
+    name = clean_text(str(item.name))[:MAX_NAME_CHARS] if item.name else entity_id
+    return Entity(
+        id=entity_id,
+        name=name,
+        type=clean_text(str(item.type))[:200] or "Entity",
+        version=clean_text(item.version) if item.version is not None else None,
+        text=clean_text(item.text) if item.text is not None else None,
+        open=item.open,
+        filename=item.filename,
+        size_bytes=item.size_bytes,
+        breadcrumbs=tuple(
+            Breadcrumb(clean_id(str(b.entity_id)), clean_text(str(b.name))[:MAX_NAME_CHARS], clean_text(str(b.type)))
+            for b in item.breadcrumbs
+        ),
+        created_at=_utc(item.created_at),
+        updated_at=_utc(item.updated_at),
+        web_url=clean_text(str(item.web_url))[:MAX_URL_CHARS] if item.web_url else None,
+        url=clean_text(str(item.url))[:MAX_URL_CHARS] if item.url else None,
+        fields=fields,
+    )
+
+
+def unchanged(known: Known | None, entity: Entity, *, pipeline: str, force: bool) -> bool:
+    """Whether the source's own word says that nothing is to be done, so that nothing need be opened."""
+    if known is None or entity.version is None or known.version != entity.version or known.pipeline != pipeline:
+        return False
+    return known.state == INDEXED or (known.retries_left == 0 and not force)
+
+
+def fingerprint(entity: Entity, text: str) -> bytes:
+    """SHA-256 of what is indexed of an entity."""
+    digest = hashlib.sha256()
+    for part in (entity.name, entity.type, text):
+        digest.update(part.encode())
+        digest.update(b"\x00")
+    return digest.digest()
+
+
+def metadata_fingerprint(entity: Entity) -> bytes:
+    """SHA-256 of what is shown with an entity. ``updated_at`` is not in it: a touched file is not a changed one."""
+    shown = {
+        "breadcrumbs": breadcrumbs_json(entity),
+        "created_at": entity.created_at.isoformat() if entity.created_at else None,
+        "web_url": entity.web_url,
+        "url": entity.url,
+        "fields": dict(entity.fields),
+    }
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).digest()
+
+
+def breadcrumbs_json(entity: Entity) -> list[dict[str, str]]:
+    return [{"entity_id": b.entity_id, "name": b.name, "entity_type": b.type} for b in entity.breadcrumbs]
+
+
+def fields_as_text(entity: Entity) -> str:
+    """What is indexed of an entity that has neither text nor content: its name and its fields."""
+    lines = [entity.name]
+    for key, value in entity.fields.items():
+        if value not in (None, "", [], {}):
+            lines.append(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines)
+
+
+def delete_plan(
+    ledger: Mapping[str, BitMap64],
+    progress: Sequence[Progress],
+    *,
+    full: bool,
+    below_skipped: BitMap64,
+    may_skip: bool,
+    missed_before: BitMap64,
+) -> DeletePlan:
+    """What is gone: ledger rows of each scope all of whose partitions were fully read, and of scopes that are listed
+    no more, less all that any partition met and what lies under a skipped subtree; and what the source declared
+    deleted. Nothing that a partition met in this job is ever in it.
+
+    ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. With ``may_skip`` a row must
+    have been missed by the full job before as well.
+    """
+    met, declared = BitMap64(), BitMap64()
+    for part in progress:
+        met |= part.met
+        declared |= part.deleted
+    everything = BitMap64()
+    for rows in ledger.values():
+        everything |= rows
+    gone, missed = BitMap64(), BitMap64()
+    if full:
+        unfinished = {part.scope for part in progress if not part.done}
+        all_done = not unfinished
+        listed = {part.scope for part in progress}
+        for scope, rows in ledger.items():
+            # a scope that is not listed any more may have moved into one that is not fully read yet
+            complete = scope not in unfinished if scope in listed else all_done
+            if complete:
+                gone |= rows
+        gone -= met
+        gone -= below_skipped
+        if may_skip:
+            missed = gone - missed_before
+            gone &= missed_before
+    gone |= (declared - met) & everything
+    missed -= gone
+    unsaid = gone - declared
+    emptied = tuple(sorted(scope for scope, rows in ledger.items() if not rows - gone and rows & unsaid))
+    return DeletePlan(rows=gone, missed=missed, emptied=emptied)
+
+
+def guard(asked: BitMap64, emptied: Sequence[str], *, total: int, ratio: float, minimum: int) -> str | None:
+    """Why these deletes are held, or None. ``total``: the connection's entities."""
+    if len(asked) > minimum and len(asked) > ratio * total:
+        return f"{len(asked):,} of {total:,} entities would be deleted, more than {ratio:.0%}"
+    if asked and emptied:
+        named = ", ".join(repr(scope) for scope in emptied[:3])
+        return f"{len(asked):,} of {total:,} entities would be deleted and nothing would be left of scope {named}"
+    return None
+
+
+def _malformed(item: Entity, reason: str) -> Malformed:
+    seen = repr((item.id, item.name, item.fields))[:10_000]
+    digest = hashlib.sha256(seen.encode("utf-8", "replace")).hexdigest()[:16]
+    entity_id = clean_id(item.id) if isinstance(item.id, str) and item.id.strip() else f"malformed:{digest}"
+    name = clean_text(item.name)[:MAX_NAME_CHARS] if isinstance(item.name, str) and item.name else entity_id
+    return Malformed(entity_id, name, f"malformed: {clean_text(reason)[:500]}")
+
+
+def _clean_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, bool | int) or value is None:
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {clean_text(str(key)): _clean_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean_json(inner) for inner in value]
+    return clean_text(str(value))
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,577 @@
+"""The work of a sync in four steps: open, read, sweep, close; ``run`` takes them in turn. Knows neither HTTP nor who
+drives it. Every step may be killed anywhere and taken again, by another process too."""
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel, SecretStr, ValidationError
+from pyroaring import BitMap64
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from .. import plugins
+from ..db import chunks as chunk_rows
+from ..db import connections, jobs, ledger, partitions, plans
+from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, SyncPartition
+from ..db.session import Database, is_outage, is_storage_full
+from ..errors import Fenced
+from ..sdk import (
+    AuthError,
+    Bearer,
+    BearerCredentials,
+    ConfigError,
+    Context,
+    Direct,
+    EmbedderError,
+    Entity,
+    Partition,
+    RateLimited,
+    Source,
+    SourceError,
+    Stopped,
+)
+from ..settings import Settings
+from ..vault import Vault, VaultError
+from . import diff
+from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, Item, Reached, Target, Writer, pipeline_version, scrub
+
+RETRY_LONGEST_S = 60.0
+SOURCE_WAIT_LEAST_S = 1.0
+MAX_PARTITIONS = 100_000
+AUTH_CATEGORIES = ("api_key_invalid", "oauth_credentials_expired")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Signals:
+    """Between a step and whoever watches it: ``stop`` asks it to come to an end at the next safe place;
+    ``source_since`` is since when (monotonic seconds) it has waited for the source's next word, None when it has not.
+    """
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    source_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended. ``wait_s``: None to go on with the next step now, else the seconds after which there is
+    something to do again. ``ended``: the job has its terminal status."""
+
+    ended: bool = False
+    wait_s: float | None = None
+    waiting_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done about an error. ``final``: it is not tried again; ``waiting``: it is no failure at all."""
+
+    text: str
+    category: str | None
+    waiting_for: str = "source"
+    final: bool = False
+    waiting: bool = False
+    wait_s: float = 0.0
+
+
+class SyncService:
+    """The steps, for the jobs of one database."""
+
+    def __init__(
+        self, database: Database, vault: Vault, settings: Settings, *, hidden_paths: tuple[Any, ...] = ()
+    ) -> None:
+        self._database = database
+        self._vault = vault
+        self._settings = settings
+        self._hidden_paths = hidden_paths
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+
+    def run(self, job_id: UUID, signals: Signals) -> Outcome:
+        """All steps in turn, until the job has ended, must wait, or is told to stop. Errors of the database rise."""
+        with structlog.contextvars.bound_contextvars(job=str(job_id)):
+            while not signals.stop.is_set():
+                outcome = self._next(job_id, signals)
+                if outcome is not None:
+                    return outcome
+            return Outcome(wait_s=0.0)
+
+    def open(self, job_id: UUID, signals: Signals) -> Outcome:
+        """Decide full or incremental, take up an earlier job or list the partitions; idempotent until it commits."""
+        with self._database.step() as session:
+            job = jobs.claim_step(session, job_id)
+            if job is None or job.phase != "open":
+                return Outcome()
+            connection, collection = connections.of_job(session, job)
+            secrets: tuple[str, ...] = ()
+            try:
+                source, secrets = self._source(job, connection, signals)
+                with closing(source):
+                    if job.config_version != connection.config_version:
+                        self._end(session, job, "cancelled", "configuration changed")
+                        return Outcome(ended=True)
+                    with _noted(signals):
+                        source.check()
+                        self._lay_out(session, job, connection, collection, source)
+            except Stopped:
+                return Outcome(wait_s=0.0)
+            except (DBAPIError, Fenced):
+                raise
+            except Exception as error:
+                return self._stumble_job(session, job, error, secrets)
+            return Outcome()
+
+    def read(self, job_id: UUID, partition_id: int, signals: Signals) -> Outcome:
+        """One slice of one partition: about ``SLICE_S`` of reading, from the stored cursor on."""
+        with self._database.step() as session:
+            partition = partitions.claim(session, partition_id, owner=self._owner, lease_s=self._settings.lease_s)
+            if partition is None:
+                return Outcome()
+            job = jobs.get(session, job_id)
+            assert job is not None
+            connection, collection = connections.of_job(session, job)
+            session.commit()
+            secrets: tuple[str, ...] = ()
+            try:
+                source, secrets = self._source(job, connection, signals)
+                with closing(source):
+                    target = self._target(job, connection, collection, partition, secrets)
+                    writer = Writer(session, partition, target, partitions.met(session, job_id))
+                    session.commit()
+                    self._slice(source, partition, writer, signals)
+            except Stopped:
+                partitions.release(session, partition)
+                session.commit()
+                return Outcome(wait_s=0.0)
+            except Fenced:
+                raise
+            except DBAPIError as error:
+                if is_outage(error) or not is_storage_full(error):
+                    raise
+                session.rollback()
+                return self._stumble(session, partition, error, secrets)
+            except Exception as error:
+                session.rollback()
+                return self._stumble(session, partition, error, secrets)
+            partitions.release(session, partition)
+            session.commit()
+            return Outcome()
+
+    def sweep(self, job_id: UUID, signals: Signals) -> Outcome:
+        """Plan the deletes once every partition was read, let the guard judge them, and carry out what it lets pass."""
+        with self._database.step() as session:
+            job = jobs.claim_step(session, job_id)
+            if job is None:
+                return Outcome()
+            if job.phase == "read":
+                self._plan(session, job)
+            plan = plans.applying(session, job_id)
+            session.commit()
+            if plan is None:
+                return Outcome()
+            rows = list(plans.rows(plan))
+            for start in range(0, len(rows), ledger.DELETE_AT_ONCE):
+                if signals.stop.is_set():
+                    return Outcome(wait_s=0.0)
+                part = rows[start : start + ledger.DELETE_AT_ONCE]
+                gone = ledger.delete_rows(session, job.connection_id, part)
+                if not jobs.fence(session, job_id, job.epoch, deleted=SyncJob.deleted + gone):
+                    session.rollback()
+                    raise Fenced("the job ended or another process sweeps it")
+                session.commit()
+            plan.state = "applied"
+            if not jobs.fence(session, job_id, job.epoch):
+                session.rollback()
+                raise Fenced("the job ended or another process sweeps it")
+            session.commit()
+            log.info("deletes_applied", deleted=len(rows))
+            return Outcome()
+
+    def close(self, job_id: UUID) -> Outcome:
+        """Give the job its end: completed, failed with the partitions named, or cancelled as asked."""
+        with self._database.step() as session:
+            job = jobs.claim_step(session, job_id, statuses=("running", "cancelling"))
+            if job is None:
+                return Outcome(ended=True)
+            if job.status == "cancelling":
+                self._end(session, job, "cancelled", None)
+                return Outcome(ended=True)
+            counts = jobs.counts_of(session, [job_id])[job_id]
+            written = counts.inserted + counts.updated + counts.deleted
+            session.commit()
+            if written:
+                chunk_rows.tidy(session, analyze=written >= BATCH_ITEMS)
+                session.commit()
+            parts = partitions.of_job(session, job_id)
+            connections.save_cursors(session, job.connection_id, {p.key: p.cursor for p in parts if p.state == "done"})
+            lost = [part for part in parts if part.state == "failed"]
+            if lost:
+                self._end(session, job, "failed", _named(lost), category=lost[0].error_category,
+                          details={"partitions": [{"key": p.key, "error": p.error} for p in lost[:100]]})  # fmt: skip
+                return Outcome(ended=True)
+            if job.mode == "full":
+                connections.note_full(session, job)
+            partitions.forget_marks(session, job.connection_id)
+            self._end(session, job, "completed", None)
+            return Outcome(ended=True)
+
+    def _next(self, job_id: UUID, signals: Signals) -> Outcome | None:
+        """Take the next step; None to go on."""
+        with self._database.session() as session:
+            job = jobs.get(session, job_id)
+            if job is None or job.status not in jobs.ACTIVE:
+                return Outcome(ended=True)
+            status, phase = job.status, job.phase
+            due = partitions.next_due(session, job_id) if phase == "read" else partitions.Due()
+        try:
+            if status == "cancelling":
+                outcome = self.close(job_id)
+            elif phase == "open":
+                outcome = self.open(job_id, signals)
+            elif due.partition_id is not None:
+                outcome = self.read(job_id, due.partition_id, signals)
+            elif due.wait_s is not None:
+                return Outcome(wait_s=due.wait_s, waiting_for="source")
+            elif phase in ("read", "delete"):
+                outcome = self.sweep(job_id, signals)
+                if outcome.wait_s is None:
+                    outcome = self.close(job_id)
+            else:
+                outcome = self.close(job_id)
+        except Fenced:
+            return None  # look again: it ended, or somebody else drives it
+        return outcome if outcome.ended or outcome.wait_s is not None else None
+
+    def _source(
+        self, job: SyncJob, connection: SourceConnection, signals: Signals
+    ) -> tuple[Source[Any, Any], tuple[str, ...]]:
+        """The source, configured and signed in, and the secrets that must not show in anything it says."""
+        kind = plugins.sources().get(connection.short_name)
+        if kind is None:
+            raise ConfigError(f"no source {connection.short_name!r} is installed here")
+        context = Context(
+            folder_roots=self._settings.roots(),
+            hidden_paths=self._hidden_paths,
+            allowed_hosts=self._settings.allowed_private_hosts,
+            stop=signals.stop,
+        )
+        config = kind.config_model.model_validate(connection.config)
+        credentials: BaseModel | None = None
+        try:
+            if job.access_token is not None and isinstance(kind.auth, Bearer):
+                token = self._vault.open(job.access_token, owner=str(job.id)).decode()
+                credentials = BearerCredentials(access_token=SecretStr(token))
+            elif connection.credentials is not None and isinstance(kind.auth, Bearer | Direct):
+                opened = json.loads(self._vault.open(connection.credentials, owner=str(connection.id)))
+                credentials = kind.auth.model.model_validate(opened)
+        except (VaultError, ValidationError) as error:
+            said = str(error) if isinstance(error, VaultError) else "they do not have the form the source expects"
+            raise AuthError(f"the credentials cannot be used: {said}") from None
+        secrets = tuple(secret for model in (config, credentials) if model is not None for secret in _secrets(model))
+        return kind(config, credentials, context), secrets
+
+    def _target(
+        self, job: SyncJob, connection: SourceConnection, collection: Collection, partition: SyncPartition,
+        secrets: tuple[str, ...],
+    ) -> Target:  # fmt: skip
+        return Target(
+            organization_id=job.organization_id,
+            collection_id=job.collection_id,
+            connection_id=connection.id,
+            job_id=job.id,
+            scope=partition.scope,
+            embedder=plugins.embedder(collection.embedder),
+            force=job.force_full,
+            lease_s=self._settings.lease_s,
+            secrets=secrets,
+        )
+
+    def _lay_out(
+        self, session: Session, job: SyncJob, connection: SourceConnection, collection: Collection,
+        source: Source[Any, Any],
+    ) -> None:  # fmt: skip
+        pipeline = pipeline_version(plugins.embedder(collection.embedder))
+        mode = "full" if self._must_be_full(job, connection, source, pipeline) else "incremental"
+        before = None
+        # a local source is cheap to list, and what was edited since the earlier job must not be missed
+        if not job.force_full and job.approves is None and not source.local:
+            before = jobs.to_resume(session, job, mode=mode, pipeline=pipeline, window_h=self._settings.resume_window_h)
+        if before is not None:
+            partitions.take_up(session, before=before.id, job_id=job.id)
+        else:
+            cursors = connections.cursors(session, connection.id) if mode == "incremental" else {}
+            session.commit()
+            partitions.replace_all(session, job.id, list(self._listed(job.id, source, cursors)))
+        if not jobs.fence(
+            session, job.id, job.epoch, phase="read", mode=mode, pipeline=pipeline, failures=0, waiting_for=None,
+            error=None, resumed_from=before.id if before is not None else None,
+        ):  # fmt: skip
+            session.rollback()
+            raise Fenced("the job ended or another process opens it")
+        session.commit()
+        log.info("job_opened", mode=mode, connection=str(connection.id), resumed=before is not None)
+
+    def _must_be_full(
+        self, job: SyncJob, connection: SourceConnection, source: Source[Any, Any], pipeline: str
+    ) -> bool:
+        if job.mode == "full" or job.force_full or job.approves is not None or not source.tells_changes:
+            return True
+        if connection.last_full_at is None:
+            return True
+        same = (connection.last_full_config_version, connection.last_full_pipeline) == (job.config_version, pipeline)
+        due = datetime.now(UTC) - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
+        return not same or (due and not source.tells_deletes)
+
+    def _listed(
+        self, job_id: UUID, source: Source[Any, Any], cursors: dict[str, dict[str, Any]]
+    ) -> Iterator[SyncPartition]:
+        keys: set[str] = set()
+        for ordinal, part in enumerate(source.partitions()):
+            if part.key in keys:
+                raise ConfigError(f"the source lists partition {part.key!r} twice")
+            if ordinal >= MAX_PARTITIONS:
+                raise ConfigError(f"the source lists more than {MAX_PARTITIONS:,} partitions")
+            keys.add(part.key)
+            yield SyncPartition(
+                job_id=job_id,
+                key=part.key,
+                scope=part.key if part.scope is None else part.scope,
+                ordinal=ordinal,
+                data=dict(part.data),
+                cursor=cursors.get(part.key),
+            )
+
+    def _slice(self, source: Source[Any, Any], partition: SyncPartition, writer: Writer, signals: Signals) -> None:
+        """Read to the partition's end, or until the slice's time is over and a cursor beyond its first is reached."""
+        began_at, first = time.monotonic(), partition.cursor
+        cursor = source.cursor_model.model_validate(partition.cursor) if partition.cursor is not None else None
+        part = Partition(key=partition.key, scope=partition.scope, data=partition.data)
+        with closing(_watched(source.read(part, cursor), signals)) as items:
+            windows = Windows(items, source.cursor_model)
+            for window in windows:
+                writer.take(window)
+                if time.monotonic() - began_at > self._settings.slice_s and writer.cursor != first:
+                    writer.commit()
+                    return
+        writer.commit(done=windows.trouble is None)
+        if windows.trouble is not None:
+            raise windows.trouble  # what came before it is good, and committed
+
+    def _plan(self, session: Session, job: SyncJob) -> None:
+        kind = plugins.sources()[connections.of_job(session, job)[0].short_name]
+        scopes = ledger.rows_by_scope(session, job.connection_id)
+        read = partitions.progress(session, job.id)
+        met = BitMap64()
+        for part in read:
+            met |= part.met
+        missed_before = ledger.missing_once(session, job.connection_id) if kind.may_skip else BitMap64()
+        plan = diff.delete_plan(
+            scopes,
+            read,
+            full=job.mode == "full",
+            below_skipped=ledger.rows_below(session, job.connection_id, partitions.subtrees(session, job.id)),
+            may_skip=kind.may_skip,
+            missed_before=missed_before,
+        )
+        approved = BitMap64()
+        if job.approves is not None and (asked_for := session.get(DeletePlan, job.approves)) is not None:
+            approved = plan.rows & plans.rows(asked_for)
+            asked_for.state = "applied"
+        asked = plan.rows - approved
+        total = sum(len(rows) for rows in scopes.values())
+        reason = diff.guard(
+            asked, plan.emptied, total=total, ratio=self._settings.delete_guard_ratio,
+            minimum=self._settings.delete_guard_min,
+        )  # fmt: skip
+        now = approved if reason else plan.rows
+        if job.mode == "full":
+            plans.supersede_held(session, job.connection_id)
+        for rows, state, why in ((now, "applying", None), (asked if reason else BitMap64(), "held", reason)):
+            if rows:
+                session.add(
+                    DeletePlan(
+                        organization_id=job.organization_id, connection_id=job.connection_id, job_id=job.id,
+                        state=state, reason=why, total=len(rows), rows=rows.serialize(),
+                    )
+                )  # fmt: skip
+        if kind.may_skip:
+            ledger.set_missing(session, missed_before & met, 0)
+            ledger.set_missing(session, plan.missed, 1)
+        session.flush()
+        held = len(asked) if reason else 0
+        if not jobs.fence(session, job.id, job.epoch, phase="delete", held_deletes=held):
+            session.rollback()
+            raise Fenced("the job ended or another process sweeps it")
+        session.commit()
+        if reason:
+            log.warning("deletes_held", reason=reason)
+
+    def _stumble(
+        self, session: Session, partition: SyncPartition, error: Exception, secrets: tuple[str, ...]
+    ) -> Outcome:
+        """Note a failed slice, and decide whether and when the partition is tried again."""
+        verdict = _verdict(error, secrets)
+        known = session.get(SyncPartition, partition.id, populate_existing=True)
+        if known is None or known.epoch != partition.epoch:
+            session.rollback()
+            return Outcome()
+        final = verdict.final
+        wait_s = verdict.wait_s or self._backoff(known.failures)
+        if verdict.waiting:
+            final = partitions.waited_s(session, partition.id) + wait_s > self._settings.source_wait_max_s
+        elif not final:
+            final = (
+                known.failures + 1 >= self._settings.retry_attempts
+                or known.failures_in_all + 1 >= self._settings.retry_attempts_progress
+            )
+        partitions.stumble(
+            session, partition, error=verdict.text, category=verdict.category, wait_s=wait_s, final=final,
+            waiting=verdict.waiting,
+        )  # fmt: skip
+        session.commit()
+        log.warning(
+            "partition_failed" if final else "partition_will_retry",
+            partition=partition.key, error=verdict.text, wait_s=None if final else round(wait_s, 1),
+            exc_info=error if verdict.category == "internal" else None,
+        )  # fmt: skip
+        if verdict.final and verdict.category in (*AUTH_CATEGORIES, "configuration"):
+            return self._fail_job(session, partition.job_id, verdict)
+        return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
+
+    def _stumble_job(self, session: Session, job: SyncJob, error: Exception, secrets: tuple[str, ...]) -> Outcome:
+        """The same for a step without a partition."""
+        session.rollback()
+        verdict = _verdict(error, secrets)
+        if verdict.final or job.failures + 1 >= self._settings.retry_attempts:
+            return self._fail_job(session, job.id, verdict)
+        wait_s = verdict.wait_s or self._backoff(job.failures)
+        if not jobs.fence(session, job.id, job.epoch, failures=job.failures + 1, error=verdict.text):
+            session.rollback()
+            return Outcome()
+        session.commit()
+        log.warning("job_will_retry", error=verdict.text, wait_s=round(wait_s, 1))
+        return Outcome(wait_s=wait_s, waiting_for=verdict.waiting_for)
+
+    def _fail_job(self, session: Session, job_id: UUID, verdict: Verdict) -> Outcome:
+        ended = jobs.end(session, job_id, status="failed", error=verdict.text, category=verdict.category)
+        session.commit()
+        if ended:
+            log.warning("job_ended", status="failed", error=verdict.text)
+        return Outcome(ended=True)
+
+    def _end(
+        self, session: Session, job: SyncJob, status: str, error: str | None, *, category: str | None = None,
+        details: dict[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        if not jobs.fence(session, job.id, job.epoch):
+            session.rollback()
+            raise Fenced("the job ended or another process closes it")
+        jobs.end(session, job.id, status=status, error=error, category=category, details=details)
+        session.commit()
+        log.info("job_ended", status=status, error=error)
+
+    def _backoff(self, failures: int) -> float:
+        return float(min(self._settings.retry_backoff_s * 2**failures, RETRY_LONGEST_S))
+
+
+def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
+    text = scrub(str(error) or type(error).__name__, secrets)
+    if isinstance(error, ConfigError | ValidationError):
+        said = text if isinstance(error, ConfigError) else _first_of(error)
+        return Verdict(scrub(said, secrets), "configuration", final=True)
+    if isinstance(error, AuthError):
+        return Verdict(text, "api_key_invalid", final=True)
+    if isinstance(error, RateLimited):
+        return Verdict(text, "source_rate_limited", waiting=True, wait_s=max(error.retry_after_s, SOURCE_WAIT_LEAST_S))
+    if isinstance(error, SourceError):
+        return Verdict(text, "source_unavailable")
+    if isinstance(error, EmbedderError):
+        return Verdict(f"embedder: {text}", "embedder", waiting_for="embedder")
+    if isinstance(error, SQLAlchemyError) and is_storage_full(error):
+        return Verdict("storage_full: the database has no room left; free some and run it again", "storage_full",
+                       waiting_for="storage")  # fmt: skip
+    return Verdict(scrub(f"{type(error).__name__}: {error}", secrets), "internal")
+
+
+@contextmanager
+def _noted(signals: Signals) -> Iterator[None]:
+    signals.source_since = time.monotonic()
+    try:
+        yield
+    finally:
+        signals.source_since = None
+
+
+def _watched(items: Any, signals: Signals) -> Generator[Any]:
+    """The same items; ``signals`` tells since when the source keeps us waiting for the next one."""
+    with closing(items):
+        while True:
+            with _noted(signals):
+                try:
+                    item = next(items)
+                except StopIteration:
+                    return
+            yield item
+            if signals.stop.is_set():
+                raise Stopped("asked to stop")
+
+
+class Windows:
+    """What the source yields, cut into windows that are bounded in number, in text and in time. What it raises ends
+    the iteration and stands in ``trouble``, so that what came before can be written first."""
+
+    def __init__(self, items: Iterator[Any], cursor_model: type[BaseModel]) -> None:
+        self._items = items
+        self._cursor_model = cursor_model
+        self.trouble: Exception | None = None
+
+    def __iter__(self) -> Iterator[list[Item | Reached]]:
+        while window := self._next():
+            yield window
+
+    def _next(self) -> list[Item | Reached]:
+        window: list[Item | Reached] = []
+        chars, began_at = 0, time.monotonic()
+        while self.trouble is None and len(window) < BATCH_ITEMS and chars < BATCH_CHARS:
+            try:
+                item = next(self._items, None)
+            except Exception as error:
+                self.trouble = error
+                break
+            if item is None:
+                break
+            window.append(Reached(item.model_dump(mode="json")) if isinstance(item, self._cursor_model) else item)
+            if isinstance(item, Entity) and isinstance(item.text, str):
+                chars += len(item.text)
+            if time.monotonic() - began_at > BATCH_S:
+                break
+        return window
+
+
+def _secrets(model: BaseModel) -> Iterator[str]:
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, SecretStr) and len(value.get_secret_value()) >= 4:
+            yield value.get_secret_value()
+        elif isinstance(value, BaseModel):
+            yield from _secrets(value)
+
+
+def _named(lost: list[SyncPartition]) -> str:
+    named = "; ".join(f"partition {part.key!r}: {part.error}" if part.key else f"{part.error}" for part in lost[:5])
+    return named + (f"; and {len(lost) - 5} more partitions" if len(lost) > 5 else "")
+
+
+def _first_of(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    return f"the configuration does not fit: {'.'.join(map(str, first['loc']))}: {first['msg']}"

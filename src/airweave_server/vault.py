@@ -1,0 +1,90 @@
+"""Seals credentials with authenticated encryption (AES-256-GCM) and opens them; knows keys, not what they protect."""
+
+import base64
+import binascii
+import hashlib
+import os
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from .errors import Unstartable
+
+KEY_BYTES = 32
+NONCE_BYTES = 12
+KEY_ID_BYTES = 4
+FORMAT = b"\x01"
+
+
+class VaultError(Exception):
+    """What was sealed cannot be opened: another key, another owner, or it was changed."""
+
+
+class Vault:
+    """Sealed form: format byte, key id, nonce, ciphertext with tag. ``owner`` (an id) is bound in, so that a sealed
+    value copied to another row does not open there."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys = {_key_id(key): AESGCM(key) for key in keys}
+        self.key_id = _key_id(keys[0])
+
+    def seal(self, plain: bytes, *, owner: str) -> bytes:
+        nonce = os.urandom(NONCE_BYTES)
+        sealed = self._keys[self.key_id].encrypt(nonce, plain, owner.encode())
+        return FORMAT + self.key_id + nonce + sealed
+
+    def open(self, sealed: bytes, *, owner: str) -> bytes:
+        """Raises ``VaultError`` that names the key id that would be needed."""
+        key_id = self.key_id_of(sealed)
+        key = self._keys.get(key_id)
+        if sealed[:1] != FORMAT or key is None:
+            raise VaultError(
+                f"sealed with key {key_id.hex()}, which is not in VAULT_KEY; add it behind the current one"
+            )
+        start = 1 + KEY_ID_BYTES
+        try:
+            return key.decrypt(sealed[start : start + NONCE_BYTES], sealed[start + NONCE_BYTES :], owner.encode())
+        except InvalidTag:
+            raise VaultError(f"sealed with key {key_id.hex()}, but it was changed or belongs elsewhere") from None
+
+    @staticmethod
+    def key_id_of(sealed: bytes) -> bytes:
+        return sealed[1 : 1 + KEY_ID_BYTES]
+
+
+def from_setting(value: str) -> Vault:
+    """A vault of the keys in VAULT_KEY: base64, separated by commas. Raises ``Unstartable`` when one is no key."""
+    keys = []
+    for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
+        try:
+            key = base64.b64decode(part, validate=True)
+        except (binascii.Error, ValueError):
+            key = b""
+        if len(key) != KEY_BYTES:
+            raise Unstartable(f"VAULT_KEY: key {number} is not the base64 of {KEY_BYTES} bytes")
+        keys.append(key)
+    if not keys:
+        raise Unstartable("VAULT_KEY is empty; leave it out or give it the base64 of 32 bytes")
+    return Vault(keys)
+
+
+def from_file(path: Path) -> Vault:
+    """The vault of this data directory; its key is made at first use, readable by its owner only."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        pass
+    else:
+        with os.fdopen(handle, "wb") as file:
+            file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    try:
+        return from_setting(path.read_text())
+    except Unstartable:
+        raise Unstartable(f"{path} holds no key; put back the file that belongs to this data directory") from None
+
+
+def _key_id(key: bytes) -> bytes:
+    return hashlib.sha256(b"airweave-server key id" + key).digest()[:KEY_ID_BYTES]
