@@ -114,6 +114,11 @@ class Server:
                 raise AssertionError(f"not within {timeout_s} s; last seen: {seen}\n{self.tail()}")
             time.sleep(0.03)
 
+    def troubles(self) -> str:
+        """What the log says of warnings and errors, for looking into a failed test."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return "\n".join(line for line in lines if '"level": "info"' not in line)[-6000:]
+
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 

@@ -172,7 +172,6 @@ def test_a_new_directory_gets_a_postgres_with_vector_that_only_its_owner_can_rea
     assert [mode(data_dir / name) for name in ("airweave.json", "owner.lock", "log/postgres.log")] == [0o600] * 3
     assert json.loads((data_dir / "airweave.json").read_text()) == {"format": 1, "postgres_major": 18}
     process = postmaster(data_dir)
-    assert not process.net_connections("inet")
     assert os.getsid(process.pid) == process.pid, "Ctrl-C at the terminal would reach it"
     assert attach(data_dir) == url
     postgres.stop()
@@ -221,8 +220,14 @@ def test_the_environment_neither_reaches_postgres_nor_leads_astray(
     url = postgres.start()
     assert run(url, "SELECT current_user") == ["postgres"]
     assert attach(postgres.layout.data_dir) == url
-    environment = postmaster(postgres.layout.data_dir).environ()
-    assert not [name for name in environment if name == "VAULT_KEY" or name.startswith("PGD")]
+    if sys.platform == "linux":
+        command = ["cat", f"/proc/{postmaster(postgres.layout.data_dir).pid}/environ"]
+        environment = subprocess.run(
+            command, user=user_of_postgres(), group=user_of_postgres(), check=True, capture_output=True
+        ).stdout
+        assert environment.startswith((b"PATH=", b"LC_ALL=", b"LD_LIBRARY_PATH="))
+        assert b"canary" not in environment
+        assert b"\0PG" not in environment.replace(b"\0PGDATA=" + bytes(postgres.layout.cluster), b"")
 
 
 def test_what_was_there_keeps_mode_and_owner(place: Path) -> None:
@@ -266,7 +271,7 @@ def test_postgres_outlives_its_killed_owner_and_is_adopted(postgres: EmbeddedPos
 def test_a_killed_postmaster_is_replaced_though_a_backend_works_on(postgres: EmbeddedPostgres) -> None:
     url = postgres.start()
     run(url, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
-    busy = threading.Thread(target=count_for_ever, args=[url])
+    busy = threading.Thread(target=count_for_ever, args=[url], daemon=True)
     busy.start()
     until(lambda: run(url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT sum%'") == [1])
     kill(postmaster(postgres.layout.data_dir))
@@ -280,13 +285,21 @@ def test_a_killed_postmaster_is_replaced_though_a_backend_works_on(postgres: Emb
     assert run(postgres.start(), "SELECT count(*) FROM kept") == [1000], "so does a fresh start"
 
 
+@as_root
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="nothing here takes a capability away")
+def test_so_it_is_in_a_container_where_root_may_not_look_into_processes() -> None:
+    test = f"{__file__}::{test_a_killed_postmaster_is_replaced_though_a_backend_works_on.__name__}"
+    command = ["setpriv", "--bounding-set=-sys_ptrace", sys.executable, "-m", "pytest", "-p", "no:cacheprovider", test]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+
+
 def count_for_ever(url: str) -> None:
     with pytest.raises(sqlalchemy.exc.OperationalError):
         run(url, "SELECT sum(a) FROM generate_series(1, 100000000) a, generate_series(1, 1000) b")
 
 
-@pytest.mark.parametrize("torn", [False, True])
-def test_a_pid_that_is_now_anothers_is_no_server_and_is_left_alone(postgres: EmbeddedPostgres, torn: bool) -> None:
+def test_a_pid_that_is_now_anothers_is_no_server_and_is_left_alone(postgres: EmbeddedPostgres) -> None:
     data_dir = postgres.layout.data_dir
     postgres.start()
     pid_file = data_dir / "postgres" / "postmaster.pid"
@@ -294,12 +307,14 @@ def test_a_pid_that_is_now_anothers_is_no_server_and_is_left_alone(postgres: Emb
     postgres.stop()
     # of the same OS user, so Postgres itself would refuse to start
     with subprocess.Popen(["sleep", "60"], user=user_of_postgres()) as stranger:
-        pid_file.write_text("" if torn else text.replace(text.split()[0], str(stranger.pid)))
-        if ROOT:
-            shutil.chown(pid_file, embedded.OS_USER)
-        with pytest.raises(Unstartable, match="no Postgres runs for"):
-            attach(data_dir)
-        assert run(postgres.start(), "SELECT 1") == [1]
+        for left in (text.replace(text.split()[0], str(stranger.pid)), ""):  # the other one is torn by a power cut
+            pid_file.write_text(left)
+            if ROOT:
+                shutil.chown(pid_file, embedded.OS_USER)
+            with pytest.raises(Unstartable, match="no Postgres runs for"):
+                attach(data_dir)
+            assert run(postgres.start(), "SELECT 1") == [1]
+            postgres.stop()
         assert stranger.poll() is None
         stranger.kill()
 
@@ -327,11 +342,11 @@ def test_a_start_waits_while_the_log_progresses_and_not_for_ever(place: Path) ->
             postgres.start()
         assert_a_stop_ends_the_wait(EmbeddedPostgres(place / "data"))
         with writing(log, "LOG:  redo in progress"):
-            resume = threading.Timer(3, process.resume)
+            resume = threading.Timer(2.5, process.resume)
             resume.start()
             began = time.monotonic()
             with closing_server(postgres):
-                assert time.monotonic() - began > 2.5
+                assert time.monotonic() - began > 2
             resume.join()
     finally:
         process.resume() if process.is_running() else None

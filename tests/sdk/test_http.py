@@ -310,15 +310,11 @@ def test_an_address_that_is_not_public_gets_no_packet(host: str, open_http: Any)
     assert not hits
 
 
-@pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "::ffff:127.0.0.1", "localhost"])
+@pytest.mark.parametrize("allowed", ["127.0.0.1", "127.0.0.0/8", "localhost", "LocalHost."])
 def test_the_operator_may_allow_a_host_or_a_network(server: ScriptedServer, open_http: Any, allowed: str) -> None:
-    host = "localhost" if allowed == "localhost" else "127.0.0.1"
+    host = "localhost" if "local" in allowed.lower() else "127.0.0.1"
     url = f"http://{host}:{server.url.rpartition(':')[2]}"
-    if allowed == "::ffff:127.0.0.1":
-        with pytest.raises(ConfigError):
-            open_http(url, allowed=(allowed,)).get("/partitions")
-    else:
-        assert open_http(url, allowed=(allowed,)).get("/partitions").status == 200
+    assert open_http(url, allowed=(allowed,)).get("/partitions").status == 200
 
 
 def test_the_address_that_was_checked_is_the_one_connected_to(
@@ -350,7 +346,7 @@ def test_a_name_with_one_private_address_is_refused(open_http: Any, monkeypatch:
 
 def test_a_redirect_is_followed_and_checked(server: ScriptedServer, open_http: Any) -> None:
     server.fault("redirect", to="/partitions", path="/old")
-    server.fault("redirect", to="http://localhost:1/secret", path="/private")
+    server.fault("redirect", to="http://127.0.0.5:1/secret", path="/private")
     server.fault("redirect", to="file:///etc/passwd", path="/file")
     server.fault("redirect", to="/round", path="/round")
     http = open_http(server.url)
@@ -395,8 +391,8 @@ def test_odd_json_is_passed_on(server: ScriptedServer, open_http: Any) -> None:
     answer = open_http(server.url).json("/")
     assert answer["a"] != answer["a"]
     assert (answer["b"], answer["c"]) == ("\ud800", "\0")
-    server.fault("raw", body="InvDKCAi/yI=", base64=True, times=1)
-    assert isinstance(open_http(server.url).json("/") if False else "", str)
+    server.fault("raw", body="ImH//vBiIg==", base64=True, times=1)  # no UTF-8
+    assert open_http(server.url).json("/") == "a\ufffd\ufffd\ufffdb"
     server.fault("raw", body="[" * 100_000, times=4)
     with pytest.raises(Unavailable, match="no JSON"):
         open_http(server.url).json("/")
@@ -415,7 +411,7 @@ def test_no_error_tells_a_secret(server: ScriptedServer, open_http: Any, caplog:
         *({"kind": "status", "status": status} for status in (400, 401, 403, 404, 418, 429, 500, 503)),
         *({"kind": kind} for kind in ("reset", "truncate", "cut", "garbage")),
         {"kind": "redirect", "to": f"ftp://u:{CANARY}@h/?k={CANARY}"},
-        {"kind": "redirect", "to": f"http://localhost:1/?k={CANARY}"},
+        {"kind": "redirect", "to": f"http://127.0.0.5:1/?k={CANARY}"},
     ]
     headers = {"Authorization": SecretStr(f"Bearer {CANARY}")}
     told = []
@@ -423,13 +419,9 @@ def test_no_error_tells_a_secret(server: ScriptedServer, open_http: Any, caplog:
         for fault in faults:
             server.faults = [fault]
             http = open_http(server.url, headers=headers, attempts=1)
-            for work in (
-                lambda http=http: http.json("/items", params={"key": CANARY}),
-                lambda http=http: http.open("/x", params={"key": CANARY}),
-            ):
-                with pytest.raises(Exception, match=r".+") as caught:
-                    work()
-                told.append("".join(traceback.format_exception(caught.value)))
+            with pytest.raises(Exception, match=r".+") as caught:
+                http.json("/items", params={"key": CANARY})
+            told.append("".join(traceback.format_exception(caught.value)))
             told.append(repr(http))
     for make in (
         lambda: open_http(f"http://user:{CANARY}@127.0.0.1"),

@@ -14,7 +14,8 @@ A partition is a list of items; an item is what JSON can say, usually ``{"id", "
     GET /changes?partition=a&since=0       {"items": [... or {"id", "deleted": true}], "since": 9, "more": false}
     GET /content/ID                        the text of an item
 
-Kinds of faults: ``status`` (with ``status``, ``retry_after``), ``reset``, ``truncate``, ``hang``, ``drip`` (a byte each
+Kinds of faults: ``status`` (with ``status``, ``retry_after``), ``reset``, ``truncate`` (half of the JSON),
+``cut`` (half of the bytes that were promised), ``hang``, ``drip`` (a byte each
 ``every_s``), ``slow`` (``latency_s``), ``empty`` (no items and no next page), ``end`` (no next page), ``redirect``
 (``to``), ``garbage`` (200, but no JSON), ``raw`` (``body``). Where: ``path``, ``partition``, ``page``, ``request`` (the
 number of the request, from 1), ``from_request``. How often: ``times`` (else always), ``probability`` (seeded).
@@ -228,6 +229,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer takes 40 ms
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -269,9 +271,8 @@ class _Handler(BaseHTTPRequestHandler):
             }
             script.log.append(request)
             is_expired = script.expires_at_request is not None and script.requests >= script.expires_at_request
-            is_refused = (
-                script.token is not None and request["headers"].get("authorization") != f"Bearer {script.token}"
-            )
+            wanted = None if script.token is None else f"Bearer {script.token}"
+            is_refused = wanted is not None and request["headers"].get("authorization") != wanted
             fault = script.fault_of(request)
             latency_s = script.latency_s if split.path in ("/items", "/changes") else 0.0
         if is_expired or is_refused:

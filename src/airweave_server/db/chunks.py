@@ -70,6 +70,11 @@ def stage(session: Session, partition_id: int, chunks: Sequence[NewChunk]) -> No
     )
 
 
+def unstage(session: Session, partition_id: int) -> None:
+    """Drop what an earlier big entity left aside, because it could not be finished."""
+    session.execute(text("delete from chunk_staged where partition_id = :id"), {"id": partition_id})
+
+
 def swap_in(session: Session, partition_id: int, entity_row: int, *, collection_id: UUID, connection_id: UUID) -> None:
     """Replace the entity's chunks by the staged ones, in this transaction."""
     drop(session, [entity_row])

@@ -430,8 +430,8 @@ class _Cluster:
                 return False
             try:
                 return os.path.samefile(process.cwd(), self.folder)
-            except psutil.AccessDenied:  # root in a container may not look, but may read the postmaster's arguments
-                return str(self.folder) in process.cmdline()
+            except psutil.AccessDenied:
+                return str(self.folder) in process.cmdline() or _folder_seen_by(owner, process) == str(self.folder)
         except (psutil.Error, FileNotFoundError):
             return False
 
@@ -798,6 +798,16 @@ def _may(test: str, path: Path, account: pwd.struct_passwd | None) -> bool:
     child = _spawn(["test", test, path], account)
     _finish(child)
     return child.returncode == 0
+
+
+def _folder_seen_by(uid: int, process: psutil.Process) -> str:
+    """The folder a process works in, where root may not look: in a container. The user that runs it may."""
+    try:
+        owner = pwd.getpwuid(uid) if os.geteuid() == 0 else None
+        child = _spawn(["readlink", f"/proc/{process.pid}/cwd"], owner, output=subprocess.PIPE)
+        return _finish(child).strip()
+    except (KeyError, Unstartable):
+        return ""
 
 
 def _make_folders(folder: Path, mode: int) -> None:

@@ -54,6 +54,7 @@ class Known:
     scope: str
     chunks: int
     retries_left: int
+    truncated: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def known(session: Session, connection_id: UUID, entity_ids: Iterable[str]) -> d
     rows = session.execute(
         text("""
             select entity_id, row, state, reason, version, pipeline, fingerprint, metadata_fingerprint, scope, chunks,
-                   retries_left
+                   retries_left, truncated
             from entity where connection_id = :connection_id and entity_id = any(:ids)
         """),
         {"connection_id": connection_id, "ids": list(entity_ids)},

@@ -9,6 +9,7 @@ from pyroaring import BitMap64
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
+from .chunks import unstage
 from .jobs import Counts, end_backend
 from .models import SyncMark, SyncPartition
 
@@ -122,7 +123,7 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
             {"id": partition_id, "owner": owner, "lease_s": lease_s},
         ).one_or_none()
     )
-    session.execute(text("delete from chunk_staged where partition_id = :id"), {"id": partition_id})
+    unstage(session, partition_id)
     session.commit()
     if not claimed:
         return None

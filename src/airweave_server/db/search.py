@@ -46,7 +46,8 @@ COMPARISONS = {
 # What a term occurs in; both sides are answered by the indexes alone, without unpacking a vector of words.
 HOLDS = "(c.ts @@ cast(t.stem as tsquery) or c.ident @@ cast(t.ident as tsquery))"
 TERMS = "unnest(cast(:stems as text[]), cast(:idents as text[]), cast(:idfs as float8[]), cast(:exact as int[]))"
-LENGTH = f"({K1} * (1 - {B} + {B} * (octet_length(c.heading) + octet_length(c.text)) / cast(:mean_length as float8)))"
+BYTES = "octet_length(c.heading) + octet_length(c.text)"
+LENGTH = f"cast({K1} as float8) * (1 - {B} + cast({B} as float8) * ({BYTES}) / cast(:mean_length as float8))"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +115,7 @@ def scope(session: Session, collection: Collection, filters: Sequence[Sequence[C
 
 
 def size(session: Session, whole: Scope) -> Size:
-    row = session.execute(
-        text(f"select count(*), avg(octet_length(c.heading) + octet_length(c.text)) from {whole.source}"), whole.values
-    ).one()
+    row = session.execute(text(f"select count(*), avg({BYTES}) from {whole.source}"), whole.values).one()
     return Size(chunks=row[0], mean_length=float(row[1] or 1))
 
 
@@ -180,7 +179,7 @@ def matching(
         """),
         {**seen.values, **_terms(terms), **values, "mean_length": mean_length, "budget": budget},
     )
-    return [Candidate(*row) for row in rows]
+    return [Candidate(*row) for row in rows.all()]
 
 
 def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int) -> list[Candidate]:
@@ -189,7 +188,7 @@ def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int) -> li
         text(f"{_distances(seen)} order by distance, entity_row, ordinal limit :limit"),
         {**seen.values, "vector": _halfvec(vector), "limit": limit},
     )
-    return [Candidate(row[0], row[1], 1 - row[2]) for row in rows if row[2] == row[2]]
+    return [Candidate(row[0], row[1], 1 - row[2]) for row in rows.all() if row[2] == row[2]]
 
 
 def matching_deep(
@@ -245,7 +244,7 @@ def _deep(session: Session, inner: str, values: dict[str, Any], group: bool) -> 
     rows = session.execute(
         text(f"select entity_row, ordinal from ({inner}) as o order by a, b, entity_row, ordinal limit :limit"), values
     )
-    return [(row[0], row[1]) for row in rows]
+    return [(row[0], row[1]) for row in rows.all()]
 
 
 def _condition(condition: Condition, values: dict[str, Any]) -> str:

@@ -27,9 +27,9 @@ MAX_CHARS = 200_000  # of a text; what follows does not count
 TEXTS_PER_LOCK = 16  # how long a query may have to wait behind a big batch: some milliseconds
 
 # No token of this vocabulary reaches over the border of two pieces (a test holds that), so the tokens of a text are
-# the tokens of its pieces. A piece is spaces followed by letters or by punctuation, or a digit, or a line break.
-PIECE = re.compile(r"[ ▁]*+(?:[^\W\d_²]+|(?:[^\w\s▁]|[_²])+)|[ ▁]+|[\d\s]")
-PIECE_ASCII = re.compile(r" *+(?:[a-zA-Z]+|[^a-zA-Z0-9\s]+)| +|[0-9\s]")
+# the tokens of its pieces. A piece is spaces followed by letters or by punctuation, or a digit, line end or tab.
+PIECE = re.compile(r"[ ▁]*+(?:[^\W\d_²]+|(?:[^\w\n\t ▁]|[_²])+)|[ ▁]+|[\d\n\t]")
+PIECE_ASCII = re.compile(r" *+(?:[a-zA-Z]+|[^a-zA-Z0-9\n\t ]+)| +|[0-9\n\t]")
 SPECIAL = re.compile(r"(<unk>|<s>|</s>)")
 
 

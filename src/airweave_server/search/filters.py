@@ -4,6 +4,7 @@ The models are body parts: what breaks a rule is pydantic's ``ValidationError``,
 ``body.filter.0.conditions.1.operator``, and whose message names the rule.
 """
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -34,7 +35,8 @@ DATES, NUMBERS, UUIDS = get_args(DateField), get_args(NumericField), get_args(Uu
 LISTS = ("in", "not_in")
 FOR_TEXT = ("equals", "not_equals", "contains", *LISTS)
 FOR_ORDERED = ("equals", "not_equals", *get_args(Ordering), *LISTS)
-MAX_DIGITS = 100  # of a number in a text
+MAX_DIGITS = 100
+INTEGER = re.compile(rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}\s*")
 
 
 class FilterCondition(BaseModel):
@@ -42,7 +44,7 @@ class FilterCondition(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    field: TextField | DateField | NumericField = Field(description="What to compare; nested fields with dots.")
+    field: Literal[TextField, DateField, NumericField] = Field(description="What to compare; nested fields with dots.")
     operator: Operator = Field(
         description="Text: equals, not_equals, contains (any case), in, not_in. Dates and numbers: all but contains."
     )
@@ -113,10 +115,8 @@ def _exchanged(field: str, value: str | int) -> str | int | datetime:
 
 
 def _number(value: str | int) -> int:
-    if isinstance(value, bool) or (isinstance(value, str) and not value.strip().lstrip("+-").isdecimal()):
-        raise ValueError("the value must be an integer")
-    if len(str(value)) > MAX_DIGITS:
-        raise ValueError(f"the value has more than {MAX_DIGITS} digits")
+    if isinstance(value, bool) or not INTEGER.fullmatch(str(value)):
+        raise ValueError(f"the value must be an integer of at most {MAX_DIGITS} digits")
     return int(value)
 
 

@@ -143,7 +143,7 @@ def _question(session: Session, whole: Scope, text: str, vector: Vectors | None)
 
 
 def _terms(session: Session, text: str) -> list[Term]:
-    """What to look for. A plain word is one term with its stem; other identifiers stand for themselves.
+    """What to look for. A plain word is one term with its stem; identifiers that stemming changes stand for themselves.
 
     A hyphenated word of letters (boundary-layer) is language, not an identifier: its parts are looked for, once.
     """
@@ -154,7 +154,7 @@ def _terms(session: Session, text: str) -> list[Term]:
     by_stem: dict[str, Term] = {}
     others = []
     for word, found in zip(words, each, strict=True):
-        if len(found) == 1 and (word.isalnum() or found == [word]):
+        if found == [word] or (len(found) == 1 and word.isalnum() and word not in exact):
             known = by_stem.get(found[0], Term(found[0], ()))
             by_stem[found[0]] = replace(known, idents=(*known.idents, word), exact=known.exact or word in exact)
         else:

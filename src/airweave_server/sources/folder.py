@@ -184,6 +184,8 @@ class Folder(Source[FolderConfig, FolderCursor]):
                 continue
             try:
                 listing = self._list(root, fd, folder)
+                if folder is top and "group" in partition.data:
+                    listing.files = []  # they belong to the partition ""
                 for name in listing.files_after(folder.after):
                     self.context.check()
                     item = self._item(root, fd, folder, name)
@@ -320,12 +322,15 @@ class Folder(Source[FolderConfig, FolderCursor]):
 
     def _open(self, place: "_Place", path: str, identity: tuple[int, int]) -> BinaryIO:
         """Open a file for reading; raises ``Unreadable`` when it is no longer the regular file that was listed."""
-        with place.opened() as root:
-            try:
-                fd = root.open(path, FILE_FLAGS)
-            except OSError as error:
-                _raise_our_trouble(error)
-                raise Unreadable(_reason(error)) from None
+        try:
+            with place.opened() as root:
+                try:
+                    fd = root.open(path, FILE_FLAGS)
+                except OSError as error:
+                    _raise_our_trouble(error)
+                    raise Unreadable(_reason(error)) from None
+        except OSError as error:
+            raise Unavailable(f"the folder {self.config.path} cannot be read: {_reason(error)}") from None
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or (found.st_dev, found.st_ino) != identity:
             os.close(fd)
@@ -661,9 +666,7 @@ def _part(glob: str) -> str:
             end = glob.find("]", place + (3 if glob[place + 1 : place + 2] in ("!", "^") else 2))
             if end < 0:
                 raise ValueError("a bracket is not closed")
-            chars = re.sub(r"\\(.)", r"\1", glob[place + 1 : end])
-            negated, chars = chars[:1] in ("!", "^"), chars[1:] if chars[:1] in ("!", "^") else chars
-            fixed[-1] += f"(?!/)[{'^' * negated}{'-'.join(map(re.escape, chars.split('-')))}]"
+            fixed[-1] += _one_of(glob[place + 1 : end])
             place = end
         else:
             if char == "\\":
@@ -674,6 +677,21 @@ def _part(glob: str) -> str:
     if not others:
         return first
     return first + "".join(f"(?>[^/]*?{between})" for between in others[:-1]) + "[^/]*" + others[-1]
+
+
+def _one_of(chars: str) -> str:
+    """The regular expression for what stands in brackets: characters and ranges of them, never a slash."""
+    negation = "^" if chars[0] in "!^" else ""
+    chars = re.sub(r"\\(.)", r"\1", chars[len(negation) :])
+    ranges, place = "", 0
+    while place < len(chars):
+        if chars[place + 1 : place + 2] == "-" and place + 2 < len(chars):
+            ranges += f"{re.escape(chars[place])}-{re.escape(chars[place + 2])}"
+            place += 3
+        else:
+            ranges += re.escape(chars[place])
+            place += 1
+    return f"(?!/)[{negation}{ranges}]"
 
 
 NEVER_READ = {  # names of files and folders, in lower case

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 import numpy as np
+import structlog
 from pyroaring import BitMap64
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
@@ -39,6 +40,8 @@ EMBED_AT_ONCE = 1_000
 MAX_CHUNKS = 20_000
 READ_LIMIT_BYTES = 512 * 1024 * 1024
 MAX_REASON_CHARS = 2_000
+
+log = structlog.get_logger(__name__)
 
 Item = Entity | Seen | Deleted | Skipped
 
@@ -165,7 +168,7 @@ class Writer:
         """Write what is pending, as one transaction; a batch that Postgres refuses is halved until the culprit
         stands alone. Raises ``Fenced`` when the partition is somebody else's by now."""
         pending, self._pending = self._pending, Pending()
-        if pending.items or done or self.cursor != self._partition.cursor:
+        if pending != Pending() or done or self.cursor != self._partition.cursor:
             self._prepare(pending)
             self._write(pending, self.cursor, done=done)
         self._committed_at = time.monotonic()
@@ -189,13 +192,13 @@ class Writer:
 
     def _read(self, entity: Entity, before: Known | None) -> None:
         try:
-            found = self._extracted(entity)
+            self._index(entity, before, self._extracted(entity))
         except Unreadable as reason:
             self._note(entity, before, SKIPPED, str(reason), version=None)
-            return
         except Unparseable as reason:
             self._fail(entity, before, str(reason))
-            return
+
+    def _index(self, entity: Entity, before: Known | None, found: Extracted | NoText) -> None:
         if isinstance(found, NoText):
             entry = self._entry(entity, SKIPPED, reason=found.reason, empties=True)
             self._change(Change(entry, before, pieces=[], counts_as="skipped"))
@@ -212,7 +215,7 @@ class Writer:
         change = Change(entry, before, counts_as=counts_as)
         cut = self._pieces(entity, chunks(found.text, found.kind))
         if indexed and alone and before is not None:
-            change.entry = replace(entry, chunks=before.chunks)
+            change.entry = replace(entry, chunks=before.chunks, truncated=before.truncated)
             self._change(change)
         elif len(found.text) > BIG_CHARS:
             self._big(change, cut)
@@ -231,7 +234,10 @@ class Writer:
             data = stream.read(READ_LIMIT_BYTES + 1)
         if len(data) > READ_LIMIT_BYTES:
             raise Unreadable(f"too_large: over {READ_LIMIT_BYTES // 1024 // 1024} MB")
-        return extract(data, filename=entity.filename or entity.name)
+        try:
+            return extract(data, filename=entity.filename or entity.name)
+        except Exception as error:  # around one entity: what its bytes do to a parser must not end the read
+            raise _unparseable(error) from error
 
     def _seen(self, entity_id: str) -> None:
         before = self._known.get(entity_id)
@@ -289,7 +295,15 @@ class Writer:
 
     def _pieces(self, entity: Entity, cut: Iterator[Chunk]) -> Iterator[Piece]:
         """The entity's pieces; the first one also answers to the entity's name and the parts of its id."""
-        for ordinal, chunk in enumerate(cut):
+        ordinal = -1
+        while True:
+            ordinal += 1
+            try:
+                chunk = next(cut)
+            except StopIteration:
+                return
+            except Exception as error:  # around one entity, as above
+                raise _unparseable(error) from error
             heading, named = chunk.heading, ""
             if ordinal == 0:
                 heading = " > ".join(filter(None, (entity.name, chunk.heading)))
@@ -302,6 +316,7 @@ class Writer:
         """Stage the pieces of a big entity in transactions of their own; the last one swaps them in."""
         self.commit()  # what came before stands alone
         have = self._stored_embeddings([change])
+        chunk_rows.unstage(self._session, self._partition.id)
         staged, group = 0, list(islice(pieces, STAGE_AT_ONCE))
         while group and staged < MAX_CHUNKS:
             group = group[: MAX_CHUNKS - staged]
@@ -423,6 +438,13 @@ class Writer:
             self._known[change.entry.entity_id] = _as_known(rows[change.entry.entity_id], change)
 
 
+def _unparseable(error: Exception) -> Unparseable:
+    if isinstance(error, Unparseable):
+        return error
+    log.warning("parser_failed", exc_info=error)
+    return Unparseable(f"it cannot be parsed: {type(error).__name__}: {error}")
+
+
 def _as_known(row: int, change: Change) -> Known:
     entry, before = change.entry, change.known
     holds = entry if entry.state == INDEXED or entry.empties else before
@@ -437,4 +459,5 @@ def _as_known(row: int, change: Change) -> Known:
         scope=entry.scope,
         chunks=holds.chunks if holds else 0,
         retries_left=entry.retries_left,
+        truncated=entry.truncated,
     )

@@ -68,7 +68,12 @@ def door(item: Entity) -> Entity | Malformed:
     for label, moment in (("created_at", item.created_at), ("updated_at", item.updated_at)):
         if moment is not None and not isinstance(moment, datetime):
             return _malformed(item, f"{label} is of type {type(moment).__name__}")
-    fields = {clean_text(str(key)): _clean_json(value) for key, value in item.fields.items()}
+    if not all(isinstance(crumb, Breadcrumb) for crumb in item.breadcrumbs):
+        return _malformed(item, "the breadcrumbs are none")
+    try:
+        fields = {clean_text(str(key)): _clean_json(value) for key, value in item.fields.items()}
+    except RecursionError:
+        return _malformed(item, "the fields are nested too deeply")
     if len(json.dumps(fields)) > MAX_FIELDS_BYTES:
         return _malformed(item, f"the fields are larger than {MAX_FIELDS_BYTES:,} bytes")
     entity_id = clean_id(item.id)

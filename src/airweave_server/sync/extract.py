@@ -295,6 +295,7 @@ _DECLARED = re.compile(rb"""(?:charset|encoding|coding)\s{0,9}[=:]\s{0,9}["']?([
 _DECLARABLE = re.compile(r"iso-?8859|windows-|cp\d|koi8|shift|sjis|euc|gb|big5|tis|mac|latin|ks_c")
 _HIGH = re.compile(rb"[\x80-\xff]")
 _HIGH_BYTES = bytes(range(0x80, 0x100))
+_PRINTABLE = bytes(range(0x20, 0x7F))
 _SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-¶¸-¿×÷€][^\W\d_]")
 
 
@@ -363,8 +364,13 @@ def _wide_encoding(data: bytes) -> str | None:
     """UTF-16 or UTF-32 without a mark, told by where its zero bytes are."""
     sample = data[: 4 * 1024]
     sample = sample[: len(sample) // 4 * 4] or sample[: len(sample) // 2 * 2]
-    if b"\0" not in sample:
+    nuls = sample.count(0)
+    if not nuls:
         return None
+    if nuls < len(sample) / 4:  # few: it must not be a stray one in another encoding
+        ascii_bytes = len(sample) - len(sample.translate(None, _PRINTABLE))
+        if ascii_bytes > 0.85 * len(sample) or sample.decode("utf-8", "replace")[:-1].count("\ufffd") == 0:
+            return None
     units = len(sample) / 4
     zeros = [sample[i::4].count(0) for i in range(4)]
     guesses = []
@@ -412,7 +418,7 @@ _INLINE = frozenset(
     | {"label", "mark", "nobr", "output", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong"}
     | {"sub", "sup", "time", "tt", "u", "var", "picture"}
 )
-_DROPPED = frozenset({"nav", "template", "svg", "object", "canvas", "audio", "video"})
+_DROPPED = frozenset({"nav", "template", "svg"})
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _LINES = frozenset({"li", "tr", "br", "dt", "dd", "div", "option", "legend", "summary", "figcaption", "caption"})
 _BREAK_ROW = frozenset({"table", "pre", *_HEADINGS})
@@ -422,6 +428,7 @@ MAX_INDENT = 6  # levels of nested lists
 
 def _html_to_text(html: str) -> str:
     page = _Page()
+    is_xml = html.lstrip()[:5] == "<?xml"  # there any element may close itself
     position = 0
     unclosed: set[str] = set()
     while markup := _MARKUP.search(html, position):
@@ -433,6 +440,9 @@ def _html_to_text(html: str) -> str:
             continue
         name = markup[2].lower()
         if markup[1]:
+            page.close(name)
+        elif markup[0].endswith("/>") and (is_xml or name in _DROPPED):
+            page.open(name)
             page.close(name)
         elif (pattern := _RAW.get(name)) and name not in unclosed:
             if end := pattern.search(html, position):
@@ -471,6 +481,8 @@ class _Page:
             self._inline_chars += len(text)
 
     def raw(self, name: str, text: str) -> None:
+        if self._dropped_at is not None:
+            return
         if name == "title":
             self._title = self._title or " ".join(_unescaped(text).split())
         elif name == "textarea":
@@ -501,7 +513,8 @@ class _Page:
                 break
 
     def finish(self) -> str:
-        self._end("pre" if self._pre else "p")
+        self._dropped_at = None
+        self._end("pre" if self._pre else "table")
         if self._title and self._title != self._first_h1:
             self._lines.insert(0, self._title if self._first_h1 else f"# {self._title}")
             self._lines.insert(1, "")

@@ -24,19 +24,7 @@ from airweave_server.sdk import (
 )
 from airweave_server.sdk.http import Http
 
-KNOWN = {
-    "id",
-    "name",
-    "type",
-    "version",
-    "text",
-    "breadcrumbs",
-    "created_at",
-    "updated_at",
-    "filename",
-    "url",
-    "fields",
-}
+KNOWN = {"id", "name", "type", "version", "text", "filename", "url", "created_at", "updated_at", "fields"}
 
 
 class ScriptedCredentials(BaseModel):
@@ -114,14 +102,15 @@ class Scripted(Source[ScriptedConfig, ScriptedCursor]):
     def _item(self, item: Any) -> Entity | Seen | Deleted | Skipped:
         if not isinstance(item, dict):
             return Entity(id=None, name="", type="ScriptedEntity", fields={"item": item})  # type: ignore[arg-type]
-        if "skip" in item:
-            return Skipped(item["id"], item["skip"], subtree=bool(item.get("subtree")))
-        if item.get("seen"):
-            return Seen(item["id"])
-        if item.get("deleted"):
-            return Deleted(item["id"])
         id = item.get("id")
-        text = item.get("text")
+        if isinstance(id, str) and "skip" in item:
+            return Skipped(id, str(item["skip"]), subtree=bool(item.get("subtree")))
+        if isinstance(id, str) and item.get("seen"):
+            return Seen(id)
+        if isinstance(id, str) and item.get("deleted"):
+            return Deleted(id)
+        text, fields = item.get("text"), item.get("fields", {})
+        others = {key: value for key, value in item.items() if key not in KNOWN}
         is_lazy = self.config.lazy and isinstance(id, str)
         return Entity(
             id=id,  # type: ignore[arg-type]
@@ -131,11 +120,11 @@ class Scripted(Source[ScriptedConfig, ScriptedCursor]):
             text=None if is_lazy else text,
             open=partial(self.http.open, f"/content/{quote(id, safe='', errors='replace')}") if is_lazy else None,
             filename=item.get("filename"),
-            breadcrumbs=tuple(Breadcrumb(*crumb) for crumb in item.get("breadcrumbs", ())),
+            breadcrumbs=(Breadcrumb(item["folder"], item["folder"], "folder"),) if "folder" in item else (),
             created_at=_time(item.get("created_at")),
             updated_at=_time(item.get("updated_at")),
             url=item.get("url"),
-            fields={**item.get("fields", {}), **{key: value for key, value in item.items() if key not in KNOWN}},
+            fields={**fields, **others} if isinstance(fields, dict) else fields,
         )
 
 

@@ -1,0 +1,124 @@
+"""The main job from outside: a folder becomes a collection, changes, and stays what it is."""
+
+import os
+from pathlib import Path
+
+from running import Server
+
+
+def fill(folder: Path, count: int) -> None:
+    for number in range(count):
+        place = folder / f"part{number % 7}"
+        place.mkdir(exist_ok=True)
+        (place / f"note{number}.md").write_text(f"# Note {number}\n\nThe animal of note {number} is animal{number}.\n")
+
+
+def test_a_folder_becomes_searchable_and_only_what_changed_is_touched(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    fill(folder, 40)
+    (folder / "steps.py").write_text("def take():\n    raise ValueError('ERR_1234: no v1.9.2 of C++ here')\n")
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    first = server.sync(connection)
+    assert (first["status"], first["entities_inserted"], first["entities_encountered"]) == ("completed", 41, 41)
+    assert server.found(collection, "animal17")[0] == "part3/note17.md"
+    for exact in ("ERR_1234", "v1.9.2", "steps.py", "C++"):
+        assert server.found(collection, exact)[0] == "steps.py", exact
+
+    again = server.sync(connection)
+    assert (again["entities_kept"], again["entities_inserted"], again["entities_updated"]) == (41, 0, 0)
+
+    (folder / "part3" / "note17.md").write_text("# Note 17\n\nIt tells of zebra4711 now.\n")
+    (folder / "new.txt").write_text("quokka42 is new")
+    (folder / "part0" / "note0.md").unlink()
+    third = server.sync(connection)
+    done = {name: third[f"entities_{name}"] for name in ("inserted", "updated", "deleted", "kept", "skipped", "failed")}
+    assert done == {"inserted": 1, "updated": 1, "deleted": 1, "kept": 39, "skipped": 0, "failed": 0}
+    assert server.found(collection, "zebra4711")[0] == "part3/note17.md"
+    assert server.found(collection, "quokka42")[0] == "new.txt"
+    assert "part0/note0.md" not in server.found(collection, "animal0", limit=100)
+    assert "part3/note17.md" not in server.found(collection, "animal17", retrieval_strategy="keyword")
+
+
+def test_a_touched_file_is_kept_and_its_time_follows(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    (folder / "a.txt").write_text("the same words")
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    server.sync(connection)
+    (folder / "a.txt").write_text("the same words")
+    again = server.sync(connection)
+    assert (again["entities_kept"], again["entities_updated"]) == (1, 0)
+
+
+def test_a_forced_sync_reads_everything_and_changes_nothing(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    fill(folder, 5)
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    server.sync(connection)
+    forced = server.sync(connection, force_full_sync=True)
+    assert (forced["entities_kept"], forced["entities_updated"], forced["mode"]) == (5, 0, "full")
+
+
+def test_an_empty_folder_completes_with_nothing(server: Server) -> None:
+    connection = server.connect(server.collection(), "folder", {"path": str(server.folder())})
+    job = server.sync(connection)
+    assert (job["status"], job["entities_encountered"]) == ("completed", 0)
+
+
+def test_binary_and_empty_files_are_skipped_with_a_reason(server: Server) -> None:
+    folder = server.folder()
+    (folder / "picture.txt").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))
+    (folder / "empty.md").touch()
+    with (folder / "huge.log").open("wb") as file:
+        file.truncate(2 * 1024**3)
+    connection = server.connect(server.collection(), "folder", {"path": str(folder)})
+    job = server.sync(connection)
+    assert (job["status"], job["entities_skipped"], job["entities_failed"]) == ("completed", 3, 0)
+    reasons = {name: entry["reason"] for name, entry in server.ledger(connection, state="skipped").items()}
+    assert "PNG" in reasons["picture.txt"]
+    assert reasons["empty.md"] == "empty"
+    assert reasons["huge.log"].startswith("too_large")
+
+
+def test_a_file_that_turns_binary_leaves_the_index_and_comes_back(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    (folder / "a.txt").write_text("wombat99 lives here")
+    (folder / "b.txt").write_text("another one")
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    server.sync(connection)
+    (folder / "a.txt").write_bytes(b"\x7fELF" + bytes(100))
+    job = server.sync(connection)
+    assert (job["entities_skipped"], job["entities_deleted"]) == (1, 0)
+    assert "a.txt" not in server.found(collection, "wombat99", retrieval_strategy="keyword")
+    (folder / "a.txt").write_text("wombat99 is back")
+    server.sync(connection)
+    assert server.found(collection, "wombat99")[0] == "a.txt"
+
+
+def test_names_with_newlines_emoji_and_bytes_that_are_no_text(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    names = [b"line\nbreak.txt", "smile😀.txt".encode(), b"latin\xe9.txt", b"per%20cent.txt", b"quote'\".txt"]
+    for number, name in enumerate(names):
+        (folder / os.fsdecode(name)).write_text(f"the word of this file is odd{number}word")
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    job = server.sync(connection)
+    assert (job["status"], job["entities_inserted"]) == ("completed", 5)
+    for number in range(5):
+        assert len(server.found(collection, f"odd{number}word", retrieval_strategy="keyword")) == 1
+    assert server.sync(connection)["entities_kept"] == 5
+
+
+def test_an_entity_of_thirty_thousand_chunks_is_cut_and_says_so(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    words = [f"word{number % 5000} stands in line {number} of this very long text" for number in range(800_000)]
+    text = "\n".join(words)[:44_000_000]
+    (folder / "long.txt").write_text("firstofall\n" + text + "\nlastofall\n")
+    connection = server.connect(collection, "folder", {"path": str(folder), "max_file_mb": 60})
+    job = server.sync(connection, timeout_s=120)
+    assert (job["status"], job["entities_inserted"]) == ("completed", 1)
+    entry = server.ledger(connection)["long.txt"]
+    assert (entry["chunks"], entry["truncated"]) == (20_000, True)
+    assert server.found(collection, "firstofall")
+    (folder / "long.txt").write_text("firstofall changed\n" + text)
+    again = server.sync(connection, timeout_s=120)
+    assert (again["entities_updated"], again["entities_inserted"]) == (1, 0)
+    assert server.search(collection, "firstofall changed")[0]["textual_representation"].startswith("firstofall changed")
