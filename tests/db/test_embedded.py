@@ -338,8 +338,10 @@ def test_a_start_waits_while_the_log_progresses_and_not_for_ever(place: Path) ->
     postgres = EmbeddedPostgres(place / "data", patience_s=1.0)
     process.suspend()  # it lives and does not answer
     try:
+        began = time.monotonic()
         with writing(log, "FATAL:  the database system is starting up"), pytest.raises(Unstartable, match=str(log)):
             postgres.start()
+        assert time.monotonic() - began < 7
         assert_a_stop_ends_the_wait(EmbeddedPostgres(place / "data"))
         with writing(log, "LOG:  redo in progress"):
             resume = threading.Timer(2.5, process.resume)
@@ -370,11 +372,13 @@ def assert_a_stop_ends_the_wait(waiting: EmbeddedPostgres) -> None:
 
 @contextmanager
 def writing(log: Path, line: str) -> Iterator[None]:
-    """Somebody writes this line to the log, several times a second."""
+    """Somebody writes this line to the log, several times a second, for at most 8 s."""
     done = threading.Event()
 
     def write() -> None:
-        while not done.wait(0.1):
+        for _ in range(80):
+            if done.wait(0.1):
+                break
             with log.open("a") as file:
                 file.write(f"{line}\n")
 

@@ -14,9 +14,8 @@ from airweave_server.errors import BadInput
 from airweave_server.search.hybrid import Query, search
 
 STRATEGIES = ["hybrid", "semantic", "keyword"]
-WORDS = """
-    river boat water stone light paper music garden engine winter silver market doctor window copper summer
-""".split()
+SENTENCE = "river boat water stone light paper music garden engine winter silver market doctor window copper summer"
+WORDS = SENTENCE.split()
 
 
 @pytest.fixture

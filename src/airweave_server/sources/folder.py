@@ -364,6 +364,8 @@ class Folder(Source[FolderConfig, FolderCursor]):
             with place.opened(self._path, self.context.hidden_paths) as root:
                 # a parent that was swapped for a symlink after the check would have led elsewhere
                 self._confined(_real_path_of(root.fd))
+                if (root.device, root.inode) in root.hidden:
+                    raise ConfigError(f"{self.config.path} is never read: it belongs to this server or to the system")
                 yield root
         except OSError as error:
             _raise_our_trouble(error)

@@ -260,7 +260,8 @@ def _title(line: str, cut: float, lines: _Ahead) -> _Title | None:
 
 
 def _named(title: str) -> str:
-    return _CLOSING.sub("", title).strip().strip("*_`").strip()[:TITLE_CHARS].strip()
+    plain = _CLOSING.sub("", title).replace("**", "").replace("`", "")
+    return plain.strip()[:TITLE_CHARS].rstrip()
 
 
 _CLOSING = re.compile(r"[ \t]#{1,20}[ \t]*$")

@@ -1,0 +1,170 @@
+"""Cancel and delete, in every phase of a job: within seconds, and nothing is written afterwards."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from running import Running, Server
+from servers.scripted_server import ScriptedServer, items
+from sqlalchemy import text
+
+from airweave_server.db.session import Database
+
+CREDENTIALS = {"credentials": {"token": "t"}}
+
+
+@pytest.fixture
+def source() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as started:
+        yield started
+
+
+@pytest.fixture
+def connection(server: Server, source: ScriptedServer) -> str:
+    source.partitions["a"] = items(60)
+    return server.connect(server.collection(), "scripted", {"url": source.url}, authentication=CREDENTIALS)
+
+
+@contextmanager
+def locked(database: Database, statement: str, **values: Any) -> Iterator[None]:
+    """Hold rows locked, so that a step stands still right there."""
+    with database.engine.connect() as held, held.begin():
+        assert held.execute(text(statement), values).all()
+        yield
+
+
+def cancel(server: Server, connection: str, job: str) -> dict[str, Any]:
+    began_at = time.monotonic()
+    answer = server.http.post(f"/source-connections/{connection}/jobs/{job}/cancel")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["status"] in ("cancelling", "cancelled")
+    again = server.http.post(f"/source-connections/{connection}/jobs/{job}/cancel")
+    assert again.status_code == 400
+    ended = server.finish(connection, job, 10)
+    assert ended["status"] == "cancelled"
+    assert time.monotonic() - began_at < 10
+    return ended
+
+
+def reach(server: Server, connection: str, job: str, phase: str) -> None:
+    server.wait_for(
+        lambda: server.job(connection, job), lambda seen: seen["status"] == "running" and seen["phase"] == phase
+    )
+
+
+def test_while_it_waits_for_a_thread(running: Running, source: ScriptedServer) -> None:
+    server = running.start(JOB_THREADS="1")
+    source.partitions["a"] = items(10)
+    source.fault("slow", latency_s=5)
+    first, second = (
+        server.connect(server.collection(), "scripted", {"url": source.url}, authentication=CREDENTIALS)
+        for _ in range(2)
+    )
+    blocker = server.run(first)
+    reach(server, first, blocker, "open")
+    waiting = server.run(second)
+    assert cancel(server, second, waiting)["entities_encountered"] == 0
+    cancel(server, first, blocker)
+    server.terminate()
+
+
+def test_while_it_lists_partitions(server: Server, source: ScriptedServer, connection: str) -> None:
+    source.fault("slow", path="/partitions", latency_s=8)
+    job = server.run(connection)
+    reach(server, connection, job, "open")
+    assert cancel(server, connection, job)["entities_encountered"] == 0
+
+
+def test_while_the_source_is_silent(server: Server, source: ScriptedServer, connection: str) -> None:
+    source.fault("hang", page=3)
+    job = server.run(connection)
+    server.wait_for(lambda: source.log, lambda log: any(entry["page"] == 3 for entry in log))
+    cancel(server, connection, job)
+    source.faults.clear()
+    assert server.sync(connection)["status"] == "completed"
+
+
+def test_while_it_embeds(running: Running, source: ScriptedServer) -> None:
+    server = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="4")
+    source.partitions["a"] = items(60)
+    connection = server.connect(server.collection(), "scripted", {"url": source.url}, authentication=CREDENTIALS)
+    job = server.run(connection)
+    server.wait_for(lambda: source.log, lambda log: any(entry["page"] == 5 for entry in log))
+    ended = cancel(server, connection, job)
+    time.sleep(4.5)  # the batch that was being embedded comes back now, and must not be written
+    assert server.ledger(connection) == {}
+    assert server.job(connection, job) == ended
+    server.terminate()
+
+
+def test_while_it_deletes(server: Server, source: ScriptedServer, connection: str, fresh_database: Database) -> None:
+    server.sync(connection)
+    source.partitions["a"] = items(55)
+    with locked(fresh_database, "select 1 from entity where entity_id = 'item-0057' for update"):
+        job = server.run(connection)
+        reach(server, connection, job, "delete")
+        cancel(server, connection, job)
+    server.wait_for(lambda: len(server.ledger(connection)), lambda count: count == 60)
+    again = server.sync(connection)
+    assert (again["status"], again["entities_deleted"]) == ("completed", 5)
+
+
+def test_while_it_closes(server: Server, connection: str, fresh_database: Database) -> None:
+    server.sync(connection)
+    with locked(fresh_database, "select 1 from source_cursor where connection_id = :id for update", id=connection):
+        job = server.run(connection)
+        server.wait_for(
+            lambda: server.job(connection, job), lambda seen: seen["partitions_done"] == 1 and seen["phase"] == "delete"
+        )
+        time.sleep(0.3)
+        ended = cancel(server, connection, job)
+    time.sleep(0.5)
+    assert server.job(connection, job) == ended
+
+
+def test_after_the_end_it_is_refused(server: Server, connection: str) -> None:
+    job = server.sync(connection)
+    answer = server.http.post(f"/source-connections/{connection}/jobs/{job['id']}/cancel")
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "Cannot cancel job in COMPLETED state"
+
+
+def rows_of(database: Database, connection: str) -> int:
+    tables = {
+        "entity": "connection_id",
+        "chunk": "connection_id",
+        "sync_job": "connection_id",
+        "source_connection": "id",
+    }
+    with database.session() as session:
+        return sum(
+            session.execute(text(f"select count(*) from {table} where {column} = :id"), {"id": connection}).scalar_one()
+            for table, column in tables.items()
+        )
+
+
+@pytest.mark.parametrize("what", ["connection", "collection"])
+def test_deleting_in_the_middle_hides_at_once_and_leaves_nothing(
+    server: Server, source: ScriptedServer, fresh_database: Database, what: str
+) -> None:
+    source.partitions["a"] = items(300)
+    source.latency_s = 0.15
+    collection = server.collection()
+    connection = server.connect(collection, "scripted", {"url": source.url}, authentication=CREDENTIALS)
+    job = server.run(connection)
+    server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
+    assert server.search(collection, "worditem3")
+    path = f"/source-connections/{connection}" if what == "connection" else f"/collections/{collection}"
+    deleted = server.http.delete(path)
+    assert deleted.status_code == 200, deleted.text
+    assert server.http.get(f"/source-connections/{connection}").status_code == 404
+    if what == "connection":
+        assert server.search(collection, "worditem3") == []
+    else:
+        assert server.http.post(f"/collections/{collection}/search/instant", json={"query": "x"}).status_code == 404
+        assert server.collection(collection) == collection  # its name is free again
+    server.wait_for(lambda: rows_of(fresh_database, connection), lambda rows: rows == 0)
+    time.sleep(1)
+    assert rows_of(fresh_database, connection) == 0
