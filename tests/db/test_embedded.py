@@ -535,7 +535,12 @@ def test_the_default_directory_is_the_systems_for_root_and_else_the_users(monkey
 
 @as_root
 def test_as_root_postgres_runs_as_an_os_user_of_its_own(postgres: EmbeddedPostgres) -> None:
-    postgres.start()
+    groups = os.getgroups()
+    os.setgroups([*groups, 4])  # one that must not be handed on
+    try:
+        postgres.start()
+    finally:
+        os.setgroups(groups)
     process, user = postmaster(postgres.layout.data_dir), pwd.getpwnam(embedded.OS_USER)
     assert set(process.uids()) == {user.pw_uid}
     assert set(process.gids()) == {user.pw_gid}

@@ -226,10 +226,12 @@ def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[RowMappi
 
 
 def _gate(seen: Scope) -> str:
+    # offset 0: else the planner may read the whole collection once and unpack every chunk's words for each term
     return f"""
         select p.entity_row, p.ordinal, sum(t.exact) as exact, sum(t.idf / (1 + p.length)) as gate
-        from {TERMS} as t(stem, ident, idf, exact)
-        cross join lateral (select c.entity_row, c.ordinal, {LENGTH} as length from {seen.source} and {HOLDS}) as p
+        from {TERMS} as t(stem, ident, idf, exact) cross join lateral (
+            select c.entity_row, c.ordinal, {LENGTH} as length from {seen.source} and {HOLDS} offset 0
+        ) as p
         group by p.entity_row, p.ordinal"""
 
 

@@ -34,10 +34,11 @@ class Database:
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
         self.url = made
         self.engine: Engine = create_engine(
-            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments
-        )
+            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments,
+            use_native_hstore=False,
+        )  # fmt: skip
         # no pool: the backend recorded as a partition's owner must never serve anybody else
-        self._steps: Engine = create_engine(made, poolclass=NullPool, connect_args=arguments)
+        self._steps: Engine = create_engine(made, poolclass=NullPool, connect_args=arguments, use_native_hstore=False)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -48,7 +49,8 @@ class Database:
     @contextmanager
     def step(self) -> Iterator[Session]:
         """A session on a backend of its own; the step commits by itself."""
-        with Session(self._steps, expire_on_commit=False) as session:
+        # bound to the connection, not to the engine: at a commit the session would else give its backend back
+        with self._steps.connect() as connection, Session(connection, expire_on_commit=False) as session:
             yield session
 
     @contextmanager

@@ -36,7 +36,7 @@ from airweave_server.sdk import (
     Unreadable,
 )
 
-PARTITIONS = 64  # up to so many top-level folders are a partition each; more are dealt into so many groups
+PARTITIONS = 8  # up to so many top-level folders are a partition each; more are dealt into so many groups
 SCOPE = "tree"  # of all partitions: only together do they prove that a file is gone
 CURSOR_EVERY_ITEMS = 50
 CURSOR_EVERY_NAMES = 1_000  # that were looked at, though they yielded nothing

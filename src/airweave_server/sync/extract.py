@@ -275,7 +275,7 @@ def _zip_format(data: bytes) -> str:
 
 
 def _unusual_share(data: bytes) -> float:
-    return 1 - len(data.translate(None, _UNUSUAL)) / max(1, len(data))
+    return 1 - len(data.translate(None, _UNUSUAL)) / len(data) if data else 0
 
 
 _BOMS = (  # the longer first: UTF-32's begins with UTF-16's
@@ -296,6 +296,8 @@ _DECLARABLE = re.compile(r"iso-?8859|windows-|cp\d|koi8|shift|sjis|euc|gb|big5|t
 _HIGH = re.compile(rb"[\x80-\xff]")
 _HIGH_BYTES = bytes(range(0x80, 0x100))
 _PRINTABLE = bytes(range(0x20, 0x7F))
+_FOREIGN = re.compile("[\u0370-\u06ff]+")  # Greek, Cyrillic, Hebrew, Arabic
+_MIXED = re.compile("[a-zA-Z][\u0370-\u06ff]|[\u0370-\u06ff][a-zA-Z]")
 _SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-¶¸-¿×÷€][^\W\d_]")
 
 
@@ -347,7 +349,11 @@ def _guess(data: bytes) -> str:
         sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b" "))] or sample  # not within a character
     best = from_bytes(sample, cp_isolation=_CANDIDATES).best() or from_bytes(sample[:-1]).best()
     encoding = best.encoding if best else "cp1252"
-    return _latin(sample, encoding) if encoding in _LATIN else encoding
+    text = sample.decode(encoding, "replace")
+    foreign = len(_FOREIGN.findall(text))
+    if encoding in _LATIN or len(_MIXED.findall(text)) * 2 > foreign > 0:  # cafй is no Russian
+        return _latin(sample, encoding)
+    return encoding
 
 
 def _latin(sample: bytes, guess: str) -> str:
@@ -357,7 +363,7 @@ def _latin(sample: bytes, guess: str) -> str:
         return "cp1254"  # Turkish ğ ş ı stand where Icelandic ð þ ý do
     if _SIGN_IN_WORD.search(text) or ("ø" in text and any(c in text for c in "ìùò")):
         return "cp1250"  # Polish za¿ó³æ, Czech kùò
-    return "cp1252" if guess == "cp1250" else guess
+    return guess if guess == "cp1254" else "cp1252"
 
 
 def _wide_encoding(data: bytes) -> str | None:
@@ -369,7 +375,8 @@ def _wide_encoding(data: bytes) -> str | None:
         return None
     if nuls < len(sample) / 4:  # few: it must not be a stray one in another encoding
         ascii_bytes = len(sample) - len(sample.translate(None, _PRINTABLE))
-        if ascii_bytes > 0.85 * len(sample) or sample.decode("utf-8", "replace")[:-1].count("\ufffd") == 0:
+        is_utf8 = "\ufffd" not in sample.decode("utf-8", "replace")[:-1]
+        if ascii_bytes > 0.85 * len(sample) or (is_utf8 and _unusual_share(sample.replace(b"\0", b"")) < BINARY_SHARE):
             return None
     units = len(sample) / 4
     zeros = [sample[i::4].count(0) for i in range(4)]
@@ -536,7 +543,7 @@ class _Page:
             self._inline.append(" ")
             return
         self._flush()
-        self._blank = self._blank or name not in _LINES
+        self._blank = self._blank or not self._is_close(name)
         if name in _HEADINGS:
             self._prefix = _HEADINGS[name]
         elif name == "li":
@@ -562,7 +569,10 @@ class _Page:
             self._inline.append(" ")
             return
         self._flush()
-        self._blank = self._blank or name not in _LINES
+        self._blank = self._blank or not self._is_close(name)
+
+    def _is_close(self, name: str) -> bool:
+        return name in _LINES or (name in ("ul", "ol") and self._open.get("li", 0) > 0)
 
     def _at_line_start(self) -> bool:
         return not self._inline or self._inline[-1].endswith("\n") or not self._inline[-1]
@@ -714,7 +724,7 @@ def _delimiter(text: str, *, strict: bool) -> str | None:
     best: tuple[float, int, str] | None = None
     for delimiter in _DELIMITERS:
         try:
-            rows = [row for row in islice(_rows(sample, delimiter), SNIFF_ROWS) if row]
+            rows = [row for row in islice(_rows(sample, delimiter, strict=strict), SNIFF_ROWS) if row]
         except csv.Error:
             continue
         widths = [len(row) for row in rows]
@@ -760,8 +770,9 @@ def _cells(row: list[str], names: list[str], growth: _Growth) -> Iterator[str]:
             yield growth.labelled(names[i] if i < len(names) else "", value)
 
 
-def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
-    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+def _rows(text: str, delimiter: str, *, strict: bool = False) -> Iterator[list[str]]:
+    """``strict``: a space after a comma is part of the cell, and of a sentence."""
+    return csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=not strict)
 
 
 def _is_header(row: list[str]) -> bool:
