@@ -146,20 +146,21 @@ class Running:
             "AIRWEAVE_DATA_DIR": str(self.place / "data"),
             "AIRWEAVE_FOLDER_ROOTS": str(self.folders),
         }
-        return {**os.environ, **SHORT, **own, **more}
+        return {name: value for name, value in {**os.environ, **SHORT, **own, **more}.items() if value}
 
-    def start(self, **more: str) -> Server:
+    def start(self, *, verb: str = "api", ready: bool = True, **more: str) -> Server:
         """A server process on a free port; ``more`` are settings."""
         port = free_port()
         log = self.place / f"server-{port}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "airweave_server", "api", "--port", str(port)],
+                [sys.executable, "-m", "airweave_server", verb, "--port", str(port)],
                 env=self.environment(**more), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         server = Server(process, f"http://127.0.0.1:{port}", log, self.folders)
         self._servers.append(server)
-        wait_until_ready(server)
+        if ready:
+            wait_until_ready(server)
         return server
 
     def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

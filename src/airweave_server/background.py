@@ -114,13 +114,17 @@ class InProcessDriver:
         except Exception as error:  # the outermost frame of this thread
             _report(error, job=ride.job_id)
             trouble = None if is_outage(error) else error
+        if self._drop(ride) and not outcome.ended:
+            self._let_go(ride.job_id, outcome, trouble)
+        self._wake.set()
+
+    def _drop(self, ride: Ride) -> bool:
+        """Make its place free. False when it was dropped before."""
         with self._lock:
             mine = self._rides.get(ride.job_id) is ride
             if mine:
                 del self._rides[ride.job_id]
-        if mine and not outcome.ended:
-            self._let_go(ride.job_id, outcome, trouble)
-        self._wake.set()
+        return mine
 
     def _let_go(self, job_id: UUID, outcome: Outcome, trouble: Exception | None) -> None:
         try:
@@ -159,6 +163,8 @@ class InProcessDriver:
         for job_id, ride in rides.items():
             if still.get(job_id) != "running":
                 ride.signals.stop.set()
+            if job_id not in still:  # it ended or went to somebody else; its thread comes back when its source lets it
+                self._drop(ride)
             since = ride.signals.source_since
             if since is not None and time.monotonic() - since > self._settings.source_stall_s:
                 self._give_up(ride)
@@ -166,10 +172,8 @@ class InProcessDriver:
     def _give_up(self, ride: Ride) -> None:
         """The source has been silent for too long: end the job, and leave the thread to come back when it can."""
         ride.signals.stop.set()
-        with self._lock:
-            if self._rides.get(ride.job_id) is not ride:
-                return
-            del self._rides[ride.job_id]
+        if not self._drop(ride):
+            return
         with self._database.session() as session:
             jobs.lock(session, ride.job_id)
             jobs.end(

@@ -43,16 +43,6 @@ def configure(*, level: str = "info", style: Literal["auto", "console", "json"] 
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def get(name: str) -> Any:
-    """A logger; call it with an event and fields: ``log.info("batch_written", written=48)``."""
-    return structlog.get_logger(name)
-
-
-def bound(**ids: object) -> Any:
-    """Bind ids to every event logged in this block and thread: ``with log.bound(job=job_id): ...``."""
-    return structlog.contextvars.bound_contextvars(**{key: str(value) for key, value in ids.items()})
-
-
 def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if isinstance(value, SecretStr) or any(word in key.lower() for word in SECRET_WORDS):

@@ -71,25 +71,18 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(scope="module")
-def embedder() -> WordLlama:
-    return WordLlama()
-
-
-@pytest.fixture(scope="module")
-def theirs() -> WordLlamaInference:
-    with safe_open(FOLDER / local.WEIGHTS, framework="np") as file:
-        weights = file.get_tensor(local.TENSOR)
-    return WordLlamaInference(weights, Tokenizer.from_file(str(FOLDER / local.TOKENIZER)))
+OURS = WordLlama()
+with safe_open(FOLDER / local.WEIGHTS, framework="np") as _file:
+    THEIRS = WordLlamaInference(_file.get_tensor(local.TENSOR), Tokenizer.from_file(str(FOLDER / local.TOKENIZER)))
 
 
 def cosines(a: Vectors, b: Vectors) -> Vectors:
     return (a * b).sum(axis=1)  # type: ignore[no-any-return]
 
 
-def test_vectors_are_those_of_wordllama_itself(embedder: WordLlama, theirs: WordLlamaInference) -> None:
-    ours = embedder.embed(TEXTS)
-    expected = np.concatenate([theirs.embed([text], norm=True) for text in TEXTS])
+def test_vectors_are_those_of_wordllama_itself() -> None:
+    ours = OURS.embed(TEXTS)
+    expected = np.concatenate([THEIRS.embed([text], norm=True) for text in TEXTS])
     assert ours.shape == (len(TEXTS), 256)
     assert ours.dtype == np.float32
     worst = int(np.argmin(cosines(ours, expected)))
@@ -109,11 +102,6 @@ def test_any_mix_of_piece_borders_has_the_vector_of_wordllama(text: str) -> None
         assert cosines(OURS.embed([text]), THEIRS.embed([text], norm=True))[0] >= 0.9999
 
 
-OURS = WordLlama()
-with safe_open(FOLDER / local.WEIGHTS, framework="np") as _file:
-    THEIRS = WordLlamaInference(_file.get_tensor(local.TENSOR), Tokenizer.from_file(str(FOLDER / local.TOKENIZER)))
-
-
 def test_no_token_of_the_vocabulary_reaches_over_a_border_of_pieces() -> None:
     vocabulary = json.loads((FOLDER / local.TOKENIZER).read_text())["model"]["vocab"]
     own = {"<unk>", "<s>", "</s>"}
@@ -131,16 +119,16 @@ def test_pieces_leave_nothing_out(text: str) -> None:
     assert "".join(PIECE_ASCII.findall(ascii_text)) == ascii_text
 
 
-def test_texts_without_tokens_give_zero_vectors_and_no_texts_give_none(embedder: WordLlama) -> None:
-    vectors = embedder.embed(["", "something", ""])
+def test_texts_without_tokens_give_zero_vectors_and_no_texts_give_none() -> None:
+    vectors = OURS.embed(["", "something", ""])
     assert not vectors[0].any()
     assert not vectors[2].any()
     assert np.linalg.norm(vectors[1]) == pytest.approx(1)
-    assert embedder.embed([]).shape == (0, 256)
+    assert OURS.embed([]).shape == (0, 256)
 
 
-def test_lone_surrogates_and_nul_do_not_raise(embedder: WordLlama) -> None:
-    vectors = embedder.embed(["a \ud800 b", "nul \0 here"])
+def test_lone_surrogates_and_nul_do_not_raise() -> None:
+    vectors = OURS.embed(["a \ud800 b", "nul \0 here"])
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
@@ -156,11 +144,11 @@ def test_a_text_has_the_same_vector_alone_in_a_batch_and_after_the_cache_was_ful
     assert np.allclose(small.embed([*texts, many]), expected, atol=1e-5)
 
 
-def test_very_long_texts_are_cut_and_stay_cheap(embedder: WordLlama) -> None:
+def test_very_long_texts_are_cut_and_stay_cheap() -> None:
     for text in ("ab" * 500_000, " " * 1_000_000, "日本" * 500_000, "word " * 200_000):
-        vector = embedder.embed([text])[0]
+        vector = OURS.embed([text])[0]
         assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-5)
-        assert np.array_equal(vector, embedder.embed([text[: local.MAX_CHARS]])[0])
+        assert np.array_equal(vector, OURS.embed([text[: local.MAX_CHARS]])[0])
 
 
 def test_threads_share_one_embedder() -> None:
@@ -208,8 +196,8 @@ def test_a_python_without_wordllama_says_what_to_install(monkeypatch: pytest.Mon
         WordLlama().embed(["x"])
 
 
-def test_near_meanings_are_nearer_than_far_ones(embedder: WordLlama) -> None:
-    question, near, far = embedder.embed(
+def test_near_meanings_are_nearer_than_far_ones() -> None:
+    question, near, far = OURS.embed(
         ["how do I reset my password", "Steps to change a forgotten login password", "Bread needs flour and yeast"]
     )
     assert question @ near > question @ far + 0.1

@@ -84,7 +84,7 @@ class TestManyTopLevelFolders(SourceSuite):
 
     def test_they_are_dealt_into_groups(self) -> None:
         partitions = list(self.source().partitions())
-        assert len(partitions) == 65
+        assert len(partitions) == 9
         assert {partition.scope for partition in partitions} == {"tree"}
         assert len(ids(self.source())) == 101
 

@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from running import Server
 from servers.scripted_server import ScriptedServer, items
+from sqlalchemy import text
+
+from airweave_server.db.session import Database
 
 PATIENCE: dict[str, Any] = {"backoff_s": 0.02, "attempts": 3, "timeout_s": 1, "total_s": 2}
 
@@ -343,6 +346,24 @@ def test_a_changed_configuration_ends_the_running_job_and_starts_a_new_one(
     assert newest["id"] != job
     assert server.finish(connection, newest["id"])["status"] == "completed"
     assert len(indexed(server, connection)) == 60
+
+
+def test_what_the_database_refuses_fails_alone(
+    server: Server, source: ScriptedServer, fresh_database: Database
+) -> None:
+    with fresh_database.session() as session:
+        session.execute(text("alter table chunk add constraint poison check (text not like '%POISON_IN_HERE%')"))
+    source.partitions["a"] = items(150)
+    for number in (3, 77):
+        source.partitions["a"][number]["text"] += " POISON_IN_HERE"
+    _, connection = connect(server, source)
+    job = server.sync(connection)
+    with fresh_database.session() as session:
+        session.execute(text("alter table chunk drop constraint poison"))
+    assert (job["status"], counts(job)) == ("completed", {"inserted": 148, "failed": 2})
+    failed = server.ledger(connection, state="failed")
+    assert set(failed) == {"item-0003", "item-0077"}
+    assert all(entry["reason"].startswith("refused by the database") for entry in failed.values())
 
 
 def test_counts_stay_what_they_were_once_a_job_has_ended(server: Server, source: ScriptedServer) -> None:

@@ -148,6 +148,7 @@ def test_odd_ids_are_cut_to_what_the_ledger_takes(one: str) -> None:
         {"fields": ["no", "mapping"]},
         {"updated_at": "yesterday"},
         {"breadcrumbs": ["no breadcrumb"]},
+        {"fields": {"n": 10**5000}},
     ],
 )
 def test_what_is_no_entity_is_told_with_its_reason(bad: dict[str, object]) -> None:

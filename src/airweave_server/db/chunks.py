@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
+import psycopg
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from ..sdk import Vectors
@@ -102,8 +104,12 @@ def tidy(session: Session, *, analyze: bool) -> None:
 def _copy(session: Session, target: str, fields: int, rows: Iterable[bytes]) -> None:
     head = struct.pack(">h", fields)
     body = b"".join([COPY_HEADER, *(head + row for row in rows), COPY_TRAILER])
-    with raw(session).cursor() as cursor, cursor.copy(f"copy {target} from stdin (format binary)") as copy:
-        copy.write(body)
+    statement = f"copy {target} from stdin (format binary)"
+    try:
+        with raw(session).cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(body)
+    except psycopg.Error as error:  # the driver's own, past SQLAlchemy
+        raise DBAPIError(statement, None, error) from error
 
 
 def _content(chunk: NewChunk) -> bytes:

@@ -35,10 +35,12 @@ class Database:
         self.url = made
         self.engine: Engine = create_engine(
             made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments,
-            use_native_hstore=False,
+            use_native_hstore=False, hide_parameters=True,
         )  # fmt: skip
         # no pool: the backend recorded as a partition's owner must never serve anybody else
-        self._steps: Engine = create_engine(made, poolclass=NullPool, connect_args=arguments, use_native_hstore=False)
+        self._steps: Engine = create_engine(
+            made, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, hide_parameters=True
+        )
 
     @contextmanager
     def session(self) -> Iterator[Session]:

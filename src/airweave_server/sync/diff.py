@@ -72,9 +72,10 @@ def door(item: Entity) -> Entity | Malformed:
         return _malformed(item, "the breadcrumbs are none")
     try:
         fields = {clean_text(str(key)): _clean_json(value) for key, value in item.fields.items()}
-    except RecursionError:
-        return _malformed(item, "the fields are nested too deeply")
-    if len(json.dumps(fields)) > MAX_FIELDS_BYTES:
+        size_bytes = len(json.dumps(fields))
+    except (RecursionError, ValueError) as error:
+        return _malformed(item, f"the fields cannot be written as JSON ({type(error).__name__})")
+    if size_bytes > MAX_FIELDS_BYTES:
         return _malformed(item, f"the fields are larger than {MAX_FIELDS_BYTES:,} bytes")
     entity_id = clean_id(item.id)
     name = clean_text(str(item.name))[:MAX_NAME_CHARS] if item.name else entity_id
@@ -218,6 +219,6 @@ def _clean_json(value: Any) -> Any:
 
 
 def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None:
+    if moment is None or not datetime.min.year < moment.year < datetime.max.year:  # a time zone could push it over
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

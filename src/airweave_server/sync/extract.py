@@ -427,7 +427,24 @@ _INLINE = frozenset(
 )
 _DROPPED = frozenset({"nav", "template", "svg"})
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
-_LINES = frozenset({"li", "tr", "br", "dt", "dd", "div", "option", "legend", "summary", "figcaption", "caption"})
+_LINES = frozenset(
+    {
+        "li",
+        "tr",
+        "br",
+        "dt",
+        "dd",
+        "div",
+        "option",
+        "legend",
+        "summary",
+        "figcaption",
+        "caption",
+        "thead",
+        "tbody",
+        "tfoot",
+    }
+)
 _BREAK_ROW = frozenset({"table", "pre", *_HEADINGS})
 MAX_ROW_CHARS = 1_000  # a longer row is a layout, not data
 MAX_INDENT = 6  # levels of nested lists

@@ -249,7 +249,7 @@ class SyncService:
             else:
                 outcome = self.close(job_id)
         except Fenced:
-            return None  # look again: it ended, or somebody else drives it
+            return Outcome(wait_s=0.0)  # it ended, is to end, or somebody else drives it: the driver looks again
         return outcome if outcome.ended or outcome.wait_s is not None else None
 
     def _source(
