@@ -197,7 +197,10 @@ def guard(asked: BitMap64, emptied: Sequence[str], *, total: int, ratio: float, 
 
 
 def _malformed(item: Entity, reason: str) -> Malformed:
-    seen = repr((item.id, item.name, item.fields))[:10_000]
+    try:
+        seen = repr((item.id, item.name, item.fields))[:10_000]
+    except (ValueError, RecursionError):
+        seen = str(item.name)
     digest = hashlib.sha256(seen.encode("utf-8", "replace")).hexdigest()[:16]
     entity_id = clean_id(item.id) if isinstance(item.id, str) and item.id.strip() else f"malformed:{digest}"
     name = clean_text(item.name)[:MAX_NAME_CHARS] if isinstance(item.name, str) and item.name else entity_id
