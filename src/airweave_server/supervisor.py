@@ -1,5 +1,6 @@
 """Puts a server process together, runs it in the foreground and takes it down again, Postgres included."""
 
+import os
 import signal
 import socket
 import threading
@@ -65,6 +66,7 @@ def database_url(settings: Settings) -> str:
     """``DATABASE_URL``, or the embedded Postgres of the data directory, which must be up."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
+    _forget_libpq_variables()
     return attach(data_dir(settings))
 
 
@@ -156,6 +158,7 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
 
 @contextmanager
 def _postgres(settings: Settings, say: Say) -> Iterator[str]:
+    _forget_libpq_variables()
     place = data_dir(settings)
     postgres = EmbeddedPostgres(place)
     url = postgres.start()
@@ -179,6 +182,12 @@ def _postgres(settings: Settings, say: Say) -> Iterator[str]:
         stopping.set()
         watcher.join()
         postgres.stop()
+
+
+def _forget_libpq_variables() -> None:
+    """PGHOSTADDR, PGSERVICE and their like would lead connections away from the embedded Postgres."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def _shown_url(listener: socket.socket) -> str:
