@@ -170,8 +170,8 @@ HUGE = {
 
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE)
 def test_a_megabyte_of_anything_is_quick(text: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     index_terms(text)
     exact_terms(text)
     query_terms(text)
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5

@@ -201,10 +201,10 @@ HUGE = {
 @pytest.mark.parametrize("kind", ["text", "markdown", "code"])
 @pytest.mark.parametrize("text", HUGE.values(), ids=HUGE)
 def test_time_is_linear_whatever_the_text(text: str, kind: str) -> None:
-    start = time.monotonic()
+    start = time.process_time()
     count = sum(1 for _ in chunks(text, kind))
     assert count >= 1
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize("kind", ["text", "markdown", "code"])

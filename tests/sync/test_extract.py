@@ -502,22 +502,22 @@ TRAPS: dict[str, tuple[str, Callable[[], str]]] = {
 @pytest.mark.parametrize(("filename", "make"), TRAPS.values(), ids=TRAPS)
 def test_time_is_linear_whatever_the_file(filename: str, make: Callable[[], str]) -> None:
     data = make().encode()
-    start = time.monotonic()
+    start = time.process_time()
     read(data, filename)
-    assert time.monotonic() - start < 4
+    assert time.process_time() - start < 4
 
 
 def test_a_hundred_thousand_nested_elements_take_less_than_a_second() -> None:
     for tag in ("div", "ul><li", "table><tr><td", "b", "p"):
         page = f"<{tag}>" * 100_000 + "x"
-        start = time.monotonic()
+        start = time.process_time()
         assert read(page, "a.html").text.endswith("x")
-        assert time.monotonic() - start < 1
+        assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16-le"])
 def test_odd_encodings_of_big_files_are_quick(encoding: str) -> None:
     text = "Straße und Köln\n" * 600_000
-    start = time.monotonic()
+    start = time.process_time()
     assert read(text.encode(encoding)).text == text
-    assert time.monotonic() - start < 4
+    assert time.process_time() - start < 4

@@ -52,6 +52,11 @@ def source() -> Iterator[ScriptedServer]:
         yield started
 
 
+def connected(server: Server, source: ScriptedServer) -> str:
+    body = {"url": source.url}
+    return server.connect(server.collection(), "scripted", body, authentication={"credentials": {"token": "t"}})
+
+
 class Pair:
     """Two servers on one database, one of which is killed again and again while the other takes over."""
 
@@ -146,9 +151,7 @@ def test_twenty_runs_at_once_from_two_processes_make_one_job(
     one, other = running.start(), running.start()
     source.partitions["a"] = items(40)
     source.latency_s = 0.2
-    connection = one.connect(
-        one.collection(), "scripted", {"url": source.url}, authentication={"credentials": {"token": "t"}}
-    )
+    connection = connected(one, source)
     with fresh_database.session() as session:  # and its schedule says now
         session.execute(
             text("update source_connection set cron = '0 0 * * *', next_run_at = now() where id = :id"),
@@ -175,9 +178,7 @@ def test_a_stopped_process_that_comes_back_writes_nothing_any_more(
     one, other = running.start(), running.start()
     source.partitions["a"] = items(300)
     source.latency_s = 0.15
-    connection = one.connect(
-        one.collection(), "scripted", {"url": source.url}, authentication={"credentials": {"token": "t"}}
-    )
+    connection = connected(one, source)
     job = one.run(connection)
     one.wait_for(lambda: one.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
     pid = driver_pid(fresh_database, job)
@@ -204,9 +205,7 @@ def test_a_terminated_server_checkpoints_and_the_next_start_goes_on_by_itself(
     server = running.start()
     source.partitions["a"] = items(300)
     source.latency_s = 0.1
-    connection = server.connect(
-        server.collection(), "scripted", {"url": source.url}, authentication={"credentials": {"token": "t"}}
-    )
+    connection = connected(server, source)
     job = server.run(connection)
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
     began_at = time.monotonic()
@@ -227,9 +226,7 @@ def test_a_job_rides_out_a_database_that_ends_every_connection(
     server = running.start()
     source.partitions["a"] = items(300)
     source.latency_s = 0.1
-    connection = server.connect(
-        server.collection(), "scripted", {"url": source.url}, authentication={"credentials": {"token": "t"}}
-    )
+    connection = connected(server, source)
     job = server.run(connection)
     for _ in range(6):
         time.sleep(0.4)

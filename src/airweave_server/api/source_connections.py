@@ -326,14 +326,11 @@ def _shown(session: Session, connection: SourceConnection) -> wire.SourceConnect
 def _sync(session: Session, last: SyncJob | None) -> wire.SyncDetails:
     if last is None:
         return wire.SyncDetails()
-    job = shown_jobs(session, [last])[0]
     return wire.SyncDetails(
         total_runs=1,
         successful_runs=int(last.status == "completed"),
         failed_runs=int(last.status == "failed"),
-        last_job=wire.SyncJobDetails.model_validate(
-            job.model_dump(mode="python", include=set(wire.SyncJobDetails.model_fields))
-        ),
+        last_job=wire.SyncJobDetails.model_validate(dict(shown_jobs(session, [last])[0])),
     )
 
 

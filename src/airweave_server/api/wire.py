@@ -254,19 +254,8 @@ class RunRequest(Form):
     force_full_sync: bool | None = None
 
 
-class SourceConnectionJob(BaseModel):
-    id: UUID
+class SourceConnectionJob(SyncJobDetails):
     source_connection_id: UUID
-    status: str
-    started_at: Moment | None
-    completed_at: Moment | None
-    duration_seconds: float | None
-    entities_inserted: int
-    entities_updated: int
-    entities_deleted: int
-    entities_failed: int
-    error: str | None
-    error_category: str | None
     error_details: dict[str, Any] | None
     organization_id: UUID
     created_at: Moment
