@@ -12,6 +12,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from running import Running, Server
 
 EXAMPLES_A_ROUTE = 20
@@ -34,9 +35,12 @@ def connection(server: Server, collection: str) -> str:
 @pytest.fixture(autouse=True)
 def nothing_unexpected(server: Server) -> Iterator[None]:
     """No test leaves the server dead, or with an error in its log that nobody expected."""
+    began_at = server.log.stat().st_size
     yield
     assert server.process.poll() is None
-    assert "request_failed" not in server.log.read_text(errors="replace")
+    said = server.log.read_bytes()[began_at:].decode(errors="replace")
+    assert "request_failed" not in said
+    assert "database_unreachable" not in said
 
 
 def refused(answer: httpx.Response, status: int | None = None) -> dict[str, str]:
@@ -71,7 +75,16 @@ def connect(server: Server, collection: str, short_name: str, config: Any) -> ht
 
 
 def test_a_body_that_is_not_json_is_refused(server: Server) -> None:
-    for content in (b"", b"not json", b"{", b'{"name": "x",}', b"\xff\xfe\x00", b'{"name": "\xff"}', b"\x00", b"\xed\xa0\x80"):
+    for content in (
+        b"",
+        b"not json",
+        b"{",
+        b'{"name": "x",}',
+        b"\xff\xfe\x00",
+        b'{"name": "\xff"}',
+        b"\x00",
+        b"\xed\xa0\x80",
+    ):
         said = refused(post(server, "/collections", content))
         assert not said or any(place.startswith("body") for place in said), content
     form = server.http.post("/collections", data={"name": "A form"})
@@ -224,12 +237,12 @@ def test_a_folder_that_cannot_be_connected_says_why(server: Server, running: Run
         (folder / "missing", ("missing", "not there", "no such", "does not exist", "not exist")),
         (folder / "file.txt", ("not a folder", "no folder", "not a directory", "is a file")),
         (folder / "fifo", ("not a folder", "no folder", "not a directory")),
-        (running.place / "outside", ("AIRWEAVE_FOLDER_ROOTS",)),
-        (folder / "way-out", ("AIRWEAVE_FOLDER_ROOTS",)),
-        (f"{folder}/../../outside", ("AIRWEAVE_FOLDER_ROOTS",)),
-        ("/etc", ("AIRWEAVE_FOLDER_ROOTS",)),
-        ("/proc/self", ("AIRWEAVE_FOLDER_ROOTS",)),
-        (folder / "loop", ("loop", "symlink", "not there", "does not exist", "AIRWEAVE_FOLDER_ROOTS")),
+        (running.place / "outside", ("outside the folders",)),
+        (folder / "way-out", ("outside the folders",)),
+        (f"{folder}/../../outside", ("outside the folders",)),
+        ("/etc", ("outside the folders",)),
+        ("/proc/self", ("outside the folders",)),
+        (folder / "loop", ("loop", "symlink", "not there", "does not exist")),
         ("relative/path", ("absolute",)),
         ("", ("absolute",)),
         ("/" + "x" * 5000, ("",)),
@@ -252,7 +265,15 @@ def test_globs_that_are_none_are_refused(server: Server, collection: str) -> Non
 
 def test_a_host_bent_to_loopback_and_a_foreign_origin_are_403(server: Server) -> None:
     port = urlsplit(server.url).port
-    for host in ("evil.example", f"evil.example:{port}", "127.0.0.1.evil.example", "", "localhost@evil.example", "[::", "10.0.0.1"):
+    for host in (
+        "evil.example",
+        f"evil.example:{port}",
+        "127.0.0.1.evil.example",
+        "",
+        "localhost@evil.example",
+        "[::",
+        "10.0.0.1",
+    ):
         answer = server.http.get("/collections", headers={"Host": host})
         refused(answer, 403)
     for origin in ("https://evil.example", "null", "http://localhost.evil.example", "file://", "http://[::"):

@@ -12,6 +12,7 @@ import wire_shapes as shapes
 from airweave import AirweaveSDK
 from airweave.core.api_error import ApiError
 from pydantic import TypeAdapter
+
 from running import Server
 
 STUB = {"authentication": {"credentials": {"stub_key": "k"}}}

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..db.session import is_outage
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized
 from . import collections, health, search, source_connections, sources
-from .deps import Parts
+from .deps import Parts, storable_parameters
 
 PREFIX = "/api/v1"
 STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429}
@@ -37,6 +37,7 @@ def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
     app = FastAPI(
         title="Airweave Server",
         summary="Syncs sources into collections that agents search.",
+        dependencies=[Depends(storable_parameters)],
         lifespan=lifespan,
         redirect_slashes=False,
     )

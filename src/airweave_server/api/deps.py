@@ -13,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from ..db import collections, keys
 from ..db.session import Database
-from ..errors import TooMany, Unauthorized
+from ..errors import BadInput, TooMany, Unauthorized
 from ..keeper import Keeper
 from ..services.connections import Connections
 from ..services.jobs import Driver
 from ..settings import Settings
 from ..vault import Vault
+from . import wire
 
 BAD_KEYS_PER_MINUTE = 20
 REMEMBERED_ADDRESSES = 10_000
@@ -71,6 +72,14 @@ def parts(request: Request) -> Parts:
 
 
 PartsOf = Annotated[Parts, Depends(parts)]
+
+
+def storable_parameters(request: Request) -> None:
+    """Refuse what no column of Postgres takes, before anything is looked up by it. Raises ``BadInput``."""
+    for part, given in (("path", request.path_params.items()), ("query", request.query_params.multi_items())):
+        for name, value in given:
+            if (flaw := wire.text_flaw(str(value))) is not None:
+                raise BadInput(flaw, field=f"{part}.{name}")
 
 
 def session(made: PartsOf) -> Iterator[Session]:

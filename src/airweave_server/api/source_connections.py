@@ -384,8 +384,9 @@ def _found(session: Session, organization: UUID, connection_id: UUID) -> SourceC
 
 
 def _found_job(session: Session, organization: UUID, connection_id: UUID, job_id: UUID) -> SyncJob:
+    connection = _found(session, organization, connection_id)
     job = jobs.get(session, job_id)
-    if job is None or job.connection_id != _found(session, organization, connection_id).id:
+    if job is None or job.connection_id != connection.id:
         raise NotFound("Job not found")
     return job
 

@@ -1,27 +1,39 @@
 """The public API's forms, field for field; what is ours in addition stands after what is theirs."""
 
+import math
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
 from ..search.filters import FilterGroup
 
 Moment = Annotated[datetime, PlainSerializer(lambda value: value.astimezone(UTC).replace(tzinfo=None))]
 ReadableId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)]
 LONGEST_QUERY = 10_000
+DEEPEST = 50
+ROUTES_OF_COLLECTIONS = ("count",)
 
 
 class Form(BaseModel):
-    """What comes in; unknown keys are ignored, NUL characters are nowhere allowed."""
+    """What comes in; unknown keys are ignored, and what no JSON column of Postgres takes is nowhere allowed."""
 
     @model_validator(mode="before")
     @classmethod
-    def no_nul(cls, value: Any) -> Any:
-        if _has_nul(value):
-            raise ValueError("must not contain NUL characters or lone surrogates")
+    def storable(cls, value: Any) -> Any:
+        if (flaw := _flaw(value)) is not None:
+            raise ValueError(flaw)
         return value
+
+
+def not_blank(value: str) -> str:
+    if len(value.strip()) < 4:
+        raise ValueError("must have at least 4 characters that are not blank")
+    return value
+
+
+CollectionName = Annotated[str, Field(min_length=4, max_length=64), AfterValidator(not_blank)]
 
 
 class ConfigField(BaseModel):
@@ -65,20 +77,20 @@ class Source(BaseModel):
 
 
 class CollectionCreate(Form):
-    name: str = Field(min_length=4, max_length=64)
+    name: CollectionName
     readable_id: ReadableId | None = None
     sync_config: dict[str, Any] | None = None
 
-    @field_validator("name")
+    @field_validator("readable_id")
     @classmethod
-    def not_blank(cls, value: str) -> str:
-        if len(value.strip()) < 4:
-            raise ValueError("must have at least 4 characters that are not blank")
+    def no_route(cls, value: str | None) -> str | None:
+        if value in ROUTES_OF_COLLECTIONS:
+            raise ValueError(f"{value} is the name of a route; choose another")
         return value
 
 
 class CollectionUpdate(Form):
-    name: str | None = Field(None, min_length=4, max_length=64)
+    name: CollectionName | None = None
     sync_config: dict[str, Any] | None = None
 
 
@@ -107,6 +119,13 @@ class Schedule(Form):
     cron: str | None = None
     continuous: bool = False
     cursor_field: str | None = None
+
+    @field_validator("cron")
+    @classmethod
+    def an_expression(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("must be a cron expression, or null for no schedule")
+        return value
 
 
 class Authentication(Form):
@@ -375,9 +394,25 @@ class SearchResponse(BaseModel):
     results: list[SearchResult]
 
 
-def _has_nul(value: Any) -> bool:
-    if isinstance(value, str):
-        return "\x00" in value or any("\ud800" <= char <= "\udfff" for char in value)
-    if isinstance(value, dict):
-        return any(_has_nul(key) or _has_nul(inner) for key, inner in value.items())
-    return isinstance(value, list) and any(_has_nul(inner) for inner in value)
+def text_flaw(text: str) -> str | None:
+    """What is wrong with a text that is to be stored, None when nothing is."""
+    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        return "must not contain NUL characters or lone surrogates"
+    return None
+
+
+def _flaw(value: Any, place: str = "", depth: int = 0) -> str | None:
+    """What keeps a JSON value from being stored and shown again, and where in it; None when nothing does."""
+    if depth > DEEPEST:
+        return f"must not be nested more than {DEEPEST} deep"
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        flaws = (
+            (isinstance(key, str) and text_flaw(key)) or _flaw(part, f"{place}.{key}" if place else str(key), depth + 1)
+            for key, part in inner
+        )
+        return next(filter(None, flaws), None)
+    flaw = text_flaw(value) if isinstance(value, str) else None
+    if isinstance(value, float) and not math.isfinite(value):
+        flaw = "must not be NaN or infinite"
+    return f"{place} {flaw}".lstrip() if flaw else None

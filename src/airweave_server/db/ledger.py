@@ -22,8 +22,8 @@ UPSERT = """
            missing, breadcrumbs, fields, web_url, url, created_at, updated_at)
     select :organization_id, :collection_id, :connection_id, :job_id, now(), e.entity_id, e.name, e.type, e.scope,
            e.state, e.reason, e.version, e.pipeline, decode(e.fingerprint, 'hex'),
-           decode(e.metadata_fingerprint, 'hex'), e.chunks, e.truncated, e.retries_left, 0, e.breadcrumbs, e.fields, e.web_url, e.url, e.created_at,
-           e.updated_at
+           decode(e.metadata_fingerprint, 'hex'), e.chunks, e.truncated, e.retries_left, 0, e.breadcrumbs,
+           e.fields, e.web_url, e.url, e.created_at, e.updated_at
     from jsonb_to_recordset(cast(:entries as jsonb)) as e(entity_id text, name text, type text, scope text, state text,
            reason text, version text, pipeline text, fingerprint text, metadata_fingerprint text, chunks bigint,
            truncated boolean, retries_left smallint, breadcrumbs jsonb, fields jsonb, web_url text, url text,

@@ -18,7 +18,7 @@ from ..db.models import DeletePlan, SourceConnection, SyncJob
 from ..errors import BadInput, InvalidState, NotFound
 from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
 from ..settings import Settings
-from ..vault import Vault
+from ..vault import Vault, VaultError
 from .jobs import Ask, create
 
 MIN_INTERVAL_S = 3600
@@ -109,9 +109,10 @@ class Connections:
         if "config" not in changes and "credentials" not in changes:
             return None
         config = self._config(kind, changes.get("config", connection.config))
-        credentials = self._stored_credentials(kind, connection)
         if "credentials" in changes:
             credentials = self._credentials(kind, changes["credentials"], None)
+        else:
+            credentials = self._stored_credentials(kind, connection)
         self._try(kind, config, credentials)
         if _plain(config) == connection.config and "credentials" not in changes:
             return None
@@ -175,9 +176,12 @@ class Connections:
     def _stored_credentials(self, kind: type[Source[Any, Any]], connection: SourceConnection) -> BaseModel | None:
         if connection.credentials is None or not isinstance(kind.auth, Bearer | Direct):
             return None
-        return kind.auth.model.model_validate(
-            json.loads(self._vault.open(connection.credentials, owner=str(connection.id)))
-        )
+        try:
+            opened = json.loads(self._vault.open(connection.credentials, owner=str(connection.id)))
+            return kind.auth.model.model_validate(opened)
+        except (VaultError, ValidationError) as error:
+            said = str(error) if isinstance(error, VaultError) else "they do not have the form the source expects"
+            raise InvalidState(f"the stored credentials cannot be used: {said}; send new ones") from None
 
     def _seal(self, connection_id: UUID, credentials: BaseModel) -> bytes:
         return self._vault.seal(json.dumps(_plain(credentials)).encode(), owner=str(connection_id))
@@ -206,11 +210,11 @@ def next_run(cron: str, kind: type[Source[Any, Any]], after: datetime | None = N
     for one that fires more often than the source allows."""
     try:
         fires = CronSim(cron, after or datetime.now(UTC))
-        first = next(fires)
-        second = next(fires)
+        first, second, third = next(fires), next(fires), next(fires)
     except (CronSimError, StopIteration):
         raise BadInput(f"{cron!r} is no cron expression that ever fires", field="body.schedule.cron") from None
-    if not kind.tells_changes and (second - first).total_seconds() < MIN_INTERVAL_S:
+    # of any three fires two are in the same hour, if there is an hour with two
+    if not kind.tells_changes and min(second - first, third - second).total_seconds() < MIN_INTERVAL_S:
         raise InvalidState(f"Source {kind.name} does not support continuous syncs. Minimum schedule interval is 1 hour")
     return first
 
