@@ -16,11 +16,11 @@ install: .venv/.installed .venv/.project  ## Make .venv with airweave-server in 
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
 	@touch $@
 
-.venv/.project: .venv/.installed pyproject.toml tests/plugin/pyproject.toml
+.venv/.project: .venv/.installed pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 	@touch $@
 
-.venv/.tests: .venv/.project
+.venv/.tests: .venv/.project tests/plugin/pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e tests/plugin
 	@touch $@
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from running import Running, Server
 
-EXAMPLES_A_ROUTE = 20
+EXAMPLES_A_ROUTE = 15
 MB = 1024 * 1024
+IS_JSON = {"Content-Type": "application/json"}
 STUB = {"credentials": {"stub_key": "k"}}
 
 
@@ -62,8 +63,12 @@ def refused(answer: httpx.Response, status: int | None = None) -> dict[str, str]
     return said
 
 
-def post(server: Server, path: str, content: str | bytes) -> httpx.Response:
-    return server.http.post(path, content=content, headers={"Content-Type": "application/json"})
+def send(server: Server, method: str, path: str, content: Any, **query: str) -> httpx.Response:
+    return server.http.request(method, path, content=content, params=query or None, headers=IS_JSON)
+
+
+def post(server: Server, path: str, content: Any) -> httpx.Response:
+    return send(server, "POST", path, content)
 
 
 def connect(server: Server, collection: str, short_name: str, config: Any) -> httpx.Response:
@@ -93,7 +98,7 @@ def test_a_body_that_is_not_json_is_refused(server: Server) -> None:
 
 @pytest.mark.parametrize("body", [None, True, 7, 1.5, "text", [], [{"name": "Name"}], {"name": {"a": 1}}])
 def test_a_body_of_the_wrong_type_is_refused(server: Server, body: Any) -> None:
-    said = refused(server.http.post("/collections", content=json.dumps(body)), 422)
+    said = refused(post(server, "/collections", json.dumps(body)), 422)
     assert all(place.startswith("body") for place in said)
 
 
@@ -130,7 +135,7 @@ def test_characters_that_no_database_takes_are_refused_wherever_they_stand(
         yield "POST", f"/source-connections/{connection}/entities/retry", {"entity_ids": [text]}
 
     for method, path, body in bodies():
-        answer = server.http.request(method, path, content=json.dumps(body))
+        answer = send(server, method, path, json.dumps(body))
         said = refused(answer, 422)
         assert "NUL" in "".join(said.values()), f"{method} {path} {body}: {answer.text}"
 
@@ -176,7 +181,7 @@ def test_a_body_of_eleven_mb_is_413_with_and_without_its_length(server: Server) 
     announced = post(server, "/collections", block * 11)
     refused(announced, 413)
     assert "MAX_BODY_MB" in announced.json()["detail"]
-    chunked = server.http.post("/collections", content=stream())
+    chunked = post(server, "/collections", stream())
     assert "content-length" not in chunked.request.headers
     refused(chunked, 413)
     just_fits = json.dumps({"name": "Name", "unknown": "x" * (9 * MB)})
@@ -385,7 +390,7 @@ def test_nothing_that_is_sent_to_any_route_is_answered_with_500(
                     value = data.draw(SCALAR.map(str) | st.sampled_from(["1", "10", "true", "indexed"]))
                     query[name] = value.encode("utf-8", "replace").decode()
             content = None if fields is None else json.dumps(data.draw(body_of(fields, known))).encode()
-            answer = server.http.request(method.upper(), place, params=query, content=content)
+            answer = send(server, method.upper(), place, content, **query)
             sent[answer.status_code] = sent.get(answer.status_code, 0) + 1
             if answer.status_code != 200:
                 refused(answer)

@@ -1,0 +1,140 @@
+"""Bytes to characters: which encoding they are in, by marks, by declaration, or by what reads best."""
+
+import codecs
+import re
+import unicodedata
+
+from charset_normalizer import from_bytes
+
+CHARSET_SAMPLE_BYTES = 16_384  # enough to tell an encoding
+_UNUSUAL = bytes([*range(0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F])  # control characters text goes without
+BINARY_SHARE = 0.03  # of them; random bytes have 0.1
+BINARY_SHARE_UTF8 = 0.3  # of them in valid UTF-8: some records are delimited by control characters
+_BOMS = (  # the longer first: UTF-32's begins with UTF-16's
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# What charset-normalizer chooses among: more only let it err more often.
+_CANDIDATES = [
+    *("cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256"),
+    *("shift_jis", "cp932", "euc_jp", "gb18030", "big5", "cp949", "euc_kr"),
+]
+_LATIN = ("cp1252", "cp1250", "cp1254")
+_DECLARED = re.compile(rb"""(?:charset|encoding|coding)\s{0,9}[=:]\s{0,9}["']?([a-zA-Z0-9_-]{3,20})""")
+_DECLARABLE = re.compile(r"iso-?8859|windows-|cp\d|koi8|shift|sjis|euc|gb|big5|tis|mac|latin|ks_c")
+_HIGH = re.compile(rb"[\x80-\xff]")
+_HIGH_BYTES = bytes(range(0x80, 0x100))
+_PRINTABLE = bytes(range(0x20, 0x7F))
+_FOREIGN = re.compile("[\u0370-\u06ff]+")  # Greek, Cyrillic, Hebrew, Arabic
+_MIXED = re.compile("[a-zA-Z][\u0370-\u06ff]|[\u0370-\u06ff][a-zA-Z]")
+_SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-¶¸-¿×÷€][^\W\d_]")
+
+
+def decode(data: bytes) -> str | None:
+    """None when it is no text."""
+    for bom, encoding in _BOMS:
+        if data.startswith(bom):
+            text = data[len(bom) :].decode(encoding, "replace")
+            return text if _is_sane(text) else None
+    if (wide := _wide_encoding(data)) is not None:
+        return data.decode(wide, "replace")
+    data = data.strip(b"\0")  # logs are written into zeroed space
+    unusual = unusual_share(data)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        if unusual > BINARY_SHARE or (b"\0" in data and unusual > BINARY_SHARE / 10):
+            return None
+        return _decode_legacy(data)
+    if unusual > BINARY_SHARE_UTF8:
+        return None
+    if "\x1b$" in text:
+        try:
+            return data.decode("iso2022_jp")
+        except UnicodeDecodeError:
+            pass
+    return text
+
+
+def _decode_legacy(data: bytes) -> str:
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd")
+    whole = len(text) - bad - len(data.translate(None, _HIGH_BYTES))  # characters of more than one byte that were right
+    if whole > 10 * bad:
+        return text  # UTF-8 with some damage
+    if (declared := _DECLARED.search(data[:1024])) and _DECLARABLE.match(name := declared[1].decode().lower()):
+        try:
+            return data.decode(name, "replace")
+        except LookupError:
+            pass
+    return data.decode(_guess(data), "replace")
+
+
+def _guess(data: bytes) -> str:
+    first = _HIGH.search(data)
+    start = max(0, first.start() - 200) if first else 0
+    sample = data[start : start + CHARSET_SAMPLE_BYTES]
+    if len(data) > start + len(sample):
+        sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b" "))] or sample  # not within a character
+    best = from_bytes(sample, cp_isolation=_CANDIDATES).best() or from_bytes(sample[:-1]).best()
+    encoding = best.encoding if best else "cp1252"
+    text = sample.decode(encoding, "replace")
+    foreign = len(_FOREIGN.findall(text))
+    if encoding in _LATIN or len(_MIXED.findall(text)) * 2 > foreign > 0:  # cafй is no Russian
+        return _latin(sample, encoding)
+    return encoding
+
+
+def _latin(sample: bytes, guess: str) -> str:
+    """Western European unless its spelling says otherwise: the three share most of their letters, and so do guesses."""
+    text = sample.decode("cp1252", "replace")
+    if any(c in text for c in "ðþý") and not any(c in text for c in "áíóúæ"):
+        return "cp1254"  # Turkish ğ ş ı stand where Icelandic ð þ ý do
+    if _SIGN_IN_WORD.search(text) or ("ø" in text and any(c in text for c in "ìùò")):
+        return "cp1250"  # Polish za¿ó³æ, Czech kùò
+    return guess if guess == "cp1254" else "cp1252"
+
+
+def _wide_encoding(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark, told by where its zero bytes are."""
+    sample = data[: 4 * 1024]
+    sample = sample[: len(sample) // 4 * 4] or sample[: len(sample) // 2 * 2]
+    nuls = sample.count(0)
+    if not nuls:
+        return None
+    if nuls < len(sample) / 4:  # few: it must not be a stray one in another encoding
+        ascii_bytes = len(sample) - len(sample.translate(None, _PRINTABLE))
+        is_utf8 = "\ufffd" not in sample.decode("utf-8", "replace")[:-1]
+        if ascii_bytes > 0.85 * len(sample) or (is_utf8 and unusual_share(sample.replace(b"\0", b"")) < BINARY_SHARE):
+            return None
+    units = len(sample) / 4
+    zeros = [sample[i::4].count(0) for i in range(4)]
+    guesses = []
+    if zeros[3] >= units and zeros[2] >= 0.9 * units:
+        guesses.append("utf-32-le")
+    if zeros[0] >= units and zeros[1] >= 0.9 * units:
+        guesses.append("utf-32-be")
+    even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
+    if odd > 10 * even:
+        guesses.append("utf-16-le")
+    if even > 10 * odd:
+        guesses.append("utf-16-be")
+    for encoding in guesses:
+        text = sample.decode(encoding, "replace")
+        if _is_sane(text.removesuffix("\ufffd")):
+            return encoding
+    return None
+
+
+def _is_sane(text: str) -> bool:
+    """Whether characters are such as people write."""
+    sample = text[:2048]
+    odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\t\n\r\f\x1b" for c in sample)
+    return odd + sample.count("\ufffd") <= 0.02 * len(sample)
+
+
+def unusual_share(data: bytes) -> float:
+    return 1 - len(data.translate(None, _UNUSUAL)) / len(data) if data else 0

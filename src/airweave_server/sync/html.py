@@ -1,0 +1,227 @@
+"""HTML to Markdown-like text, in one pass and without a tree: no nesting and no attribute makes it slow.
+
+Tree builders were tried and are quadratic in hostile pages (nested elements, thousands of attributes).
+"""
+
+import re
+from html import unescape
+
+START = re.compile(
+    r"\s*+(?:<\?xml[^>]{0,200}>\s*+)?(?:<!--.{0,2000}?-->\s*+)?<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
+)
+TAG = re.compile(
+    r"</?(?:a|article|b|body|br|code|dd|div|dl|dt|em|font|form|h[1-6]|head|header|hr|html|i|img|input|li|link|main|meta"
+    r"|nav|ol|p|pre|script|section|span|strong|style|table|tbody|td|th|title|tr|u|ul)[\s/>]",
+    re.I,
+)
+# Possessive throughout, and a tag ends at the latest with the text: one pass, whatever the text. A quote that is
+# never closed is met once of each kind.
+_MARKUP = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+(?:>|\Z)|<(!--|[!?/])""")
+_DIGITS = re.compile(r"&#[xX]?[0-9a-fA-F]{16,};?")  # unescape raises at thousands of them
+_RAW = {name: re.compile(rf"</{name}(?=[\s/>])", re.I) for name in ("script", "style", "title", "textarea", "iframe")}
+_VOID = frozenset(
+    {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+)
+_INLINE = frozenset(
+    {"a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd"}
+    | {"label", "mark", "nobr", "output", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong"}
+    | {"sub", "sup", "time", "tt", "u", "var", "picture"}
+)
+_DROPPED = frozenset({"nav", "template", "svg"})
+_HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
+_LINES = frozenset(
+    {
+        "li",
+        "tr",
+        "br",
+        "dt",
+        "dd",
+        "div",
+        "option",
+        "legend",
+        "summary",
+        "figcaption",
+        "caption",
+        "thead",
+        "tbody",
+        "tfoot",
+    }
+)
+_BREAK_ROW = frozenset({"table", "pre", *_HEADINGS})
+MAX_ROW_CHARS = 1_000  # a longer row is a layout, not data
+MAX_INDENT = 6  # levels of nested lists
+
+
+def to_text(html: str) -> str:
+    page = _Page()
+    is_xml = html.lstrip()[:5] == "<?xml"  # there any element may close itself
+    position = 0
+    unclosed: set[str] = set()
+    while markup := _MARKUP.search(html, position):
+        page.text(html[position : markup.start()])
+        position = markup.end()
+        if other := markup[3]:
+            closing = html.find("-->" if other == "!--" else ">", position - (2 if other == "!--" else 0))
+            position = len(html) if closing < 0 else html.index(">", closing) + 1
+            continue
+        name = markup[2].lower()
+        if markup[1]:
+            page.close(name)
+        elif markup[0].endswith("/>") and (is_xml or name in _DROPPED):
+            page.open(name)
+            page.close(name)
+        elif (pattern := _RAW.get(name)) and name not in unclosed:
+            if end := pattern.search(html, position):
+                page.raw(name, html[position : end.start()])
+                position = end.start()
+            elif name in ("title", "textarea"):
+                unclosed.add(name)
+            else:
+                return page.finish()
+        else:
+            page.open(name)
+    page.text(html[position:])
+    return page.finish()
+
+
+class _Page:
+    """Turns tags and text, in the order of the page, into lines. Keeps no tree, so no nesting is too deep."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._inline: list[str] = []
+        self._inline_chars = 0
+        self._prefix = ""
+        self._blank = False  # an empty line is due
+        self._stack: list[str] = []
+        self._open: dict[str, int] = {}
+        self._dropped_at: int | None = None  # height of the stack under what is left out
+        self._pre = False
+        self._row = False
+        self._title = ""
+        self._first_h1: str | None = None
+
+    def text(self, text: str) -> None:
+        if text and self._dropped_at is None:
+            self._inline.append(_unescaped(text))
+            self._inline_chars += len(text)
+
+    def raw(self, name: str, text: str) -> None:
+        if self._dropped_at is not None:
+            return
+        if name == "title":
+            self._title = self._title or " ".join(_unescaped(text).split())
+        elif name == "textarea":
+            self.text(text)
+
+    def open(self, name: str) -> None:
+        if name in _INLINE:
+            return
+        self._start(name)
+        if name not in _VOID:
+            if name in _DROPPED and self._dropped_at is None:
+                self._dropped_at = len(self._stack)
+            self._stack.append(name)
+            self._open[name] = self._open.get(name, 0) + 1
+
+    def close(self, name: str) -> None:
+        if name in _INLINE:
+            return
+        if name == "p" and not self._open.get("p"):
+            self._start("p")
+        while self._open.get(name):
+            top = self._stack.pop()
+            self._open[top] -= 1
+            if self._dropped_at is not None and len(self._stack) <= self._dropped_at:
+                self._dropped_at = None
+            self._end(top)
+            if top == name:
+                break
+
+    def finish(self) -> str:
+        self._dropped_at = None
+        self._end("pre" if self._pre else "table")
+        if self._title and self._title != self._first_h1:
+            self._lines.insert(0, self._title if self._first_h1 else f"# {self._title}")
+            self._lines.insert(1, "")
+        return "\n".join(self._lines)
+
+    def _start(self, name: str) -> None:
+        if self._dropped_at is not None:
+            return
+        if self._pre:
+            if name in ("br", "div", "p", "tr", "li"):
+                self._inline.append("\n" if name == "br" or not self._at_line_start() else "")
+            return
+        if name in ("td", "th"):
+            self._row = True
+            if any(not part.isspace() for part in self._inline):
+                self._inline.append(" | ")
+            return
+        if self._row and name not in _BREAK_ROW and name != "tr" and self._inline_chars < MAX_ROW_CHARS:
+            self._inline.append(" ")
+            return
+        self._flush()
+        self._blank = self._blank or not self._is_close(name)
+        if name in _HEADINGS:
+            self._prefix = _HEADINGS[name]
+        elif name == "li":
+            depth = self._open.get("ul", 0) + self._open.get("ol", 0)
+            self._prefix = "  " * min(max(depth - 1, 0), MAX_INDENT) + "- "
+        elif name == "pre":
+            self._pre = True
+
+    def _end(self, name: str) -> None:
+        if self._dropped_at is not None:
+            return
+        if self._pre:
+            if name == "pre":
+                self._fence()
+            return
+        if name in ("td", "th"):
+            return
+        if (
+            self._row
+            and name not in ("tr", "table", "tbody", "thead", *_HEADINGS)
+            and self._inline_chars < MAX_ROW_CHARS
+        ):
+            self._inline.append(" ")
+            return
+        self._flush()
+        self._blank = self._blank or not self._is_close(name)
+
+    def _is_close(self, name: str) -> bool:
+        return name in _LINES or (name in ("ul", "ol") and self._open.get("li", 0) > 0)
+
+    def _at_line_start(self) -> bool:
+        return not self._inline or self._inline[-1].endswith("\n") or not self._inline[-1]
+
+    def _flush(self) -> None:
+        line = " ".join("".join(self._inline).split())
+        self._inline, self._inline_chars, self._row = [], 0, False
+        if line:
+            if self._prefix == "# " and self._first_h1 is None:
+                self._first_h1 = line
+            self._add(self._prefix + line)
+        self._prefix = ""
+
+    def _fence(self) -> None:
+        code = "".join(self._inline).strip("\n").rstrip()
+        self._inline, self._inline_chars, self._pre = [], 0, False
+        if code:
+            fence = "```"
+            while fence in code and len(fence) < 20:
+                fence += "`"
+            self._blank = True
+            self._add(f"{fence}\n{code}\n{fence}")
+        self._blank = True
+
+    def _add(self, line: str) -> None:
+        if self._blank and self._lines:
+            self._lines.append("")
+        self._blank = False
+        self._lines.append(line)
+
+
+def _unescaped(text: str) -> str:
+    return unescape(_DIGITS.sub("\ufffd", text)) if "&" in text else text
