@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from running import Server
-from servers.scripted_server import ScriptedServer, items
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
+from running import Running, Server
+from servers.scripted_server import ScriptedServer, items
 
 PATIENCE: dict[str, Any] = {"backoff_s": 0.02, "attempts": 3, "timeout_s": 1, "total_s": 2}
 
@@ -104,8 +104,22 @@ def test_a_source_that_hangs_or_drips_ends_the_job_and_leaves_others_alone(
     )
     assert server.sync(other)["status"] == "completed"
     ended = server.finish(connection, job, 90)
-    assert ended["status"] == "failed"
+    assert (ended["status"], ended["error_category"]) == ("failed", "source_stalled")
     assert ended["entities_deleted"] == 0
+
+
+def test_a_source_that_never_comes_back_is_given_up_and_its_thread_replaced(running: Running) -> None:
+    server = running.start(SOURCE_STALL_S="1", JOB_THREADS="1")
+    frozen = server.connect(server.collection(), "frozen", {"seconds": 30})
+    job = server.run(frozen)
+    other = server.connect(
+        server.collection(), "stub", {"entity_count": 5}, authentication={"credentials": {"stub_key": "x"}}
+    )
+    waiting = server.run(other)
+    ended = server.finish(frozen, job, 10)
+    assert (ended["status"], ended["error_category"]) == ("failed", "source_stalled")
+    assert server.finish(other, waiting, 10)["status"] == "completed"
+    server.terminate()
 
 
 def test_an_empty_listing_is_held_and_an_approval_deletes(server: Server, source: ScriptedServer) -> None:

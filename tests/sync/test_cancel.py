@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from running import Running, Server
-from servers.scripted_server import ScriptedServer, items
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
+from running import Running, Server
+from servers.scripted_server import ScriptedServer, items
 
 CREDENTIALS = {"credentials": {"token": "t"}}
 

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from running import Running, Server
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
+from running import Running, Server
 
 ROOM = "40m"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Running, Server
-from servers.scripted_server import ScriptedServer, items
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
+from running import Running, Server
+from servers.scripted_server import ScriptedServer, items
 
 KILLS, IN_THE_MIDDLE = 20, 15
 SLOW = {"EMBEDDER": "test-slow", "TEST_EMBEDDER_DELAY_S": "0.12", "LEASE_S": "0.6", "TICK_S": "0.1"}

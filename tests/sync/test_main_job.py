@@ -1,9 +1,12 @@
 """The main job from outside: a folder becomes a collection, changes, and stays what it is."""
 
 import os
+import shutil
 from pathlib import Path
 
-from running import Server
+import pytest
+
+from running import Running, Server
 
 
 def fill(folder: Path, count: int) -> None:
@@ -122,3 +125,42 @@ def test_an_entity_of_thirty_thousand_chunks_is_cut_and_says_so(server: Server) 
     again = server.sync(connection, timeout_s=120)
     assert (again["entities_updated"], again["entities_inserted"]) == (1, 0)
     assert server.search(collection, "firstofall changed")[0]["textual_representation"].startswith("firstofall changed")
+
+
+@pytest.mark.parametrize("how", ["gone", "emptied", "another"])
+def test_a_folder_that_vanishes_is_unmounted_or_replaced_deletes_nothing(server: Server, how: str) -> None:
+    folder, collection = server.folder(), server.collection()
+    fill(folder, 30)
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    server.sync(connection)
+    if how == "emptied":
+        for part in folder.iterdir():
+            shutil.rmtree(part)
+    else:
+        folder.rename(folder.with_name(folder.name + "-away"))
+    if how == "another":
+        folder.mkdir()
+        (folder / "other.md").write_text("something else lies here now")
+    job = server.sync(connection)
+    assert job["entities_deleted"] == 0
+    assert (job["status"], job["held_deletes"]) == (("failed", 0) if how == "gone" else ("completed", 30))
+    assert server.found(collection, "animal17")[0] == "part3/note17.md"
+
+
+def test_a_folder_that_is_taken_away_in_the_middle_of_a_sync_deletes_nothing(running: Running) -> None:
+    server = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0", RETRY_ATTEMPTS="2")
+    folder, collection = server.folder(), server.collection()
+    fill(folder, 700)
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    server.sync(connection)
+    server.terminate()
+    slow = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0.5", RETRY_ATTEMPTS="2")
+    for number in range(700):
+        (folder / f"part{number % 7}" / f"note{number}.md").write_text(f"another text of note {number}, animal{number}")
+    job = slow.run(connection)
+    slow.wait_for(lambda: slow.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
+    folder.rename(folder.with_name(folder.name + "-away"))
+    ended = slow.finish(connection, job)
+    assert (ended["status"], ended["entities_deleted"], ended["held_deletes"]) == ("failed", 0, 0)
+    assert len(slow.ledger(connection)) == 700
+    slow.terminate()

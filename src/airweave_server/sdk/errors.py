@@ -5,6 +5,7 @@ SourceError
 ├── AuthError        bad or expired credentials: final, the person must sign in again
 ├── RateLimited      told to wait: tried again after ``retry_after_s``, which is no failure
 ├── Unavailable      passing trouble: tried again with backoff
+│   └── Stalled      of that, silence: no answer, or one that does not come to its end
 ├── Unreadable       around one entity: it is counted as skipped and the read goes on
 └── Stopped          the engine asked to stop; let it rise
 EmbedderError        passing trouble of an embedder: the batch is tried again
@@ -33,6 +34,10 @@ class RateLimited(SourceError):
 
 class Unavailable(SourceError):
     """The source cannot be reached or answers nonsense; it is tried again."""
+
+
+class Stalled(Unavailable):
+    """The source was reached but does not answer, or not to the end, in time; it is tried again."""
 
 
 class Unreadable(SourceError):

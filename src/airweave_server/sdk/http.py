@@ -36,7 +36,7 @@ import httpcore
 import httpx
 from pydantic import SecretStr
 
-from .errors import AuthError, ConfigError, RateLimited, Unavailable, Unreadable
+from .errors import AuthError, ConfigError, RateLimited, Stalled, Unavailable, Unreadable
 from .source import Context, Rate
 
 CONNECT_S = 5.0  # to one address
@@ -244,7 +244,7 @@ class Http:
                 failures += 1
                 wait_s = self._backoff(failures)
                 if failures >= self._attempts:
-                    raise Unavailable(f"{where} {trouble} ({failures} attempts)") from None
+                    raise trouble.kind(f"{where} {trouble} ({failures} attempts)") from None
             self._context.sleep(wait_s)
 
     def _backoff(self, failures: int) -> float:
@@ -297,18 +297,26 @@ class Http:
             for piece in response.iter_bytes():
                 self._context.check()
                 if self._deadline.left_s() <= 0:
-                    raise _PassingTrouble("answers too slowly")
+                    raise _Silence("answers too slowly")
                 yield piece
 
     def _until_trouble(self, request: httpx.Request, response: httpx.Response) -> Iterator[bytes]:
         try:
             yield from self._pieces(response)
         except _PassingTrouble as trouble:
-            raise Unavailable(f"{_shown(request.url)} {trouble}") from None
+            raise trouble.kind(f"{_shown(request.url)} {trouble}") from None
 
 
 class _PassingTrouble(Exception):
-    """What may be gone at the next try; its text follows the address."""
+    """What may be gone at the next try; its text follows the address. ``kind``: what it is when it stays."""
+
+    kind: type[Unavailable] = Unavailable
+
+
+class _Silence(_PassingTrouble):
+    """No answer, or one that does not come to its end."""
+
+    kind = Stalled
 
 
 class _ToldToWait(Exception):
@@ -467,7 +475,7 @@ def _trouble_of_the_way() -> Iterator[None]:
     except httpcore.LocalProtocolError:
         raise ConfigError("the request holds characters that may not be sent") from None
     except httpcore.TimeoutException:
-        raise _PassingTrouble("does not answer in time") from None
+        raise _Silence("does not answer in time") from None
     except httpcore.ConnectError:
         raise _PassingTrouble("cannot be reached") from None
     except (httpcore.NetworkError, httpcore.ProtocolError):

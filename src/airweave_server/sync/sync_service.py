@@ -38,6 +38,7 @@ from ..sdk import (
     RateLimited,
     Source,
     SourceError,
+    Stalled,
     Stopped,
 )
 from ..settings import Settings
@@ -444,7 +445,7 @@ class SyncService:
             partition=partition.key, error=verdict.text, wait_s=None if final else round(wait_s, 1),
             exc_info=error if verdict.category == "internal" else None,
         )  # fmt: skip
-        if verdict.final and verdict.category in (*AUTH_CATEGORIES, "configuration"):
+        if verdict.category in AUTH_CATEGORIES:
             return self._fail_job(session, partition.job_id, verdict)
         return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
 
@@ -493,6 +494,8 @@ def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
         return Verdict(text, "api_key_invalid", final=True)
     if isinstance(error, RateLimited):
         return Verdict(text, "source_rate_limited", waiting=True, wait_s=max(error.retry_after_s, SOURCE_WAIT_LEAST_S))
+    if isinstance(error, Stalled):
+        return Verdict(f"source_stalled: {text}", "source_stalled")
     if isinstance(error, SourceError):
         return Verdict(text, "source_unavailable")
     if isinstance(error, EmbedderError):

@@ -1,0 +1,378 @@
+"""API keys and organizations: who may come in, and that nobody sees what belongs to others."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from running import Running, Server
+from sqlalchemy import text
+
+from airweave_server.db import collections, keys
+from airweave_server.db.models import ApiKey, Organization
+from airweave_server.db.session import Database
+
+STUB = {"authentication": {"credentials": {"stub_key": "k"}}}
+
+
+@dataclass
+class Tenant:
+    """One organization's side of the API."""
+
+    organization: UUID
+    key: str
+    http: httpx.Client
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = self.http.get(path, params=query)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def post(self, path: str, body: Any = None) -> Any:
+        answer = self.http.post(path, json=body)
+        assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+
+@pytest.fixture(scope="module")
+def server(running: Running) -> Server:
+    return running.start(AUTH_ENABLED="true")
+
+
+@pytest.fixture(scope="module")
+def first(server: Server, fresh_database: Database) -> Iterator[Tenant]:
+    """The organization that is made at first use."""
+    with fresh_database.session() as session:
+        organization = collections.organization(session).id
+    yield from tenant(server, fresh_database, organization)
+
+
+@pytest.fixture(scope="module")
+def second(server: Server, fresh_database: Database, first: Tenant) -> Iterator[Tenant]:
+    """Another organization, and a key of its own."""
+    with fresh_database.session() as session:
+        organization = Organization(name="other")
+        session.add(organization)
+        session.flush()
+    yield from tenant(server, fresh_database, organization.id)
+
+
+def tenant(server: Server, database: Database, organization: UUID) -> Iterator[Tenant]:
+    plain = key_of(database, organization)
+    with httpx.Client(base_url=server.url, headers={"X-API-Key": plain}, timeout=60) as client:
+        yield Tenant(organization, plain, client)
+
+
+def key_of(database: Database, organization: UUID, **values: Any) -> str:
+    with database.session() as session:
+        key, plain = keys.create(session, organization, name="a test's", days=1)
+        for name, value in values.items():
+            setattr(key, name, value)
+    return plain
+
+
+def status(server: Server, path: str = "/collections", **headers: str) -> int:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.get(server.url + path, headers=named).status_code
+
+
+def refused(answer: httpx.Response) -> str:
+    assert answer.status_code == 401, answer.text
+    assert answer.json().keys() == {"detail"}
+    return str(answer.json()["detail"])
+
+
+# Keys
+
+
+def test_no_key_and_one_that_never_was_are_401(server: Server, first: Tenant) -> None:
+    assert "X-API-Key" in refused(httpx.get(f"{server.url}/collections"))
+    for given in ("garbage", "aw_" + "x" * 43, first.key[:-1], first.key + "x", first.key.upper(), "é", "x" * 5000):
+        assert "revoked" in refused(httpx.get(f"{server.url}/collections", headers={"X-API-Key": given.encode()}))
+    assert status(server, Authorization=f"Basic {first.key}") == 401
+    assert status(server, Authorization=first.key) == 401
+
+
+def test_a_key_is_taken_from_either_header_and_from_nowhere_else(server: Server, first: Tenant) -> None:
+    assert status(server, X_API_Key=first.key) == 200
+    assert status(server, x_api_key=first.key) == 200
+    assert status(server, Authorization=f"Bearer {first.key}") == 200
+    assert status(server, Authorization=f"bearer {first.key}") == 200
+    for name in ("api_key", "key", "x-api-key", "X-API-Key", "token", "access_token", "authorization"):
+        assert httpx.get(f"{server.url}/collections", params={name: first.key}).status_code == 401
+    assert httpx.get(f"{server.url}/collections", cookies={"x-api-key": first.key}).status_code == 401
+
+
+def test_every_route_but_health_wants_a_key(server: Server) -> None:
+    open_ones = {"/health", "/health/live", "/health/ready"}
+    described = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    tried = 0
+    for path, ways in described.items():
+        for method in ways:
+            place = path
+            for name in ("connection_id", "job_id", "plan_id"):
+                place = place.replace(f"{{{name}}}", str(uuid4()))
+            body = {"name": "Name", "short_name": "stub", "readable_collection_id": "c", "query": "q"}
+            answer = httpx.request(method, server.url + place, json=body if method in ("post", "patch") else None)
+            assert (answer.status_code == 200) == (path in open_ones), f"{method} {path}: {answer.status_code}"
+            assert answer.status_code in (200, 401)
+            tried += 1
+    assert tried >= 25
+    assert open_ones <= described.keys()
+
+
+def test_an_expired_key_is_401(server: Server, first: Tenant, fresh_database: Database) -> None:
+    soon = datetime.now(UTC) + timedelta(seconds=2)
+    expiring = key_of(fresh_database, first.organization, expires_at=soon)
+    expired = key_of(fresh_database, first.organization, expires_at=datetime.now(UTC) - timedelta(seconds=1))
+    assert status(server, X_API_Key=expired) == 401
+    assert status(server, X_API_Key=expiring) == 200
+    server.wait_for(lambda: status(server, X_API_Key=expiring), lambda seen: seen == 401, 10)
+    assert datetime.now(UTC) >= soon
+
+
+def test_the_command_makes_lists_and_revokes_keys(server: Server, running: Running, first: Tenant) -> None:
+    made = running.command("keys", "create", "--name", "robot", "--days", "7")
+    assert made.returncode == 0, made.stderr
+    plain = made.stdout.strip()
+    assert plain.startswith("aw_")
+    assert len(plain) > 40
+    key_id = made.stderr.split()[1].rstrip(",")
+    assert f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}" in made.stderr
+    assert status(server, X_API_Key=plain) == 200
+
+    listed = running.command("keys", "list", COLUMNS="250")
+    assert listed.returncode == 0, listed.stderr
+    [row] = [line for line in listed.stdout.splitlines() if key_id in line]
+    assert "robot" in row
+    assert plain[-4:] in row
+    assert plain not in listed.stdout
+
+    revoked = running.command("keys", "revoke", key_id)
+    assert revoked.returncode == 0, revoked.stderr
+    assert status(server, X_API_Key=plain) == 401
+    for id, words in ((key_id, "still holds"), (str(uuid4()), "still holds"), ("no-uuid", "no key id")):
+        again = running.command("keys", "revoke", id)
+        assert again.returncode == 1
+        assert words in again.stderr
+        assert len(again.stderr.strip().splitlines()) == 1
+
+
+def test_a_revocation_holds_within_a_second(server: Server, first: Tenant, fresh_database: Database) -> None:
+    plain = key_of(fresh_database, first.organization)
+    assert status(server, X_API_Key=plain) == 200
+    with fresh_database.session() as session:
+        key = keys.valid(session, plain)
+        assert key is not None
+        assert keys.revoke(session, first.organization, key.id)
+    revoked_at = time.monotonic()
+    server.wait_for(lambda: status(server, X_API_Key=plain), lambda seen: seen == 401, 1)
+    assert time.monotonic() - revoked_at < 1
+
+
+def test_only_a_hash_of_a_key_is_in_the_database(first: Tenant, fresh_database: Database) -> None:
+    with fresh_database.session() as session:
+        rows = [str(row) for (row,) in session.execute(text("select t::text from api_key t"))]
+        stored = {bytes(key.key_hash) for key in session.query(ApiKey)}
+    assert keys.digest(first.key) in stored
+    assert rows
+    for form in (first.key, first.key.removeprefix("aw_"), first.key.encode().hex()):
+        assert not any(form in row for row in rows)
+
+
+# Organizations
+
+
+@pytest.fixture(scope="module")
+def theirs(first: Tenant, server: Server) -> dict[str, str]:
+    """What the first organization has: ids by the names of the routes' parameters."""
+    folder = server.folder()
+    for number in range(30):
+        (folder / f"secret-{number}.txt").write_text(f"The vault of the first organization holds note{number}.")
+    collection = str(first.post("/collections", {"name": "Ours alone", "readable_id": "ours-alone"})["readable_id"])
+    connection = str(
+        first.post(
+            "/source-connections",
+            {
+                "short_name": "folder", "readable_collection_id": collection, "config": {"path": str(folder)},
+                "sync_immediately": False, "name": "Secret notes",
+            },
+        )["id"]
+    )  # fmt: skip
+
+    def sync() -> str:
+        job = str(first.post(f"/source-connections/{connection}/run")["id"])
+        place = f"/source-connections/{connection}/jobs/{job}"
+        ended = server.wait_for(lambda: first.get(place), lambda seen: seen["status"] not in ("pending", "running"))
+        assert ended["status"] == "completed", ended
+        return job
+
+    sync()
+    for number in range(20):
+        (folder / f"secret-{number}.txt").unlink()
+    job = sync()
+    [plan] = first.get(f"/source-connections/{connection}/held-deletes")
+    assert plan["total"] == 20
+    return {"readable_id": collection, "connection_id": connection, "job_id": job, "plan_id": str(plan["id"])}
+
+
+ROUTES = [
+    ("GET", "/collections/{readable_id}"),
+    ("PATCH", "/collections/{readable_id}"),
+    ("DELETE", "/collections/{readable_id}"),
+    ("POST", "/collections/{readable_id}/refresh_all"),
+    ("GET", "/collections/{readable_id}/source-connections"),
+    ("POST", "/collections/{readable_id}/search/instant"),
+    ("GET", "/source-connections/{connection_id}"),
+    ("PATCH", "/source-connections/{connection_id}"),
+    ("DELETE", "/source-connections/{connection_id}"),
+    ("GET", "/source-connections/{connection_id}/sync-id"),
+    ("POST", "/source-connections/{connection_id}/run"),
+    ("GET", "/source-connections/{connection_id}/jobs"),
+    ("GET", "/source-connections/{connection_id}/jobs/{job_id}"),
+    ("POST", "/source-connections/{connection_id}/jobs/{job_id}/cancel"),
+    ("GET", "/source-connections/{connection_id}/entities"),
+    ("POST", "/source-connections/{connection_id}/entities/retry"),
+    ("GET", "/source-connections/{connection_id}/held-deletes"),
+    ("POST", "/source-connections/{connection_id}/held-deletes/{plan_id}/approve"),
+    ("POST", "/source-connections/{connection_id}/held-deletes/{plan_id}/dismiss"),
+]
+
+
+def test_the_list_of_routes_is_whole(server: Server) -> None:
+    described = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    there = {
+        (method.upper(), path)
+        for path, ways in described.items()
+        for method in ways
+        if any(f"{{{name}}}" in path for name in ("readable_id", "connection_id", "job_id", "plan_id"))
+    }
+    assert there <= set(ROUTES)
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_what_is_anothers_answers_as_what_is_not_there(
+    first: Tenant, second: Tenant, theirs: dict[str, str], method: str, path: str
+) -> None:
+    nowhere = {name: f"no-{uuid4().hex}" if name == "readable_id" else str(uuid4()) for name in theirs}
+    bodies = {"PATCH": {"name": "Taken over"}, "POST": {"query": "vault"}}
+    for headers in (
+        {}, {"X-Organization-ID": str(first.organization)}, {"X-Organization-ID": "1"},
+        {"X-Organization-Id": str(first.organization), "X-Org": str(first.organization)},
+    ):  # fmt: skip
+
+        def ask(ids: dict[str, str], sent: dict[str, str] = headers) -> tuple[int, str]:
+            answer = second.http.request(method, path.format(**ids), json=bodies.get(method), headers=sent)
+            said = answer.text
+            for name, id in ids.items():
+                said = said.replace(id, name)
+            return answer.status_code, said
+
+        seen = ask(theirs)
+        assert seen[0] == 404, seen
+        assert seen == ask(nowhere)
+
+
+def test_ids_that_are_anothers_cannot_be_reached_through_ones_own(
+    second: Tenant, theirs: dict[str, str], server: Server
+) -> None:
+    second.post("/collections", {"name": "Of the second", "readable_id": "second-own"})
+    wanted = {
+        "short_name": "stub", "readable_collection_id": "second-own", "config": {"entity_count": 2},
+        "sync_immediately": False, **STUB,
+    }  # fmt: skip
+    own = second.post("/source-connections", wanted)["id"]
+    for method, path in ROUTES:
+        if "{job_id}" in path or "{plan_id}" in path:
+            mixed = {**theirs, "connection_id": own}
+            answer = second.http.request(method, path.format(**mixed))
+            unknown = second.http.request(
+                method, path.format(**{**mixed, "job_id": str(uuid4()), "plan_id": str(uuid4())})
+            )
+            assert (answer.status_code, answer.text) == (404, unknown.text), path
+    into_theirs = second.http.post(
+        "/source-connections", json={**wanted, "readable_collection_id": theirs["readable_id"]}
+    )
+    assert (into_theirs.status_code, into_theirs.json()) == (404, {"detail": "Collection not found"})
+
+
+def test_lists_counts_and_searches_show_nothing_of_others(
+    first: Tenant, second: Tenant, theirs: dict[str, str], server: Server
+) -> None:
+    for place, more in (
+        ("/collections", {"search": "ours"}), ("/collections", {"search": theirs["readable_id"]}),
+        ("/source-connections", {"collection": theirs["readable_id"]}),
+    ):  # fmt: skip
+        assert second.get(place, **more) == []
+    assert second.get("/collections/count", search="ours") == 0
+    for place in ("/collections", "/source-connections"):
+        seen = second.http.get(place, headers={"X-Organization-ID": str(first.organization)}).text
+        assert not any(id in seen for id in theirs.values())
+        assert str(first.organization) not in seen
+
+    # the same readable id may stand in both, and each sees its own
+    assert second.post("/collections", {"name": "Same id", "readable_id": theirs["readable_id"]})["name"] == "Same id"
+    body = {
+        "query": "vault of the first organization",
+        "filter": [
+            {
+                "conditions": [
+                    {
+                        "field": "airweave_system_metadata.sync_id", "operator": "in",
+                        "value": [theirs["connection_id"]],
+                    }
+                ]
+            }
+        ],
+    }  # fmt: skip
+    place = f"/collections/{theirs['readable_id']}/search/instant"
+    assert second.post(place, body)["results"] == []
+    assert len(first.post(place, body)["results"]) == 30
+    assert second.http.delete(f"/collections/{theirs['readable_id']}").status_code == 200
+    assert first.get(f"/collections/{theirs['readable_id']}")["name"] == "Ours alone"
+
+
+def test_after_all_that_nothing_of_the_first_has_changed(first: Tenant, theirs: dict[str, str]) -> None:
+    assert first.get(f"/source-connections/{theirs['connection_id']}")["name"] == "Secret notes"
+    assert len(first.get(f"/source-connections/{theirs['connection_id']}/jobs")) == 2
+    [plan] = first.get(f"/source-connections/{theirs['connection_id']}/held-deletes")
+    assert plan["total"] == 20
+
+
+# Addresses
+
+
+def test_an_address_that_others_reach_wants_authentication(running: Running) -> None:
+    for host in ("0.0.0.0", "::"):
+        refused = running.command("api", "--host", host, "--port", "0")
+        assert refused.returncode == 1
+        [line] = refused.stderr.strip().splitlines()
+        assert line.startswith("airweave-server:")
+        for way_out in ("AUTH_ENABLED=true", "ALLOW_NO_AUTH=true"):
+            assert way_out in line
+    for more in ({"ALLOW_NO_AUTH": "true"}, {"AUTH_ENABLED": "true"}):
+        server = running.start(API_HOST="0.0.0.0", **more)
+        assert status(server) == (401 if "AUTH_ENABLED" in more else 200)
+        assert server.terminate() == 0
+
+
+def test_a_thousand_bad_keys_are_slowed_down_and_good_ones_are_not(running: Running, first: Tenant) -> None:
+    server = running.start(AUTH_ENABLED="true")
+    seen: dict[int, int] = {401: 0, 429: 0}
+    for number in range(1_000):
+        answer = server.http.get("/sources", headers={"X-API-Key": f"aw_guess{number}"})
+        seen[answer.status_code] += 1
+        if answer.status_code == 429:
+            assert 0 < int(answer.headers["Retry-After"]) <= 60
+            assert answer.json()["detail"]
+        else:
+            assert seen[429] == 0
+    assert 0 < seen[401] <= 100
+    assert seen[401] + seen[429] == 1_000
+    assert status(server, X_API_Key=first.key) == 200
+    assert status(server, "/health") == status(server, "/health/ready") == 200
+    assert "aw_guess" not in server.log.read_text()
