@@ -3,17 +3,17 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import psycopg
 import pytest
 from psycopg import sql
-from running import Running, Server
 
 from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
+from running import Running, Server
 
 OURS = ("AIRWEAVE_", "API_", "AUTH_", "ALLOW", "DATABASE_URL", "VAULT_", "EMBEDDER", "LOG_", "ENABLE_")
 
@@ -73,6 +73,19 @@ def running(scratch: Path, database_url: str) -> Iterator[Running]:
     started = Running(place, database_url)
     yield started
     started.stop_all()
+
+
+@pytest.fixture
+def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Print a line at the end of the whole run: seeds, and what happened at random."""
+    return lambda line: request.node.user_properties.append(("say", line))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, line in report.user_properties:
+            if name == "say" and report.when == "call":
+                terminalreporter.line(f"{report.nodeid}: {line}")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -257,13 +258,17 @@ def demo() -> None:
 
 
 def _settings(**given: Any) -> Settings:
-    settings = Settings(**{key: value for key, value in given.items() if value is not None})
+    try:
+        settings = Settings(**{key: value for key, value in given.items() if value is not None})
+    except ValidationError as error:  # its own text would show the value, which may be a secret
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise Unstartable(f"{str(first['loc'][0]).upper()}: {first['msg']}") from None
     log.configure(level=settings.log_level, style=settings.log_format)
     return settings
 
 
 def _client() -> Client:
-    return Client.from_settings(Settings())
+    return Client.from_settings(_settings())
 
 
 def _say(line: str) -> None:

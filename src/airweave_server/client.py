@@ -19,7 +19,10 @@ class Client:
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url
         headers = {"X-API-Key": api_key} if api_key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise ClientError(f"API_URL={url} or API_KEY cannot be used: {error}") from None
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
@@ -92,9 +95,12 @@ class Client:
 
     def _call(self, method: str, path: str, **request: Any) -> Any:
         answer = self._http_call(method, path, **request)
-        if answer.is_success:
+        if not answer.is_success:
+            raise ClientError(f"{method} {self.url}{path}: {_said(answer)}")
+        try:
             return answer.json()
-        raise ClientError(f"{method} {path}: {_said(answer)}")
+        except ValueError:
+            raise ClientError(f"what answers at {self.url} is no Airweave server; set API_URL") from None
 
     def _http_call(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -111,6 +117,8 @@ def _said(answer: httpx.Response) -> str:
         body = answer.json()
     except ValueError:
         return f"{answer.status_code} {answer.reason_phrase}"
+    if not isinstance(body, dict) or not body.keys() & {"errors", "detail"}:
+        return f"{answer.status_code} {answer.reason_phrase}"
     if errors := body.get("errors"):
         return "; ".join(f"{place}: {text}" for part in errors for place, text in part.items())
-    return str(body.get("detail", answer.status_code))
+    return str(body["detail"])

@@ -59,7 +59,8 @@ def test_it_fails_with_the_reason_and_completes_with_room(
     with fresh_database.session() as session:
         half = session.execute(
             text("""
-                select count(*) from entity e where e.chunks <> (select count(*) from chunk c where c.entity_row = e.row)
+                select count(*) from entity e
+                where e.chunks <> (select count(*) from chunk c where c.entity_row = e.row)
             """)
         ).scalar_one()
     assert half == 0

@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -85,7 +85,9 @@ def write(folder: Path, numbers: range, *, version: int) -> None:
         )
 
 
-def test_killed_twenty_times_ledger_index_and_folder_agree_exactly(running: Running, fresh_database: Database) -> None:
+def test_killed_twenty_times_ledger_index_and_folder_agree_exactly(
+    running: Running, fresh_database: Database, say: Callable[[str], None]
+) -> None:
     seed = random.SystemRandom().randrange(10**6)
     chance = random.Random(seed)
     pair = Pair(running, **SLOW)
@@ -131,7 +133,7 @@ def test_killed_twenty_times_ledger_index_and_folder_agree_exactly(running: Runn
         job = one_job(KILLS - done if done < KILLS else 2)
         assert job["status"] == "completed", job["error"]
         assert (job["entities_updated"], job["entities_inserted"], job["entities_deleted"]) == (1_200, 100, 40)
-    print(f"seed {seed}: {done} kills, {middle} in the middle, at {', '.join(moments)}")  # noqa: T201
+    say(f"seed {seed}: {done} kills, {middle} in the middle of a job, at {', '.join(moments)}")
     assert middle >= IN_THE_MIDDLE
 
     server = pair.alive()

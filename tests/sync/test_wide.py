@@ -13,9 +13,7 @@ def test_a_hundred_thousand_tiny_files_are_synced_and_then_kept(running: Running
             (inside / f"{number}.txt").write_text(f"tiny{place}x{number}")
     connection = server.connect(collection, "folder", {"path": str(folder)})
     job = server.sync(connection, 300)
-    print(job)
     assert (job["status"], job["entities_inserted"]) == ("completed", 100_000)
     assert server.found(collection, "tiny42x999", limit=1) == ["d42/999.txt"]
     again = server.sync(connection, 60)
-    print(again)
     assert (again["entities_kept"], again["entities_updated"]) == (100_000, 0)
