@@ -133,11 +133,15 @@ def keys_list(data_dir: DataDir = None) -> None:
         database.session() as session,
     ):
         found = keys.listed(session, collections.organization(session).id)
-    table = Table("id", "name", "ends in", "made", "expires", "last used", "revoked")
     for key in found:
-        moments = (key.created_at, key.expires_at, key.last_used_at, key.revoked_at)
-        table.add_row(str(key.id), key.name, key.hint, *(f"{at:%Y-%m-%d %H:%M}" if at else "" for at in moments))
-    out.print(table)
+        moments = {
+            "made": key.created_at,
+            "expires": key.expires_at,
+            "used": key.last_used_at,
+            "revoked": key.revoked_at,
+        }
+        shown = ", ".join(f"{word} {at:%Y-%m-%d %H:%M}" for word, at in moments.items() if at)
+        _line(f"{key.id}  …{key.hint}  {escape(key.name)}  {shown}")
 
 
 @keys_app.command("revoke")
@@ -225,14 +229,15 @@ def status() -> None:
     with _client() as client:
         health = client.get("/health")
         out.print(f"{client.url} is {health['status']}; engine {health['engine']}, database {health['database']}")
-        table = Table("collection", "connection", "id", "source", "status", "entities", "last sync")
         for item in client.connections(None):
             job = next(iter(client.jobs(item["id"], limit=1)), None)
-            table.add_row(
-                item["readable_collection_id"], escape(item["name"]), item["id"], item["short_name"], item["status"],
-                str(item["entity_count"]), _counts(job) if job else "never",
-            )  # fmt: skip
-        out.print(table)
+            held = f", [yellow]{job['held_deletes']} deletes held[/]" if job and job["held_deletes"] else ""
+            _line(
+                f"[bold]{escape(item['name'])}[/] in {item['readable_collection_id']}: {item['short_name']}, "
+                f"{item['status']}, {item['entity_count']:,} entities{held}"
+            )
+            _line(f"  id         {item['id']}")
+            _line("  last sync  " + (f"{job['status']}: {_counts(job)}" if job else "never"))
 
 
 @app.command()
@@ -273,6 +278,11 @@ def _client() -> Client:
 
 def _say(line: str) -> None:
     out.print(escape(line), soft_wrap=True)
+
+
+def _line(text: str) -> None:
+    """A line of markup that stays one, however narrow the terminal is: ids are there to be copied."""
+    out.print(text, soft_wrap=True)
 
 
 def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any]) -> None:
