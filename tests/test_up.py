@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from running import Running, Server
 
 Up = Callable[..., Server]

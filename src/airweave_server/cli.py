@@ -21,7 +21,7 @@ POLL_S = 0.2
 PASSAGE_CHARS = 240
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Keeps the knowledge of AI agents fresh: syncs sources into collections that agents search.",
 )  # fmt: skip
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, for a server with AUTH_ENABLED=true.")
@@ -118,7 +118,7 @@ def keys_create(
         database.migrate()
         with database.session() as session:
             key, plain = keys.create(session, collections.organization(session).id, name=name, days=days)
-    err.print(f"key {key.id}, until {key.expires_at:%Y-%m-%d}; it is shown this once:")
+    err.print(f"key {key.id}, until {key.expires_at:%Y-%m-%d}; it is shown this once:", soft_wrap=True)
     print(plain)  # noqa: T201 - the one thing that goes to standard output, so that $(...) takes it
 
 
@@ -295,7 +295,7 @@ def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any]) -> 
         TimeElapsedColumn(),
     )
     known = connection.get("entity_count") or None
-    with Progress(*columns, console=out, transient=True) as progress:
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         task = progress.add_task("pending", total=known)
         while job["status"] in ("pending", "running", "cancelling"):
             doing = job["phase"] if job["status"] == "running" else job["status"]
@@ -308,7 +308,7 @@ def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any]) -> 
     out.print(f"{job['status']}: {_counts(job)}", soft_wrap=True)
     if job["held_deletes"]:
         out.print(
-            f"[yellow]{job['held_deletes']} deletes are held[/]: see {client.url}/source-connections/"
+            f"[yellow]Held deletes: {job['held_deletes']}[/]: see {client.url}/source-connections/"
             f"{connection['id']}/held-deletes, and POST …/approve or …/dismiss there", soft_wrap=True,
         )  # fmt: skip
     if job["status"] == "failed":

@@ -119,14 +119,19 @@ class Keeper:
                 collections.remove(session, collection_id)
 
     def _reseal(self) -> None:
-        """Seal with the current key what another key of VAULT_KEY sealed, so that the old one can be dropped."""
+        """Seal with the current key what a former key of VAULT_KEY sealed, so that the former one can be dropped."""
+        former = self._vault.former_key_ids
+        if not former:
+            return
         with self._database.session() as session:
-            for connection in connections.sealed_otherwise(session, self._vault.key_id):
-                assert connection.credentials is not None
-                owner = str(connection.id)
-                try:
-                    plain = self._vault.open(connection.credentials, owner=owner)
-                except VaultError as error:
-                    log.warning("credentials_unreadable", connection=owner, error=str(error))
-                    continue
-                connection.credentials = self._vault.seal(plain, owner=owner)
+            for connection in connections.sealed_with(session, former):
+                connection.credentials = self._resealed(connection.credentials, owner=str(connection.id))
+            for job in jobs.tokens_sealed_with(session, former):
+                job.access_token = self._resealed(job.access_token, owner=str(job.id))
+
+    def _resealed(self, sealed: bytes | None, *, owner: str) -> bytes | None:
+        try:
+            return None if sealed is None else self._vault.seal(self._vault.open(sealed, owner=owner), owner=owner)
+        except VaultError as error:
+            log.error("credentials_unreadable", owner=owner, error=str(error))
+            return sealed

@@ -1,23 +1,30 @@
 """Finds sources and embedders by their entry points, ours like a stranger's; the only place that imports by name."""
 
-from collections.abc import Iterable
+import json
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import SecretStr
-from pydantic.fields import FieldInfo
+import structlog
 
 from .sdk import Embedder, Source
+
+log = structlog.get_logger(__name__)
 
 
 @cache
 def sources() -> dict[str, type[Source[Any, Any]]]:
     """Every installed source by its short name."""
-    found = {entry.name: entry.load() for entry in entry_points(group="airweave_server.sources")}
-    for name, kind in found.items():
-        if any(SecretStr in (field.annotation, *get_args(field.annotation)) for field in _fields(kind)):
-            raise TypeError(f"source {name!r}: a configuration is shown to people; its secrets belong in credentials")
+    found: dict[str, type[Source[Any, Any]]] = {}
+    for entry in entry_points(group="airweave_server.sources"):
+        try:
+            kind = entry.load()
+            if '"writeOnly": true' in json.dumps(kind.config_model.model_json_schema()):
+                raise TypeError("a configuration is shown to people; its secrets belong in credentials")
+        except Exception as error:  # somebody else's code: one that cannot be loaded must not take the others with it
+            log.error("source_unusable", source=entry.name, error=f"{type(error).__name__}: {error}")
+            continue
+        found[entry.name] = kind
     return dict(sorted(found.items()))
 
 
@@ -29,10 +36,6 @@ def embedder(name: str) -> Embedder:
             made: Embedder = entry.load()()
             return made
     raise LookupError(f"no embedder {name!r} is installed; there are: {', '.join(embedder_names())}")
-
-
-def _fields(kind: type[Source[Any, Any]]) -> Iterable[FieldInfo]:
-    return kind.config_model.model_fields.values()
 
 
 def embedder_names() -> list[str]:

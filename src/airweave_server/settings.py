@@ -34,7 +34,9 @@ class Settings(BaseSettings):
         default="", description="Where the command line finds the server. Default: from host and port."
     )
     api_key: SecretStr | None = Field(default=None, description="The key the command line sends.")
-    auth_enabled: bool = Field(default=False, description="Require an API key on every request but health.")
+    auth_enabled: bool = Field(
+        default=False, description="Require an API key on every request but health and the API's own docs."
+    )
     allow_no_auth: bool = Field(
         default=False, description="Allow an address other than loopback without authentication."
     )
@@ -94,6 +96,12 @@ class Settings(BaseSettings):
     )
     delete_guard_min: int = Field(default=10, ge=0, description="Deletes that are never held for their share alone.")
     max_body_mb: float = Field(default=10.0, gt=0, description="Largest request body, in MB.")
+
+    @field_validator("database_url", "vault_key", "api_key", "data_dir", mode="before")
+    @classmethod
+    def unset(cls, value: object) -> object:
+        """A variable that is set to nothing is not set."""
+        return None if value == "" else value
 
     @field_validator("folder_roots", mode="before")
     @classmethod

@@ -38,6 +38,8 @@ def up(settings: Settings, *, say: Say) -> None:
     SIGTERM. Raises ``Unstartable``."""
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
+        if settings.vault_key is not None:
+            open_vault(settings)  # a key that is none is known before anything is started
         if settings.database_url is None:
             url = stack.enter_context(_postgres(settings, say))
         else:
@@ -147,7 +149,8 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
         )
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family)
+        # with its protocol named: asyncio sends small answers at once (TCP_NODELAY) only on what it knows to be TCP
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:

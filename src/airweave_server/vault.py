@@ -28,6 +28,7 @@ class Vault:
     def __init__(self, keys: list[bytes]) -> None:
         self._keys = {_key_id(key): AESGCM(key) for key in keys}
         self.key_id = _key_id(keys[0])
+        self.former_key_ids = [key_id for key_id in self._keys if key_id != self.key_id]
 
     def seal(self, plain: bytes, *, owner: str) -> bytes:
         nonce = os.urandom(NONCE_BYTES)

@@ -157,7 +157,7 @@ def test_the_command_makes_lists_and_revokes_keys(server: Server, running: Runni
     revoked = running.command("keys", "revoke", key_id)
     assert revoked.returncode == 0, revoked.stderr
     assert status(server, X_API_Key=plain) == 401
-    for id, words in ((key_id, "still holds"), (str(uuid4()), "still holds"), ("no-uuid", "no key id")):
+    for id, words in ((key_id, "still holds"), ("no-uuid", "no key id")):
         again = running.command("keys", "revoke", id)
         assert again.returncode == 1
         assert words in again.stderr
@@ -229,6 +229,7 @@ ROUTES = [
     ("POST", "/collections/{readable_id}/refresh_all"),
     ("GET", "/collections/{readable_id}/source-connections"),
     ("POST", "/collections/{readable_id}/search/instant"),
+    ("POST", "/collections/{readable_id}/search/classic"),
     ("GET", "/source-connections/{connection_id}"),
     ("PATCH", "/source-connections/{connection_id}"),
     ("DELETE", "/source-connections/{connection_id}"),
@@ -349,21 +350,19 @@ def test_after_all_that_nothing_of_the_first_has_changed(first: Tenant, theirs: 
 
 
 def test_an_address_that_others_reach_wants_authentication(running: Running) -> None:
-    for host in ("0.0.0.0", "::"):
-        refused = running.command("api", "--host", host, "--port", "0")
-        assert refused.returncode == 1
-        [line] = refused.stderr.strip().splitlines()
-        assert line.startswith("airweave-server:")
-        for way_out in ("AUTH_ENABLED=true", "ALLOW_NO_AUTH=true"):
-            assert way_out in line
-    for more in ({"ALLOW_NO_AUTH": "true"}, {"AUTH_ENABLED": "true"}):
-        server = running.start(API_HOST="0.0.0.0", **more)
-        assert status(server) == (401 if "AUTH_ENABLED" in more else 200)
-        assert server.terminate() == 0
+    done = running.command("api", "--host", "0.0.0.0", "--port", "0")
+    assert done.returncode == 1
+    [line] = done.stderr.strip().splitlines()
+    assert line.startswith("airweave-server: API_HOST=0.0.0.0 ")
+    for way_out in ("AUTH_ENABLED=true", "ALLOW_NO_AUTH=true"):
+        assert way_out in line
+    server = running.start(API_HOST="0.0.0.0", ALLOW_NO_AUTH="true")
+    assert status(server) == 200
+    assert server.terminate() == 0
 
 
 def test_a_thousand_bad_keys_are_slowed_down_and_good_ones_are_not(running: Running, first: Tenant) -> None:
-    server = running.start(AUTH_ENABLED="true")
+    server = running.start(AUTH_ENABLED="true", API_HOST="0.0.0.0")
 
     def guess(number: int) -> httpx.Response:
         return server.http.get("/sources", headers={"X-API-Key": f"aw_guess{number}"})

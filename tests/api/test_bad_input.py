@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from running import Running, Server
 
-EXAMPLES_A_ROUTE = 15
+EXAMPLES_A_ROUTE = 8
 MB = 1024 * 1024
 IS_JSON = {"Content-Type": "application/json"}
 STUB = {"credentials": {"stub_key": "k"}}
@@ -404,7 +404,7 @@ def test_nothing_that_is_sent_to_any_route_is_answered_with_500(
     assert len(routes) >= 25
     for method, path, operation in routes:
         attack(method, path, operation)
-    assert sent["get", 200] > 50, sent
-    assert sent["post", 200] > 10, sent
-    assert sent["post", 422] > 50, sent
+    assert sent["get", 200] > 20, sent
+    assert sent["post", 200] > 5, sent
+    assert sent["post", 422] > 20, sent
     assert server.get("/health")["status"] == "healthy"

@@ -526,3 +526,17 @@ def test_another_configuration_restarts_a_running_sync(server: Server) -> None:
     newest = server.get(f"/source-connections/{connection}/jobs")[0]
     assert newest["trigger"] == "config_change"
     assert server.finish(connection, newest["id"])["entities_inserted"] == 3
+
+
+def test_the_classic_tier_which_clients_ask_for_by_default_answers_the_same(server: Server) -> None:
+    collection = server.collection()
+    connection = server.connect(
+        collection, "stub", {"entity_count": 5}, authentication={"credentials": {"stub_key": "x"}}
+    )
+    server.sync(connection)
+    body = {"query": "stub container", "limit": 3}
+    classic, instant = (
+        server.post(f"/collections/{collection}/search/{tier}", body) for tier in ("classic", "instant")
+    )
+    assert classic == instant
+    assert classic["results"]

@@ -146,7 +146,11 @@ def _host_of(place: str) -> str | None:
 
 def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    said = [{".".join(map(str, part["loc"])): str(part["msg"])} for part in error.errors()]
+    said = []
+    for part in error.errors():
+        # of what is no JSON the place is a number of bytes
+        where = "body" if part["type"] == "json_invalid" else ".".join(map(str, part["loc"]))
+        said.append({where: str(part["msg"]).removeprefix("Value error, ")})
     return _json({"errors": said}, 422)
 
 

@@ -12,7 +12,8 @@ from .deps import Organization, PartsOf
 router = APIRouter(prefix="/collections", tags=["search"])
 
 
-@router.post("/{readable_id}/search/instant")
+@router.post("/{readable_id}/search/classic", summary="Search, as clients that ask for the classic tier call it")
+@router.post("/{readable_id}/search/instant", summary="Search")
 def search_instant(
     readable_id: str, body: wire.SearchRequest, parts: PartsOf, organization: Organization
 ) -> wire.SearchResponse:

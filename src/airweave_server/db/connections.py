@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -119,14 +119,14 @@ def due(session: Session) -> list[SourceConnection]:
     )
 
 
-def sealed_otherwise(session: Session, key_id: bytes) -> list[SourceConnection]:
-    """Connections whose credentials are sealed with another key than this one."""
+def sealed_with(session: Session, key_ids: list[bytes]) -> list[SourceConnection]:
+    """Some of the connections whose credentials are sealed with one of these keys."""
     return list(
         session.scalars(
             select(SourceConnection)
             .where(
                 SourceConnection.credentials.is_not(None),
-                text("substring(credentials from 2 for 4) <> :key_id").bindparams(key_id=key_id),
+                func.substring(SourceConnection.credentials, 2, 4).in_(key_ids),
             )
             .limit(100)
             .with_for_update(skip_locked=True)

@@ -264,6 +264,17 @@ def cancelling_unattended(session: Session, *, patience_s: float) -> list[UUID]:
     )
 
 
+def tokens_sealed_with(session: Session, key_ids: list[bytes]) -> list[SyncJob]:
+    """Active jobs whose access token is sealed with one of these keys."""
+    return list(
+        session.scalars(
+            select(SyncJob)
+            .where(SyncJob.status.in_(ACTIVE), func.substring(SyncJob.access_token, 2, 4).in_(key_ids))
+            .limit(100)
+        )
+    )
+
+
 def to_resume(session: Session, job: SyncJob, *, mode: str, pipeline: str, window_h: float) -> SyncJob | None:
     """The failed or cancelled job right before this one, when its progress can be taken up."""
     before = session.scalars(

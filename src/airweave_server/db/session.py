@@ -10,8 +10,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, NullPool, create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from ..errors import Unstartable
@@ -28,9 +28,7 @@ class Database:
     """One database. Requests share a pool; a step has a connection of its own, whose end is the end of its backend."""
 
     def __init__(self, url: str) -> None:
-        made = make_url(url)
-        if made.drivername in ("postgres", "postgresql"):
-            made = made.set(drivername="postgresql+psycopg")
+        made = _url(url)
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
         self.url = made
         self.engine: Engine = create_engine(
@@ -114,8 +112,9 @@ def is_outage(error: BaseException) -> bool:
         error = error.orig if isinstance(error.orig, psycopg.Error) else error
     if not isinstance(error, psycopg.Error):
         return False
-    state = error.sqlstate or ""
-    return state == "" or state.startswith(("08", "57P", "40"))
+    if error.sqlstate is None:  # the server said nothing: it is gone, unless the driver itself refused a value
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return error.sqlstate.startswith(("08", "57P", "40"))
 
 
 def is_storage_full(error: BaseException) -> bool:
@@ -128,6 +127,17 @@ def is_refused_data(error: BaseException) -> bool:
     """Whether Postgres refused the values themselves, so that the same again fails again."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith(("22", "23", "54"))
+
+
+def _url(text: str) -> URL:
+    """What is said here must not show the password, nor what may be one."""
+    try:
+        made = make_url(text)
+    except (ArgumentError, ValueError):
+        made = None
+    if made is None or made.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise Unstartable("DATABASE_URL is no URL of a Postgres, as postgresql://user:password@host/database")
+    return made.set(drivername="postgresql+psycopg")
 
 
 def _alembic() -> Config:

@@ -241,4 +241,4 @@ def _reveal(value: Any) -> Any:
 def _bad(place: str, error: ValidationError) -> BadInput:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join([place, *map(str, first["loc"])])
-    return BadInput(first["msg"], field=where)
+    return BadInput(first["msg"].removeprefix("Value error, "), field=where)

@@ -348,7 +348,9 @@ class Folder(Source[FolderConfig, FolderCursor]):
         path = path or os.path.realpath(self._path)
         # whether it exists is not told for what lies outside
         if not any(_is_within(path, os.path.realpath(root)) for root in self.context.folder_roots):
-            raise ConfigError(f"{self.config.path} is outside the folders that this server may read")
+            raise ConfigError(
+                f"{self.config.path} is outside the folders that this server may read (AIRWEAVE_FOLDER_ROOTS)"
+            )
         ours = [os.path.realpath(hidden) for hidden in self.context.hidden_paths]
         if any(_is_within(path, hidden) for hidden in (*ours, *PSEUDO_FILE_SYSTEMS)):
             raise ConfigError(f"{self.config.path} is never read: it belongs to this server or to the system")

@@ -49,6 +49,7 @@ from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, Item, Reached, Target, Wri
 RETRY_LONGEST_S = 60.0
 SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
+SHORTEST_SECRET = 4
 AUTH_CATEGORIES = ("api_key_invalid", "oauth_credentials_expired")
 
 log = structlog.get_logger(__name__)
@@ -562,12 +563,15 @@ class Windows:
 
 
 def _secrets(model: BaseModel) -> Iterator[str]:
-    for name in type(model).model_fields:
+    """The secrets of credentials; a short one, or the default that the docs name, would mask ordinary words."""
+    for name, known in type(model).model_fields.items():
         value = getattr(model, name)
-        if isinstance(value, SecretStr) and len(value.get_secret_value()) >= 4:
-            yield value.get_secret_value()
-        elif isinstance(value, BaseModel):
+        if isinstance(value, BaseModel):
             yield from _secrets(value)
+        elif isinstance(value, SecretStr) and value != known.default:
+            secret = value.get_secret_value()
+            if len(secret) >= SHORTEST_SECRET:
+                yield secret
 
 
 def _named(lost: list[SyncPartition]) -> str:

@@ -1,0 +1,273 @@
+"""The peers and our server side by side: the same files, the same cores, one at a time, a process each."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+from . import corpus
+from .lab import Lab
+from .limits import limits
+from .report import Table, number, spread
+from .server import Unfit, serving
+
+HERE = Path(__file__).parent
+ENVIRONMENTS = HERE / ".scratch"
+SHARED = {"lancedb": "0.40.0", "wordllama": "0.4.0.post1"}
+PACKAGES = {
+    "cocoindex": {"cocoindex": "1.0.26", **SHARED},
+    "llamaindex": {"llama-index-core": "0.14.25", **SHARED},
+}
+INSTALL_S, PHASE_S = 1_200.0, 900.0
+PHASES = ("initial", "nochange", "delta1")
+COLLECTION = "bench"
+VERSIONS = (
+    "import json, sys; from importlib.metadata import version; "
+    "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    name: str
+    package: str
+    options: Sequence[str]
+
+
+PEERS = (
+    Peer("CocoIndex, words indexed", "cocoindex", ()),
+    Peer("CocoIndex, words and vectors indexed", "cocoindex", ("--vector-index",)),
+    Peer("CocoIndex with our embedder code, words indexed", "cocoindex", ("--embedder", "ours")),
+    Peer(
+        "CocoIndex with our embedder code, words and vectors indexed", "cocoindex",
+        ("--embedder", "ours", "--vector-index"),
+    ),
+    Peer("LlamaIndex, words indexed", "llamaindex", ()),
+    Peer("LlamaIndex, words and vectors indexed", "llamaindex", ("--vector-index",)),
+)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Runs:
+    """Of one contestant, by phase. ``seconds`` is the work alone, ``whole`` with the process' start and imports."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
+    whole: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
+    chunks: int = 0
+    peak_mb: list[float] = field(default_factory=list)
+    indexes: str = ""
+    unindexed: int = 0
+
+
+def run(lab: Lab) -> list[Table]:
+    table = Table("6. Side by side with peers", (
+        "contestant", "initial s", "docs/s", "chunks", "chunks/s", "unchanged s", "1 % changed s",
+        "initial, times ours", "unchanged, times ours", "1 %, times ours", "indexes in the end", "peak MB",
+        "bounded by",
+    ))  # fmt: skip
+    starts = Table("Whole processes of the same runs", ("contestant", "initial s", "unchanged s", "1 % changed s"))
+    if lab.quick:
+        table.notes.append("Left out by --quick.")
+        return [table]
+    broken = {package: _installed(lab, package) for package in PACKAGES}
+    runs = {peer: Runs() for peer in PEERS if broken[peer.package] is None}
+    ours = Runs()
+    for turn in range(lab.repeats):  # in turns, so that a slow minute of the machine is not one contestant's alone
+        lab.say(f"side by side, {turn + 1} of {lab.repeats}: our server")
+        _ours(lab, turn, ours)
+        for peer, found in list(runs.items()):
+            lab.say(f"side by side, {turn + 1} of {lab.repeats}: {peer.name}")
+            try:
+                _theirs(lab, peer, turn, found)
+            except Unfit as error:
+                broken[peer.name] = str(error)
+                del runs[peer]
+    bound = "as in table 1"
+    _write(table, "Airweave Server", lab.usual, ours, ours, bound)
+    _write_whole(starts, "Airweave Server (running already; wall of the job)", ours)
+    for peer in PEERS:
+        if peer in runs:
+            ours_too = "--embedder" in peer.options
+            bound = "CPU: the pipeline and the table's writes" if ours_too else "CPU: wordllama's embed, see the limit"
+            _write(table, peer.name, lab.usual, runs[peer], ours, bound)
+            _write_whole(starts, peer.name, runs[peer])
+        else:
+            why = broken.get(peer.name) or broken[peer.package] or "unknown"
+            table.add(peer.name, *["-"] * 11, f"not run: {why}")
+    _write_limits(lab, table)
+    table.notes.extend(_notes(lab))
+    return [table, starts]
+
+
+def _ours(lab: Lab, turn: int, runs: Runs) -> None:
+    folder = lab.place / "ours"
+    files = lab.corpus.copy(folder, lab.usual)
+    try:
+        with serving(lab.place) as server:
+            connection = server.connect(COLLECTION, folder)
+            for phase in PHASES:
+                due = {}
+                if phase != "initial":
+                    due = {
+                        "inserted": 0,
+                        "deleted": 0,
+                        "updated": len(_edited(files, turn)) if phase == "delta1" else 0,
+                    }
+                sync = server.sync(connection, **due)
+                runs.seconds[phase].append(sync.job_s)
+                runs.whole[phase].append(sync.wall_s)
+                if phase == "initial":
+                    runs.chunks = server.chunks(connection)
+                    runs.indexes = server.indexes()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _theirs(lab: Lab, peer: Peer, turn: int, runs: Runs) -> None:
+    """Raises ``Unfit`` when a phase failed or did not do its work."""
+    folder, state = lab.place / "theirs", lab.place / "state"
+    files = lab.corpus.copy(folder, lab.usual)
+    try:
+        for phase in PHASES:
+            words = _edited(files, turn) if phase == "delta1" else []
+            due = len(files) if phase == "initial" else len(words)
+            script = HERE / "peers" / f"{peer.package}_peer.py"
+            began_at = perf_counter()
+            output = _run(
+                [_python(peer.package), script, phase, folder, state, *peer.options, "--words", *words],
+                PHASE_S,
+                f"{peer.name}, {phase}",
+            )
+            runs.whole[phase].append(perf_counter() - began_at)
+            said: dict[str, Any] = json.loads(output.strip().splitlines()[-1])
+            if said["files"] != due:
+                raise Unfit(f"{phase}: {said['files']} files were processed, {due} were due")
+            if said["found"] != len(words):
+                raise Unfit(f"{phase}: {said['found']} of {len(words)} changes are in the table, each once")
+            runs.seconds[phase].append(said["seconds"])
+            if phase == "initial":
+                runs.chunks = said["rows"]
+                runs.indexes = " + ".join(said["indexes"])
+                runs.peak_mb.append(said["peak_mb"])
+            runs.unindexed = max(runs.unindexed, said["unindexed"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(state, ignore_errors=True)
+
+
+def _edited(files: Sequence[Path], turn: int) -> list[str]:
+    """Change 1 % of them; the words that are new."""
+    return [word for _, word in corpus.edit(files, max(1, len(files) // 100), seed=300 + turn)]
+
+
+def _installed(lab: Lab, package: str) -> str | None:
+    """Make the peer's virtual environment unless it is there as pinned. Why it could not be made, or None."""
+    pins = PACKAGES[package]
+    place = ENVIRONMENTS / f"venv-{package}"
+    if _versions(package) == pins:
+        return None
+    lab.say(f"installing {package} for itself")
+    try:
+        _run([sys.executable, "-m", "venv", place], INSTALL_S, "making a virtual environment")
+        wanted = [f"{name}=={pin}" for name, pin in pins.items()]
+        pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        _run([_python(package), *pip, *wanted], INSTALL_S, f"pip install {' '.join(wanted)}")
+    except Unfit as error:
+        return str(error)
+    return None if _versions(package) == pins else "other versions than the pinned ones were installed"
+
+
+def _versions(package: str) -> dict[str, str] | None:
+    with suppress(Unfit, OSError):
+        found: dict[str, str] = json.loads(_run([_python(package), "-c", VERSIONS, *PACKAGES[package]], PHASE_S, ""))
+        return found
+    return None
+
+
+def _python(package: str) -> Path:
+    return ENVIRONMENTS / f"venv-{package}" / "bin" / "python"
+
+
+def _run(command: Sequence[str | Path], limit_s: float, what: str) -> str:
+    """What it printed. Raises ``Unfit`` with the last line of its errors; nothing of it lives on."""
+    environment = os.environ | {"COCOINDEX_DISABLE_USAGE_TRACKING": "1", "PYTHONWARNINGS": "ignore"}
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        output, errors = child.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        raise Unfit(f"{what}: not done after {limit_s:.0f} s") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    if child.returncode:
+        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
+        raise Unfit(f"{what}: {last.replace(str(HERE), '')[:200]}")
+    return output
+
+
+def _write(table: Table, name: str, count: int, runs: Runs, ours: Runs, bound: str) -> None:
+    initial = runs.seconds["initial"]
+    indexes = runs.indexes + (f"; up to {runs.unindexed:,} rows not in them" if runs.unindexed else "")
+    table.add(
+        name, spread(initial), spread((count / one for one in initial), digits=0), f"{runs.chunks:,}",
+        spread((runs.chunks / one for one in initial), digits=0), spread(runs.seconds["nochange"], digits=2),
+        spread(runs.seconds["delta1"], digits=2), *(_ratio(runs, ours, phase) for phase in PHASES), indexes,
+        spread(runs.peak_mb, digits=0) if runs.peak_mb else "see table 5", bound,
+    )  # fmt: skip
+
+
+def _ratio(runs: Runs, ours: Runs, phase: str) -> str:
+    """Of the medians, by the work alone; the range is the worst and the best that the runs allow."""
+    if runs is ours:
+        return "1"
+    their, our = sorted(runs.seconds[phase]), sorted(ours.seconds[phase])
+    middle = f"{median(their) / median(our):.1f}"
+    return f"{middle} ({their[0] / our[-1]:.1f}-{their[-1] / our[0]:.1f})" if len(their) > 1 else middle
+
+
+def _write_whole(table: Table, name: str, runs: Runs) -> None:
+    table.add(name, *(spread(runs.whole[phase], digits=2) for phase in PHASES))
+
+
+def _write_limits(lab: Lab, table: Table) -> None:
+    folder = lab.place / "limits"
+    lab.corpus.copy(folder, lab.usual)
+    bound = limits(folder, stock=True)
+    assert bound.stock_s is not None
+    for what, spent_s in (("our embedder alone", bound.embed_s), ("wordllama's own embed alone", bound.stock_s)):
+        table.add(
+            f"limit: {what}, our chunks", number(spent_s), number(bound.files / spent_s, 0), f"{bound.chunks:,}",
+            number(bound.chunks / spent_s, 0), *["-"] * 7, "one caller; wordllama's tokenizer has threads of its own",
+        )  # fmt: skip
+    table.add(
+        "limit: scandir + stat alone", *["-"] * 4, number(bound.scan_s, 4), *["-"] * 6, "system calls, page cache warm"
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _notes(lab: Lab) -> list[str]:
+    pins = ", ".join(sorted({f"{name} {pin}" for pins in PACKAGES.values() for name, pin in pins.items()}))
+    return [
+        f"{lab.corpus.described(lab.usual)}, {max(1, lab.usual // 100)} of them changed; peers: {pins}.",
+        "Times are of the work alone: the peers' without imports (2 s and more, see the next table), ours from the "
+        "job's own duration in a server that runs already, new for each repeat.",
+        "The work is alike, not the same. Peers keep fp32 vectors in files of one process and cut at paragraphs up to "
+        "1,500 characters, which costs nothing; we keep halves in Postgres, cut by headings and code up to the same "
+        "length, index identifiers besides words, and serve searches meanwhile. Compare rows with the same indexes.",
+        "LlamaIndex notices no deleted files in this form, and reads every file to see that it is unchanged.",
+        "'Our embedder code' is this project's embedder imported into the peer: what the pipeline alone makes of the "
+        "difference is in those rows.",
+    ]

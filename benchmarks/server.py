@@ -1,0 +1,192 @@
+"""A throw-away ``airweave-server up`` with its embedded Postgres, spoken to over HTTP as a user would."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from airweave_server.client import Client, ClientError
+from airweave_server.db import embedded
+
+from . import processes
+from .processes import Cpu
+
+START_S = 90.0
+STOP_S = 40.0
+SYNC_S = 3_600.0
+LEAST_POLL_S, MOST_POLL_S = 0.005, 0.25
+OURS = ("AIRWEAVE_", "API_", "DATABASE_URL", "AUTH_", "ALLOW", "VAULT_", "EMBEDDER", "JOB_", "LOG_", "ENABLE_")
+NO_VECTOR_INDEX = "none over vectors (exact scan)"
+COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
+
+
+class Unfit(Exception):
+    """A run did not do the work that it was to be timed at; its figure would mean nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """A job that completed. ``job_s`` is the API's own duration, ``wall_s`` from the request to seeing the end."""
+
+    job_s: float
+    wall_s: float
+    cpu: Cpu
+    counts: dict[str, int]
+
+    @property
+    def encountered(self) -> int:
+        return sum(self.counts.values())
+
+
+class Server:
+    """The running server. ``ready_s`` is what its first start took, the making of the database included."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", client: Client, data_dir: Path) -> None:
+        self.client = client
+        self.ready_s = 0.0
+        self._process = process
+        self._data_dir = data_dir
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def connect(self, collection: str, folder: Path) -> str:
+        """A connection to the folder that syncs only when told; returns its id."""
+        self.client.ensure_collection(collection)
+        body = {
+            "short_name": "folder", "readable_collection_id": collection, "name": "benchmark",
+            "config": {"path": str(folder)}, "sync_immediately": False, "schedule": {"cron": None},
+        }  # fmt: skip
+        return str(self.client.post("/source-connections", body)["id"])
+
+    def sync(self, connection: str, **expected: int) -> Sync:
+        """Run a job to its end. Raises ``Unfit`` unless it completed with these counts and no failures."""
+        before = processes.cpu(self.pid)
+        began_at = time.perf_counter()
+        job = self.client.run(connection)
+        while job["status"] in ("pending", "running"):
+            spent_s = time.perf_counter() - began_at
+            if spent_s > SYNC_S:
+                raise Unfit(f"a job was not done after {SYNC_S:.0f} s")
+            time.sleep(min(max(spent_s / 20, LEAST_POLL_S), MOST_POLL_S))  # polling costs the server time as well
+            job = self.client.job(connection, job["id"])
+        wall_s = time.perf_counter() - began_at
+        counts = {name: int(job[f"entities_{name}"]) for name in COUNTS}
+        if job["status"] != "completed" or any(counts[name] != value for name, value in expected.items()):
+            raise Unfit(f"a job {job['status']} with {counts}, due was {expected}; error: {job['error']}")
+        if counts["failed"]:
+            raise Unfit(f"{counts['failed']} entities failed")
+        return Sync(float(job["duration_seconds"]), wall_s, processes.cpu(self.pid).since(before), counts)
+
+    def chunks(self, connection: str) -> int:
+        """How many are indexed, by the ledger."""
+        total, read = 0, 0
+        while True:
+            page = self.client.get(f"/source-connections/{connection}/entities", skip=read, limit=1_000)
+            total += sum(int(entry["chunks"]) for entry in page)
+            read += len(page)
+            if len(page) < 1_000:
+                return total
+
+    def search(self, collection: str, query: str, **more: Any) -> list[dict[str, Any]]:
+        answer = self.client.post(f"/collections/{collection}/search/instant", {"query": query, **more})
+        hits: list[dict[str, Any]] = answer["results"]
+        return hits
+
+    def indexes(self) -> str:
+        """Which indexes over text and vectors the database has, so that peers can be compared on the same ground."""
+        with psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", "")) as connection:
+            rows = connection.execute("select indexdef from pg_indexes where tablename = 'chunk'").fetchall()
+        kinds = [row[0].partition(" USING ")[2].partition(" ")[0] for row in rows]
+        vectors = next((kind for kind in kinds if kind in ("hnsw", "ivfflat")), None)
+        return f"{kinds.count('gin')} GIN over words, " + (f"{vectors} over vectors" if vectors else NO_VECTOR_INDEX)
+
+    def stop(self) -> None:
+        """Ask, then make: nothing of it is left, Postgres included."""
+        everything = [process for process, _ in processes.family(self.pid)]
+        self.client.__exit__()
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for process in everything:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+@contextmanager
+def scratch(prefix: str = "airweave-bench-") -> Iterator[Path]:
+    """A folder that is removed in the end."""
+    path = Path(tempfile.mkdtemp(prefix=prefix))
+    path.chmod(0o711)  # as root, Postgres runs as another user and must get through
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def serving(folders: Path) -> Iterator[Server]:
+    """A server that may read below ``folders``, on a free port, with data of its own; gone in the end."""
+    with scratch("airweave-bench-data-") as place:
+        port = _free_port()
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
+        environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json"}
+        log = place / "server.log"
+        client = Client(f"http://127.0.0.1:{port}")
+        command = [
+            sys.executable,
+            "-m",
+            "airweave_server",
+            "up",
+            "--data-dir",
+            str(place / "data"),
+            "--port",
+            str(port),
+        ]
+        began_at = time.perf_counter()
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                start_new_session=True,  # Ctrl-C is ours to handle
+            )  # fmt: skip
+        server = Server(process, client, place / "data")
+        try:
+            _wait(server, process, log)
+            server.ready_s = time.perf_counter() - began_at
+            yield server
+        finally:
+            server.stop()
+
+
+def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            server.client.get("/health/ready")
+            return
+        except ClientError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise Unfit(f"the server did not start: {log.read_text(errors='replace')[-2000:]}") from None
+            time.sleep(0.02)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

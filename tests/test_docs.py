@@ -1,0 +1,84 @@
+"""The documentation is whole: what exists is named in it. What a name means there, a person checks."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from airweave_server import cli, plugins
+from airweave_server.settings import Settings
+from running import Server
+
+ROOT = Path(__file__).parents[1]
+METHODS = ("get", "post", "patch", "delete", "put")
+
+
+def page(*names: str) -> str:
+    """The text of the pages of these names that there are."""
+    found = [ROOT / name for name in names if (ROOT / name).is_file()]
+    assert found, f"none of {', '.join(names)} is there"
+    return "\n".join(path.read_text() for path in found)
+
+
+def is_named(word: str, text: str) -> bool:
+    return re.search(rf"(?<![\w/-]){re.escape(word)}(?![\w-])", text) is not None
+
+
+def variables() -> Iterator[str]:
+    for name, field in Settings.model_fields.items():
+        alias: Any = field.validation_alias
+        yield str(alias.choices[0]) if alias is not None else name.upper()
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[str]:
+    for name, inner in getattr(command, "commands", {}).items():
+        if getattr(inner, "commands", None):
+            yield from commands(inner, (*path, name))
+        else:
+            yield " ".join((*path, name))
+
+
+@pytest.mark.parametrize("variable", sorted(variables()))
+def test_a_setting_is_described(variable: str) -> None:
+    assert is_named(variable, page("docs/configuration.md")), f"docs/configuration.md says nothing of {variable}"
+
+
+@pytest.mark.parametrize("name", sorted(name for name, kind in plugins.sources().items() if not kind.internal))
+def test_a_source_is_described_with_its_configuration(name: str) -> None:
+    text = page("docs/sources.md")
+    assert is_named(name, text), f"docs/sources.md says nothing of {name}"
+    for field in plugins.sources()[name].config_model.model_fields:
+        assert is_named(field, text), f"docs/sources.md says nothing of {name}'s {field}"
+
+
+def test_a_command_is_described() -> None:
+    text = page("README.md", "docs/cli.md")
+    every = list(commands(typer.main.get_command(cli.app)))
+    assert len(every) >= 13
+    missing = [name for name in every if not re.search(rf"(?:`|airweave-server ){name}(?![\w-])", text)]
+    assert not missing, f"README.md or docs/cli.md says nothing of {', '.join(missing)}"
+
+
+def test_a_route_is_described(server: Server) -> None:
+    text = re.sub(r"\{\w+\}", "{}", page("docs/api.md"))
+    described = server.get("/openapi.json")["paths"]
+    missing = []
+    for path, ways in described.items():
+        plain = re.sub(r"\{\w+\}", "{}", path)
+        for method in ways:
+            assert method in METHODS
+            if not re.search(rf"{method.upper()}[ `|]+{re.escape(plain)}(?![\w/{{-])", text):
+                missing.append(f"{method.upper()} {path}")
+    assert not missing, f"docs/api.md says nothing of {', '.join(missing)}"
+
+
+def test_every_link_between_pages_leads_somewhere() -> None:
+    broken = []
+    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
+            if "://" not in target and not (path.parent / target).exists():
+                broken.append(f"{path.name}: {target}")
+    assert not broken
