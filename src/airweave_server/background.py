@@ -129,9 +129,12 @@ class InProcessDriver:
     def _let_go(self, job_id: UUID, outcome: Outcome, trouble: Exception | None) -> None:
         try:
             with self._database.session() as session:
-                if trouble is not None and jobs.stumble(session, job_id) >= self._settings.retry_attempts:
-                    said = f"{type(trouble).__name__}; the server's log has the rest"
-                    jobs.end(session, job_id, status="failed", error=f"internal error: {said}", category="internal")
+                failures = jobs.stumble(session, job_id, driver=self._name) if trouble is not None else 0
+                if failures >= self._settings.retry_attempts:
+                    jobs.end(
+                        session, job_id, status="failed", category="internal", statuses=("running",), driver=self._name,
+                        error=f"internal error: {type(trouble).__name__}; the server's log has the rest",
+                    )  # fmt: skip
                     return
                 jobs.let_go(
                     session, job_id, driver=self._name, wait_s=outcome.wait_s or 0.0, waiting_for=outcome.waiting_for
@@ -175,9 +178,11 @@ class InProcessDriver:
         if not self._drop(ride):
             return
         with self._database.session() as session:
+            jobs.end_backends(session, ride.job_id)  # the thread would keep it for as long as the source is silent
             jobs.lock(session, ride.job_id)
             jobs.end(
-                session, ride.job_id, status="failed", category="source_stalled",
+                session, ride.job_id, status="failed", category="source_stalled", statuses=("running",),
+                driver=self._name,
                 error=f"source_stalled: no word of the source for {self._settings.source_stall_s:g} s; run it again",
             )  # fmt: skip
         log.warning("job_ended", job=str(ride.job_id), status="failed", error="source_stalled")

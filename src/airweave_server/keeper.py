@@ -4,7 +4,6 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from datetime import UTC, datetime
 from uuid import uuid4
 
 import structlog
@@ -12,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from . import plugins
 from .db import collections, connections, jobs, leases, ledger
-from .db.session import Database, is_outage
-from .errors import BadInput, InvalidState
+from .db.session import Database, is_outage, now
+from .errors import BadInput, InvalidState, NotFound
 from .services import jobs as job_service
 from .services.connections import next_run
 from .settings import Settings
@@ -93,27 +92,32 @@ class Keeper:
                     connection.next_run_at = None
                     continue
                 try:
-                    connection.next_run_at = next_run(connection.cron, kind, datetime.now(UTC))
+                    connection.next_run_at = next_run(connection.cron, kind, now(session))
+                except (BadInput, InvalidState) as error:
+                    connection.next_run_at = None  # it can never fire; a new schedule sets it again
+                    log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))
+                    continue
+                try:
                     job_service.create(
                         session, self._vault, connection, self._driver.engine, job_service.Ask("schedule")
                     )
                     fired = True
-                except (BadInput, InvalidState) as error:
+                except (InvalidState, NotFound) as error:
                     log.info("schedule_skipped", connection=str(connection.id), reason=str(error))
         if fired:
             self._driver.kick()
 
     def _purge(self) -> None:
-        """Remove what deleted connections and collections held, in small transactions."""
+        """Remove what deleted connections and collections held: a portion a tick, so that nothing else waits."""
         with self._database.session() as session:
             hidden = connections.hidden(session)
         for connection_id in hidden:
-            while not self._stopping.is_set():
-                with self._database.session() as session:
-                    if not ledger.purge(session, connection_id):
-                        connections.remove(session, connection_id)
-                        log.info("connection_purged", connection=str(connection_id))
-                        break
+            with self._database.session() as session:
+                if ledger.purge(session, connection_id):
+                    self._wake.set()
+                else:
+                    connections.remove(session, connection_id)
+                    log.info("connection_purged", connection=str(connection_id))
         with self._database.session() as session:
             for collection_id in collections.hidden(session):
                 collections.remove(session, collection_id)

@@ -14,7 +14,11 @@ SECRET_WORDS = ("password", "secret", "token", "credential", "authorization", "a
 def configure(*, level: str = "info", style: Literal["auto", "console", "json"] = "auto") -> None:
     """Send this process's logs, our own and the libraries', to standard error."""
     console = style == "console" or (style == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer(default=str)
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        if console
+        else structlog.processors.JSONRenderer(default=str)
+    )
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,

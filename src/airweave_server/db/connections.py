@@ -4,8 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from .models import Collection, EntityRow, SourceConnection, SourceCursor, SyncJob
@@ -27,6 +26,14 @@ def find(session: Session, organization_id: UUID, connection_id: UUID) -> Source
     ).one_or_none()
 
 
+def locked(session: Session, connection_id: UUID) -> bool:
+    """Lock the connection against being changed, deleted or run by somebody else. False when it is gone."""
+    row = session.execute(
+        text("select 1 from source_connection where id = :id and deleted_at is null for update"), {"id": connection_id}
+    ).one_or_none()
+    return row is not None
+
+
 def listed(
     session: Session, organization_id: UUID, *, collection_id: UUID | None = None, skip: int = 0, limit: int = 1_000
 ) -> list[SourceConnection]:
@@ -46,7 +53,7 @@ def entity_counts(session: Session, connection_ids: list[UUID]) -> dict[UUID, in
         .where(EntityRow.connection_id.in_(connection_ids), EntityRow.chunks > 0)
         .group_by(EntityRow.connection_id)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def entity_types(session: Session, connection_id: UUID) -> list[tuple[str, int, datetime]]:
@@ -57,7 +64,7 @@ def entity_types(session: Session, connection_id: UUID) -> list[tuple[str, int, 
         .group_by(EntityRow.type)
         .order_by(EntityRow.type)
     )
-    return [(kind, count, changed_at) for kind, count, changed_at in rows.tuples()]
+    return [(kind, count, changed_at) for kind, count, changed_at in rows]
 
 
 def cursors(session: Session, connection_id: UUID) -> dict[str, dict[str, Any]]:
@@ -65,21 +72,28 @@ def cursors(session: Session, connection_id: UUID) -> dict[str, dict[str, Any]]:
     rows = session.execute(
         select(SourceCursor.key, SourceCursor.cursor).where(SourceCursor.connection_id == connection_id)
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
-def save_cursors(session: Session, connection_id: UUID, reached: dict[str, dict[str, Any] | None]) -> None:
-    values = [
-        {"connection_id": connection_id, "key": key, "cursor": cursor}
-        for key, cursor in reached.items()
-        if cursor is not None
-    ]
-    if values:
-        statement = insert(SourceCursor).values(values)
+def save_cursors(session: Session, job: SyncJob) -> None:
+    """Note where the job's completed reads ended; with a full job, forget partitions that are listed no more."""
+    values = {"connection": job.connection_id, "job": job.id}
+    session.execute(
+        text("""
+            insert into source_cursor (connection_id, key, cursor)
+            select :connection, key, cursor from sync_partition
+            where job_id = :job and state = 'done' and cursor is not null and cursor <> 'null'
+            on conflict (connection_id, key) do update set cursor = excluded.cursor
+        """),
+        values,
+    )
+    if job.mode == "full":
         session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["connection_id", "key"], set_={"cursor": statement.excluded.cursor}
-            )
+            text("""
+                delete from source_cursor where connection_id = :connection
+                and key not in (select key from sync_partition where job_id = :job)
+            """),
+            values,
         )
 
 

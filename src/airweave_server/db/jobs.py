@@ -79,7 +79,7 @@ def counts_of(session: Session, job_ids: list[UUID]) -> dict[UUID, Counts]:
         .group_by(SyncPartition.job_id)
     )
     read = {row[0]: [int(value) for value in row[1:]] for row in session.execute(sums)}
-    deleted = dict(session.execute(select(SyncJob.id, SyncJob.deleted).where(SyncJob.id.in_(job_ids))).tuples().all())
+    deleted = dict(session.execute(select(SyncJob.id, SyncJob.deleted).where(SyncJob.id.in_(job_ids))).all())
     made = {}
     for job_id in job_ids:
         inserted, updated, kept, skipped, failed = read.get(job_id, [0] * 5)
@@ -117,7 +117,7 @@ def claim_to_drive(session: Session, *, engine: str, driver: str, host: str, lea
         """),
         {"id": found, "driver": driver, "lease_s": lease_s},
     )
-    _end_backends(session, found)
+    end_backends(session, found)
     _bump_partitions(session, found)
     return UUID(str(found))
 
@@ -147,10 +147,22 @@ def let_go(session: Session, job_id: UUID, *, driver: str, wait_s: float, waitin
     )
 
 
-def stumble(session: Session, job_id: UUID) -> int:
-    """Count an unexpected error of a step; returns how many there were since the job last got on."""
-    statement = text("update sync_job set failures = failures + 1 where id = :id returning failures")
-    return int(session.execute(statement, {"id": job_id}).scalar_one())
+def stumble(session: Session, job_id: UUID, *, driver: str) -> int:
+    """Count an unexpected error of a step; returns how many there were, 0 when another drives the job now."""
+    statement = text("""
+        update sync_job set failures = failures + 1 where id = :id and driver = :driver returning failures
+    """)
+    return int(session.execute(statement, {"id": job_id, "driver": driver}).scalar_one_or_none() or 0)
+
+
+def lock_row(session: Session, job_id: UUID) -> None:
+    """Lock the job against its end by somebody else; before any of its partitions is locked."""
+    session.execute(text("select 1 from sync_job where id = :id for update"), {"id": job_id})
+
+
+def seconds_since_start(session: Session, job_id: UUID) -> float:
+    statement = text("select coalesce(extract(epoch from now() - started_at), 0) from sync_job where id = :id")
+    return float(session.execute(statement, {"id": job_id}).scalar_one())
 
 
 def next_due_s(session: Session, *, engine: str, host: str) -> float | None:
@@ -185,8 +197,9 @@ def claim_step(session: Session, job_id: UUID, *, statuses: tuple[str, ...] = ("
     session.commit()
     if claimed is None:
         return None
-    job = session.get(SyncJob, job_id, populate_existing=True)
+    job = session.get_one(SyncJob, job_id, populate_existing=True)
     session.commit()
+    session.expunge(job)  # what was claimed must never be read anew: its epoch is the fence
     return job
 
 
@@ -226,9 +239,10 @@ def request_cancel(session: Session, job_id: UUID) -> str | None:
 
 def end(
     session: Session, job_id: UUID, *, status: str, error: str | None, category: str | None = None,
-    details: dict[str, Any] | None = None,
+    details: dict[str, Any] | None = None, statuses: tuple[str, ...] = ACTIVE, driver: str | None = None,
 ) -> bool:  # fmt: skip
-    """Bring an active job to its end, from which nothing is written for it. False when it already had one."""
+    """Bring an active job to its end, from which nothing is written for it. False when it is in none of
+    ``statuses``, or is driven by another than ``driver`` where one is named."""
     ended = session.execute(
         text("""
             update sync_job set status = :status, error = :error, error_category = :category, error_details = :details,
@@ -236,10 +250,23 @@ def end(
                    access_token = null, modified_at = now(), started_at = coalesce(started_at, now()),
                    completed_at = now(), phase = case when :status = 'completed' then 'done' else phase end,
                    failed_at = case when :status = 'failed' then now() end
-            where id = :id and status in ('pending', 'running', 'cancelling') returning id
+            where id = :id and status = any(:statuses) and (cast(:driver as text) is null or driver = :driver)
+            returning approves
         """).bindparams(_json("details")),
-        {"id": job_id, "status": status, "error": error, "category": category, "details": details},
-    ).one_or_none()
+        {
+            "id": job_id, "status": status, "error": error, "category": category, "details": details,
+            "statuses": list(statuses), "driver": driver,
+        },
+    ).one_or_none()  # fmt: skip
+    if ended is not None and ended.approves is not None:
+        session.execute(
+            text("""
+                update delete_plan set state = case when :completed then 'applied' else 'held' end,
+                       decided_at = case when :completed then decided_at end
+                where id = :plan and state = 'approved'
+            """),
+            {"plan": ended.approves, "completed": status == "completed"},
+        )
     if ended is not None:
         _bump_partitions(session, job_id)
         session.execute(
@@ -290,19 +317,23 @@ def to_resume(session: Session, job: SyncJob, *, mode: str, pipeline: str, windo
     ).one_or_none()
     if before is None or before.status not in ("failed", "cancelled") or before.approves is not None:
         return None
+    unfinished = select(SyncPartition.id).where(SyncPartition.job_id == before.id, SyncPartition.state != "done")
+    if session.scalars(unfinished.limit(1)).first() is None:
+        return None  # all of it was read already; what it would list now is what counts
     same = before.mode == mode and before.pipeline == pipeline and before.config_version == job.config_version
     young = session.execute(
-        select(before.created_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, window_h * 3600))
+        select(before.listed_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, window_h * 3600))
     ).scalar_one()
     return before if same and young else None
 
 
 def lock(session: Session, job_id: UUID) -> None:
-    """Lock the job and its partitions against every writer, within ``LOCK_PATIENCE`` or by ending their backends."""
+    """Lock the job and its partitions against every writer, within ``LOCK_PATIENCE`` or by ending their backends.
+    Raises ``OperationalError`` when somebody else than its writers has them locked."""
     for attempt in ("ask", "insist"):
         try:
             with session.begin_nested():
-                session.execute(text(f"set local lock_timeout = '{LOCK_PATIENCE if attempt == 'ask' else '0'}'"))
+                session.execute(text(f"set local lock_timeout = '{LOCK_PATIENCE}'"))
                 session.execute(text("select 1 from sync_job where id = :id for update"), {"id": job_id})
                 session.execute(
                     text("select 1 from sync_partition where job_id = :id order by id for update"), {"id": job_id}
@@ -311,7 +342,7 @@ def lock(session: Session, job_id: UUID) -> None:
         except OperationalError:
             if attempt == "insist":
                 raise
-            _end_backends(session, job_id)
+            end_backends(session, job_id)
 
 
 def end_backend(session: Session, pid: int | None, started: datetime | None) -> None:
@@ -327,7 +358,8 @@ def end_backend(session: Session, pid: int | None, started: datetime | None) -> 
     )
 
 
-def _end_backends(session: Session, job_id: UUID) -> None:
+def end_backends(session: Session, job_id: UUID) -> None:
+    """End the backends of whoever wrote for the job last, if they still live."""
     writers = session.execute(
         text("""
             select backend_pid as pid, backend_start as started from sync_partition

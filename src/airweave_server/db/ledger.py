@@ -228,7 +228,7 @@ def listed(session: Session, connection_id: UUID, *, state: str | None, skip: in
 def named(session: Session, rows: Sequence[int]) -> list[tuple[str, str]]:
     """Ids and names of these rows, in their order."""
     query = select(EntityRow.entity_id, EntityRow.name).where(EntityRow.row.in_(rows)).order_by(EntityRow.row)
-    return [(entity_id, name) for entity_id, name in session.execute(query).tuples()]
+    return [(entity_id, name) for entity_id, name in session.execute(query)]
 
 
 def ask_again(session: Session, connection_id: UUID, entity_ids: Sequence[str] | None) -> int:

@@ -46,7 +46,7 @@ def done_of(session: Session, job_ids: list[UUID]) -> dict[UUID, tuple[int, int]
         .where(SyncPartition.job_id.in_(job_ids))
         .group_by(SyncPartition.job_id)
     )
-    return {job_id: (total, finished) for job_id, total, finished in rows.tuples()}
+    return {job_id: (total, finished) for job_id, total, finished in rows}
 
 
 def replace_all(session: Session, job_id: UUID, partitions: Sequence[SyncPartition]) -> None:
@@ -127,8 +127,9 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
     session.commit()
     if not claimed:
         return None
-    partition = session.get(SyncPartition, partition_id, populate_existing=True)
+    partition = session.get_one(SyncPartition, partition_id, populate_existing=True)
     session.commit()
+    session.expunge(partition)  # what was claimed must never be read anew: its epoch is the fence
     return partition
 
 
@@ -192,10 +193,10 @@ def stumble(
     wait_s: float,
     final: bool,
     waiting: bool,
-) -> SyncPartition | None:
+) -> bool:
     """Note a failed read and when it is tried again, or that it never is. ``waiting``: the source only said wait.
-    None when the partition is somebody else's by now."""
-    session.execute(
+    False when the partition is somebody else's by now."""
+    noted = session.execute(
         text("""
             update sync_partition set error = :error, error_category = :category,
                    state = case when :final then 'failed' else state end,
@@ -204,14 +205,14 @@ def stumble(
                    waiting_since = case when :waiting then coalesce(waiting_since, now()) end,
                    not_before = case when not :final then now() + make_interval(secs => :wait_s) end,
                    owner = null, backend_pid = null, backend_start = null, lease_until = null
-            where id = :id and epoch = :epoch
+            where id = :id and epoch = :epoch returning id
         """),
         {
             "id": partition.id, "epoch": partition.epoch, "error": error, "category": category,
             "wait_s": wait_s, "final": final, "waiting": waiting,
         },
-    )  # fmt: skip
-    return session.get(SyncPartition, partition.id, populate_existing=True)
+    ).one_or_none()  # fmt: skip
+    return noted is not None
 
 
 def waited_s(session: Session, partition_id: int) -> float:

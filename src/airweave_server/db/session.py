@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, make_url, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -95,6 +96,11 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
         self._steps.dispose()
+
+
+def now(session: Session) -> datetime:
+    """The database's clock, the only one that schedules and leases go by."""
+    return session.execute(select(func.now())).scalar_one()
 
 
 def raw(session: Session) -> psycopg.Connection[Any]:

@@ -79,6 +79,8 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
         if job is None:
             try:
                 job = create(session, vault, connection, engine, Ask("refresh_all"))
+            except NotFound:
+                continue  # it was deleted at this very moment
             except InvalidState as error:
                 job = jobs.active(session, connection.id) or fail_to_start(session, connection, engine, str(error))
         started.append(job)

@@ -13,11 +13,12 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import collections, jobs, plans
+from ..db import collections, connections, jobs, plans
 from ..db.models import DeletePlan, SourceConnection, SyncJob
 from ..errors import BadInput, InvalidState, NotFound
 from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
 from ..settings import Settings
+from ..sync.scrub import scrub, secrets_of
 from ..vault import Vault, VaultError
 from .jobs import Ask, create
 
@@ -98,6 +99,8 @@ class Connections:
         """Apply ``changes`` (name, description, config, credentials, cron). Another configuration ends the active
         job, from this commit on without a further write, and starts a new one, which is returned."""
         kind = self.source(connection.short_name)
+        if not connections.locked(session, connection.id):
+            raise NotFound("Source connection not found")
         if "name" in changes:
             connection.name = changes["name"]
         if "description" in changes:
@@ -130,6 +133,7 @@ class Connections:
 
     def delete(self, session: Session, connection: SourceConnection) -> None:
         """Hide it at once and fence off its job; the keeper purges what it held."""
+        connections.locked(session, connection.id)
         active = jobs.active(session, connection.id)
         if active is not None:
             jobs.lock(session, active.id)
@@ -195,12 +199,13 @@ class Connections:
         source = kind(config, credentials, context)
         try:
             source.check()
-        except ConfigError as error:
-            raise BadInput(str(error), field="body.config") from None
-        except AuthError as error:
-            raise InvalidState(str(error)) from None
         except SourceError as error:
-            raise InvalidState(f"the source cannot be read now: {error}") from None
+            said = scrub(str(error), secrets_of(config, credentials))
+            if isinstance(error, ConfigError):
+                raise BadInput(said, field="body.config") from None
+            if isinstance(error, AuthError):
+                raise InvalidState(said) from None
+            raise InvalidState(f"the source cannot be read now: {said}") from None
         finally:
             source.close()
 

@@ -8,9 +8,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import jobs
+from ..db import connections, jobs
 from ..db.models import SourceConnection, SyncJob
-from ..errors import InvalidState
+from ..errors import InvalidState, NotFound
 from ..vault import Vault
 
 
@@ -37,7 +37,9 @@ class Ask:
 
 def create(session: Session, vault: Vault, connection: SourceConnection, engine: str, ask: Ask) -> SyncJob:
     """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` when one is active already,
-    whoever asked first."""
+    whoever asked first, and ``NotFound`` when the connection was deleted meanwhile."""
+    if not connections.locked(session, connection.id):
+        raise NotFound("Source connection not found")
     job_id = uuid4()
     job = SyncJob(
         id=job_id,

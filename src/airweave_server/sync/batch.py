@@ -3,7 +3,8 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
@@ -29,6 +30,7 @@ from ..sdk import Deleted, Embedder, EmbedderError, Entity, Seen, Skipped, Unrea
 from . import diff
 from .chunk import CHUNKER_VERSION, Chunk, chunks
 from .extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable, extract
+from .scrub import scrub
 
 BATCH_CHANGED = 200
 BATCH_ITEMS = 1_000
@@ -39,7 +41,6 @@ STAGE_AT_ONCE = 1_000
 EMBED_AT_ONCE = 1_000
 MAX_CHUNKS = 20_000
 READ_LIMIT_BYTES = 512 * 1024 * 1024
-MAX_REASON_CHARS = 2_000
 
 log = structlog.get_logger(__name__)
 
@@ -119,13 +120,6 @@ def pipeline_version(embedder: Embedder) -> str:
     return f"extract-{EXTRACTOR_VERSION} chunk-{CHUNKER_VERSION} {embedder.name}"
 
 
-def scrub(text: str, secrets: Sequence[str]) -> str:
-    """The text without any of these secrets, of a length for people."""
-    for secret in secrets:
-        text = text.replace(secret, "**********")
-    return diff.clean_text(text)[:MAX_REASON_CHARS]
-
-
 class Writer:
     """Takes what one partition yields, in order, and commits it batch by batch.
 
@@ -133,11 +127,15 @@ class Writer:
     source lists it twice, is written again if it differs but counted once.
     """
 
-    def __init__(self, session: Session, partition: SyncPartition, target: Target, met: BitMap64) -> None:
+    def __init__(
+        self, session: Session, partition: SyncPartition, target: Target, met: BitMap64,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:  # fmt: skip
         self._session = session
         self._partition = partition
         self._target = target
         self._met = met
+        self._waiting = waiting  # stands around whatever the source may keep us waiting for
         self._pending = Pending()
         self._known: dict[str, Known] = {}
         self._committed_at = time.monotonic()
@@ -230,7 +228,7 @@ class Writer:
             return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
         if entity.open is None:
             return Extracted(diff.fields_as_text(entity), "text")
-        with entity.open() as stream:
+        with self._waiting(), entity.open() as stream:
             data = stream.read(READ_LIMIT_BYTES + 1)
         if len(data) > READ_LIMIT_BYTES:
             raise Unreadable(f"too_large: over {READ_LIMIT_BYTES // 1024 // 1024} MB")
@@ -426,7 +424,7 @@ class Writer:
         partitions.mark(session, self._partition, met=met, deleted=pending.deleted - met, subtrees=pending.subtrees)
         held = partitions.fence(
             session, self._partition, cursor=cursor, counts=Counts(**tally), done=done, lease_s=target.lease_s,
-            progressed=bool(met or pending.deleted or done),
+            progressed=bool(met - self._met) or done or cursor != self._partition.cursor,
         )  # fmt: skip
         if not held:
             session.rollback()

@@ -150,9 +150,10 @@ def delete_plan(
     may_skip: bool,
     missed_before: BitMap64,
 ) -> DeletePlan:
-    """What is gone: ledger rows of each scope all of whose partitions were fully read, and of scopes that are listed
-    no more, less all that any partition met and what lies under a skipped subtree; and what the source declared
-    deleted. Nothing that a partition met in this job is ever in it.
+    """What is gone: once every partition was read to its end, all ledger rows less those that any partition met and
+    those that lie under a skipped subtree; and what the source declared deleted. Nothing that a partition met in this
+    job is ever in it. With one partition unread nothing is concluded at all: what another one misses may have moved
+    there.
 
     ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. With ``may_skip`` a row must
     have been missed by the full job before as well.
@@ -165,17 +166,8 @@ def delete_plan(
     for rows in ledger.values():
         everything |= rows
     gone, missed = BitMap64(), BitMap64()
-    if full:
-        unfinished = {part.scope for part in progress if not part.done}
-        all_done = not unfinished
-        listed = {part.scope for part in progress}
-        for scope, rows in ledger.items():
-            # a scope that is not listed any more may have moved into one that is not fully read yet
-            complete = scope not in unfinished if scope in listed else all_done
-            if complete:
-                gone |= rows
-        gone -= met
-        gone -= below_skipped
+    if full and all(part.done for part in progress):
+        gone = everything - met - below_skipped
         if may_skip:
             missed = gone - missed_before
             gone &= missed_before

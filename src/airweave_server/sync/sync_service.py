@@ -6,10 +6,11 @@ import os
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from .. import plugins
 from ..db import chunks as chunk_rows
 from ..db import connections, jobs, ledger, partitions, plans
 from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, SyncPartition
-from ..db.session import Database, is_outage, is_storage_full
+from ..db.session import Database, is_outage, is_storage_full, now
 from ..errors import Fenced
 from ..sdk import (
     AuthError,
@@ -44,12 +45,12 @@ from ..sdk import (
 from ..settings import Settings
 from ..vault import Vault, VaultError
 from . import diff
-from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, Item, Reached, Target, Writer, pipeline_version, scrub
+from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, Item, Reached, Target, Writer, pipeline_version
+from .scrub import masked, scrub, secrets_of
 
 RETRY_LONGEST_S = 60.0
 SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
-SHORTEST_SECRET = 4
 AUTH_CATEGORIES = ("api_key_invalid", "oauth_credentials_expired")
 
 log = structlog.get_logger(__name__)
@@ -148,7 +149,9 @@ class SyncService:
                 source, secrets = self._source(job, connection, signals)
                 with closing(source):
                     target = self._target(job, connection, collection, partition, secrets)
-                    writer = Writer(session, partition, target, partitions.met(session, job_id))
+                    writer = Writer(
+                        session, partition, target, partitions.met(session, job_id), lambda: _noted(signals)
+                    )
                     session.commit()
                     self._slice(source, partition, writer, signals)
             except Stopped:
@@ -215,13 +218,13 @@ class SyncService:
                 chunk_rows.tidy(session, analyze=written >= BATCH_ITEMS)
                 session.commit()
             parts = partitions.of_job(session, job_id)
-            connections.save_cursors(session, job.connection_id, {p.key: p.cursor for p in parts if p.state == "done"})
+            connections.save_cursors(session, job)
             lost = [part for part in parts if part.state == "failed"]
             if lost:
                 self._end(session, job, "failed", _named(lost), category=lost[0].error_category,
                           details={"partitions": [{"key": p.key, "error": p.error} for p in lost[:100]]})  # fmt: skip
                 return Outcome(ended=True)
-            if job.mode == "full":
+            if job.mode == "full" and job.resumed_from is None:  # a resumed one listed a part of it long ago
                 connections.note_full(session, job)
             partitions.forget_marks(session, job.connection_id)
             self._end(session, job, "completed", None)
@@ -267,7 +270,10 @@ class SyncService:
             allowed_hosts=self._settings.allowed_private_hosts,
             stop=signals.stop,
         )
-        config = kind.config_model.model_validate(connection.config)
+        try:
+            config = kind.config_model.model_validate(connection.config)
+        except ValidationError as error:
+            raise ConfigError(_first_of(error)) from None
         credentials: BaseModel | None = None
         try:
             if job.access_token is not None and isinstance(kind.auth, Bearer):
@@ -279,8 +285,7 @@ class SyncService:
         except (VaultError, ValidationError) as error:
             said = str(error) if isinstance(error, VaultError) else "they do not have the form the source expects"
             raise AuthError(f"the credentials cannot be used: {said}") from None
-        secrets = tuple(secret for model in (config, credentials) if model is not None for secret in _secrets(model))
-        return kind(config, credentials, context), secrets
+        return kind(config, credentials, context), secrets_of(config, credentials)
 
     def _target(
         self, job: SyncJob, connection: SourceConnection, collection: Collection, partition: SyncPartition,
@@ -303,7 +308,10 @@ class SyncService:
         source: Source[Any, Any],
     ) -> None:  # fmt: skip
         pipeline = pipeline_version(plugins.embedder(collection.embedder))
-        mode = "full" if self._must_be_full(job, connection, source, pipeline) else "incremental"
+        cursors = connections.cursors(session, connection.id)
+        listed_at = now(session)
+        full = self._must_be_full(job, connection, source, pipeline, now=listed_at)
+        mode = "full" if full or not _fit(cursors, source.cursor_model) else "incremental"
         before = None
         # a local source is cheap to list, and what was edited since the earlier job must not be missed
         if not job.force_full and job.approves is None and not source.local:
@@ -311,12 +319,13 @@ class SyncService:
         if before is not None:
             partitions.take_up(session, before=before.id, job_id=job.id)
         else:
-            cursors = connections.cursors(session, connection.id) if mode == "incremental" else {}
             session.commit()
-            partitions.replace_all(session, job.id, list(self._listed(job.id, source, cursors)))
+            listed = list(self._listed(job.id, source, cursors if mode == "incremental" else {}))
+            partitions.replace_all(session, job.id, listed)
         if not jobs.fence(
             session, job.id, job.epoch, phase="read", mode=mode, pipeline=pipeline, failures=0, waiting_for=None,
             error=None, resumed_from=before.id if before is not None else None,
+            listed_at=before.listed_at if before is not None else listed_at,
         ):  # fmt: skip
             session.rollback()
             raise Fenced("the job ended or another process opens it")
@@ -324,14 +333,14 @@ class SyncService:
         log.info("job_opened", mode=mode, connection=str(connection.id), resumed=before is not None)
 
     def _must_be_full(
-        self, job: SyncJob, connection: SourceConnection, source: Source[Any, Any], pipeline: str
+        self, job: SyncJob, connection: SourceConnection, source: Source[Any, Any], pipeline: str, *, now: datetime
     ) -> bool:
         if job.mode == "full" or job.force_full or job.approves is not None or not source.tells_changes:
             return True
         if connection.last_full_at is None:
             return True
         same = (connection.last_full_config_version, connection.last_full_pipeline) == (job.config_version, pipeline)
-        due = datetime.now(UTC) - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
+        due = now - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
         return not same or (due and not source.tells_deletes)
 
     def _listed(
@@ -380,7 +389,7 @@ class SyncService:
         plan = diff.delete_plan(
             scopes,
             read,
-            full=job.mode == "full",
+            full=job.mode == "full" and job.resumed_from is None,  # an old listing proves nothing gone
             below_skipped=ledger.rows_below(session, job.connection_id, partitions.subtrees(session, job.id)),
             may_skip=kind.may_skip,
             missed_before=missed_before,
@@ -388,7 +397,6 @@ class SyncService:
         approved = BitMap64()
         if job.approves is not None and (asked_for := session.get(DeletePlan, job.approves)) is not None:
             approved = plan.rows & plans.rows(asked_for)
-            asked_for.state = "applied"
         asked = plan.rows - approved
         total = sum(len(rows) for rows in scopes.values())
         reason = diff.guard(
@@ -423,10 +431,10 @@ class SyncService:
     ) -> Outcome:
         """Note a failed slice, and decide whether and when the partition is tried again."""
         verdict = _verdict(error, secrets)
-        known = session.get(SyncPartition, partition.id, populate_existing=True)
-        if known is None or known.epoch != partition.epoch:
-            session.rollback()
-            return Outcome()
+        signs_out = verdict.category in AUTH_CATEGORIES
+        if signs_out:
+            jobs.lock_row(session, partition.job_id)
+        known = session.get_one(SyncPartition, partition.id, populate_existing=True)
         final = verdict.final
         wait_s = verdict.wait_s or self._backoff(known.failures)
         if verdict.waiting:
@@ -436,36 +444,44 @@ class SyncService:
                 known.failures + 1 >= self._settings.retry_attempts
                 or known.failures_in_all + 1 >= self._settings.retry_attempts_progress
             )
-        partitions.stumble(
+        if not partitions.stumble(
             session, partition, error=verdict.text, category=verdict.category, wait_s=wait_s, final=final,
             waiting=verdict.waiting,
-        )  # fmt: skip
+        ):  # fmt: skip
+            session.rollback()
+            raise Fenced("another process reads this partition now, or its job ended")
+        if signs_out:
+            return self._fail_job(session, partition.job_id, verdict)
         session.commit()
         log.warning(
             "partition_failed" if final else "partition_will_retry",
             partition=partition.key, error=verdict.text, wait_s=None if final else round(wait_s, 1),
-            exc_info=error if verdict.category == "internal" else None,
+            trace=_trace(error, secrets) if verdict.category == "internal" else None,
         )  # fmt: skip
-        if verdict.category in AUTH_CATEGORIES:
-            return self._fail_job(session, partition.job_id, verdict)
         return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
 
     def _stumble_job(self, session: Session, job: SyncJob, error: Exception, secrets: tuple[str, ...]) -> Outcome:
         """The same for a step without a partition."""
         session.rollback()
         verdict = _verdict(error, secrets)
-        if verdict.final or job.failures + 1 >= self._settings.retry_attempts:
-            return self._fail_job(session, job.id, verdict)
+        failures = job.failures + (0 if verdict.waiting else 1)
         wait_s = verdict.wait_s or self._backoff(job.failures)
-        if not jobs.fence(session, job.id, job.epoch, failures=job.failures + 1, error=verdict.text):
+        if not jobs.fence(session, job.id, job.epoch, failures=failures, error=verdict.text):
             session.rollback()
-            return Outcome()
+            raise Fenced("the job ended or another process opens it")
+        waited_s = jobs.seconds_since_start(session, job.id) if verdict.waiting else 0.0
+        lost = waited_s + wait_s > self._settings.source_wait_max_s and verdict.waiting
+        if verdict.final or lost or failures >= self._settings.retry_attempts:
+            return self._fail_job(session, job.id, verdict)
         session.commit()
         log.warning("job_will_retry", error=verdict.text, wait_s=round(wait_s, 1))
         return Outcome(wait_s=wait_s, waiting_for=verdict.waiting_for)
 
     def _fail_job(self, session: Session, job_id: UUID, verdict: Verdict) -> Outcome:
-        ended = jobs.end(session, job_id, status="failed", error=verdict.text, category=verdict.category)
+        """End the job in the transaction whose fence held; one that is to be cancelled is left to that."""
+        ended = jobs.end(
+            session, job_id, status="failed", error=verdict.text, category=verdict.category, statuses=("running",)
+        )
         session.commit()
         if ended:
             log.warning("job_ended", status="failed", error=verdict.text)
@@ -488,9 +504,8 @@ class SyncService:
 
 def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
     text = scrub(str(error) or type(error).__name__, secrets)
-    if isinstance(error, ConfigError | ValidationError):
-        said = text if isinstance(error, ConfigError) else _first_of(error)
-        return Verdict(scrub(said, secrets), "configuration", final=True)
+    if isinstance(error, ConfigError):
+        return Verdict(text, "configuration", final=True)
     if isinstance(error, AuthError):
         return Verdict(text, "api_key_invalid", final=True)
     if isinstance(error, RateLimited):
@@ -505,6 +520,16 @@ def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
         return Verdict("storage_full: the database has no room left; free some and run it again", "storage_full",
                        waiting_for="storage")  # fmt: skip
     return Verdict(scrub(f"{type(error).__name__}: {error}", secrets), "internal")
+
+
+def _fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
+    """Whether stored change positions are of the form that the source writes now."""
+    try:
+        for cursor in cursors.values():
+            model.model_validate(cursor)
+    except ValidationError:
+        return False
+    return True
 
 
 @contextmanager
@@ -562,16 +587,8 @@ class Windows:
         return window
 
 
-def _secrets(model: BaseModel) -> Iterator[str]:
-    """The secrets of credentials; a short one, or the default that the docs name, would mask ordinary words."""
-    for name, known in type(model).model_fields.items():
-        value = getattr(model, name)
-        if isinstance(value, BaseModel):
-            yield from _secrets(value)
-        elif isinstance(value, SecretStr) and value != known.default:
-            secret = value.get_secret_value()
-            if len(secret) >= SHORTEST_SECRET:
-                yield secret
+def _trace(error: Exception, secrets: tuple[str, ...]) -> str:
+    return masked("".join(traceback.format_exception(error)), secrets)
 
 
 def _named(lost: list[SyncPartition]) -> str:
