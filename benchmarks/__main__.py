@@ -104,4 +104,5 @@ def _interrupt(_: int, __: object) -> None:
     raise KeyboardInterrupt
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())
