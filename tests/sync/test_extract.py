@@ -2,6 +2,7 @@ import gzip
 import io
 import json
 import os
+import py_compile
 import sqlite3
 import struct
 import sys
@@ -196,7 +197,7 @@ def test_binary_formats_are_named_whatever_the_file_is_called(data: bytes, name:
 
 def test_real_binaries_are_named(tmp_path: Path) -> None:
     assert refused(database(tmp_path), "x.db") == "unsupported_format: SQLite database"
-    compiled = next(Path(__file__).parents[2].glob("src/airweave_server/sdk/__pycache__/*.pyc"))
+    compiled = Path(py_compile.compile(__file__, cfile=str(tmp_path / "x.pyc")) or "")
     assert refused(compiled.read_bytes(), compiled.name) == "unsupported_format: Python bytecode"
     assert refused(os.urandom(100_000), "a.txt") == "unsupported_format: binary data"
 
