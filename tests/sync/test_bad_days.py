@@ -143,6 +143,19 @@ def test_an_empty_listing_is_held_and_an_approval_deletes(server: Server, source
     assert server.get(f"/source-connections/{connection}/held-deletes") == []
 
 
+def test_a_listing_that_ends_early_deletes_nothing(server: Server, source: ScriptedServer) -> None:
+    source.partitions["a"] = items(100)
+    _, connection = connect(server, source)
+    server.sync(connection)
+    source.fault("end", page=4)
+    job = server.sync(connection)
+    assert (job["status"], job["entities_deleted"], job["held_deletes"]) == ("completed", 0, 50)
+    assert len(indexed(server, connection)) == 100
+    source.faults.clear()
+    assert counts(server.sync(connection)) == {"kept": 100}
+    assert server.get(f"/source-connections/{connection}/held-deletes") == []
+
+
 def test_held_deletes_can_be_dismissed_once(server: Server, source: ScriptedServer) -> None:
     source.partitions["a"] = items(30)
     _, connection = connect(server, source)
