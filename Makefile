@@ -46,7 +46,7 @@ bench: install  ## Print and write the tables of benchmarks/
 	$(BIN)/python -m benchmarks
 
 lock:  ## Pin what pyproject.toml asks for, with hashes
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	uv pip compile pyproject.toml --extra dev --extra temporal --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --quiet -o requirements.txt
 
 clean:  ## Remove what the other targets made

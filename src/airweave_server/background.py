@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
@@ -12,9 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .db import jobs
 from .db.session import Database, is_outage
+from .services.jobs import Engine
 from .settings import Settings
 from .sync.sync_service import Outcome, Signals, SyncService
 
+IN_PROCESS = "in_process"
 OUTAGE_WAIT_S = 1.0
 RENEWALS_PER_LEASE = 4
 CANCEL_LOOK_S = 1.0
@@ -35,12 +38,13 @@ class InProcessDriver:
     """Drives up to ``JOB_THREADS`` jobs side by side. Its lease on each is renewed by a thread that does nothing else,
     so a slow step never loses it; a thread whose source went silent is given up, and its place is free again."""
 
-    engine = "in_process"
-
-    def __init__(self, database: Database, service: SyncService, settings: Settings) -> None:
+    def __init__(
+        self, database: Database, service: SyncService, settings: Settings, *, reason: str | None = None
+    ) -> None:
         self._database = database
         self._service = service
         self._settings = settings
+        self._engine = Engine(IN_PROCESS, reason)
         self._host = socket.gethostname()
         self._name = f"{self._host}:{os.getpid()}:{uuid4().hex[:8]}"
         self._rides: dict[UUID, Ride] = {}
@@ -56,8 +60,30 @@ class InProcessDriver:
         for thread in self._threads:
             thread.start()
 
+    def choose(self) -> Engine:
+        return self._engine
+
     def kick(self) -> None:
         self._wake.set()
+
+    def cancelled(self, job_id: UUID) -> None:
+        self._wake.set()
+
+    def reconcile(self) -> None:
+        """Jobs that were Temporal's, from a time when it was switched on, are ours once no worker attends to them."""
+        self.adopt("Temporal is switched off (TEMPORAL_ENABLED)")
+
+    def adopt(self, reason: str) -> None:
+        """Drive in process what Temporal was to drive and nobody attends to."""
+        with self._database.session() as session:
+            adopted = jobs.adopt(session, reason=reason)
+        for job_id in adopted:
+            log.warning("job_adopted", job=str(job_id), reason=reason)
+        if adopted:
+            self._wake.set()
+
+    def shown(self) -> dict[str, Any]:
+        return {"engine": self._engine.name, "engine_reason": self._engine.reason}
 
     def stop(self, *, grace_s: float) -> None:
         """Ask every job to stop at its next safe place, wait up to ``grace_s`` and let go of them; others, or the next
@@ -94,10 +120,10 @@ class InProcessDriver:
                     return self._settings.tick_s
             with self._database.session() as session:
                 job_id = jobs.claim_to_drive(
-                    session, engine=self.engine, driver=self._name, host=self._host, lease_s=self._settings.lease_s
+                    session, engine=IN_PROCESS, driver=self._name, host=self._host, lease_s=self._settings.lease_s
                 )
                 if job_id is None:
-                    due_s = jobs.next_due_s(session, engine=self.engine, host=self._host)
+                    due_s = jobs.next_due_s(session, engine=IN_PROCESS, host=self._host)
                     return self._settings.tick_s if due_s is None else min(max(due_s, 0.05), self._settings.tick_s)
             ride = Ride(job_id)
             ride.thread = threading.Thread(target=self._drive, args=(ride,), name=f"job-{job_id}", daemon=True)
@@ -128,14 +154,9 @@ class InProcessDriver:
 
     def _let_go(self, job_id: UUID, outcome: Outcome, trouble: Exception | None) -> None:
         try:
+            if trouble is not None and self._service.unexpected(job_id, trouble, driver=self._name):
+                return
             with self._database.session() as session:
-                failures = jobs.stumble(session, job_id, driver=self._name) if trouble is not None else 0
-                if failures >= self._settings.retry_attempts:
-                    jobs.end(
-                        session, job_id, status="failed", category="internal", statuses=("running",), driver=self._name,
-                        error=f"internal error: {type(trouble).__name__}; the server's log has the rest",
-                    )  # fmt: skip
-                    return
                 jobs.let_go(
                     session, job_id, driver=self._name, wait_s=outcome.wait_s or 0.0, waiting_for=outcome.waiting_for
                 )
@@ -171,21 +192,27 @@ class InProcessDriver:
             since = ride.signals.source_since
             if since is not None and time.monotonic() - since > self._settings.source_stall_s:
                 self._give_up(ride)
+            busy = ride.signals.busy_since
+            if busy is not None and time.monotonic() - busy > self._settings.stuck_s:
+                self._leave_behind(ride)
+
+    def _leave_behind(self, ride: Ride) -> None:
+        """It does not come back from one entity: another thread takes the job up, and finds which one by its mark."""
+        ride.signals.stop.set()
+        if not self._drop(ride):
+            return
+        log.critical("stuck", job=str(ride.job_id), seconds=self._settings.stuck_s)
+        with self._database.session() as session:
+            jobs.end_backends(session, ride.job_id)
+            jobs.let_go(session, ride.job_id, driver=self._name, wait_s=0.0, waiting_for=None)
+        self._wake.set()
 
     def _give_up(self, ride: Ride) -> None:
         """The source has been silent for too long: end the job, and leave the thread to come back when it can."""
         ride.signals.stop.set()
         if not self._drop(ride):
             return
-        with self._database.session() as session:
-            jobs.end_backends(session, ride.job_id)  # the thread would keep it for as long as the source is silent
-            jobs.lock(session, ride.job_id)
-            jobs.end(
-                session, ride.job_id, status="failed", category="source_stalled", statuses=("running",),
-                driver=self._name,
-                error=f"source_stalled: no word of the source for {self._settings.source_stall_s:g} s; run it again",
-            )  # fmt: skip
-        log.warning("job_ended", job=str(ride.job_id), status="failed", error="source_stalled")
+        self._service.give_up(ride.job_id, driver=self._name)
         self._wake.set()
 
 

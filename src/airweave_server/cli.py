@@ -1,5 +1,6 @@
 """The command ``airweave-server``: starting servers, and talking to one without curl."""
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -38,25 +39,40 @@ Host = Annotated[
 Port = Annotated[
     int | None, typer.Option("--port", envvar="API_PORT", help="Port to listen on; 0 is any. [default: 8001]")
 ]
+WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when standard input is closed.")]
 CollectionOf = Annotated[str, typer.Option("--collection", "-c", help="The collection's readable id.")]
 
 
 def main() -> None:
     """The entry point: one clear line and exit 1 for whatever a person can mend."""
+    code: str | int | None = 0
     try:
         app()
+    except SystemExit as left:
+        code = left.code
     except (Unstartable, ClientError) as error:
         err.print(f"[bold red]airweave-server:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(1)
+        code = 1
+    if "temporalio" in sys.modules:  # its native threads can abort an interpreter that goes the ordinary way out
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
+    sys.exit(code)
 
 
 @app.command()
-def up(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
-    """Run the server in the foreground, with an embedded Postgres unless DATABASE_URL is set."""
+def up(
+    host: Host = None, port: Port = None, data_dir: DataDir = None,
+    temporal: Annotated[
+        bool, typer.Option("--temporal", help="Start the Temporal dev server too, and let it drive jobs.")
+    ] = False,
+) -> None:  # fmt: skip
+    """Run the server in the foreground, with an embedded Postgres unless DATABASE_URL is set, and a worker where
+    TEMPORAL_ENABLED=true."""
     from . import supervisor  # the slow part of starting: only the commands that need it load it
 
     settings = _settings(api_host=host, api_port=port, data_dir=data_dir)
-    supervisor.up(settings, say=_say)
+    supervisor.up(settings, say=_say, with_temporal=temporal)
 
 
 @app.command()
@@ -66,6 +82,28 @@ def api(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
 
     settings = _settings(api_host=host, api_port=port, data_dir=data_dir)
     supervisor.api(settings, say=_say)
+
+
+@app.command()
+def worker(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
+    """Run one more worker: takes steps of the jobs that Temporal drives, wherever it reaches Postgres and Temporal."""
+    from . import children, supervisor
+
+    settings = _settings(data_dir=data_dir)
+    if with_parent:
+        children.end_with_parent()
+    supervisor.worker(settings)
+
+
+@app.command()
+def temporal(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
+    """Run the Temporal dev server in the foreground, its database in the data directory, with its UI."""
+    from . import children, supervisor
+
+    settings = _settings(data_dir=data_dir)
+    if with_parent:
+        children.end_with_parent()
+    sys.exit(supervisor.temporal(settings, say=_say))
 
 
 @app.command()

@@ -6,6 +6,7 @@ ServiceError
 ├── NotFound       there is no such thing, or not for this organization (404)
 ├── Unauthorized   no key, or one that does not hold (401)
 ├── TooMany        slow down (429)
+├── Unavailable    what is needed cannot be reached now (503)
 ├── Fenced         somebody else may write now; drop what is in memory
 └── Unstartable    the process cannot start: one clear line, exit 1
 """
@@ -41,6 +42,10 @@ class TooMany(ServiceError):
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class Unavailable(ServiceError):
+    """What is needed for it cannot be reached now; the same again may work later."""
 
 
 class Fenced(ServiceError):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from . import plugins
 from .db import collections, connections, jobs, leases, ledger
 from .db.session import Database, is_outage, now
-from .errors import BadInput, InvalidState, NotFound
+from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
 from .services.connections import next_run
 from .settings import Settings
@@ -56,6 +56,7 @@ class Keeper:
         with self._database.session() as session:
             self.holds_lease = leases.take(session, "keeper", self._name, self._settings.tick_s * LEASE_TICKS)
         if self.holds_lease:
+            self._driver.reconcile()
             self._end_unattended()
             self._fire_schedules()
             self._purge()
@@ -84,6 +85,14 @@ class Keeper:
 
     def _fire_schedules(self) -> None:
         """Start what is due; overlap is skipped, and however many times were missed, it runs once."""
+        with self._database.session() as session:
+            if not connections.due(session):
+                return
+        try:
+            engine = self._driver.choose()
+        except Unavailable as error:
+            log.warning("schedules_wait", reason=str(error))  # each fires once when it can
+            return
         fired = False
         with self._database.session() as session:
             for connection in connections.due(session):
@@ -98,9 +107,7 @@ class Keeper:
                     log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))
                     continue
                 try:
-                    job_service.create(
-                        session, self._vault, connection, self._driver.engine, job_service.Ask("schedule")
-                    )
+                    job_service.create(session, self._vault, connection, engine, job_service.Ask("schedule"))
                     fired = True
                 except (InvalidState, NotFound) as error:
                     log.info("schedule_skipped", connection=str(connection.id), reason=str(error))

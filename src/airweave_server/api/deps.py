@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 from uuid import UUID
@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from ..children import Child
 from ..db import collections, keys
 from ..db.session import Database
 from ..errors import BadInput, TooMany, Unauthorized
@@ -63,6 +64,7 @@ class Parts:
     connections: Connections
     driver: Driver
     keeper: Keeper
+    children: Sequence[Child] = ()
     bad_keys: BadKeys = field(default_factory=BadKeys)
 
 

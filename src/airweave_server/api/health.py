@@ -15,19 +15,23 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("")
 def health(parts: PartsOf) -> dict[str, Any]:
-    """That the process answers, what drives its jobs, and whether the house-keeping is done by somebody."""
+    """That the process answers, what drives its jobs and why, and whether the house-keeping is done by somebody."""
     keeper: str | None = None
+    workers: int | None = None
     database = "up"
     try:
         with parts.database.session() as session:
             keeper = leases.holder(session, "keeper")
+            workers = leases.count(session, "worker:")
     except SQLAlchemyError:
         database = "down"
     return {
         "status": "healthy" if database == "up" else "degraded",
-        "engine": parts.driver.engine,
+        **parts.driver.shown(),
         "database": database,
         "keeper": keeper,
+        "workers": workers,
+        "children": {child.name: child.shown() for child in parts.children},
     }
 
 

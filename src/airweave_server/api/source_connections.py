@@ -44,7 +44,7 @@ def create_source_connection(
         ),
     )
     if body.sync_immediately is not False:
-        job_service.create(session, parts.vault, made, parts.driver.engine, Ask())
+        job_service.create(session, parts.vault, made, parts.driver.choose(), Ask())
         background.add_task(parts.driver.kick)
     return _shown(session, made)
 
@@ -82,7 +82,7 @@ def update_source_connection(
         if given is None:
             raise BadInput("only direct credentials can be changed", field="body.authentication")
         changes["credentials"] = given
-    if parts.connections.update(session, connection, engine=parts.driver.engine, changes=changes) is not None:
+    if parts.connections.update(session, connection, engine=parts.driver.choose, changes=changes) is not None:
         background.add_task(parts.driver.kick)
     session.flush()
     session.refresh(connection)
@@ -96,7 +96,8 @@ def delete_source_connection(
     """Hide it at once, end its sync, and purge everything it brought."""
     connection = _found(session, organization, connection_id)
     shown = _shown(session, connection)
-    parts.connections.delete(session, connection)
+    if (ended := parts.connections.delete(session, connection)) is not None:
+        background.add_task(parts.driver.cancelled, ended)
     background.add_task(parts.keeper.kick)
     return shown
 
@@ -116,7 +117,7 @@ def run_source_connection(
     connection = _found(session, organization, connection_id)
     body = body or wire.RunRequest()
     job = job_service.create(
-        session, parts.vault, connection, parts.driver.engine,
+        session, parts.vault, connection, parts.driver.choose(),
         Ask(force_full=force_full_sync or bool(body.force_full_sync), access_token=body.access_token),
     )  # fmt: skip
     background.add_task(parts.driver.kick)
@@ -148,7 +149,7 @@ def cancel_job(
     """From this answer on nothing more is written for the job; its status becomes cancelled within seconds."""
     job = _found_job(session, organization, connection_id, job_id)
     job_service.cancel(session, job)
-    background.add_task(parts.driver.kick)
+    background.add_task(parts.driver.cancelled, job.id)
     return shown_jobs(session, [job])[0]
 
 
@@ -179,7 +180,7 @@ def retry_entities(
     chosen = body.entity_ids if body is not None else None
     if not ledger.ask_again(session, connection.id, chosen):
         raise NotFound("there is no failed entity" + (" of these ids" if chosen else "") + " to try again")
-    job = job_service.create(session, parts.vault, connection, parts.driver.engine, Ask("retry", reread=True))
+    job = job_service.create(session, parts.vault, connection, parts.driver.choose(), Ask("retry", reread=True))
     background.add_task(parts.driver.kick)
     return shown_jobs(session, [job])[0]
 
@@ -201,7 +202,7 @@ def approve_held_deletes(
     """Start a full sync that checks them once more and deletes what is still gone."""
     connection = _found(session, organization, connection_id)
     plan = _found_plan(session, connection, plan_id)
-    job = parts.connections.approve(session, connection, plan, parts.driver.engine)
+    job = parts.connections.approve(session, connection, plan, parts.driver.choose())
     background.add_task(parts.driver.kick)
     return shown_jobs(session, [job])[0]
 

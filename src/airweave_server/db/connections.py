@@ -146,3 +146,26 @@ def sealed_with(session: Session, key_ids: list[bytes]) -> list[SourceConnection
             .with_for_update(skip_locked=True)
         )
     )
+
+
+def book_request(session: Session, connection_id: UUID, *, requests: int, per_s: float) -> float:
+    """Book the connection's next request; returns the seconds until it may begin.
+
+    A leaky bucket kept as one moment (GCRA, ITU-T I.371): a tenth of the rate may come at once, the rest evenly, so
+    that in any ``per_s`` seconds there are at most ``requests``, of all processes together.
+    """
+    burst = requests // 10
+    spacing_s = per_s / (requests - burst)
+    return float(
+        session.execute(
+            text("""
+                insert into source_pace (connection_id, free_at)
+                values (:id, clock_timestamp() + make_interval(secs => :spacing_s))
+                on conflict (connection_id) do update set free_at =
+                    greatest(source_pace.free_at, clock_timestamp() - make_interval(secs => :burst_s))
+                    + make_interval(secs => :spacing_s)
+                returning greatest(extract(epoch from free_at - clock_timestamp()) - :spacing_s, 0)
+            """),
+            {"id": connection_id, "spacing_s": spacing_s, "burst_s": max(burst - 1, 0) * spacing_s},
+        ).scalar_one()
+    )

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from .models import SyncJob, SyncPartition
 
 LOCK_PATIENCE = "2s"
+TEMPORAL = "temporal"  # the engine, and the driver of the jobs that were handed to it
 ACTIVE = ("pending", "running", "cancelling")
 
 
@@ -26,6 +27,16 @@ class Counts:
     kept: int = 0
     skipped: int = 0
     failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A job that is Temporal's to drive. ``host``: the only one whose workers may."""
+
+    id: UUID
+    organization_id: UUID
+    host: str | None
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +144,96 @@ def renew(session: Session, *, driver: str, lease_s: float, job_ids: list[UUID])
         {"ids": job_ids, "driver": driver, "lease_s": lease_s},
     )
     return [Driven(row.id, row.status) for row in rows]
+
+
+def hand_over(session: Session, *, lease_s: float, at_once: int) -> Handed | None:
+    """Mark one job as handed to Temporal, of the organization with the fewest there. None when none is due, or when
+    ``at_once`` are under way already; an organization that has none there never waits for the others'."""
+    row = session.execute(
+        text("""
+            with under_way as (
+                select organization_id, count(*) as jobs from sync_job
+                where engine = 'temporal' and driver is not null and status in ('pending', 'running', 'cancelling')
+                group by organization_id
+            ), due as (
+                select j.id from sync_job j left join under_way u on u.organization_id = j.organization_id
+                where j.engine = 'temporal' and j.driver is null and j.status in ('pending', 'running')
+                  and (j.not_before is null or j.not_before <= now())
+                  and (u.jobs is null or (select sum(jobs) from under_way) < :at_once)
+                order by coalesce(u.jobs, 0), j.created_at, j.id limit 1 for update of j skip locked
+            )
+            update sync_job j set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
+                   not_before = null, waiting_for = null, modified_at = now()
+            from due where j.id = due.id returning j.id, j.organization_id, j.host, j.status
+        """),
+        {"lease_s": lease_s, "at_once": at_once},
+    ).one_or_none()
+    return None if row is None else Handed(*row)
+
+
+def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> str | None:
+    """A worker takes a step of a job that is Temporal's: it runs now, and the lease is renewed. ``anew``: nobody had
+    taken this step, or whoever had is gone. Returns the status; None when it ended or is not Temporal's any more."""
+    return session.execute(
+        text("""
+            update sync_job set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
+                   attempts = attempts + :anew, waiting_for = null, not_before = null, modified_at = now(),
+                   status = case status when 'pending' then 'running' else status end,
+                   started_at = coalesce(started_at, now())
+            where id = :id and engine = 'temporal' and status in ('pending', 'running', 'cancelling')
+            returning status
+        """),
+        {"id": job_id, "lease_s": lease_s, "anew": int(anew)},
+    ).scalar_one_or_none()
+
+
+def wait(session: Session, job_id: UUID, waiting_for: str | None) -> None:
+    """Say what a job that is Temporal's waits for."""
+    session.execute(
+        text("""
+            update sync_job set waiting_for = :waiting_for where id = :id and engine = 'temporal'
+              and status in ('pending', 'running') and waiting_for is distinct from :waiting_for
+        """),
+        {"id": job_id, "waiting_for": waiting_for},
+    )
+
+
+def unattended(session: Session) -> list[Handed]:
+    """Jobs that were handed to Temporal and that no worker has shown life of for a lease's time."""
+    rows = session.execute(
+        text("""
+            select id, organization_id, host, status from sync_job
+            where engine = 'temporal' and driver is not null and driven_until < now()
+              and status in ('pending', 'running', 'cancelling') order by driven_until limit 200
+        """)
+    )
+    return [Handed(*row) for row in rows]
+
+
+def look_again(session: Session, job_id: UUID, *, lease_s: float) -> None:
+    """Temporal has it in hand, though no worker reads for it now: look again after a lease's time."""
+    session.execute(
+        text("""
+            update sync_job set driven_until = now() + make_interval(secs => :lease_s)
+            where id = :id and driver = 'temporal' and driven_until < now()
+        """),
+        {"id": job_id, "lease_s": lease_s},
+    )
+
+
+def adopt(session: Session, *, reason: str) -> list[UUID]:
+    """Make jobs of Temporal's that nobody attends to ours to drive in process, from where they are."""
+    return list(
+        session.execute(
+            text("""
+                update sync_job set engine = 'in_process', engine_reason = :reason, driver = null, driven_until = null,
+                       waiting_for = null, not_before = null, epoch = epoch + 1, modified_at = now()
+                where engine = 'temporal' and status in ('pending', 'running', 'cancelling')
+                  and (driver is null or driven_until < now()) returning id
+            """),
+            {"reason": reason},
+        ).scalars()
+    )
 
 
 def let_go(session: Session, job_id: UUID, *, driver: str, wait_s: float, waiting_for: str | None) -> None:

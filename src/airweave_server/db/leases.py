@@ -26,3 +26,19 @@ def holder(session: Session, name: str) -> str | None:
     return session.execute(
         text("select owner from lease where name = :name and until >= now()"), {"name": name}
     ).scalar_one_or_none()
+
+
+def count(session: Session, prefix: str) -> int:
+    """How many leases hold whose name begins so."""
+    found: int = session.execute(
+        text("select count(*) from lease where starts_with(name, :prefix) and until >= now()"), {"prefix": prefix}
+    ).scalar_one()
+    return found
+
+
+def forget_lapsed(session: Session, prefix: str) -> None:
+    """Remove those that lapsed long ago."""
+    session.execute(
+        text("delete from lease where starts_with(name, :prefix) and until < now() - interval '1 hour'"),
+        {"prefix": prefix},
+    )

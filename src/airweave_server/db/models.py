@@ -133,6 +133,17 @@ class SourceCursor(Base):
     cursor: Mapped[dict[str, Any]]
 
 
+class SourcePace(Base):
+    """From when on a connection's next request fits its rate (a bucket that leaks), for all who read it."""
+
+    __tablename__ = "source_pace"
+
+    connection_id: Mapped[UUID] = mapped_column(
+        ForeignKey("source_connection.id", ondelete="CASCADE"), primary_key=True
+    )
+    free_at: Mapped[datetime]
+
+
 class SyncJob(Base):
     """``driver`` and ``driven_until`` say who decides the next step; ``epoch`` and ``backend_*`` who writes for the
     steps that have no partition."""
@@ -187,10 +198,17 @@ class SyncJob(Base):
 
 
 class SyncPartition(Base):
-    """What is fenced. The counters of all partitions of a job together, and its deletes, are the job's."""
+    """What is fenced. The counters of all partitions of a job together, and its deletes, are the job's.
+
+    ``crashes``: readers in a row that never stepped back; ``suspect``: the entity that the last one was at, and
+    ``suspect_crashes`` how many of them it ended.
+    """
 
     __tablename__ = "sync_partition"
-    __table_args__ = (UniqueConstraint("job_id", "key", name="sync_partition_key"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "key", name="sync_partition_key"),
+        Index("sync_partition_open", "job_id", "ordinal", postgresql_where=text("state = 'open'")),
+    )
 
     id: Mapped[int] = mapped_column(Identity(), primary_key=True)
     job_id: Mapped[UUID] = mapped_column(ForeignKey("sync_job.id", ondelete="CASCADE"))
@@ -210,6 +228,9 @@ class SyncPartition(Base):
     failures_in_all: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None]
     waiting_since: Mapped[datetime | None]
+    crashes: Mapped[int] = mapped_column(server_default="0")
+    suspect: Mapped[str | None]
+    suspect_crashes: Mapped[int] = mapped_column(server_default="0")
     error: Mapped[str | None]
     error_category: Mapped[str | None]
     inserted: Mapped[int] = mapped_column(default=0)

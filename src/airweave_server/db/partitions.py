@@ -26,10 +26,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The next partition to read, or how long until there is one (``wait_s``); both None: none is open."""
+    """The next partition to read, or how long until there is one (``wait_s``); both None: none is open.
+    ``is_busy``: the one to wait for is being read by somebody else."""
 
     partition_id: int | None = None
     wait_s: float | None = None
+    is_busy: bool = False
 
 
 def of_job(session: Session, job_id: UUID) -> list[SyncPartition]:
@@ -81,27 +83,51 @@ def take_up(session: Session, *, before: UUID, job_id: UUID) -> None:
     )
 
 
-def next_due(session: Session, job_id: UUID) -> Due:
+def count_open(session: Session, job_id: UUID) -> int:
+    return session.execute(
+        select(func.count()).where(SyncPartition.job_id == job_id, SyncPartition.state == "open")
+    ).scalar_one()
+
+
+def next_due(session: Session, job_id: UUID, *, owner: str) -> Due:
+    """What ``owner`` is to read next: the first open partition that is due and that no other has a lease on."""
+    values = {"id": job_id, "owner": owner}
+    found = session.execute(
+        text("""
+            select id from sync_partition where job_id = :id and state = 'open'
+              and (not_before is null or not_before <= now())
+              and (owner is null or owner = :owner or lease_until < now())
+            order by ordinal limit 1
+        """),
+        values,
+    ).scalar_one_or_none()
+    if found is not None:
+        return Due(partition_id=found)
     row = session.execute(
         text("""
-            select id, greatest(extract(epoch from coalesce(not_before, now()) - now()), 0) as wait_s
-            from sync_partition where job_id = :id and state = 'open' order by wait_s, ordinal limit 1
+            select owner is not null and owner <> :owner and lease_until >= now() as is_busy,
+                   greatest(extract(epoch from greatest(not_before, case when owner <> :owner then lease_until end)
+                                               - now()), 0) as wait_s
+            from sync_partition where job_id = :id and state = 'open' order by is_busy, wait_s limit 1
         """),
-        {"id": job_id},
+        values,
     ).one_or_none()
-    if row is None:
-        return Due()
-    return Due(wait_s=float(row.wait_s)) if row.wait_s > 0 else Due(partition_id=row.id)
+    return Due() if row is None else Due(wait_s=float(row.wait_s or 0.0), is_busy=bool(row.is_busy))
 
 
 def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) -> SyncPartition | None:
-    """Become the one that writes for this partition. None when it is not open or its job is not running.
+    """Become the one that writes for this partition. None when it is not open, another has a lease on it, or its job
+    is not running. A former reader that never stepped back counts as a crash.
 
     The job's row is share-locked first: a cancel or takeover that is under way is waited for, so that a claim never
     slips in behind its bump of the epochs.
     """
     former = session.execute(
-        text("select backend_pid, backend_start, job_id from sync_partition where id = :id"), {"id": partition_id}
+        text("""
+            select backend_pid, backend_start, job_id from sync_partition
+            where id = :id and state = 'open' and (owner is null or owner = :owner or lease_until < now())
+        """),
+        {"id": partition_id, "owner": owner},
     ).one_or_none()
     if former is None:
         return None
@@ -115,15 +141,20 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
         and session.execute(
             text("""
             update sync_partition set epoch = epoch + 1, owner = :owner, reads = reads + 1, not_before = null,
+                   crashes = case when backend_pid is null then 0 else crashes + 1 end,
+                   suspect_crashes = case when backend_pid is null then 0
+                                          else suspect_crashes + (suspect is not null)::int end,
                    backend_pid = pg_backend_pid(), backend_start =
                    (select backend_start from pg_stat_activity where pid = pg_backend_pid()),
                    lease_until = now() + make_interval(secs => :lease_s)
-            where id = :id and state = 'open' returning id
+            where id = :id and state = 'open' and (owner is null or owner = :owner or lease_until < now())
+            returning id
         """),
             {"id": partition_id, "owner": owner, "lease_s": lease_s},
         ).one_or_none()
     )
-    unstage(session, partition_id)
+    if claimed:
+        unstage(session, partition_id)
     session.commit()
     if not claimed:
         return None
@@ -156,7 +187,11 @@ def fence(
             skipped=SyncPartition.skipped + counts.skipped,
             failed=SyncPartition.failed + counts.failed,
             lease_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s),
-            **({"failures": 0, "waiting_since": None} if progressed else {}),
+            **(
+                {"failures": 0, "waiting_since": None, "crashes": func.least(SyncPartition.crashes, 1)}
+                if progressed
+                else {}
+            ),
         )
         .returning(SyncPartition.id)
         .execution_options(synchronize_session=False)
@@ -173,11 +208,47 @@ def still_mine(session: Session, partition: SyncPartition) -> bool:
     return row is not None
 
 
+def renew(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> None:
+    """The reader lives, however long a batch takes it."""
+    session.execute(
+        text("""
+            update sync_partition set lease_until = now() + make_interval(secs => :lease_s)
+            where job_id = :id and owner = :owner and state = 'open'
+        """),
+        {"id": job_id, "owner": owner, "lease_s": lease_s},
+    )
+
+
+def disown(session: Session, job_id: UUID, *, owners: list[str]) -> None:
+    """Take from readers that are known to be gone what they hold, and fence them off should they not be."""
+    session.execute(
+        text("""
+            update sync_partition set epoch = epoch + 1, owner = null, lease_until = null
+            where job_id = :id and owner = any(:owners)
+        """),
+        {"id": job_id, "owners": owners},
+    )
+
+
+def suspect(session: Session, partition: SyncPartition, entity_id: str) -> bool:
+    """Note what is about to be read, in case it ends the process. False when the partition is somebody else's."""
+    noted = session.execute(
+        text("""
+            update sync_partition set suspect = :entity_id,
+                   suspect_crashes = case when suspect = :entity_id then suspect_crashes else 0 end
+            where id = :id and epoch = :epoch returning id
+        """),
+        {"id": partition.id, "epoch": partition.epoch, "entity_id": entity_id},
+    ).one_or_none()
+    return noted is not None
+
+
 def release(session: Session, partition: SyncPartition) -> None:
     """The reader steps back; its backend is not to be ended by the next one."""
     session.execute(
         text("""
-            update sync_partition set owner = null, backend_pid = null, backend_start = null, lease_until = null
+            update sync_partition set owner = null, backend_pid = null, backend_start = null, lease_until = null,
+                   crashes = 0, suspect = null, suspect_crashes = 0
             where id = :id and epoch = :epoch
         """),
         {"id": partition.id, "epoch": partition.epoch},

@@ -358,14 +358,19 @@ class _Deadline(threading.local):
 
 
 class _Pace:
-    """At most ``rate.requests`` begin in any ``rate.per_s`` seconds."""
+    """At most ``rate.requests`` begin in any ``rate.per_s`` seconds: booked with the engine where it keeps the pace
+    for all readers of a connection, else counted here."""
 
     def __init__(self, rate: Rate) -> None:
+        self._rate = rate
         self._per_s = rate.per_s
         self._begun: deque[float] = deque(maxlen=rate.requests)
         self._lock = threading.Lock()
 
     def wait(self, context: Context) -> None:
+        if context.pace is not None:
+            context.sleep(context.pace(self._rate))
+            return
         with self._lock:
             now = time.monotonic()
             is_full = len(self._begun) == self._begun.maxlen

@@ -2,7 +2,7 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
@@ -46,13 +46,15 @@ class Context:
     """What the engine lends to a source: where it may go, and word that it should stop.
 
     ``allowed_hosts``: host names and networks (CIDR) that a guarded HTTP client may reach although they are private.
-    ``hidden_paths``: folders of our own that are never read as content.
+    ``hidden_paths``: folders of our own that are never read as content. ``pace`` books the next request within a
+    rate and returns the seconds until it may begin; it is shared by all who read the connection, wherever they run.
     """
 
     folder_roots: tuple[Path, ...] = ()
     hidden_paths: tuple[Path, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     stop: threading.Event = field(default_factory=threading.Event)
+    pace: Callable[[Rate], float] | None = None
 
     def sleep(self, seconds: float) -> None:
         """Wait; raises ``Stopped`` at once when the engine asks the read to stop."""

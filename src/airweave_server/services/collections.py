@@ -15,7 +15,7 @@ from ..db.models import Collection, SyncJob
 from ..errors import InvalidState, NotFound
 from ..vault import Vault
 from .connections import Connections
-from .jobs import Ask, create, fail_to_start
+from .jobs import Ask, Engine, create, fail_to_start
 
 SUFFIX_CHARS = 6
 STEM_CHARS = 50
@@ -62,15 +62,16 @@ def get(
     return collection
 
 
-def delete(session: Session, service: Connections, collection: Collection) -> None:
-    """Hide it and its connections at once, and fence off their jobs; the keeper purges what they held."""
-    for connection in connections.listed(session, collection.organization_id, collection_id=collection.id):
-        service.delete(session, connection)
+def delete(session: Session, service: Connections, collection: Collection) -> list[UUID]:
+    """Hide it and its connections at once, and end their jobs, which are returned; the keeper purges what they held."""
+    listed = connections.listed(session, collection.organization_id, collection_id=collection.id)
+    ended = [service.delete(session, connection) for connection in listed]
     collection.deleted_at = datetime.now(UTC)
     session.flush()
+    return [job_id for job_id in ended if job_id is not None]
 
 
-def refresh_all(session: Session, vault: Vault, collection: Collection, engine: str) -> list[SyncJob]:
+def refresh_all(session: Session, vault: Vault, collection: Collection, engine: Engine) -> list[SyncJob]:
     """A job of every connection: a new one, the active one where there is one, or a failed one that says why it could
     not start. One connection never keeps another from starting."""
     started = []

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,7 +20,7 @@ from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, Sourc
 from ..settings import Settings
 from ..sync.scrub import scrub, secrets_of
 from ..vault import Vault, VaultError
-from .jobs import Ask, create
+from .jobs import Ask, Engine, create
 
 MIN_INTERVAL_S = 3600
 
@@ -93,7 +93,7 @@ class Connections:
         session: Session,
         connection: SourceConnection,
         *,
-        engine: str,
+        engine: Callable[[], Engine],
         changes: Mapping[str, Any],
     ) -> SyncJob | None:
         """Apply ``changes`` (name, description, config, credentials, cron). Another configuration ends the active
@@ -129,10 +129,10 @@ class Connections:
             return None
         jobs.lock(session, active.id)
         jobs.end(session, active.id, status="cancelled", error="configuration changed")
-        return create(session, self._vault, connection, engine, Ask("config_change", force_full=active.force_full))
+        return create(session, self._vault, connection, engine(), Ask("config_change", force_full=active.force_full))
 
-    def delete(self, session: Session, connection: SourceConnection) -> None:
-        """Hide it at once and fence off its job; the keeper purges what it held."""
+    def delete(self, session: Session, connection: SourceConnection) -> UUID | None:
+        """Hide it at once and end its job, which is returned; the keeper purges what it held."""
         connections.locked(session, connection.id)
         active = jobs.active(session, connection.id)
         if active is not None:
@@ -142,8 +142,9 @@ class Connections:
         connection.next_run_at = None
         connection.credentials = None
         session.flush()
+        return active.id if active is not None else None
 
-    def approve(self, session: Session, connection: SourceConnection, plan: DeletePlan, engine: str) -> SyncJob:
+    def approve(self, session: Session, connection: SourceConnection, plan: DeletePlan, engine: Engine) -> SyncJob:
         """Start the job that re-checks the held deletes and carries out what still holds of them."""
         if plan.state != "held":
             raise InvalidState(f"these deletes are {plan.state}, not held")

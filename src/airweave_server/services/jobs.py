@@ -1,7 +1,7 @@
 """Use cases of sync jobs: start one once, cancel it; and the driver, who takes its steps."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID, uuid4
 
 from sqlalchemy.exc import IntegrityError
@@ -14,13 +14,35 @@ from ..errors import InvalidState, NotFound
 from ..vault import Vault
 
 
-class Driver(Protocol):
-    """Who takes a job's steps. ``engine`` is the word that jobs and /health show."""
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What drives a job: ``temporal`` or ``in_process``, and why where it is not what was configured."""
 
-    engine: str
+    name: str
+    reason: str | None = None
+
+
+class Driver(Protocol):
+    """Who takes a job's steps."""
+
+    def choose(self) -> Engine:
+        """What a job that starts now is driven by. Raises ``Unavailable`` when nothing may drive it."""
+        ...
 
     def kick(self) -> None:
         """Look for due jobs now rather than at the next tick; returns at once."""
+        ...
+
+    def cancelled(self, job_id: UUID) -> None:
+        """The job's cancel was asked for and is committed: tell whoever drives it; returns at once."""
+        ...
+
+    def reconcile(self) -> None:
+        """Start what was not started, and take up what lost its owner; the keeper calls it every tick."""
+        ...
+
+    def shown(self) -> dict[str, Any]:
+        """What /health says of it."""
         ...
 
 
@@ -35,7 +57,7 @@ class Ask:
     approves: UUID | None = None
 
 
-def create(session: Session, vault: Vault, connection: SourceConnection, engine: str, ask: Ask) -> SyncJob:
+def create(session: Session, vault: Vault, connection: SourceConnection, engine: Engine, ask: Ask) -> SyncJob:
     """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` when one is active already,
     whoever asked first, and ``NotFound`` when the connection was deleted meanwhile."""
     if not connections.locked(session, connection.id):
@@ -46,7 +68,8 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
         organization_id=connection.organization_id,
         collection_id=connection.collection_id,
         connection_id=connection.id,
-        engine=engine,
+        engine=engine.name,
+        engine_reason=engine.reason,
         trigger=ask.trigger,
         force_full=ask.force_full,
         mode="full" if ask.reread else None,
@@ -71,13 +94,14 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
     return job
 
 
-def fail_to_start(session: Session, connection: SourceConnection, engine: str, reason: str) -> SyncJob:
+def fail_to_start(session: Session, connection: SourceConnection, engine: Engine, reason: str) -> SyncJob:
     """The row of a job that could not be started, so that the reason can be read where jobs are."""
     job = SyncJob(
         organization_id=connection.organization_id,
         collection_id=connection.collection_id,
         connection_id=connection.id,
-        engine=engine,
+        engine=engine.name,
+        engine_reason=engine.reason,
         trigger="api",
         config_version=connection.config_version,
         status="pending",

@@ -40,6 +40,7 @@ BIG_CHARS = 1_000_000  # an entity above this goes in by way of the staging tabl
 STAGE_AT_ONCE = 1_000
 EMBED_AT_ONCE = 1_000
 MAX_CHUNKS = 20_000
+QUARANTINE_AFTER = 2  # crashes at one entity, read alone
 READ_LIMIT_BYTES = 512 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -129,13 +130,15 @@ class Writer:
 
     def __init__(
         self, session: Session, partition: SyncPartition, target: Target, met: BitMap64,
-        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext, alive: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._session = session
         self._partition = partition
         self._target = target
         self._met = met
         self._waiting = waiting  # stands around whatever the source may keep us waiting for
+        self._alive = alive  # called at each entity and batch: work advances
+        self._careful = BATCH_ITEMS if partition.crashes else 0  # entities to read one by one, after a crash
         self._pending = Pending()
         self._known: dict[str, Known] = {}
         self._committed_at = time.monotonic()
@@ -150,6 +153,7 @@ class Writer:
             if isinstance(item, Reached):
                 self.cursor = item.cursor
                 continue
+            self._alive()
             self._pending.items += 1
             if isinstance(item, Entity):
                 self._entity(item)
@@ -166,6 +170,7 @@ class Writer:
         """Write what is pending, as one transaction; a batch that Postgres refuses is halved until the culprit
         stands alone. Raises ``Fenced`` when the partition is somebody else's by now."""
         pending, self._pending = self._pending, Pending()
+        self._alive()
         if pending != Pending() or done or self.cursor != self._partition.cursor:
             self._prepare(pending)
             self._write(pending, self.cursor, done=done)
@@ -186,7 +191,20 @@ class Writer:
                 self._pending.moved.append((before.row, self._target.scope))
             self._meet(before.row, {INDEXED: "kept", SKIPPED: "skipped"}.get(before.state, "failed"))
             return
+        if not self._careful:
+            self._read(entity, before)
+            return
+        self.commit()  # what came before stands alone
+        self._careful -= 1
+        if entity.id == self._partition.suspect and self._partition.suspect_crashes >= QUARANTINE_AFTER:
+            self._fail(entity, before, f"quarantined: reading it ended the process {QUARANTINE_AFTER} times")
+            return
+        if not partitions.suspect(self._session, self._partition, entity.id):
+            self._session.rollback()
+            raise Fenced("another process reads this partition now")
+        self._session.commit()
         self._read(entity, before)
+        self.commit()
 
     def _read(self, entity: Entity, before: Known | None) -> None:
         try:
@@ -354,6 +372,7 @@ class Writer:
         missing = {piece.hash: piece for piece in pieces if piece.hash not in have}
         todo = list(missing.values())
         for start in range(0, len(todo), EMBED_AT_ONCE):
+            self._alive()
             part = todo[start : start + EMBED_AT_ONCE]
             vectors = self._target.embedder.embed([f"{piece.heading}\n{piece.text}" for piece in part])
             expected = (len(part), self._target.embedder.dimensions)

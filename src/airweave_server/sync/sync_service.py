@@ -11,6 +11,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +37,7 @@ from ..sdk import (
     EmbedderError,
     Entity,
     Partition,
+    Rate,
     RateLimited,
     Source,
     SourceError,
@@ -51,6 +53,7 @@ from .scrub import masked, scrub, secrets_of
 RETRY_LONGEST_S = 60.0
 SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
+MOST_CRASHES = 20
 AUTH_CATEGORIES = ("api_key_invalid", "oauth_credentials_expired")
 
 log = structlog.get_logger(__name__)
@@ -59,11 +62,26 @@ log = structlog.get_logger(__name__)
 @dataclass(slots=True)
 class Signals:
     """Between a step and whoever watches it: ``stop`` asks it to come to an end at the next safe place;
-    ``source_since`` is since when (monotonic seconds) it has waited for the source's next word, None when it has not.
+    ``source_since`` is since when (monotonic seconds) it has waited for the source's next word, None when it has not;
+    ``busy_since`` since when it has been at one and the same thing of its own.
     """
 
     stop: threading.Event = field(default_factory=threading.Event)
     source_since: float | None = None
+    busy_since: float | None = None
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Around what must advance."""
+        self.alive()
+        try:
+            yield
+        finally:
+            self.busy_since = None
+
+    def alive(self) -> None:
+        """Work advances: the next thing is begun."""
+        self.busy_since = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +152,34 @@ class SyncService:
                 return self._stumble_job(session, job, error, secrets)
             return Outcome()
 
-    def read(self, job_id: UUID, partition_id: int, signals: Signals) -> Outcome:
-        """One slice of one partition: about ``SLICE_S`` of reading, from the stored cursor on."""
+    def lanes(self, job_id: UUID) -> int:
+        """How many partitions of the job may be read side by side now; 0 when all of them are done or failed."""
+        with self._database.session() as session:
+            job = jobs.get(session, job_id)
+            if job is None or job.status != "running" or job.phase != "read":
+                return 0
+            kind = plugins.sources().get(connections.of_job(session, job)[0].short_name)
+            return min(partitions.count_open(session, job_id), kind.max_parallel if kind else 1)
+
+    def read_next(self, job_id: UUID, signals: Signals, *, owner: str) -> tuple[Outcome, partitions.Due]:
+        """One slice of the first partition that is due and that no other reads, if there is one."""
+        with self._database.session() as session:
+            due = partitions.next_due(session, job_id, owner=owner)
+        if due.partition_id is None:
+            return Outcome(wait_s=due.wait_s), due
+        return self.read(job_id, due.partition_id, signals, owner=owner), due
+
+    def read(self, job_id: UUID, partition_id: int, signals: Signals, *, owner: str | None = None) -> Outcome:
+        """One slice of one partition: about ``SLICE_S`` of reading, from the stored cursor on. ``owner`` names the
+        reader, this process by default."""
         with self._database.step() as session:
-            partition = partitions.claim(session, partition_id, owner=self._owner, lease_s=self._settings.lease_s)
+            owner = owner or self._owner
+            partition = partitions.claim(session, partition_id, owner=owner, lease_s=self._settings.lease_s)
             if partition is None:
                 return Outcome()
             job = jobs.get(session, job_id)
-            assert job is not None
+            if job is None:
+                raise Fenced("the job's connection was deleted")
             connection, collection = connections.of_job(session, job)
             session.commit()
             secrets: tuple[str, ...] = ()
@@ -150,9 +188,16 @@ class SyncService:
                 with closing(source):
                     target = self._target(job, connection, collection, partition, secrets)
                     writer = Writer(
-                        session, partition, target, partitions.met(session, job_id), lambda: _noted(signals)
+                        session,
+                        partition,
+                        target,
+                        partitions.met(session, job_id),
+                        partial(_noted, signals),
+                        signals.alive,
                     )
                     session.commit()
+                    if partition.crashes >= MOST_CRASHES:
+                        raise ConfigError(f"whoever read this partition ended, {MOST_CRASHES} times without progress")
                     self._slice(source, partition, writer, signals)
             except Stopped:
                 partitions.release(session, partition)
@@ -230,6 +275,30 @@ class SyncService:
             self._end(session, job, "completed", None)
             return Outcome(ended=True)
 
+    def give_up(self, job_id: UUID, *, driver: str) -> None:
+        """The source has been silent for ``SOURCE_STALL_S``: end the job. Whoever still waits for the source writes
+        nothing any more, and no longer holds a backend."""
+        with self._database.session() as session:
+            jobs.end_backends(session, job_id)
+            jobs.lock(session, job_id)
+            ended = jobs.end(
+                session, job_id, status="failed", category="source_stalled", statuses=("running",), driver=driver,
+                error=f"source_stalled: no word of the source for {self._settings.source_stall_s:g} s; run it again",
+            )  # fmt: skip
+        if ended:
+            log.warning("job_ended", job=str(job_id), status="failed", error="source_stalled")
+
+    def unexpected(self, job_id: UUID, error: Exception, *, driver: str) -> bool:
+        """Count an error of a step that nothing else explains; the last of ``RETRY_ATTEMPTS`` ends the job. Returns
+        whether it did."""
+        with self._database.session() as session:
+            if jobs.stumble(session, job_id, driver=driver) < self._settings.retry_attempts:
+                return False
+            return jobs.end(
+                session, job_id, status="failed", category="internal", statuses=("running",), driver=driver,
+                error=f"internal error: {type(error).__name__}; the server's log has the rest",
+            )  # fmt: skip
+
     def _next(self, job_id: UUID, signals: Signals) -> Outcome | None:
         """Take the next step; None to go on."""
         with self._database.session() as session:
@@ -237,7 +306,7 @@ class SyncService:
             if job is None or job.status not in jobs.ACTIVE:
                 return Outcome(ended=True)
             status, phase = job.status, job.phase
-            due = partitions.next_due(session, job_id) if phase == "read" else partitions.Due()
+            due = partitions.next_due(session, job_id, owner=self._owner) if phase == "read" else partitions.Due()
         try:
             if status == "cancelling":
                 outcome = self.close(job_id)
@@ -269,6 +338,7 @@ class SyncService:
             hidden_paths=self._hidden_paths,
             allowed_hosts=self._settings.allowed_private_hosts,
             stop=signals.stop,
+            pace=partial(self._pace, connection.id),
         )
         try:
             config = kind.config_model.model_validate(connection.config)
@@ -286,6 +356,10 @@ class SyncService:
             said = str(error) if isinstance(error, VaultError) else "they do not have the form the source expects"
             raise AuthError(f"the credentials cannot be used: {said}") from None
         return kind(config, credentials, context), secrets_of(config, credentials)
+
+    def _pace(self, connection_id: UUID, rate: Rate) -> float:
+        with self._database.session() as session:
+            return connections.book_request(session, connection_id, requests=rate.requests, per_s=rate.per_s)
 
     def _target(
         self, job: SyncJob, connection: SourceConnection, collection: Collection, partition: SyncPartition,
@@ -367,7 +441,7 @@ class SyncService:
         began_at, first = time.monotonic(), partition.cursor
         cursor = source.cursor_model.model_validate(partition.cursor) if partition.cursor is not None else None
         part = Partition(key=partition.key, scope=partition.scope, data=partition.data)
-        with closing(_watched(source.read(part, cursor), signals)) as items:
+        with closing(_watched(source.read(part, cursor), signals)) as items, signals.at_work():
             windows = Windows(items, source.cursor_model)
             for window in windows:
                 writer.take(window)
@@ -534,11 +608,14 @@ def _fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
 
 @contextmanager
 def _noted(signals: Signals) -> Iterator[None]:
+    busy_since, signals.busy_since = signals.busy_since, None
     signals.source_since = time.monotonic()
     try:
         yield
     finally:
         signals.source_since = None
+        if busy_since is not None:
+            signals.alive()
 
 
 def _watched(items: Any, signals: Signals) -> Generator[Any]:

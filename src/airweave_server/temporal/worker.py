@@ -1,0 +1,185 @@
+"""The worker process: polls Temporal for steps of jobs and takes them, until it is told to end."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from uuid import uuid4
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from ..db import jobs, leases
+from ..db.session import Database
+from ..errors import Unstartable
+from ..settings import Settings
+from ..sync.sync_service import SyncService
+from .activities import Activities
+from .client import CALL_S, WORKERS, NotStarted, connection_options, said, start_next, start_workflow, task_queue
+from .workflows import RunSourceConnectionWorkflow
+
+CONNECT_AGAIN_S = (0.2, 5.0)  # the first pause and the longest
+YIELD_S = 0.3  # for answers that are on their way when the end is asked for
+HARD_END_S = 5.0
+FATAL_ERRORS = 5
+FATAL_WITHIN_S = 600.0
+STICKY_S = 2.0
+WORKFLOW_TASKS = 20
+CACHED_WORKFLOWS = 200
+
+log = structlog.get_logger(__name__)
+
+
+def run(database: Database, service: SyncService, settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT; then steps come to a safe place within ``WORKER_GRACE_S``. Raises ``Unstartable``
+    after repeated fatal errors. Whatever hangs, the process is gone ``HARD_END_S`` after the grace."""
+    asyncio.run(_Working(database, service, settings).run())
+
+
+class _Working:
+    def __init__(self, database: Database, service: SyncService, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self._host = socket.gethostname()
+        self._name = f"{WORKERS}{self._host}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._activities = Activities(database, service, settings, ended=self._start_next_soon)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._client: Client | None = None
+        self._ending = asyncio.Event()
+        self._ended = threading.Event()
+        self._next = asyncio.Event()
+
+    async def run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._end)
+        shown = threading.Thread(target=self._show, name="show-worker", daemon=True)
+        shown.start()
+        starter = asyncio.create_task(self._start_others())
+        fatal: list[float] = []
+        try:
+            while not self._ending.is_set():
+                self._client = await self._connected()
+                if self._client is None:
+                    return
+                try:
+                    await self._work(self._client)
+                except Exception as error:  # of many kinds; a new client and worker are the way out of each
+                    log.error("worker_failed", exc_info=error)
+                    now = time.monotonic()
+                    fatal = [at for at in fatal if now - at < FATAL_WITHIN_S] + [now]
+                    if len(fatal) >= FATAL_ERRORS:
+                        raise Unstartable(f"the worker failed {FATAL_ERRORS} times; its log has the errors") from None
+                    await self._pause(CONNECT_AGAIN_S[0] * 2 ** len(fatal))
+        finally:
+            starter.cancel()
+            self._ended.set()
+            await asyncio.to_thread(shown.join, CALL_S)
+
+    def _end(self) -> None:
+        if self._ending.is_set():
+            return
+        log.info("worker_ending", grace_s=self._settings.worker_grace_s)
+        self._ending.set()
+        self._activities.end()
+        hard = threading.Timer(self._settings.worker_grace_s + HARD_END_S, os._exit, (1,))
+        hard.daemon = True
+        hard.start()
+
+    async def _connected(self) -> Client | None:
+        """The server may come later than we: ask until it is there, or we are told to end."""
+        pause_s, longest_s = CONNECT_AGAIN_S
+        while not self._ending.is_set():
+            try:
+                return await asyncio.wait_for(Client.connect(**connection_options(self._settings)), CALL_S)
+            except Exception as error:  # of many kinds: not there, not yet, not allowed, misconfigured
+                log.warning("temporal_unreachable", error=said(error))
+            await self._pause(pause_s)
+            pause_s = min(pause_s * 2, longest_s)
+        return None
+
+    async def _work(self, client: Client) -> None:
+        slots = self._settings.job_threads
+        acts = self._activities
+        with ThreadPoolExecutor(2 * slots, thread_name_prefix="step") as executor:
+            workers = [
+                Worker(
+                    client,
+                    task_queue=task_queue(self._settings, host),
+                    workflows=[RunSourceConnectionWorkflow],
+                    activities=[acts.open, acts.read, acts.sweep, acts.close, acts.cancel],
+                    activity_executor=executor,
+                    max_concurrent_activities=slots,
+                    max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+                    max_cached_workflows=CACHED_WORKFLOWS,
+                    sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_S),
+                    max_heartbeat_throttle_interval=timedelta(seconds=self._settings.temporal_heartbeat_s / 4),
+                    default_heartbeat_throttle_interval=timedelta(seconds=self._settings.temporal_heartbeat_s / 4),
+                    graceful_shutdown_timeout=timedelta(seconds=self._settings.worker_grace_s),
+                    disable_eager_activity_execution=True,  # else one worker keeps all of a job's partitions
+                )
+                for host in (None, self._host)
+            ]
+            running = [asyncio.create_task(worker.run()) for worker in workers]
+            log.info("worker_ready", task_queue=self._settings.temporal_task_queue, slots=slots)
+            ending = asyncio.create_task(self._ending.wait())
+            try:
+                await asyncio.wait({*running, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if self._ending.is_set():
+                    await asyncio.sleep(YIELD_S)
+            finally:
+                ending.cancel()
+                with suppress(Exception):
+                    await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
+                results = await asyncio.gather(*running, return_exceptions=True)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
+
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ending.wait(), seconds)
+
+    def _show(self) -> None:
+        """Hold the lease by which others see that this worker is there."""
+        while True:
+            try:
+                with self._database.session() as session:
+                    if self._ended.is_set():
+                        leases.release(session, self._name, self._name)
+                        return
+                    leases.take(session, self._name, self._name, self._settings.lease_s)
+                    leases.forget_lapsed(session, WORKERS)
+            except SQLAlchemyError:  # it lapses meanwhile
+                if self._ended.is_set():
+                    return
+            self._ended.wait(self._settings.lease_s / 4)
+
+    def _start_next_soon(self) -> None:
+        """A job ended, and there is room for another: need not wait for the API's next look."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._next.set)
+
+    async def _start_others(self) -> None:
+        while True:
+            await self._next.wait()
+            self._next.clear()
+            if self._client is None:
+                continue
+            try:
+                while await asyncio.to_thread(start_next, self._database, self._settings, self._start):
+                    pass
+            except (NotStarted, SQLAlchemyError):
+                continue  # the API looks again soon
+
+    def _start(self, job: jobs.Handed) -> None:
+        assert self._loop is not None
+        assert self._client is not None
+        asyncio.run_coroutine_threadsafe(start_workflow(self._client, self._settings, job), self._loop).result(CALL_S)

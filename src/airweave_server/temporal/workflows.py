@@ -1,0 +1,111 @@
+"""The workflow of a sync job. It knows the job's id and decides which step comes next; the rest is in Postgres.
+
+What a past version of this module decided is replayed by this one: change it only behind ``workflow.patched``, and
+keep the histories of tests/temporal replaying.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
+
+RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+LONGEST_SLEEP_S = 60.0  # a job that ended meanwhile is noticed then, should nobody have said so
+MANY_EVENTS = 1_500
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step tells the workflow. ``ended``: the job's terminal status, or ``gone`` when it is not Temporal's any
+    more. ``lanes``: how many partitions may be read side by side now. ``wait_s``: seconds after which there is
+    something to do. ``is_busy``: others read what is left. The times are for the steps that follow."""
+
+    ended: str | None = None
+    lanes: int = 0
+    wait_s: float | None = None
+    is_busy: bool = False
+    heartbeat_s: float = 12.0
+    longest_s: float = 3600.0
+
+
+@workflow.defn(name="RunSourceConnectionWorkflow")
+class RunSourceConnectionWorkflow:
+    """Drives one sync job from open to close: slices of its partitions side by side, then the deletes, then its end.
+
+    A job that fails makes the workflow fail, one that is cancelled makes it cancelled; a cancel of the workflow
+    cancels the job.
+    """
+
+    def __init__(self) -> None:
+        self._last = Step()
+
+    @workflow.run
+    async def run(self, job_id: str) -> str:
+        """Takes the job's id, returns its terminal status."""
+        try:
+            ended = await self._drive(job_id)
+        except (asyncio.CancelledError, FailureError) as error:
+            if not is_cancelled_exception(error):
+                raise
+            await self._step("cancel", job_id)
+            raise
+        if ended == "failed":
+            raise ApplicationError("the sync job failed; the API has its error", type="job_failed", non_retryable=True)
+        return ended
+
+    async def _drive(self, job_id: str) -> str:
+        step = await self._step("open", job_id)
+        while step.ended is None and (step.lanes or step.wait_s is not None):
+            if step.wait_s is not None:
+                await self._sleep(step.wait_s)
+            else:
+                await asyncio.gather(*(self._lane(job_id) for _ in range(step.lanes)))
+                if self._last.ended is None and self._last.lanes == 0:
+                    break
+            self._begin_a_new_history_if_long(job_id)
+            step = await self._step("open", job_id)
+        for name in ("sweep", "close"):
+            while self._last.ended is None:
+                step = await self._step(name, job_id)
+                if step.wait_s is None:
+                    break
+                await self._sleep(step.wait_s)
+                self._begin_a_new_history_if_long(job_id)
+        return self._last.ended or "gone"
+
+    async def _lane(self, job_id: str) -> None:
+        """Read slice after slice until nothing is left that another lane does not read."""
+        while self._last.ended is None and not self._is_long():
+            step = await self._step("read", job_id)
+            if step.lanes == 0 or step.is_busy:
+                return
+            if step.wait_s is not None:
+                await self._sleep(step.wait_s)
+
+    async def _step(self, name: str, job_id: str) -> Step:
+        last = self._last
+        step: Step = await workflow.execute_activity(
+            name,
+            job_id,
+            result_type=Step,
+            heartbeat_timeout=timedelta(seconds=last.heartbeat_s),
+            start_to_close_timeout=timedelta(seconds=last.longest_s),
+            retry_policy=RETRY,
+        )
+        if self._last.ended is None:  # of lanes side by side, the one that saw the end has the last word
+            self._last = step
+        return step
+
+    async def _sleep(self, seconds: float) -> None:
+        await workflow.sleep(min(max(seconds, 0.05), LONGEST_SLEEP_S))
+
+    def _is_long(self) -> bool:
+        info = workflow.info()
+        return info.is_continue_as_new_suggested() or info.get_current_history_length() > MANY_EVENTS
+
+    def _begin_a_new_history_if_long(self, job_id: str) -> None:
+        if self._last.ended is None and self._is_long():
+            workflow.continue_as_new(job_id)
