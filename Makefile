@@ -1,6 +1,6 @@
 # The front door. Each target works alone in a fresh clone with python3 (3.11+) and make.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test lint fix bench lock clean
+.PHONY: help install demo up test faults lint fix bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -32,6 +32,9 @@ up: install  ## Run the server: API on http://localhost:8001, docs at /docs
 
 test: install .venv/.tests lint  ## Everything that is checked, the same that CI runs
 	$(BIN)/python -m pytest
+
+faults: install .venv/.tests  ## Every fault on both drivers at default times; writes docs/faults.md
+	$(BIN)/python -m pytest -m fault --both-drivers --default-times --fault-table docs/faults.md
 
 lint: install  ## Form, types and import rules
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,12 +14,51 @@ from psycopg import sql
 
 from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
-from running import Running, Server
+from fault_table import fault_table
+from running import Running, Server, TemporalServer
 
-OURS = ("AIRWEAVE_", "API_", "AUTH_", "ALLOW", "DATABASE_URL", "VAULT_", "EMBEDDER", "LOG_", "ENABLE_")
+OURS = (
+    "AIRWEAVE_", "TEMPORAL_", "LEASE_", "SLICE_", "TICK_", "RETRY_", "API_", "AUTH_", "ALLOW", "DATABASE_URL", "VAULT_",
+    "EMBEDDER", "LOG_", "ENABLE_",
+)  # fmt: skip
+
+IN_PROCESS, TEMPORAL = "in_process", "temporal"
+EXIT_STATUS = pytest.StashKey[int]()
 
 for name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[name]  # what a developer has set must not decide about a test
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--driver", default=IN_PROCESS, help="What drives the jobs of tests that do not say.")
+    parser.addoption("--both-drivers", action="store_true", help="Run each fault on both drivers.")
+    parser.addoption("--default-times", action="store_true", help="Leave leases and timeouts as they are by default.")
+    parser.addoption("--fault-table", help="Write what the faults' tests showed to this file.")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test marked ``fault("F1", on="temporal")`` runs on the driver at greater risk, or on both when asked to."""
+    mark = metafunc.definition.get_closest_marker("fault")
+    if mark is None or "driver" not in metafunc.fixturenames:
+        return
+    here = [mark.kwargs.get("on", IN_PROCESS)]
+    if metafunc.config.getoption("--both-drivers") and not mark.kwargs.get("only"):
+        here = [IN_PROCESS, TEMPORAL]
+    if here != [IN_PROCESS]:
+        metafunc.parametrize("driver", here, indirect=True, scope="module")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The Temporal client's native threads can abort an interpreter that goes the ordinary way out."""
+    if "temporalio" in sys.modules:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(config.stash.get(EXIT_STATUS, 1)))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[EXIT_STATUS] = int(exitstatus)
 
 
 @pytest.fixture(scope="session")
@@ -65,12 +105,41 @@ def fresh_database(database_url: str) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture(scope="session")
+def temporal_server(scratch: Path) -> Iterator[TemporalServer]:
+    """The session's Temporal server, for tests that leave it alone."""
+    server = TemporalServer(scratch / "temporal")
+    yield server
+    server.stop()
+
+
 @pytest.fixture(scope="module")
-def running(scratch: Path, database_url: str) -> Iterator[Running]:
-    """Starts server processes on the module's database and ends them all."""
+def driver(request: pytest.FixtureRequest) -> str:
+    """What drives the jobs of this test: ``in_process`` or ``temporal``."""
+    return str(getattr(request, "param", request.config.getoption("--driver")))
+
+
+@pytest.fixture(scope="module")
+def running(request: pytest.FixtureRequest, scratch: Path, database_url: str, driver: str) -> Iterator[Running]:
+    """Starts server processes on the module's database, for the driver that is asked for, and ends them all."""
+    yield from _running(request, scratch, database_url, driver)
+
+
+@pytest.fixture
+def apart(
+    request: pytest.FixtureRequest, scratch: Path, postgres: str, template: str, driver: str
+) -> Iterator[Running]:
+    """The same on a database of this test's own: for settings that no other process is to share."""
+    name = f"t_{uuid4().hex}"
+    yield from _running(request, scratch, _create(postgres, name, template=template), driver)
+    _drop(postgres, name)
+
+
+def _running(request: pytest.FixtureRequest, scratch: Path, database_url: str, driver: str) -> Iterator[Running]:
     place = Path(tempfile.mkdtemp(prefix="server-", dir=scratch))
     place.chmod(0o711)
-    started = Running(place, database_url)
+    temporal = request.getfixturevalue("temporal_server") if driver == TEMPORAL else None
+    started = Running(place, database_url, temporal=temporal, default_times=request.config.getoption("--default-times"))
     yield started
     started.stop_all()
 
@@ -81,7 +150,18 @@ def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
     return lambda line: request.node.user_properties.append(("say", line))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+@pytest.fixture(autouse=True)
+def fault(request: pytest.FixtureRequest) -> None:
+    """Note what a test marked ``fault`` shows, for the table of ``make faults``."""
+    mark = request.node.get_closest_marker("fault")
+    if mark is not None:
+        driven_by = request.getfixturevalue("driver") if "driver" in request.fixturenames else IN_PROCESS
+        request.node.user_properties.append(("fault", f"{mark.args[0]}|{mark.kwargs.get('only') or driven_by}"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if (path := config.getoption("--fault-table")) is not None:
+        Path(path).write_text(fault_table(terminalreporter, config))
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, line in report.user_properties:
             if name == "say" and report.when == "call":

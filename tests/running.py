@@ -14,36 +14,117 @@ from uuid import uuid4
 import httpx
 
 START_S = 40.0
-SHORT = {
-    "LEASE_S": "2",
-    "TICK_S": "0.3",
-    "RETRY_BACKOFF_S": "0.1",
+NEEDED = {
     "ENABLE_INTERNAL_SOURCES": "true",
     "ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
 }
+SHORT = {
+    "LEASE_S": "2",
+    "TICK_S": "0.3",
+    "RETRY_BACKOFF_S": "0.1",
+    "TEMPORAL_HEARTBEAT_S": "2",
+    "TEMPORAL_LOST_S": "3",
+    "WORKER_GRACE_S": "5",
+}
+
+
+class Worker:
+    """One ``airweave-server worker`` process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def terminate(self, timeout_s: float = 40) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+
+class TemporalServer:
+    """One real Temporal dev server on ports of its own, that can be killed and started again on the same data."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.port, self._ui_port = free_port(), free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        place.mkdir(exist_ok=True)
+        self.start()
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        environment = {
+            **os.environ, "AIRWEAVE_DATA_DIR": str(self.place), "TEMPORAL_PORT": str(self.port),
+            "TEMPORAL_UI_PORT": str(self._ui_port),
+        }  # fmt: skip
+        with (self.place / "temporal.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "airweave_server", "temporal"], env=environment, stdout=output, stderr=output,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        deadline = time.monotonic() + START_S
+        while True:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert time.monotonic() < deadline, (self.place / "temporal.log").read_text(errors="replace")[-2000:]
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End the server itself and what started it, with signal 9."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def forget(self) -> None:
+        """Lose its database (while it is down)."""
+        for file in self.place.glob("temporal.db*"):
+            file.unlink()
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            self._process.wait(20)
 
 
 class Server:
-    """One ``airweave-server`` process and its HTTP API."""
+    """One ``airweave-server`` process and its HTTP API; with Temporal its worker too."""
 
-    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path, folders: Path) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], url: str, log: Path, folders: Path, worker: Worker | None = None
+    ) -> None:
         self.process = process
+        self.worker = worker
         self.url = url
         self.log = log
         self.folders = folders
         self.http = httpx.Client(base_url=url, timeout=60)
 
     def kill(self) -> None:
+        """Kill it, its worker too."""
+        if self.worker is not None:
+            self.worker.kill()
         self.process.kill()
         self.process.wait()
         self.http.close()
 
     def terminate(self, timeout_s: float = 40) -> int:
+        """Tell it to end, its worker too; returns the exit code, the worker's where that is not 0."""
+        code = 0
         self.process.send_signal(signal.SIGTERM)
+        if self.worker is not None and self.worker.process.poll() is None:
+            code = self.worker.terminate(timeout_s)
         self.http.close()
-        return self.process.wait(timeout_s)
+        return self.process.wait(timeout_s) or code
 
     def get(self, path: str, **query: Any) -> Any:
         return self._ok(self.http.get(path, params=query))
@@ -120,7 +201,10 @@ class Server:
         return "\n".join(line for line in lines if '"level": "info"' not in line)[-6000:]
 
     def tail(self) -> str:
-        return self.log.read_text(errors="replace")[-4000:]
+        said = self.log.read_text(errors="replace")[-4000:]
+        if self.worker is not None:
+            said += "\n--- worker\n" + self.worker.log.read_text(errors="replace")[-4000:]
+        return said
 
     @staticmethod
     def _ok(answer: httpx.Response) -> Any:
@@ -131,10 +215,17 @@ class Server:
 
 
 class Running:
-    """The server processes of one test module, all on one database."""
+    """The server processes of one test module, all on one database. With ``temporal`` each API process that is
+    started gets a worker with the same settings."""
 
-    def __init__(self, place: Path, database_url: str) -> None:
+    def __init__(
+        self, place: Path, database_url: str, *, temporal: TemporalServer | None = None, default_times: bool = False
+    ) -> None:
         self.place = place
+        self.temporal = temporal
+        self.task_queue = f"q-{uuid4().hex[:12]}"
+        self._times = {} if default_times else SHORT
+        self._workers: list[Worker] = []
         self.database_url = database_url
         self.folders = place / "folders"
         self.folders.mkdir()
@@ -146,10 +237,28 @@ class Running:
             "AIRWEAVE_DATA_DIR": str(self.place / "data"),
             "AIRWEAVE_FOLDER_ROOTS": str(self.folders),
         }
-        return {name: value for name, value in {**os.environ, **SHORT, **own, **more}.items() if value}
+        if self.temporal is not None:
+            own |= {
+                "TEMPORAL_ENABLED": "true", "TEMPORAL_HOST": "127.0.0.1", "TEMPORAL_PORT": str(self.temporal.port),
+                "TEMPORAL_TASK_QUEUE": self.task_queue,
+            }  # fmt: skip
+        settings = {**os.environ, **NEEDED, **self._times, **own, **more}
+        return {name: value for name, value in settings.items() if value}
 
-    def start(self, *, verb: str = "api", ready: bool = True, **more: str) -> Server:
-        """A server process on a free port; ``more`` are settings."""
+    def start_worker(self, **more: str) -> Worker:
+        """One more worker; ``more`` are settings."""
+        log = self.place / f"worker-{len(self._workers)}.log"
+        with log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "airweave_server", "worker"], env=self.environment(**more), stdout=output,
+                stderr=output, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        worker = Worker(process, log)
+        self._workers.append(worker)
+        return worker
+
+    def start(self, *, verb: str = "api", ready: bool = True, worker: bool = True, **more: str) -> Server:
+        """A server process on a free port, with a worker where Temporal drives; ``more`` are settings."""
         port = free_port()
         log = self.place / f"server-{port}.log"
         with log.open("ab") as output:
@@ -157,10 +266,13 @@ class Running:
                 [sys.executable, "-m", "airweave_server", verb, "--port", str(port)],
                 env=self.environment(**more), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
             )  # fmt: skip
-        server = Server(process, f"http://127.0.0.1:{port}", log, self.folders)
+        own_worker = self.start_worker(**more) if worker and verb == "api" and self.temporal is not None else None
+        server = Server(process, f"http://127.0.0.1:{port}", log, self.folders, own_worker)
         self._servers.append(server)
         if ready:
             wait_until_ready(server)
+            if own_worker is not None:
+                server.wait_for(lambda: own_worker.log.read_text(errors="replace"), lambda said: "worker_ready" in said)
         return server
 
     def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
@@ -170,14 +282,18 @@ class Running:
         )  # fmt: skip
 
     def stop_all(self) -> None:
-        for server in self._servers:
-            if server.process.poll() is None:
-                server.process.send_signal(signal.SIGTERM)
-        for server in self._servers:
+        processes = [started.process for started in (*self._servers, *self._workers)]
+        for process in processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGCONT)
+        for process in processes:
             try:
-                server.process.wait(30)
+                process.wait(30)
             except subprocess.TimeoutExpired:
-                server.kill()
+                process.kill()
+                process.wait()
+        for server in self._servers:
             server.http.close()
 
 

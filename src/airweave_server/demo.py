@@ -10,42 +10,45 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .client import Client, ClientError
+from .settings import Settings
 
 START_S = 60.0
 STOP_S = 30.0
 SYNC_S = 120.0
 POLL_S = 0.1
+DATA = "data"
 MARKER = "ZEBRA_4711"
 COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
 
 
 def run(out: Console) -> None:
     """Show it, checking each step. Raises ``ClientError`` at the first one that does not hold."""
-    with _scratch() as scratch:
-        folders = scratch / "folders"
+    with scratch() as home:
+        folders = home / "folders"
         folders.mkdir(mode=0o755)
-        ours, theirs = _copy_folders(folders)
-        with _server(scratch, folders) as client:
-            out.print(f"[bold]A throw-away server[/] is up at {client.url}, its data in {scratch}", soft_wrap=True)
+        ours, theirs = _copy_docs(folders / "docs"), copy_library(folders / "stdlib")
+        with server(home, folders) as client:
+            out.print(f"[bold]A throw-away server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
             client.ensure_collection("demo")
             for folder, title in ((ours, "this project's docs"), (theirs, "Python's standard library")):
                 files = sum(1 for path in folder.rglob("*") if path.is_file())
                 out.print(f"\n[bold]Syncing {title}[/]: {files:,} files")
                 connection = client.connect_folder("demo", {"path": str(folder)}, name=title[:42])
-                job = _sync(out, client, connection, files)
-                _hold(
+                job = sync(out, client, connection, files)
+                hold(
                     job["entities_encountered"] == files, f"{files} files are there, {job['entities_encountered']} came"
                 )
-                _hold(job["entities_failed"] == 0, f"{job['entities_failed']} files failed")
+                hold(job["entities_failed"] == 0, f"{job['entities_failed']} files failed")
             _searches(out, client)
             _change(out, client, connection, theirs)
     out.print("\n[bold green]Every step held.[/] Now: [bold]make up[/], and airweave-server add FOLDER", soft_wrap=True)
@@ -62,10 +65,10 @@ def _searches(out: Console, client: Client) -> None:
         took_ms = (time.perf_counter() - began_at) * 1000
         out.print(f"\n[bold]Search[/] {query!r}: {took_ms:.0f} ms")
         for hit in hits:
-            _show(out, hit)
-        found = [_place(hit) for hit in hits]
-        _hold(bool(hits), f"nothing was found for {query!r}")
-        _hold(expected is None or any(expected in place for place in found), f"{expected} is not among {found}")
+            show(out, hit)
+        found = [place(hit) for hit in hits]
+        hold(bool(hits), f"nothing was found for {query!r}")
+        hold(expected is None or any(expected in path for path in found), f"{expected} is not among {found}")
 
 
 def _change(out: Console, client: Client, connection: dict[str, Any], folder: Path) -> None:
@@ -75,65 +78,72 @@ def _change(out: Console, client: Client, connection: dict[str, Any], folder: Pa
     removed.unlink()
     before = sum(1 for path in folder.rglob("*") if path.is_file())
     out.print("\n[bold]Edited 1 file, added 1, removed 1; syncing again[/]")
-    job = _sync(out, client, connection, before)
+    job = sync(out, client, connection, before)
     touched = tuple(job[f"entities_{name}"] for name in ("inserted", "updated", "deleted"))
-    _hold(touched == (1, 1, 1), f"1 insert, 1 update and 1 delete were due, there were {touched}")
+    hold(touched == (1, 1, 1), f"1 insert, 1 update and 1 delete were due, there were {touched}")
     for query, expected in ((f"{MARKER}_NEW", "added_by_the_demo.md"), (MARKER, "argparse.py")):
         hits = client.search("demo", query, limit=1)
-        _hold(bool(hits) and _place(hits[0]) == expected, f"{query} was not found in {expected}")
-        _show(out, hits[0])
-    gone = [_place(hit) for hit in client.search("demo", "ZipImportError", limit=10)]
-    _hold("zipimport.py" not in gone, "the removed file is still found")
+        hold(bool(hits) and place(hits[0]) == expected, f"{query} was not found in {expected}")
+        show(out, hits[0])
+    gone = [place(hit) for hit in client.search("demo", "ZipImportError", limit=10)]
+    hold("zipimport.py" not in gone, "the removed file is still found")
     out.print("   the removed file is found no more")
 
 
-def _sync(out: Console, client: Client, connection: dict[str, Any], files: int) -> dict[str, Any]:
+def sync(out: Console, client: Client, connection: dict[str, Any], files: int) -> dict[str, Any]:
+    """Sync with a bar, and return the completed job."""
     job = client.run(connection["id"])
     deadline = time.monotonic() + SYNC_S
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
         task = progress.add_task("reading", total=files)
         while job["status"] in ("pending", "running"):
-            _hold(time.monotonic() < deadline, f"the sync took longer than {SYNC_S:.0f} s")
+            hold(time.monotonic() < deadline, f"the sync took longer than {SYNC_S:.0f} s")
             time.sleep(POLL_S)
             job = client.job(connection["id"], job["id"])
             progress.update(task, completed=job["entities_encountered"], description=job["status"])
-    _hold(job["status"] == "completed", f"the sync {job['status']}: {job['error']}")
+    hold(job["status"] == "completed", f"the sync {job['status']}: {job['error']}")
     counts = ", ".join(f"{job[f'entities_{name}']:,} {name}" for name in COUNTS)
     rate = job["entities_encountered"] / max(job["duration_seconds"], 0.001)
     out.print(f"   {counts}: {rate:,.0f} docs/s", soft_wrap=True)
     return job
 
 
-def _show(out: Console, hit: dict[str, Any]) -> None:
+def show(out: Console, hit: dict[str, Any]) -> None:
     passage = " ".join(hit["textual_representation"].split())[:150]
-    out.print(f"   [cyan]{escape(_place(hit))}[/] {hit['relevance_score']:.3f}  {escape(passage)}", soft_wrap=True)
+    out.print(f"   [cyan]{escape(place(hit))}[/] {hit['relevance_score']:.3f}  {escape(passage)}", soft_wrap=True)
 
 
-def _place(hit: dict[str, Any]) -> str:
-    place: str = hit["airweave_system_metadata"]["original_entity_id"]
-    return place
+def place(hit: dict[str, Any]) -> str:
+    """The path of the file that was found."""
+    path: str = hit["airweave_system_metadata"]["original_entity_id"]
+    return path
 
 
-def _copy_folders(folders: Path) -> tuple[Path, Path]:
-    """Copies of this project's docs (or, installed without them, of its own sources) and of the standard library."""
+def _copy_docs(folder: Path) -> Path:
+    """A copy of this project's docs or, installed without them, of its own sources."""
     package = Path(__file__).parent
     project = package.parent.parent
-    ours = folders / "docs"
     if (project / "docs").is_dir() and (project / "pyproject.toml").is_file():
-        shutil.copytree(project / "docs", ours)
-        shutil.copy(project / "README.md", ours / "README.md")
+        shutil.copytree(project / "docs", folder)
+        shutil.copy(project / "README.md", folder / "README.md")
     else:
-        shutil.copytree(package, ours, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(package, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def copy_library(folder: Path) -> Path:
+    """A copy of Python's standard library."""
     library = Path(sysconfig.get_path("stdlib"))
     left_out = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", "test", "tests", "*.so", "*.a",
                                       "config-*", "idle_test", "*.exe", "lib2to3", "turtledemo")  # fmt: skip
-    shutil.copytree(library, folders / "stdlib", ignore=left_out, symlinks=False, ignore_dangling_symlinks=True)
-    return ours, folders / "stdlib"
+    shutil.copytree(library, folder, ignore=left_out, symlinks=False, ignore_dangling_symlinks=True)
+    return folder
 
 
 @contextmanager
-def _scratch() -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
+    """A folder that is gone afterwards."""
     path = Path(tempfile.mkdtemp(prefix="airweave-demo-"))
     path.chmod(0o711)  # as root, Postgres runs as another user and must get through
     try:
@@ -143,25 +153,44 @@ def _scratch() -> Iterator[Path]:
 
 
 @contextmanager
-def _server(scratch: Path, folders: Path) -> Iterator[Client]:
-    port = _free_port()
-    ours = ("AIRWEAVE_", "API_", "DATABASE_URL", "AUTH_", "ALLOW", "VAULT_", "EMBEDDER", "JOB_", "LOG_")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(ours)}
-    environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json"}
-    command = [sys.executable, "-m", "airweave_server", "up", "--data-dir", str(scratch / "data"), "--port", str(port)]
-    with (scratch / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+def server(home: Path, folders: Path, *options: str, **settings: str) -> Iterator[Client]:
+    """A server of its own, whatever the environment says, its data in ``home / DATA``; afterwards no process of it is
+    left. Raises ``ClientError`` when it does not start."""
+    port = free_ports(1)[0]
+    environment = {key: value for key, value in os.environ.items() if not _is_setting(key)}
+    environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json", **settings}
+    command = [sys.executable, "-m", "airweave_server", "up", "--data-dir", str(home / DATA), "--port", str(port)]
+    with (home / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, *options], env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+        )
     client = Client(f"http://127.0.0.1:{port}")
     try:
-        _wait(client, process, scratch / "server.log")
+        _wait(client, process, home / "server.log")
         yield client
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        _end(process)
+
+
+def _is_setting(variable: str) -> bool:
+    return variable.startswith(("AIRWEAVE_", "TEMPORAL_")) or variable.lower() in Settings.model_fields
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, and see to it that it and all it started are gone."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for left in psutil.wait_procs(family, timeout=1)[1]:
+        with suppress(psutil.NoSuchProcess):
+            left.kill()
 
 
 def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -177,13 +206,16 @@ def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
             time.sleep(POLL_S)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """So many ports of this machine that nobody listens on."""
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
-def _hold(condition: bool, otherwise: str) -> None:
+def hold(condition: bool, otherwise: str) -> None:
+    """Raise ``ClientError`` unless the condition holds."""
     if not condition:
         raise ClientError(f"the demo found something wrong: {otherwise}")

@@ -96,7 +96,7 @@ def temporal(settings: Settings, *, say: Say) -> int:
     arguments = [
         program, "server", "start-dev", "--ip", TEMPORAL_IP, "--port", str(settings.temporal_port),
         "--ui-port", str(settings.temporal_ui_port), "--db-filename", str(place / "temporal.db"),
-        "--namespace", settings.temporal_namespace, "--log-level", "warn",
+        "--namespace", settings.temporal_namespace, "--log-level", "error",
         "--dynamic-config-value", "matching.enableFairness=true",
     ]  # fmt: skip
     return run_until_told(

@@ -177,7 +177,7 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> 
     return session.execute(
         text("""
             update sync_job set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
-                   attempts = attempts + :anew, waiting_for = null, not_before = null, modified_at = now(),
+                   attempts = greatest(attempts + :anew, 1), waiting_for = null, not_before = null, modified_at = now(),
                    status = case status when 'pending' then 'running' else status end,
                    started_at = coalesce(started_at, now())
             where id = :id and engine = 'temporal' and status in ('pending', 'running', 'cancelling')
