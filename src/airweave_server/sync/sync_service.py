@@ -223,6 +223,8 @@ class SyncService:
             job = jobs.claim_step(session, job_id)
             if job is None:
                 return Outcome()
+            if job.phase == "open" or (job.phase == "read" and partitions.count_open(session, job_id)):
+                return Outcome(wait_s=0.0)  # not everything was read; whoever drives looks again
             if job.phase == "read":
                 self._plan(session, job)
             plan = plans.applying(session, job_id)
@@ -256,6 +258,8 @@ class SyncService:
             if job.status == "cancelling":
                 self._end(session, job, "cancelled", None)
                 return Outcome(ended=True)
+            if job.phase in ("open", "read"):
+                return Outcome(wait_s=0.0)
             counts = jobs.counts_of(session, [job_id])[job_id]
             written = counts.inserted + counts.updated + counts.deleted
             session.commit()

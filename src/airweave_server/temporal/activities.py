@@ -133,6 +133,8 @@ class Activities:
 
     def _take(self, job_id: str, work: Work) -> Step:
         """Take one step. Whatever goes wrong in it, only its kind reaches Temporal."""
+        if self._ending.is_set():
+            return replace(self._plain, wait_s=FENCED_WAIT_S)
         info = activity.info()
         reader = f"{info.workflow_run_id}/{info.activity_id}"
         taken = Taken(UUID(job_id), f"{reader}#{info.attempt}")

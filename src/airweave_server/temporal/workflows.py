@@ -20,11 +20,12 @@ MANY_EVENTS = 1_500
 @dataclass(frozen=True)
 class Step:
     """What a step tells the workflow. ``ended``: the job's terminal status, or ``gone`` when it is not Temporal's any
-    more. ``lanes``: how many partitions may be read side by side now. ``wait_s``: seconds after which there is
-    something to do. ``is_busy``: others read what is left. The times are for the steps that follow."""
+    more. ``lanes``: how many partitions may be read side by side now, 0 when all were read, None when it was not looked.
+    ``wait_s``: seconds after which there is something to do. ``is_busy``: others read what is left. The times are for
+    the steps that follow."""
 
     ended: str | None = None
-    lanes: int = 0
+    lanes: int | None = None
     wait_s: float | None = None
     is_busy: bool = False
     heartbeat_s: float = 12.0
@@ -57,24 +58,21 @@ class RunSourceConnectionWorkflow:
         return ended
 
     async def _drive(self, job_id: str) -> str:
-        step = await self._step("open", job_id)
-        while step.ended is None and (step.lanes or step.wait_s is not None):
-            if step.wait_s is not None:
-                await self._sleep(step.wait_s)
-            else:
-                await asyncio.gather(*(self._lane(job_id) for _ in range(step.lanes)))
-                if self._last.ended is None and self._last.lanes == 0:
-                    break
-            self._begin_a_new_history_if_long(job_id)
+        while True:
             step = await self._step("open", job_id)
-        for name in ("sweep", "close"):
-            while self._last.ended is None:
-                step = await self._step(name, job_id)
-                if step.wait_s is None:
-                    break
-                await self._sleep(step.wait_s)
-                self._begin_a_new_history_if_long(job_id)
-        return self._last.ended or "gone"
+            if step.ended is None and step.wait_s is None and step.lanes:
+                await asyncio.gather(*(self._lane(job_id) for _ in range(step.lanes)))
+            if self._last.ended is None and self._last.wait_s is None and self._last.lanes == 0:
+                for name in ("sweep", "close"):
+                    step = await self._step(name, job_id)
+                    if step.ended is not None or step.wait_s is not None:
+                        break
+            if self._last.ended is not None:
+                return self._last.ended
+            if self._last.wait_s is not None:
+                await self._sleep(self._last.wait_s)
+            if self._is_long():
+                workflow.continue_as_new(job_id)
 
     async def _lane(self, job_id: str) -> None:
         """Read slice after slice until nothing is left that another lane does not read."""
@@ -105,7 +103,3 @@ class RunSourceConnectionWorkflow:
     def _is_long(self) -> bool:
         info = workflow.info()
         return info.is_continue_as_new_suggested() or info.get_current_history_length() > MANY_EVENTS
-
-    def _begin_a_new_history_if_long(self, job_id: str) -> None:
-        if self._last.ended is None and self._is_long():
-            workflow.continue_as_new(job_id)
