@@ -18,10 +18,11 @@ PACKAGE = "airweave_server"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("cli",),
+    ("demo_durable",),
     ("demo",),
     ("supervisor",),
     ("api",),
-    ("background", "keeper"),
+    ("temporal", "background", "keeper", "devserver", "children"),
     ("services",),
     ("sync", "search"),
     ("db", "plugins", "identifiers"),

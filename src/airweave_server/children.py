@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,10 +95,13 @@ def end_with_parent() -> None:
     threading.Thread(target=read, name="watch-parent", daemon=True).start()
 
 
-def run_until_told(arguments: list[str], *, grace_s: float, ready: Callable[[], None]) -> int:
+def run_until_told(arguments: list[str], *, grace_s: float) -> int:
     """Run a program in the foreground until it ends, or SIGTERM or SIGINT ends it; returns its exit code, 0 when it
     was told to. On Linux it does not outlive us even if we are killed."""
-    process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent)
+    # what it prints at its start, we say ourselves
+    process = subprocess.Popen(
+        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
+    )
     told = threading.Event()
 
     def end(*_: object) -> None:
@@ -108,7 +110,6 @@ def run_until_told(arguments: list[str], *, grace_s: float, ready: Callable[[], 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
-    ready()
     while True:
         try:
             code = process.wait(grace_s if told.is_set() else 1.0)

@@ -98,12 +98,15 @@ def worker(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
 @app.command()
 def temporal(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
     """Run the Temporal dev server in the foreground, its database in the data directory, with its UI."""
-    from . import children, supervisor
+    from . import children, devserver
 
     settings = _settings(data_dir=data_dir)
     if with_parent:
         children.end_with_parent()
-    sys.exit(supervisor.temporal(settings, say=_say))
+    else:
+        place = f"{devserver.IP}:{settings.temporal_port}"
+        _say(f"Temporal  {place}  (UI at http://localhost:{settings.temporal_ui_port})")
+    sys.exit(devserver.run(settings))
 
 
 @app.command()
@@ -119,7 +122,7 @@ def migrate(
 
     settings = _settings(data_dir=data_dir)
     if postgres:
-        kept = embedded.upgrade(supervisor.data_dir(settings))
+        kept = embedded.upgrade(settings.place())
         out.print(f"The data was moved; the old one is kept in {kept}")
         return
     with supervisor.open_database(supervisor.database_url(settings)) as database:
@@ -135,7 +138,7 @@ def doctor(data_dir: DataDir = None) -> None:
 
     settings = _settings(data_dir=data_dir)
     if settings.database_url is None:
-        place = supervisor.data_dir(settings)
+        place = settings.place()
         for label, value in embedded.describe(place).items():
             out.print(f"{label:<12}{value}", soft_wrap=True)
     with supervisor.open_database(supervisor.database_url(settings)) as database:
@@ -293,11 +296,19 @@ def sources() -> None:
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    durable: Annotated[
+        bool, typer.Option("--durable", help="Kill worker, Temporal and Postgres in the middle of a sync instead.")
+    ] = False,
+) -> None:
     """Show the whole thing in a throw-away server: sync two real folders, search, change, sync again."""
     from . import demo as show
+    from . import demo_durable
 
-    show.run(out)
+    if durable:
+        demo_durable.run(out)
+    else:
+        show.run(out)
 
 
 def _settings(**given: Any) -> Settings:

@@ -23,7 +23,7 @@ from .client import Client, ClientError
 from .settings import Settings
 
 START_S = 60.0
-STOP_S = 30.0
+STOP_S = 45.0
 SYNC_S = 120.0
 POLL_S = 0.1
 DATA = "data"
@@ -188,9 +188,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    for left in psutil.wait_procs(family, timeout=1)[1]:
+    _, left = psutil.wait_procs(family, timeout=1)
+    for one in left:
         with suppress(psutil.NoSuchProcess):
-            left.kill()
+            one.kill()
+    psutil.wait_procs(left, timeout=1)
 
 
 def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,11 +1,14 @@
 """Every setting of the server, typed, with its default and what it is for; the docs' table is checked against it."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from .errors import Unstartable
 
 
 class Settings(BaseSettings):
@@ -151,3 +154,21 @@ class Settings(BaseSettings):
     def roots(self) -> tuple[Path, ...]:
         """The folders below which `folder` connections may read."""
         return self.folder_roots or (Path.home(), Path.cwd())
+
+    def place(self) -> Path:
+        """The data directory. Raises ``Unstartable`` when there is no place for one."""
+        return (self.data_dir or default_data_dir()).expanduser().absolute()
+
+
+def default_data_dir() -> Path:
+    """Where data lies when nothing else is said."""
+    if os.geteuid() == 0:
+        return Path("/var/lib/airweave-server")
+    shared = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if shared.is_absolute():
+        return shared / "airweave-server"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise Unstartable("this OS user has no home directory: set AIRWEAVE_DATA_DIR") from None
+    return home / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "airweave-server"

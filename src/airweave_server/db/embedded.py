@@ -182,20 +182,6 @@ def attach(data_dir: Path) -> str:
         raise Unstartable(_closed(layout)) from None
 
 
-def default_data_dir() -> Path:
-    """Where data lies when nothing else is said."""
-    if os.geteuid() == 0:
-        return Path("/var/lib/airweave-server")
-    shared = Path(os.environ.get("XDG_DATA_HOME", ""))
-    if shared.is_absolute():
-        return shared / "airweave-server"
-    try:
-        home = Path.home()
-    except RuntimeError:
-        raise Unstartable("this OS user has no home directory: set AIRWEAVE_DATA_DIR") from None
-    return home / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "airweave-server"
-
-
 def describe(data_dir: Path) -> dict[str, str]:
     """Which Postgres, whose and where, for people to read. Changes nothing and does not raise."""
     rows = {"data": str(data_dir)}

@@ -149,6 +149,7 @@ class Writer:
         ids = {diff.clean_id(item.id) for item in window if not isinstance(item, Reached) and isinstance(item.id, str)}
         self._known = ledger.known(self._session, self._target.connection_id, ids)
         self._session.commit()
+        began_at = time.monotonic()
         for item in window:
             if isinstance(item, Reached):
                 self.cursor = item.cursor
@@ -163,8 +164,10 @@ class Writer:
                 self._gone(diff.clean_id(item.id))
             else:
                 self._skipped(item)
-            if self._pending.full() or time.monotonic() - self._committed_at > BATCH_S:
+            if self._pending.full() or time.monotonic() - max(began_at, self._committed_at) > BATCH_S:
                 self.commit()
+        if time.monotonic() - self._committed_at > BATCH_S:
+            self.commit()
 
     def commit(self, *, done: bool = False) -> None:
         """Write what is pending, as one transaction; a batch that Postgres refuses is halved until the culprit

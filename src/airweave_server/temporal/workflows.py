@@ -20,7 +20,7 @@ MANY_EVENTS = 1_500
 @dataclass(frozen=True)
 class Step:
     """What a step tells the workflow. ``ended``: the job's terminal status, or ``gone`` when it is not Temporal's any
-    more. ``lanes``: how many partitions may be read side by side now, 0 when all were read, None when it was not looked.
+    more. ``lanes``: how many partitions may be read side by side now, 0 when all were read, None when nobody looked.
     ``wait_s``: seconds after which there is something to do. ``is_busy``: others read what is left. The times are for
     the steps that follow."""
 
