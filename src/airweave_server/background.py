@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from .db import jobs
+from .db import jobs, leases
 from .db.session import Database, is_outage
 from .services.jobs import Engine
 from .settings import Settings
@@ -20,6 +21,7 @@ from .sync.sync_service import Outcome, Signals, SyncService
 IN_PROCESS = "in_process"
 OUTAGE_WAIT_S = 1.0
 RENEWALS_PER_LEASE = 4
+SHOWN_TICKS = 4  # after which others take this process for gone
 CANCEL_LOOK_S = 1.0
 
 log = structlog.get_logger(__name__)
@@ -71,12 +73,16 @@ class InProcessDriver:
 
     def reconcile(self) -> None:
         """Jobs that were Temporal's, from a time when it was switched on, are ours once no worker attends to them."""
-        self.adopt("Temporal is switched off (TEMPORAL_ENABLED)")
+        with self._database.session() as session:
+            jobs.wait_for_hosts(session)
+            is_used = leases.count(session, leases.TEMPORAL_API) > 0
+        if not is_used:
+            self.adopt("Temporal is switched off (TEMPORAL_ENABLED)")
 
-    def adopt(self, reason: str) -> None:
+    def adopt(self, reason: str, *, only_refused: bool = False) -> None:
         """Drive in process what Temporal was to drive and nobody attends to."""
         with self._database.session() as session:
-            adopted = jobs.adopt(session, reason=reason)
+            adopted = jobs.adopt(session, reason=reason, only_refused=only_refused)
         for job_id in adopted:
             log.warning("job_adopted", job=str(job_id), reason=reason)
         if adopted:
@@ -100,6 +106,8 @@ class InProcessDriver:
                 ride.thread.join(max(0.0, deadline - time.monotonic()))
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.monotonic()))
+        with suppress(SQLAlchemyError), self._database.session() as session:  # else it lapses by itself
+            leases.release(session, f"{leases.API}{self._name}", self._name)
 
     def _dispatch(self) -> None:
         wait_s = 0.0
@@ -114,6 +122,9 @@ class InProcessDriver:
 
     def _take_due(self) -> float:
         """Start a thread for every due job there is room for; returns the seconds until the next look."""
+        with self._database.session() as session:
+            shown_s = self._settings.tick_s * SHOWN_TICKS
+            leases.take(session, f"{leases.API}{self._name}", self._name, shown_s)
         while not self._stopping.is_set():
             with self._lock:
                 if len(self._rides) >= self._settings.job_threads:

@@ -41,6 +41,10 @@ class Child:
         is_up = process is not None and process.poll() is None
         return {"up": is_up, "pid": process.pid if process and is_up else None, "restarts": self._restarts}
 
+    def start_no_more(self) -> None:
+        """Should it end from now on, it is meant to."""
+        self._stopping.set()
+
     def ask_to_end(self) -> None:
         self._stopping.set()
         with self._lock:
@@ -64,7 +68,9 @@ class Child:
             with self._lock:
                 if self._stopping.is_set():
                     return
-                self._process = subprocess.Popen(self._command, env=self._environment, stdin=subprocess.PIPE)
+                self._process = subprocess.Popen(
+                    self._command, env=self._environment, stdin=subprocess.PIPE, start_new_session=True
+                )
             code = self._process.wait()
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -112,9 +118,10 @@ def run_until_told(arguments: list[str], *, grace_s: float) -> int:
         signal.signal(number, end)
     while True:
         try:
-            code = process.wait(grace_s if told.is_set() else 1.0)
+            was_told = told.is_set()
+            code = process.wait(grace_s if was_told else 1.0)
         except subprocess.TimeoutExpired:
-            if told.is_set():
+            if was_told:
                 process.kill()
             continue
         return 0 if told.is_set() else code

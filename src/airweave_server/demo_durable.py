@@ -248,7 +248,7 @@ def _hold_end(out: Console, job: dict[str, Any], files: int) -> None:
     hold(job["entities_failed"] == 0, f"{job['entities_failed']} files failed")
     out.print(
         f"   {job['entities_inserted']:,} inserted, {job['entities_skipped']:,} skipped, 0 failed "
-        f"in {job['duration_seconds']:.0f} s; attempts: {job['attempts']}", soft_wrap=True,
+        f"in {job['duration_seconds']:.0f} s; {job['attempts'] - 1} steps were taken again", soft_wrap=True,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from uuid import uuid4
 
@@ -56,29 +57,32 @@ class Keeper:
         with self._database.session() as session:
             self.holds_lease = leases.take(session, "keeper", self._name, self._settings.tick_s * LEASE_TICKS)
         if self.holds_lease:
-            self._driver.reconcile()
-            self._end_unattended()
-            self._fire_schedules()
-            self._purge()
-            self._reseal()
+            duties = (self._end_unattended, self._fire_schedules, self._driver.reconcile, self._purge, self._reseal)
+            for duty in duties:  # one that fails keeps no other from being done
+                self._try(duty)
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
-            try:
-                self.tick()
-            except Exception as error:  # the outermost loop of this thread: it must not end
-                if is_outage(error):
-                    log.warning("database_unreachable", error=str(error).splitlines()[0])
-                else:
-                    log.error("keeper_failed", exc_info=error)
+            self._try(self.tick)
             self._wake.wait(self._settings.tick_s)
             self._wake.clear()
+
+    def _try(self, duty: Callable[[], None]) -> None:
+        try:
+            duty()
+        except Exception as error:  # of any kind: the thread must not end
+            if is_outage(error):
+                log.warning("database_unreachable", error=str(error).splitlines()[0])
+            else:
+                log.error("keeper_failed", exc_info=error)
 
     def _end_unattended(self) -> None:
         """A cancel that its driver did not finish, because it died or hangs in its source, is finished here; the
         epochs were bumped when it was asked for, so nothing can be written any more."""
         with self._database.session() as session:
-            for job_id in jobs.cancelling_unattended(session, patience_s=CANCEL_PATIENCE_S):
+            unattended = jobs.cancelling_unattended(session, patience_s=CANCEL_PATIENCE_S)
+        for job_id in unattended:
+            with self._database.session() as session:
                 jobs.lock(session, job_id)
                 jobs.end(session, job_id, status="cancelled", error=None)
                 log.info("job_ended", job=str(job_id), status="cancelled")

@@ -161,12 +161,13 @@ def _serve(
     finally:
         say("Stopping: jobs are checkpointed and go on at the next start.")
         for child in children:
+            child.start_no_more()
             if child.name == "worker":
                 child.ask_to_end()
+        keeper.stop()
         if isinstance(driver, TemporalDriver):
             driver.stop()
         in_process.stop(grace_s=STOP_GRACE_S)
-        keeper.stop()
 
 
 class _Server(uvicorn.Server):

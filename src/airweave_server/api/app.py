@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ..db.session import is_outage
+from ..db.session import is_locked, is_outage
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
 from . import collections, health, search, source_connections, sources
 from .deps import Parts, storable_parameters
@@ -171,6 +171,8 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 def _database(request: Request, error: Exception) -> JSONResponse:
     if is_outage(error):
         return _json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
+    if is_locked(error):
+        return _json({"detail": "something else is at it right now; try again"}, 503, {"Retry-After": "1"})
     return _unexpected(request, error)
 
 

@@ -22,7 +22,7 @@ def health(parts: PartsOf) -> dict[str, Any]:
     try:
         with parts.database.session() as session:
             keeper = leases.holder(session, "keeper")
-            workers = leases.count(session, "worker:")
+            workers = leases.count(session, f"{leases.WORKER}{parts.settings.temporal_task_queue}:")
     except SQLAlchemyError:
         database = "down"
     return {

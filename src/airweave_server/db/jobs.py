@@ -154,6 +154,7 @@ def hand_over(session: Session, *, lease_s: float, at_once: int) -> Handed | Non
             with under_way as (
                 select organization_id, count(*) as jobs from sync_job
                 where engine = 'temporal' and driver is not null and status in ('pending', 'running', 'cancelling')
+                  and waiting_for is distinct from 'worker'
                 group by organization_id
             ), due as (
                 select j.id from sync_job j left join under_way u on u.organization_id = j.organization_id
@@ -169,6 +170,18 @@ def hand_over(session: Session, *, lease_s: float, at_once: int) -> Handed | Non
         {"lease_s": lease_s, "at_once": at_once},
     ).one_or_none()
     return None if row is None else Handed(*row)
+
+
+def not_started(session: Session, job_id: UUID, *, wait_s: float) -> None:
+    """Temporal did not take the job, unless it did and only its answer was lost: then a step has it by now."""
+    session.execute(
+        text("""
+            update sync_job set driver = null, driven_until = null, waiting_for = 'temporal', modified_at = now(),
+                   not_before = now() + make_interval(secs => :wait_s)
+            where id = :id and driver = 'temporal' and status = 'pending'
+        """),
+        {"id": job_id, "wait_s": wait_s},
+    )
 
 
 def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> str | None:
@@ -221,18 +234,52 @@ def look_again(session: Session, job_id: UUID, *, lease_s: float) -> None:
     )
 
 
-def adopt(session: Session, *, reason: str) -> list[UUID]:
-    """Make jobs of Temporal's that nobody attends to ours to drive in process, from where they are."""
+def adopt(session: Session, *, reason: str, only_refused: bool = False) -> list[UUID]:
+    """Make jobs of Temporal's that nobody attends to ours to drive in process, from where they are; those of one host
+    only if an API process runs there. ``only_refused``: only those that Temporal did not take."""
     return list(
         session.execute(
             text("""
-                update sync_job set engine = 'in_process', engine_reason = :reason, driver = null, driven_until = null,
-                       waiting_for = null, not_before = null, epoch = epoch + 1, modified_at = now()
-                where engine = 'temporal' and status in ('pending', 'running', 'cancelling')
-                  and (driver is null or driven_until < now()) returning id
+                with lost as (
+                    select id from sync_job j
+                    where engine = 'temporal' and status in ('pending', 'running', 'cancelling')
+                      and (driver is null or driven_until < now())
+                      and (not :only_refused or (driver is null and waiting_for = 'temporal'))
+                      and (host is null or exists (select 1 from lease where until >= now()
+                                                     and starts_with(name, 'api:' || j.host || ':')))
+                    for update skip locked
+                )
+                update sync_job j set engine = 'in_process', engine_reason = :reason, driver = null,
+                       driven_until = null, waiting_for = null, not_before = null, epoch = epoch + 1,
+                       modified_at = now()
+                from lost where j.id = lost.id returning j.id
             """),
-            {"reason": reason},
+            {"reason": reason, "only_refused": only_refused},
         ).scalars()
+    )
+
+
+def count_refused(session: Session) -> int:
+    """Jobs that Temporal was asked to take and did not."""
+    found: int = session.execute(
+        text("""
+            select count(*) from sync_job where engine = 'temporal' and driver is null and waiting_for = 'temporal'
+              and status in ('pending', 'running')
+        """)
+    ).scalar_one()
+    return found
+
+
+def wait_for_hosts(session: Session) -> None:
+    """Say of jobs that only one host may drive, and where nothing of ours runs, that they wait for a worker."""
+    session.execute(
+        text("""
+            update sync_job j set waiting_for = 'worker'
+            where engine = 'in_process' and host is not null and status in ('pending', 'running')
+              and waiting_for is null
+              and (driver is null or driven_until < now())
+              and not exists (select 1 from lease where until >= now() and starts_with(name, 'api:' || j.host || ':'))
+        """)
     )
 
 

@@ -3,6 +3,8 @@
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+API, TEMPORAL_API, WORKER = "api:", "temporal-api:", "worker:"  # how the leases of processes begin
+
 
 def take(session: Session, name: str, owner: str, lease_s: float) -> bool:
     """Take or renew the lease. False when another owner has it."""

@@ -141,9 +141,8 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
         and session.execute(
             text("""
             update sync_partition set epoch = epoch + 1, owner = :owner, reads = reads + 1, not_before = null,
-                   crashes = case when backend_pid is null then 0 else crashes + 1 end,
-                   suspect_crashes = case when backend_pid is null then 0
-                                          else suspect_crashes + (suspect is not null)::int end,
+                   crashes = crashes + (backend_pid is not null)::int,
+                   suspect_crashes = suspect_crashes + (backend_pid is not null and suspect is not null)::int,
                    backend_pid = pg_backend_pid(), backend_start =
                    (select backend_start from pg_stat_activity where pid = pg_backend_pid()),
                    lease_until = now() + make_interval(secs => :lease_s)
@@ -187,6 +186,8 @@ def fence(
             skipped=SyncPartition.skipped + counts.skipped,
             failed=SyncPartition.failed + counts.failed,
             lease_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s),
+            suspect=None,
+            suspect_crashes=0,
             **(
                 {"failures": 0, "waiting_since": None, "crashes": func.least(SyncPartition.crashes, 1)}
                 if progressed
@@ -255,6 +256,17 @@ def release(session: Session, partition: SyncPartition) -> None:
     )
 
 
+def step_back(session: Session, partition_id: int, epoch: int) -> None:
+    """The reader lives, but the database or another reader ended its step: that is no crash of it."""
+    session.execute(
+        text("""
+            update sync_partition set owner = null, backend_pid = null, backend_start = null, lease_until = null
+            where id = :id and epoch = :epoch
+        """),
+        {"id": partition_id, "epoch": epoch},
+    )
+
+
 def stumble(
     session: Session,
     partition: SyncPartition,
@@ -275,7 +287,8 @@ def stumble(
                    failures_in_all = failures_in_all + case when :waiting then 0 else 1 end,
                    waiting_since = case when :waiting then coalesce(waiting_since, now()) end,
                    not_before = case when not :final then now() + make_interval(secs => :wait_s) end,
-                   owner = null, backend_pid = null, backend_start = null, lease_until = null
+                   owner = null, backend_pid = null, backend_start = null, lease_until = null,
+                   crashes = 0, suspect = null, suspect_crashes = 0
             where id = :id and epoch = :epoch returning id
         """),
         {

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, func, make_url, select, text
+from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,8 @@ from ..errors import Unstartable
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
 CONNECT_TIMEOUT_S = 10
+LOCK_S = 4  # that a pooled session waits for another's lock
+IDLE_S = 10  # after which the transaction of a process that was stopped in the middle gives its locks back
 MIGRATION_LOCK = 0x41_57_53  # any number, the same for every process of ours
 MIN_POSTGRES = 15
 MIN_PGVECTOR = (0, 8)
@@ -36,6 +38,7 @@ class Database:
             made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments,
             use_native_hstore=False, hide_parameters=True,
         )  # fmt: skip
+        event.listen(self.engine, "connect", _with_limits)
         # no pool: the backend recorded as a partition's owner must never serve anybody else
         self._steps: Engine = create_engine(
             made, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, hide_parameters=True
@@ -77,6 +80,7 @@ class Database:
     def migrate(self) -> None:
         """Bring the schema up to date; of several processes one does it. A newer schema is ``Unstartable``."""
         with self.engine.begin() as connection:
+            connection.execute(text("set local lock_timeout = 0"))
             connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             config = _alembic()
             known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
@@ -96,6 +100,18 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
         self._steps.dispose()
+
+
+def be_patient(session: Session) -> None:
+    """This transaction will wait for something outside of the database, such as a source that is tried."""
+    session.execute(text("set local idle_in_transaction_session_timeout = 0"))
+
+
+def _with_limits(connection: psycopg.Connection[Any], _: object) -> None:
+    with connection.cursor() as cursor:  # not among the options of the connection: poolers refuse those
+        cursor.execute(f"set lock_timeout = '{LOCK_S}s'")
+        cursor.execute(f"set idle_in_transaction_session_timeout = '{IDLE_S}s'")
+    connection.commit()
 
 
 def now(session: Session) -> datetime:
@@ -121,6 +137,12 @@ def is_outage(error: BaseException) -> bool:
     if error.sqlstate is None:  # the server said nothing: it is gone, unless the driver itself refused a value
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return error.sqlstate.startswith(("08", "57P", "40"))
+
+
+def is_locked(error: BaseException) -> bool:
+    """Whether somebody else held a lock for too long."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and original.sqlstate == "55P03"
 
 
 def is_storage_full(error: BaseException) -> bool:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from .. import plugins
 from ..db import collections, connections, jobs, plans
 from ..db.models import DeletePlan, SourceConnection, SyncJob
+from ..db.session import be_patient
 from ..errors import BadInput, InvalidState, NotFound
 from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
 from ..settings import Settings
@@ -67,6 +68,7 @@ class Connections:
             raise NotFound("Collection not found")
         config = self._config(kind, wanted.config or {})
         credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
+        be_patient(session)
         self._try(kind, config, credentials)
         cron = _default_cron(kind) if wanted.cron == "" else wanted.cron
         connection = SourceConnection(
@@ -116,6 +118,7 @@ class Connections:
             credentials = self._credentials(kind, changes["credentials"], None)
         else:
             credentials = self._stored_credentials(kind, connection)
+        be_patient(session)
         self._try(kind, config, credentials)
         if _plain(config) == connection.config and "credentials" not in changes:
             return None

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -116,6 +116,8 @@ class SyncService:
         self._vault = vault
         self._settings = settings
         self._hidden_paths = hidden_paths
+        self._lock = threading.Lock()
+        self._owed: list[tuple[int, int]] = []
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, job_id: UUID, signals: Signals) -> Outcome:
@@ -143,7 +145,7 @@ class SyncService:
                         return Outcome(ended=True)
                     with _noted(signals):
                         source.check()
-                        self._lay_out(session, job, connection, collection, source)
+                    self._lay_out(session, job, connection, collection, source, signals)
             except Stopped:
                 return Outcome(wait_s=0.0)
             except (DBAPIError, Fenced):
@@ -172,6 +174,7 @@ class SyncService:
     def read(self, job_id: UUID, partition_id: int, signals: Signals, *, owner: str | None = None) -> Outcome:
         """One slice of one partition: about ``SLICE_S`` of reading, from the stored cursor on. ``owner`` names the
         reader, this process by default."""
+        self._step_back()
         with self._database.step() as session:
             owner = owner or self._owner
             partition = partitions.claim(session, partition_id, owner=owner, lease_s=self._settings.lease_s)
@@ -204,9 +207,11 @@ class SyncService:
                 session.commit()
                 return Outcome(wait_s=0.0)
             except Fenced:
+                self._owe_step_back(partition)
                 raise
             except DBAPIError as error:
                 if is_outage(error) or not is_storage_full(error):
+                    self._owe_step_back(partition)
                     raise
                 session.rollback()
                 return self._stumble(session, partition, error, secrets)
@@ -342,7 +347,7 @@ class SyncService:
             hidden_paths=self._hidden_paths,
             allowed_hosts=self._settings.allowed_private_hosts,
             stop=signals.stop,
-            pace=partial(self._pace, connection.id),
+            pace=partial(self._pace, connection.id, signals),
         )
         try:
             config = kind.config_model.model_validate(connection.config)
@@ -361,9 +366,30 @@ class SyncService:
             raise AuthError(f"the credentials cannot be used: {said}") from None
         return kind(config, credentials, context), secrets_of(config, credentials)
 
-    def _pace(self, connection_id: UUID, rate: Rate) -> float:
+    def _owe_step_back(self, partition: SyncPartition) -> None:
+        with self._lock:
+            self._owed.append((partition.id, partition.epoch))
+        with suppress(SQLAlchemyError):
+            self._step_back()
+
+    def _step_back(self) -> None:
+        """Say of the partitions whose steps the database ended that this process lives, else it counts as a crash."""
+        with self._lock:
+            owed = list(self._owed)
+        if not owed:
+            return
         with self._database.session() as session:
-            return connections.book_request(session, connection_id, requests=rate.requests, per_s=rate.per_s)
+            for partition_id, epoch in owed:
+                partitions.step_back(session, partition_id, epoch)
+        with self._lock:
+            self._owed = [one for one in self._owed if one not in owed]
+
+    def _pace(self, connection_id: UUID, signals: Signals, rate: Rate) -> float:
+        with self._database.session() as session:
+            wait_s = connections.book_request(session, connection_id, requests=rate.requests, per_s=rate.per_s)
+        if signals.source_since is not None:
+            signals.source_since = time.monotonic() + wait_s  # we keep it waiting, not it us
+        return wait_s
 
     def _target(
         self, job: SyncJob, connection: SourceConnection, collection: Collection, partition: SyncPartition,
@@ -383,7 +409,7 @@ class SyncService:
 
     def _lay_out(
         self, session: Session, job: SyncJob, connection: SourceConnection, collection: Collection,
-        source: Source[Any, Any],
+        source: Source[Any, Any], signals: Signals,
     ) -> None:  # fmt: skip
         pipeline = pipeline_version(plugins.embedder(collection.embedder))
         cursors = connections.cursors(session, connection.id)
@@ -398,7 +424,7 @@ class SyncService:
             partitions.take_up(session, before=before.id, job_id=job.id)
         else:
             session.commit()
-            listed = list(self._listed(job.id, source, cursors if mode == "incremental" else {}))
+            listed = list(self._listed(job.id, source, signals, cursors if mode == "incremental" else {}))
             partitions.replace_all(session, job.id, listed)
         if not jobs.fence(
             session, job.id, job.epoch, phase="read", mode=mode, pipeline=pipeline, failures=0, waiting_for=None,
@@ -422,10 +448,10 @@ class SyncService:
         return not same or (due and not source.tells_deletes)
 
     def _listed(
-        self, job_id: UUID, source: Source[Any, Any], cursors: dict[str, dict[str, Any]]
+        self, job_id: UUID, source: Source[Any, Any], signals: Signals, cursors: dict[str, dict[str, Any]]
     ) -> Iterator[SyncPartition]:
         keys: set[str] = set()
-        for ordinal, part in enumerate(source.partitions()):
+        for ordinal, part in enumerate(_watched((part for part in source.partitions()), signals)):
             if part.key in keys:
                 raise ConfigError(f"the source lists partition {part.key!r} twice")
             if ordinal >= MAX_PARTITIONS:

@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from uuid import UUID
@@ -57,6 +58,7 @@ class Activities:
         self._settings = settings
         self._job_ended = ended
         self._ending = threading.Event()
+        self._left: list[Taken] = []  # steps that did not stop when told, and may never
         self._plain = Step(
             heartbeat_s=settings.temporal_heartbeat_s,
             longest_s=settings.slice_s + settings.source_stall_s + BEYOND_S,
@@ -141,7 +143,10 @@ class Activities:
         former = [f"{reader}#{attempt}" for attempt in range(max(1, info.attempt - 20), info.attempt)]
         with structlog.contextvars.bound_contextvars(job=job_id, step=info.activity_type, attempt=info.attempt):
             threading.Thread(
-                target=self._run, args=(taken, former, work), name=f"{info.activity_type}-{job_id}", daemon=True
+                target=copy_context().run,
+                args=(self._run, taken, former, work),
+                name=f"{info.activity_type}-{job_id}",
+                daemon=True,
             ).start()
             left_behind = self._watch(taken)
         if left_behind is not None:
@@ -210,17 +215,20 @@ class Activities:
                     taken.signals.stop.set()
             if self._ending.is_set() or activity.is_cancelled():
                 taken.signals.stop.set()
-            source_since, busy_since = taken.signals.source_since, taken.signals.busy_since
+            self._left = [one for one in self._left if not one.done.is_set()]
+            source_since = taken.signals.source_since
+            busy_since = min((one.signals.busy_since or now for one in (taken, *self._left)), default=now)
             if source_since is not None and now - source_since > self._settings.source_stall_s:
                 taken.signals.stop.set()
                 if self._gave_up(taken):
                     return replace(self._plain, ended="failed")
-            if busy_since is not None and now - busy_since > self._settings.stuck_s:
+            if now - busy_since > self._settings.stuck_s:
                 log.critical("stuck", job=str(taken.job_id), seconds=self._settings.stuck_s)
                 os._exit(STUCK_EXIT)  # no thread can be ended; what it was at is found by its mark in the partition
             if taken.signals.stop.is_set():
                 told_at = told_at or now
-                if now - told_at > LEAVE_S and not self._ending.is_set():
+                if now - told_at > (max(0.5, self._settings.worker_grace_s - 2) if self._ending.is_set() else LEAVE_S):
+                    self._left.append(taken)
                     return replace(self._plain, wait_s=FENCED_WAIT_S)
         return None
 

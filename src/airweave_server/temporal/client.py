@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -10,7 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -29,10 +30,10 @@ from ..settings import Settings
 
 CHECK_S = 2.0
 CALL_S = 5.0
-START_AGAIN_S = 1.0
+START_AGAIN_S = 5.0
+FORGET_TICKS = 3
 _CALL = timedelta(seconds=CALL_S)
 WORKFLOW = "RunSourceConnectionWorkflow"
-WORKERS = "worker:"  # the prefix of the leases by which workers are seen
 
 Answer = TypeVar("Answer")
 
@@ -56,6 +57,11 @@ def workflow_id(job_id: UUID) -> str:
 def task_queue(settings: Settings, host: str | None) -> str:
     """Where workers look for a job: the common queue, or that of the one host whose files it reads."""
     return settings.temporal_task_queue if host is None else f"{settings.temporal_task_queue}@{host}"
+
+
+def worker_prefix(settings: Settings, host: str | None = None) -> str:
+    """How the leases begin by which workers of our task queue, or those of one host, are seen."""
+    return f"{leases.WORKER}{settings.temporal_task_queue}:" + (f"{host}:" if host else "")
 
 
 async def start_workflow(client: Client, settings: Settings, job: jobs.Handed) -> None:
@@ -166,6 +172,8 @@ class TemporalDriver:
         self._settings = settings
         self._lost_since: float | None = None
         self._refused_since: float | None = None
+        self._reconciled_at = -math.inf
+        self._name = f"{leases.TEMPORAL_API}{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
         self._cancelled: SimpleQueue[UUID] = SimpleQueue()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -178,6 +186,8 @@ class TemporalDriver:
         self._stopping.set()
         self._wake.set()
         self._thread.join(CALL_S)
+        with suppress(SQLAlchemyError), self._database.session() as session:  # else it lapses by itself
+            leases.release(session, self._name, self._name)
         self._temporal.close()
 
     def choose(self) -> Engine:
@@ -201,10 +211,14 @@ class TemporalDriver:
         out of reach for ``TEMPORAL_LOST_S`` go on in process with what no worker shows life of."""
         reason = self._temporal.check()
         now = time.monotonic()
+        if now - self._reconciled_at > self._settings.tick_s * FORGET_TICKS + CHECK_S:
+            self._lost_since = self._refused_since = None  # another process kept house meanwhile
+        self._reconciled_at = now
         patience_s = math.inf if self._settings.temporal_required else self._settings.temporal_lost_s
         if reason is None:
-            if now - (self._refused_since or now) > patience_s:  # it answers, and takes no workflow
-                self._in_process.adopt(f"Temporal at {self._temporal.address()} refuses to start workflows")
+            self._note_refused(now)
+            if now - (self._refused_since or now) > patience_s:
+                self._in_process.adopt(f"Temporal at {self._temporal.address()} starts no workflow", only_refused=True)
             self._lost_since = None
             self._look_after_unattended()
             self._wake.set()
@@ -214,6 +228,11 @@ class TemporalDriver:
             log.warning("temporal_lost", reason=reason)
         if now - self._lost_since >= patience_s:
             self._in_process.adopt(reason)
+
+    def _note_refused(self, now: float) -> None:
+        with self._database.session() as session:
+            refused = jobs.count_refused(session)
+        self._refused_since = (self._refused_since or now) if refused else None
 
     def shown(self) -> dict[str, Any]:
         reason = self._temporal.check()
@@ -236,6 +255,8 @@ class TemporalDriver:
             self._wake.clear()
             wait_s = self._settings.tick_s
             try:
+                with self._database.session() as session:
+                    leases.take(session, self._name, self._name, self._settings.tick_s * FORGET_TICKS + CHECK_S)
                 self._tell_cancelled()
                 wait_s = self._start_due()
             except Exception as error:  # the outermost loop of this thread: it must not end
@@ -255,19 +276,20 @@ class TemporalDriver:
         """Hand over what there is room for; returns the seconds until the next look."""
         while not self._stopping.is_set():
             try:
-                job = start_next(self._database, self._settings, self._temporal.start)
+                if start_next(self._database, self._settings, self._temporal.start) is None:
+                    return self._settings.tick_s
             except NotStarted:
-                self._refused_since = self._refused_since or time.monotonic()
-                return START_AGAIN_S
-            if job is None:
-                return self._settings.tick_s
-            self._refused_since = None
+                if self._temporal.check() is not None:  # else it is this job alone, which is due again a little later
+                    return START_AGAIN_S
         return 0.0
 
     def _look_after_unattended(self) -> None:
         with self._database.session() as session:
             found = jobs.unattended(session)
+        deadline = time.monotonic() + self._settings.tick_s  # the keeper has other duties
         for job in found:
+            if time.monotonic() > deadline:
+                return
             try:
                 is_open = self._temporal.is_open(job.id)
             except Exception as error:  # of many kinds; the next tick asks again
@@ -276,7 +298,7 @@ class TemporalDriver:
             with self._database.session() as session:
                 if is_open:
                     jobs.look_again(session, job.id, lease_s=self._settings.lease_s)
-                    if not leases.count(session, WORKERS + (f"{job.host}:" if job.host else "")):
+                    if not leases.count(session, worker_prefix(self._settings, job.host)):
                         jobs.wait(session, job.id, "worker")
                 elif job.status != "cancelling":
                     log.warning("workflow_missing", job=str(job.id))
@@ -294,7 +316,7 @@ def start_next(database: Database, settings: Settings, start: Callable[[jobs.Han
     except Exception as error:  # it may have been started all the same: a second start does no harm
         log.warning("workflow_not_started", job=str(job.id), error=said(error))
         with database.session() as session:
-            jobs.let_go(session, job.id, driver=jobs.TEMPORAL, wait_s=START_AGAIN_S, waiting_for=jobs.TEMPORAL)
+            jobs.not_started(session, job.id, wait_s=START_AGAIN_S)
         raise NotStarted from None
     log.info("workflow_started", job=str(job.id), workflow=workflow_id(job.id))
     return job

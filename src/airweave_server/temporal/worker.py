@@ -22,7 +22,7 @@ from ..errors import Unstartable
 from ..settings import Settings
 from ..sync.sync_service import SyncService
 from .activities import Activities
-from .client import CALL_S, WORKERS, NotStarted, connection_options, said, start_next, start_workflow, task_queue
+from .client import CALL_S, NotStarted, connection_options, said, start_next, start_workflow, task_queue, worker_prefix
 from .workflows import RunSourceConnectionWorkflow
 
 CONNECT_AGAIN_S = (0.2, 5.0)  # the first pause and the longest
@@ -48,20 +48,17 @@ class _Working:
         self._database = database
         self._settings = settings
         self._host = socket.gethostname()
-        self._name = f"{WORKERS}{self._host}:{os.getpid()}:{uuid4().hex[:8]}"
+        self._name = f"{worker_prefix(settings, self._host)}{os.getpid()}:{uuid4().hex[:8]}"
         self._activities = Activities(database, service, settings, ended=self._start_next_soon)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
         self._ending = asyncio.Event()
-        self._ended = threading.Event()
         self._next = asyncio.Event()
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._end)
-        shown = threading.Thread(target=self._show, name="show-worker", daemon=True)
-        shown.start()
         starter = asyncio.create_task(self._start_others())
         fatal: list[float] = []
         try:
@@ -80,8 +77,6 @@ class _Working:
                     await self._pause(CONNECT_AGAIN_S[0] * 2 ** len(fatal))
         finally:
             starter.cancel()
-            self._ended.set()
-            await asyncio.to_thread(shown.join, CALL_S)
 
     def _end(self) -> None:
         if self._ending.is_set():
@@ -130,6 +125,9 @@ class _Working:
             running = [asyncio.create_task(worker.run()) for worker in workers]
             log.info("worker_ready", task_queue=self._settings.temporal_task_queue, slots=slots)
             ending = asyncio.create_task(self._ending.wait())
+            over = threading.Event()
+            shown = threading.Thread(target=self._show, args=(over,), name="show-worker", daemon=True)
+            shown.start()
             try:
                 await asyncio.wait({*running, ending}, return_when=asyncio.FIRST_COMPLETED)
                 if self._ending.is_set():
@@ -137,7 +135,9 @@ class _Working:
             finally:
                 ending.cancel()
                 with suppress(Exception):
-                    await asyncio.gather(*(worker.shutdown() for worker in workers if worker.is_running))
+                    await asyncio.gather(*(worker.shutdown() for worker in workers))
+                over.set()
+                await asyncio.to_thread(shown.join, CALL_S)
                 results = await asyncio.gather(*running, return_exceptions=True)
             for result in results:
                 if isinstance(result, Exception):
@@ -147,20 +147,20 @@ class _Working:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), seconds)
 
-    def _show(self) -> None:
-        """Hold the lease by which others see that this worker is there."""
+    def _show(self, over: threading.Event) -> None:
+        """Hold the lease by which others see that this worker polls."""
         while True:
             try:
                 with self._database.session() as session:
-                    if self._ended.is_set():
+                    if over.is_set():
                         leases.release(session, self._name, self._name)
                         return
                     leases.take(session, self._name, self._name, self._settings.lease_s)
-                    leases.forget_lapsed(session, WORKERS)
+                    leases.forget_lapsed(session, leases.WORKER)
             except SQLAlchemyError:  # it lapses meanwhile
-                if self._ended.is_set():
+                if over.is_set():
                     return
-            self._ended.wait(self._settings.lease_s / 4)
+            over.wait(self._settings.lease_s / 4)
 
     def _start_next_soon(self) -> None:
         """A job ended, and there is room for another: need not wait for the API's next look."""

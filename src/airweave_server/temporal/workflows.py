@@ -51,7 +51,8 @@ class RunSourceConnectionWorkflow:
         except (asyncio.CancelledError, FailureError) as error:
             if not is_cancelled_exception(error):
                 raise
-            await self._step("cancel", job_id)
+            while (await self._step("cancel", job_id)).ended is None:
+                await self._sleep(0.5)
             raise
         if ended == "failed":
             raise ApplicationError("the sync job failed; the API has its error", type="job_failed", non_retryable=True)
