@@ -68,8 +68,8 @@ class TemporalServer:
         }  # fmt: skip
         with (self.place / "temporal.log").open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "airweave_server", "temporal"], env=environment, stdout=output, stderr=output,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                [sys.executable, "-m", "airweave_server", "temporal", "--with-parent"], env=environment, stdout=output,
+                stderr=output, stdin=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
         deadline = time.monotonic() + START_S
         while True:
@@ -83,7 +83,7 @@ class TemporalServer:
         """End the server itself and what started it, with signal 9."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        self._ended(20)
 
     def forget(self) -> None:
         """Lose its database (while it is down)."""
@@ -93,7 +93,13 @@ class TemporalServer:
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._process.wait(20)
+            self._ended(20)
+
+    def _ended(self, timeout_s: float) -> None:
+        assert self._process is not None
+        self._process.wait(timeout_s)
+        if self._process.stdin is not None:
+            self._process.stdin.close()
 
 
 class Server:
@@ -157,14 +163,14 @@ class Server:
     def job(self, connection: str, job: str) -> dict[str, Any]:
         return dict(self.get(f"/source-connections/{connection}/jobs/{job}"))
 
-    def finish(self, connection: str, job: str, timeout_s: float = 60) -> dict[str, Any]:
+    def finish(self, connection: str, job: str, timeout_s: float = 180) -> dict[str, Any]:
         """Wait for the job's end."""
         return self.wait_for(
             lambda: self.job(connection, job),
             lambda found: found["status"] in ("completed", "failed", "cancelled"), timeout_s,
         )  # fmt: skip
 
-    def sync(self, connection: str, timeout_s: float = 60, **body: Any) -> dict[str, Any]:
+    def sync(self, connection: str, timeout_s: float = 180, **body: Any) -> dict[str, Any]:
         return self.finish(connection, self.run(connection, **body), timeout_s)
 
     def search(self, collection: str, query: str, **more: Any) -> list[dict[str, Any]]:
@@ -184,7 +190,7 @@ class Server:
             if len(page) < 1000:
                 return entries
 
-    def wait_for(self, look: Callable[[], Any], good: Callable[[Any], bool], timeout_s: float = 30) -> Any:
+    def wait_for(self, look: Callable[[], Any], good: Callable[[Any], bool], timeout_s: float = 90) -> Any:
         """Poll until it is good; the last sight is in the error."""
         deadline = time.monotonic() + timeout_s
         while True:

@@ -42,6 +42,7 @@ class RunSourceConnectionWorkflow:
 
     def __init__(self) -> None:
         self._last = Step()
+        self._is_ending = False
 
     @workflow.run
     async def run(self, job_id: str) -> str:
@@ -51,6 +52,7 @@ class RunSourceConnectionWorkflow:
         except (asyncio.CancelledError, FailureError) as error:
             if not is_cancelled_exception(error):
                 raise
+            self._is_ending = True
             while (await self._step("cancel", job_id)).ended is None:
                 await self._sleep(0.5)
             raise
@@ -94,12 +96,19 @@ class RunSourceConnectionWorkflow:
             start_to_close_timeout=timedelta(seconds=last.longest_s),
             retry_policy=RETRY,
         )
+        self._heed_cancel()
         if self._last.ended is None:  # of lanes side by side, the one that saw the end has the last word
             self._last = step
         return step
 
     async def _sleep(self, seconds: float) -> None:
         await workflow.sleep(min(max(seconds, 0.05), LONGEST_SLEEP_S))
+        self._heed_cancel()
+
+    def _heed_cancel(self) -> None:
+        """A cancel that comes in one workflow task with the end of a step or of a sleep is raised nowhere else."""
+        if workflow.cancellation_reason() is not None and not self._is_ending:
+            raise asyncio.CancelledError
 
     def _is_long(self) -> bool:
         info = workflow.info()
