@@ -42,6 +42,7 @@ def configure(*, level: str = "info", style: Literal["auto", "console", "json"] 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    logging.getLogger("temporalio.activity").setLevel("CRITICAL")  # what a step raises, we have logged ourselves
     logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # what it would say of a failed request is logged already
     for noisy in ("temporalio", "httpx", "httpcore", "alembic", "uvicorn.access", "sqlalchemy.engine"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,6 +1,7 @@
 """The way to the Temporal server for code that is not async, and the driver that hands jobs over to it."""
 
 import asyncio
+import logging
 import math
 import os
 import socket
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
@@ -19,6 +21,7 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
 from ..background import InProcessDriver
@@ -47,7 +50,15 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     options: dict[str, Any] = dict(ClientConfig.load_client_connect_config(disable_file=not names_a_file))
     options.setdefault("target_host", f"{settings.temporal_host}:{settings.temporal_port}")
     options.setdefault("namespace", settings.temporal_namespace)
+    options["runtime"] = _runtime()
     return options
+
+
+@cache
+def _runtime() -> Runtime:
+    """The SDK's native part, one a process; what it logs comes out as our own logs do."""
+    forwarding = LogForwardingConfig(logging.getLogger("temporalio.core"))
+    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter="ERROR", forwarding=forwarding)))
 
 
 def workflow_id(job_id: UUID) -> str:
@@ -89,12 +100,16 @@ class Temporal:
         self._thread.start()
         self._client: Client | None = None
 
-    def address(self) -> str:
-        """Where the server is looked for."""
+    def place(self) -> tuple[str, str]:
+        """Where the server is looked for, and in which namespace."""
         try:
-            return str(connection_options(self._settings)["target_host"])
+            options = connection_options(self._settings)
         except Exception as error:  # whatever the environment holds: it must not keep the API from answering
-            return f"unknown: {said(error)}"
+            return f"unknown: {said(error)}", self._settings.temporal_namespace
+        return str(options["target_host"]), str(options["namespace"])
+
+    def address(self) -> str:
+        return self.place()[0]
 
     def check(self) -> str | None:
         """Why jobs cannot be started now, asked of the server itself within ``CHECK_S``; None when they can."""
@@ -236,12 +251,13 @@ class TemporalDriver:
 
     def shown(self) -> dict[str, Any]:
         reason = self._temporal.check()
+        address, namespace = self._temporal.place()
         return {
             "engine": jobs.TEMPORAL if reason is None or self._settings.temporal_required else "in_process",
             "engine_reason": reason,
             "temporal": {
-                "address": self._temporal.address(),
-                "namespace": self._settings.temporal_namespace,
+                "address": address,
+                "namespace": namespace,
                 "task_queue": self._settings.temporal_task_queue,
                 "required": self._settings.temporal_required,
                 "reachable": reason is None,
