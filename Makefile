@@ -1,12 +1,12 @@
 # The front door. Each target works alone in a fresh clone with python3 (3.11+) and make.
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test faults lint fix bench lock clean
+.PHONY: help install demo demo-durable up test faults soak lint fix bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
 
 help:  ## Show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 install: .venv/.installed .venv/.project  ## Make .venv with airweave-server in it
 
@@ -27,6 +27,9 @@ install: .venv/.installed .venv/.project  ## Make .venv with airweave-server in 
 demo: install  ## Sync two real folders in a throw-away server, search, change, sync again
 	$(BIN)/airweave-server demo
 
+demo-durable: install  ## Sync a real folder on Temporal, and kill worker, Temporal and Postgres in the middle of it
+	$(BIN)/airweave-server demo --durable
+
 up: install  ## Run the server: API on http://localhost:8001, docs at /docs
 	$(BIN)/airweave-server up
 
@@ -35,6 +38,9 @@ test: install .venv/.tests lint  ## Everything that is checked, the same that CI
 
 faults: install .venv/.tests  ## Every fault on both drivers at default times; writes docs/faults.md
 	$(BIN)/python -m pytest -m fault --both-drivers --default-times --fault-table docs/faults.md
+
+soak: install .venv/.tests  ## Random faults on both drivers for 20 minutes; prints its seed
+	$(BIN)/python tests/soak.py --minutes 20 --driver both
 
 lint: install  ## Form, types and import rules
 	$(BIN)/ruff format --check .
@@ -45,7 +51,7 @@ fix: install  ## Mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: install  ## Print and write the tables of benchmarks/
+bench: install .venv/.tests  ## Print and write the tables of benchmarks/
 	$(BIN)/python -m benchmarks
 
 lock:  ## Pin what pyproject.toml asks for, with hashes

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airweave_server.client import ClientError
 
-from . import contest, corpus, machine, quality, remembering, searching, syncing
+from . import contest, corpus, durable, machine, quality, remembering, searching, syncing
 from .lab import Lab
 from .report import Table
 from .server import Unfit, scratch
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Lab], list[Table]]] = {
     "search": searching.run,
     "quality": quality.run,
     "memory": remembering.run,
+    "durable": durable.run,
     "peers": contest.run,
 }
 REPEATS = 3

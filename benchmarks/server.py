@@ -27,7 +27,22 @@ START_S = 90.0
 STOP_S = 40.0
 SYNC_S = 3_600.0
 LEAST_POLL_S, MOST_POLL_S = 0.005, 0.25
-OURS = ("AIRWEAVE_", "API_", "DATABASE_URL", "AUTH_", "ALLOW", "VAULT_", "EMBEDDER", "JOB_", "LOG_", "ENABLE_")
+OURS = (
+    "AIRWEAVE_",
+    "TEMPORAL_",
+    "SLICE_",
+    "LEASE_",
+    "TICK_",
+    "API_",
+    "DATABASE_URL",
+    "AUTH_",
+    "ALLOW",
+    "VAULT_",
+    "EMBEDDER",
+    "JOB_",
+    "LOG_",
+    "ENABLE_",
+)
 NO_VECTOR_INDEX = "none over vectors (exact scan)"
 COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
 
@@ -56,6 +71,8 @@ class Server:
     def __init__(self, process: "subprocess.Popen[bytes]", client: Client, data_dir: Path) -> None:
         self.client = client
         self.ready_s = 0.0
+        self.environment: dict[str, str] = {}  # for more processes beside it
+        self.log = data_dir
         self._process = process
         self._data_dir = data_dir
 
@@ -141,12 +158,12 @@ def scratch(prefix: str = "airweave-bench-") -> Iterator[Path]:
 
 
 @contextmanager
-def serving(folders: Path) -> Iterator[Server]:
+def serving(folders: Path, *flags: str, **settings: str) -> Iterator[Server]:
     """A server that may read below ``folders``, on a free port, with data of its own; gone in the end."""
     with scratch("airweave-bench-data-") as place:
-        port = _free_port()
+        port = free_port()
         environment = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
-        environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json"}
+        environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json", **settings}
         log = place / "server.log"
         client = Client(f"http://127.0.0.1:{port}")
         command = [
@@ -154,6 +171,7 @@ def serving(folders: Path) -> Iterator[Server]:
             "-m",
             "airweave_server",
             "up",
+            *flags,
             "--data-dir",
             str(place / "data"),
             "--port",
@@ -166,6 +184,7 @@ def serving(folders: Path) -> Iterator[Server]:
                 start_new_session=True,  # Ctrl-C is ours to handle
             )  # fmt: skip
         server = Server(process, client, place / "data")
+        server.environment, server.log = {**environment, "AIRWEAVE_DATA_DIR": str(place / "data")}, log
         try:
             _wait(server, process, log)
             server.ready_s = time.perf_counter() - began_at
@@ -186,7 +205,7 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None
             time.sleep(0.02)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

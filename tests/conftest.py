@@ -15,6 +15,7 @@ from psycopg import sql
 from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
 from fault_table import fault_table
+from invariants import watch
 from running import Running, Server, TemporalServer
 
 OURS = (
@@ -86,6 +87,7 @@ def template(postgres: str) -> str:
     database = Database(url)
     database.check()
     database.migrate()
+    watch(database)
     database.close()
     return "template_of_ours"
 

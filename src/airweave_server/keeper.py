@@ -5,6 +5,7 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC
 from uuid import uuid4
 
 import structlog
@@ -105,7 +106,7 @@ class Keeper:
                     connection.next_run_at = None
                     continue
                 try:
-                    connection.next_run_at = next_run(connection.cron, kind, now(session))
+                    connection.next_run_at = next_run(connection.cron, kind, now(session).astimezone(UTC))
                 except (BadInput, InvalidState) as error:
                     connection.next_run_at = None  # it can never fire; a new schedule sets it again
                     log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))

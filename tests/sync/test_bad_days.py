@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator
+from math import nan
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
+from invariants import agree, hold
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
 
@@ -36,13 +38,15 @@ def counts(job: dict[str, Any]) -> dict[str, int]:
     return {name: job[f"entities_{name}"] for name in names if job[f"entities_{name}"]}
 
 
+@pytest.mark.fault("F8", on="temporal")
 def test_a_source_that_fails_on_page_six_of_ten_fails_the_job_and_deletes_nothing(
-    server: Server, source: ScriptedServer
+    running: Running, server: Server, source: ScriptedServer
 ) -> None:
-    source.partitions["a"] = items(100)
+    before = items(1_000)
+    source.partitions["a"], source.page_size = items(1_000), 100
     collection, connection = connect(server, source)
-    assert counts(server.sync(connection)) == {"inserted": 100}
-    for number in range(100):
+    assert counts(server.sync(connection)) == {"inserted": 1_000}
+    for number in range(1_000):
         source.partitions["a"][number] |= {"version": "2", "text": f"second text of number{number}"}
     source.fault("status", status=503, page=5)
     job = server.sync(connection)
@@ -50,37 +54,52 @@ def test_a_source_that_fails_on_page_six_of_ten_fails_the_job_and_deletes_nothin
     assert "'a'" in job["error"]
     assert "503" in job["error"]
     assert job["entities_deleted"] == 0
-    assert job["entities_updated"] == 50
-    assert len(indexed(server, connection)) == 100
-    assert server.found(collection, "number49")[0] == "item-0049"
-    assert server.found(collection, "worditem77")[0] == "item-0077"
+    assert job["entities_updated"] == 500
+    hold(running, job, listed=500)
+    agree(running, connection, source.partitions["a"][:500] + before[500:])
+    assert server.found(collection, "number499")[0] == "item-0499"
+    assert server.found(collection, "worditem777")[0] == "item-0777"
 
     source.faults.clear()
     resumed = server.sync(connection)
     assert resumed["status"] == "completed"
     assert resumed["resumed_from"] == job["id"]
-    assert resumed["entities_updated"] == 50
-    assert server.found(collection, "number77")[0] == "item-0077"
+    assert resumed["entities_updated"] == 500
+    assert server.found(collection, "number777")[0] == "item-0777"
+    hold(running, job, resumed)
+    agree(running, connection, source.partitions["a"])
 
 
-def test_429_500_resets_and_truncated_answers_are_ridden_out(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F6", on="temporal")
+def test_429_500_resets_and_truncated_answers_are_ridden_out(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(80)
+    _, connection = connect(server, source, attempts=5)
+    assert counts(server.sync(connection)) == {"inserted": 80}
+    source.partitions["a"] = items(80, version="2")
+    source.log.clear()
     source.seed(7)
     source.fault("status", status=429, retry_after="1", page=2, times=2)
     source.fault("status", status=500, probability=0.3)
     source.fault("reset", page=4, times=1)
     source.fault("truncate", page=5, times=1)
     source.fault("cut", page=6, times=1)
-    _, connection = connect(server, source, attempts=5)
     job = server.sync(connection)
     assert job["status"] == "completed"
-    assert counts(job) == {"inserted": 80}
+    assert counts(job) == {"updated": 80}
+    hold(running, job, listed=80)
+    agree(running, connection, source.partitions["a"])
+    assert len(source.log) < 9 * 5
     refused = next(entry for entry in source.log if entry["answer"] == 429)
     after = next(entry for entry in source.log if entry["at"] > refused["at"])
     assert after["at"] - refused["at"] >= 0.95
 
 
-def test_a_long_retry_after_frees_the_thread_and_is_no_failure(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F6", on="temporal")
+def test_a_long_retry_after_frees_the_thread_and_is_no_failure(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(20)
     source.fault("status", status=429, retry_after="2", page=1, times=1)
     _, connection = connect(server, source, patience_s=0.5)
@@ -89,40 +108,55 @@ def test_a_long_retry_after_frees_the_thread_and_is_no_failure(server: Server, s
     assert (waiting["waiting_for"], waiting["status"]) == ("source", "running")
     done = server.finish(connection, job)
     assert (done["status"], counts(done)) == ("completed", {"inserted": 20})
+    refused, after = [entry for entry in source.log if entry["page"] == 1]
+    assert after["at"] - refused["at"] >= 1.95
+    hold(running, done, listed=20)
+    agree(running, connection, source.partitions["a"])
 
 
-@pytest.mark.parametrize("kind", ["hang", "drip"])
-def test_a_source_that_hangs_or_drips_ends_the_job_and_leaves_others_alone(
-    server: Server, source: ScriptedServer, kind: str
-) -> None:
-    source.partitions["a"] = items(20)
-    source.fault(kind, page=1)
-    _, connection = connect(server, source, attempts=1)
-    job = server.run(connection)
-    other = server.connect(
-        server.collection(), "stub", {"entity_count": 5}, authentication={"credentials": {"stub_key": "x"}}
-    )
-    assert server.sync(other)["status"] == "completed"
-    ended = server.finish(connection, job, 90)
-    assert (ended["status"], ended["error_category"]) == ("failed", "source_stalled")
-    assert ended["entities_deleted"] == 0
+@pytest.mark.fault("F7", on="temporal")
+def test_a_source_that_hangs_or_drips_ends_the_job_and_leaves_others_alone(running: Running, server: Server) -> None:
+    with ScriptedServer() as hanging, ScriptedServer() as dripping:
+        started = []
+        for source, kind in ((hanging, "hang"), (dripping, "drip")):
+            source.partitions["a"] = items(20)
+            source.fault(kind, page=1)
+            _, connection = connect(server, source, attempts=1, total_s=1)
+            started.append((connection, server.run(connection)))
+        other = server.connect(
+            server.collection(), "stub", {"entity_count": 5}, authentication={"credentials": {"stub_key": "x"}}
+        )
+        assert server.sync(other)["status"] == "completed"
+        assert [server.job(*one)["status"] for one in started] == ["running", "running"]
+        for connection, job in started:
+            ended = server.finish(connection, job)
+            assert (ended["status"], ended["error_category"]) == ("failed", "source_stalled")
+            assert counts(ended) == {"inserted": 10}
+            hold(running, ended)
 
 
-def test_a_source_that_never_comes_back_is_given_up_and_its_thread_replaced(running: Running) -> None:
-    server = running.start(SOURCE_STALL_S="1", JOB_THREADS="1")
+@pytest.mark.fault("F7", on="temporal")
+def test_a_source_that_never_comes_back_is_given_up_and_its_thread_replaced(apart: Running) -> None:
+    server = apart.start(SOURCE_STALL_S="1", JOB_THREADS="1")
     frozen = server.connect(server.collection(), "frozen", {"seconds": 30})
     job = server.run(frozen)
+    server.wait_for(lambda: server.job(frozen, job), lambda seen: seen["phase"] == "read")
     other = server.connect(
         server.collection(), "stub", {"entity_count": 5}, authentication={"credentials": {"stub_key": "x"}}
     )
     waiting = server.run(other)
-    ended = server.finish(frozen, job, 10)
-    assert (ended["status"], ended["error_category"]) == ("failed", "source_stalled")
-    assert server.finish(other, waiting, 10)["status"] == "completed"
-    server.terminate()
+    ended = server.finish(frozen, job)
+    assert (ended["status"], ended["error_category"], ended["entities_deleted"]) == ("failed", "source_stalled", 0)
+    assert ended["duration_seconds"] < 10
+    done = server.finish(other, waiting)
+    assert (done["status"], done["duration_seconds"] < 10) == ("completed", True)
+    hold(apart, ended, done)
 
 
-def test_an_empty_listing_is_held_and_an_approval_deletes(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F9", on="temporal")
+def test_an_empty_listing_is_held_and_an_approval_deletes(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(60)
     collection, connection = connect(server, source)
     server.sync(connection)
@@ -132,31 +166,37 @@ def test_an_empty_listing_is_held_and_an_approval_deletes(server: Server, source
     (plan,) = server.get(f"/source-connections/{connection}/held-deletes")
     assert plan["total"] == 60
     assert plan["entities"][0] == {"entity_id": "item-0000", "name": "item 0"}
-    assert len(indexed(server, connection)) == 60
+    hold(running, job, listed=0)
+    agree(running, connection, items(60))
 
     source.partitions["a"] = items(1)  # one of them is back before anybody decides
     approval = server.post(f"/source-connections/{connection}/held-deletes/{plan['id']}/approve")
     done = server.finish(connection, approval["id"])
     assert (done["status"], done["entities_deleted"], done["held_deletes"]) == ("completed", 59, 0)
-    assert indexed(server, connection) == {"item-0000"}
+    hold(running, job, done)
+    agree(running, connection, source.partitions["a"])
     assert server.found(collection, "worditem33", retrieval_strategy="keyword") == []
     assert server.get(f"/source-connections/{connection}/held-deletes") == []
 
 
-def test_a_listing_that_ends_early_deletes_nothing(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F9", on="in_process")
+def test_a_listing_that_ends_early_deletes_nothing(running: Running, server: Server, source: ScriptedServer) -> None:
     source.partitions["a"] = items(100)
     _, connection = connect(server, source)
     server.sync(connection)
     source.fault("end", page=4)
     job = server.sync(connection)
     assert (job["status"], job["entities_deleted"], job["held_deletes"]) == ("completed", 0, 50)
-    assert len(indexed(server, connection)) == 100
+    hold(running, job, listed=50)
+    agree(running, connection, source.partitions["a"])
     source.faults.clear()
     assert counts(server.sync(connection)) == {"kept": 100}
     assert server.get(f"/source-connections/{connection}/held-deletes") == []
+    agree(running, connection, source.partitions["a"])
 
 
-def test_held_deletes_can_be_dismissed_once(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F9", on="in_process")
+def test_held_deletes_can_be_dismissed_once(running: Running, server: Server, source: ScriptedServer) -> None:
     source.partitions["a"] = items(30)
     _, connection = connect(server, source)
     server.sync(connection)
@@ -167,10 +207,14 @@ def test_held_deletes_can_be_dismissed_once(server: Server, source: ScriptedServ
     assert server.get(f"/source-connections/{connection}/held-deletes") == []
     again = server.http.post(f"/source-connections/{connection}/held-deletes/{plan['id']}/approve")
     assert again.status_code == 400
-    assert len(indexed(server, connection)) == 30
+    hold(running)
+    agree(running, connection, items(30))
 
 
-def test_exactly_the_ten_that_were_removed_are_deleted(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F10", on="in_process")
+def test_exactly_the_ten_that_were_removed_are_deleted(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(1000)
     source.page_size = 100
     collection, connection = connect(server, source)
@@ -179,12 +223,15 @@ def test_exactly_the_ten_that_were_removed_are_deleted(server: Server, source: S
     source.partitions["a"] = [item for item in items(1000) if item["id"] not in gone]
     job = server.sync(connection)
     assert counts(job) == {"deleted": 10, "kept": 990}
-    assert indexed(server, connection) == {item["id"] for item in source.partitions["a"]}
+    hold(running, job, listed=990)
+    agree(running, connection, source.partitions["a"])
     assert server.found(collection, "worditem300", retrieval_strategy="keyword") == []
+    assert gone.isdisjoint(server.ledger(connection))
 
 
+@pytest.mark.fault("F11", on="in_process")
 def test_a_source_whose_listing_can_skip_deletes_only_after_two_full_jobs(
-    server: Server, source: ScriptedServer
+    running: Running, server: Server, source: ScriptedServer
 ) -> None:
     source.partitions["a"] = items(60)
     _, connection = connect(server, source, kind="scripted_skipping")
@@ -193,12 +240,17 @@ def test_a_source_whose_listing_can_skip_deletes_only_after_two_full_jobs(
     first = server.sync(connection)  # the removal shifts item-0030 out of page 3: it is alive and unseen
     second = server.sync(connection)  # now item-0030 is seen again, and item-0005 is missed for the first time
     assert (first["entities_deleted"], second["entities_deleted"]) == (0, 0)
-    assert len(indexed(server, connection)) == 60
-    assert server.sync(connection)["entities_deleted"] == 1
-    assert indexed(server, connection) == {item["id"] for item in items(60)} - {"item-0005"}
+    agree(running, connection, items(60))
+    third = server.sync(connection)
+    assert third["entities_deleted"] == 1
+    hold(running, first, second, third, listed=59)
+    agree(running, connection, source.partitions["a"])
 
 
-def test_malformed_items_fail_alone_and_their_former_version_stays(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F12", on="in_process")
+def test_malformed_items_fail_alone_and_their_former_version_stays(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(100)
     collection, connection = connect(server, source)
     server.sync(connection)
@@ -210,7 +262,12 @@ def test_malformed_items_fail_alone_and_their_former_version_stays(server: Serve
         {"id": "nul\x00id", "text": "nul\x00text of badger77", "version": "1"},
         {"id": "\ud800lone", "text": "lone surrogate \ud800 of badger78", "version": "1"},
         {"id": "long" * 1250, "text": "a long id of badger79", "version": "1"},
-        {"id": "fields", "text": "fields of badger80", "fields": {"n": 1e400, "deep": {"nul": "\x00"}}, "version": "1"},
+        {
+            "id": "fields",
+            "text": "fields of badger80",
+            "fields": {"n": [1e400, nan], "deep": {"nul": "\x00"}},
+            "version": "1",
+        },
         "just a text",
     ]
     source.partitions["a"] = changed
@@ -225,9 +282,13 @@ def test_malformed_items_fail_alone_and_their_former_version_stays(server: Serve
         assert server.found(collection, f"badger{number}", retrieval_strategy="keyword"), number
     again = server.sync(connection)
     assert counts(again) == {"kept": 103, "failed": 4}
+    hold(running, job, again, listed=107)
 
 
-def test_zero_entities_at_first_complete_and_later_are_held(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F15", on="in_process")
+def test_zero_entities_at_first_complete_and_later_are_held(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = []
     _, connection = connect(server, source)
     first = server.sync(connection)
@@ -236,10 +297,15 @@ def test_zero_entities_at_first_complete_and_later_are_held(server: Server, sour
     server.sync(connection)
     source.partitions["a"] = []
     later = server.sync(connection)
-    assert (later["held_deletes"], later["entities_deleted"]) == (3, 0)
+    assert (later["status"], later["held_deletes"], later["entities_deleted"]) == ("completed", 3, 0)
+    hold(running, first, later, listed=0)
+    agree(running, connection, items(3))
 
 
-def test_one_entity_listed_twice_is_one_and_its_last_word_holds(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F16", on="in_process")
+def test_one_entity_listed_twice_is_one_and_its_last_word_holds(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     twice = items(30)
     twice.insert(5, {"id": "item-0002", "name": "item 2", "text": "the last word about ferret55", "version": "2"})
     twice.append({"id": "item-0007", "name": "item 7", "text": "the last word about ferret56", "version": "2"})
@@ -250,9 +316,14 @@ def test_one_entity_listed_twice_is_one_and_its_last_word_holds(server: Server, 
     assert server.found(collection, "ferret55")[0] == "item-0002"
     assert server.found(collection, "ferret56")[0] == "item-0007"
     assert server.found(collection, "worditem7", retrieval_strategy="keyword") == []
+    hold(running, job, listed=30)
+    agree(running, connection, twice)
 
 
-def test_two_connections_of_one_collection_never_touch_each_other(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F16", on="temporal")
+def test_two_connections_of_one_collection_never_touch_each_other(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(20)
     collection, one = connect(server, source)
     body = {"url": source.url, **PATIENCE}
@@ -261,10 +332,15 @@ def test_two_connections_of_one_collection_never_touch_each_other(server: Server
     assert counts(server.sync(other)) == {"inserted": 20}
     source.partitions["a"] = items(18)
     assert counts(server.sync(one)) == {"deleted": 2, "kept": 18}
-    assert len(indexed(server, other)) == 20
+    hold(running)
+    agree(running, one, items(18))
+    agree(running, other, items(20))
 
 
-def test_an_entity_that_moves_between_partitions_in_the_middle_is_kept(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F11", on="temporal")
+def test_an_entity_that_moves_between_partitions_in_the_middle_is_kept(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions |= {"a": items(30, prefix="a"), "b": items(30, prefix="b")}
     _, connection = connect(server, source)
     server.sync(connection)
@@ -272,31 +348,39 @@ def test_an_entity_that_moves_between_partitions_in_the_middle_is_kept(server: S
     job = server.sync(connection)
     assert job["entities_deleted"] == 0
     assert counts(job) == {"kept": 60}
-    assert len(indexed(server, connection)) == 60
+    hold(running, job)
+    agree(running, connection, source.partitions["a"] + source.partitions["b"])
 
 
-def test_a_dropped_partition_is_held(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F9", on="in_process")
+def test_a_dropped_partition_is_held(running: Running, server: Server, source: ScriptedServer) -> None:
     source.partitions |= {"a": items(30, prefix="a"), "b": items(3, prefix="b")}
     _, connection = connect(server, source)
     server.sync(connection)
     del source.partitions["b"]
     job = server.sync(connection)
     assert (job["entities_deleted"], job["held_deletes"]) == (0, 3)
-    assert len(indexed(server, connection)) == 33
+    hold(running, job, listed=30)
+    agree(running, connection, items(30, prefix="a") + items(3, prefix="b"))
 
 
-def test_one_partition_that_fails_does_not_stop_the_others(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F8", on="temporal")
+def test_one_partition_that_fails_does_not_stop_the_others(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions |= {"a": items(20, prefix="a"), "b": items(20, prefix="b"), "c": items(20, prefix="c")}
     _, connection = connect(server, source)
     source.fault("status", status=500, partition="b")
     job = server.sync(connection)
     assert job["status"] == "failed"
     assert "'b'" in job["error"]
-    assert len(indexed(server, connection)) == 40
+    hold(running, job, listed=40)
+    agree(running, connection, source.partitions["a"] + source.partitions["c"])
 
 
+@pytest.mark.fault("F17", on="temporal")
 def test_expired_credentials_end_the_job_at_once_and_a_new_sign_in_goes_on_from_there(
-    server: Server, source: ScriptedServer
+    running: Running, server: Server, source: ScriptedServer
 ) -> None:
     source.partitions["a"] = items(100)
     source.token = "hush-hush-token"
@@ -307,13 +391,18 @@ def test_expired_credentials_end_the_job_at_once_and_a_new_sign_in_goes_on_from_
     assert "hush" not in job["error"]
     assert server.get(f"/source-connections/{connection}")["status"] == "needs_reauth"
     assert len(source.log) < 15
+    hold(running, job)
+    agree(running, connection, items(job["entities_inserted"]))
     source.token, source.expires_at_request = "another-token", None
     answer = server.http.patch(
         f"/source-connections/{connection}", json={"authentication": {"credentials": {"token": "another-token"}}}
     )
     assert answer.status_code == 200, answer.text
-    assert server.sync(connection)["status"] == "completed"
-    assert len(indexed(server, connection)) == 100
+    done = server.sync(connection)
+    assert done["status"] == "completed"
+    assert done["entities_inserted"] == 100 - job["entities_inserted"]
+    hold(running, job, done)
+    agree(running, connection, source.partitions["a"])
 
 
 def test_an_incremental_source_reads_only_what_changed(server: Server, source: ScriptedServer) -> None:
@@ -328,7 +417,8 @@ def test_an_incremental_source_reads_only_what_changed(server: Server, source: S
     assert len(indexed(server, connection)) == 49
 
 
-def test_what_a_skipped_subtree_holds_is_kept(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F9", on="in_process")
+def test_what_a_skipped_subtree_holds_is_kept(running: Running, server: Server, source: ScriptedServer) -> None:
     inside = [{**item, "id": f"dir/{item['id']}"} for item in items(5)]
     crumbs = [{**item, "folder": "dir"} for item in items(5, prefix="crumb")]
     source.partitions["a"] = items(40, prefix="out") + inside + crumbs
@@ -338,7 +428,8 @@ def test_what_a_skipped_subtree_holds_is_kept(server: Server, source: ScriptedSe
     job = server.sync(connection)
     assert counts(job) == {"deleted": 1, "kept": 39, "skipped": 1}
     assert server.ledger(connection, state="skipped")["dir"]["reason"] == "403 Forbidden"
-    assert len(indexed(server, connection)) == 49
+    hold(running, job, listed=40)
+    agree(running, connection, items(39, prefix="out") + inside + crumbs)
 
 
 def test_failed_entities_can_be_tried_again_one_or_all(server: Server, source: ScriptedServer) -> None:
@@ -375,8 +466,9 @@ def test_a_changed_configuration_ends_the_running_job_and_starts_a_new_one(
     assert len(indexed(server, connection)) == 60
 
 
+@pytest.mark.fault("F12", on="in_process")
 def test_what_the_database_refuses_fails_alone(
-    server: Server, source: ScriptedServer, fresh_database: Database
+    running: Running, server: Server, source: ScriptedServer, fresh_database: Database
 ) -> None:
     with fresh_database.session() as session:
         session.execute(text("alter table chunk add constraint poison check (text not like '%POISON_IN_HERE%')"))
@@ -391,19 +483,25 @@ def test_what_the_database_refuses_fails_alone(
     failed = server.ledger(connection, state="failed")
     assert set(failed) == {"item-0003", "item-0077"}
     assert all(entry["reason"].startswith("refused by the database") for entry in failed.values())
+    hold(running, job, listed=150)
+    agree(running, connection, [item for item in source.partitions["a"] if item["id"] not in failed])
 
 
-def test_counts_stay_what_they_were_once_a_job_has_ended(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F19", on="temporal")
+def test_counts_stay_what_they_were_once_a_job_has_ended(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(400)
     source.latency_s = 0.2
     _, connection = connect(server, source)
     job = server.run(connection)
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
     server.post(f"/source-connections/{connection}/jobs/{job}/cancel")
-    ended = server.finish(connection, job, 10)
+    ended = server.finish(connection, job)
     entries = len(server.ledger(connection))
     deadline = time.monotonic() + 1.5
     while time.monotonic() < deadline:
         assert server.job(connection, job) == ended
         assert len(server.ledger(connection)) == entries
     assert ended["entities_encountered"] == entries
+    hold(running, ended, listed=entries)

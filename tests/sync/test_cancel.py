@@ -9,10 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
+from invariants import agree, hold, no_open_workflow
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
 
 CREDENTIALS = {"credentials": {"token": "t"}}
+CANCEL_S = 10.0
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def cancel(server: Server, connection: str, job: str) -> dict[str, Any]:
     assert answer.json()["status"] in ("cancelling", "cancelled")
     again = server.http.post(f"/source-connections/{connection}/jobs/{job}/cancel")
     assert again.status_code == 400
-    ended = server.finish(connection, job, 10)
+    ended = server.finish(connection, job)
     assert ended["status"] == "cancelled"
-    assert time.monotonic() - began_at < 10
+    assert time.monotonic() - began_at < CANCEL_S
     return ended
 
 
@@ -54,8 +56,9 @@ def reach(server: Server, connection: str, job: str, phase: str) -> None:
     )
 
 
-def test_while_it_waits_for_a_thread(running: Running, source: ScriptedServer) -> None:
-    server = running.start(JOB_THREADS="1")
+@pytest.mark.fault("F19", on="temporal")
+def test_while_it_waits_for_a_thread(apart: Running, source: ScriptedServer) -> None:
+    server = apart.start(JOB_THREADS="1")
     source.partitions["a"] = items(10)
     source.fault("slow", latency_s=5)
     first, second = (
@@ -65,29 +68,35 @@ def test_while_it_waits_for_a_thread(running: Running, source: ScriptedServer) -
     blocker = server.run(first)
     reach(server, first, blocker, "open")
     waiting = server.run(second)
-    assert cancel(server, second, waiting)["entities_encountered"] == 0
-    cancel(server, first, blocker)
-    server.terminate()
+    assert server.job(second, waiting)["status"] == "pending"
+    ended = cancel(server, second, waiting)
+    hold(apart, ended, cancel(server, first, blocker), listed=0)
 
 
-def test_while_it_lists_partitions(server: Server, source: ScriptedServer, connection: str) -> None:
+@pytest.mark.fault("F19", on="temporal")
+def test_while_it_lists_partitions(running: Running, server: Server, source: ScriptedServer, connection: str) -> None:
     source.fault("slow", path="/partitions", latency_s=8)
     job = server.run(connection)
     reach(server, connection, job, "open")
-    assert cancel(server, connection, job)["entities_encountered"] == 0
+    hold(running, cancel(server, connection, job), listed=0)
 
 
-def test_while_the_source_is_silent(server: Server, source: ScriptedServer, connection: str) -> None:
+@pytest.mark.fault("F19", on="temporal")
+def test_while_the_source_is_silent(running: Running, server: Server, source: ScriptedServer, connection: str) -> None:
     source.fault("hang", page=3)
     job = server.run(connection)
     server.wait_for(lambda: source.log, lambda log: any(entry["page"] == 3 for entry in log))
-    cancel(server, connection, job)
+    cancelled = cancel(server, connection, job)
     source.faults.clear()
-    assert server.sync(connection)["status"] == "completed"
+    done = server.sync(connection)
+    assert done["status"] == "completed"
+    hold(running, cancelled, done)
+    agree(running, connection, source.partitions["a"])
 
 
-def test_while_it_embeds(running: Running, source: ScriptedServer) -> None:
-    server = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="4")
+@pytest.mark.fault("F19", on="temporal")
+def test_while_it_embeds(apart: Running, source: ScriptedServer) -> None:
+    server = apart.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="4")
     source.partitions["a"] = items(60)
     connection = server.connect(server.collection(), "scripted", {"url": source.url}, authentication=CREDENTIALS)
     job = server.run(connection)
@@ -96,22 +105,32 @@ def test_while_it_embeds(running: Running, source: ScriptedServer) -> None:
     time.sleep(4.5)  # the batch that was being embedded comes back now, and must not be written
     assert server.ledger(connection) == {}
     assert server.job(connection, job) == ended
-    server.terminate()
+    hold(apart, ended, listed=0)
 
 
-def test_while_it_deletes(server: Server, source: ScriptedServer, connection: str, fresh_database: Database) -> None:
+@pytest.mark.fault("F19", on="temporal")
+def test_while_it_deletes(
+    running: Running, server: Server, source: ScriptedServer, connection: str, fresh_database: Database
+) -> None:
     server.sync(connection)
     source.partitions["a"] = items(55)
-    with locked(fresh_database, "select 1 from entity where entity_id = 'item-0057' for update"):
+    with locked(
+        fresh_database,
+        "select 1 from entity where entity_id = 'item-0057' and connection_id = :id for update",
+        id=connection,
+    ):
         job = server.run(connection)
         reach(server, connection, job, "delete")
-        cancel(server, connection, job)
+        cancelled = cancel(server, connection, job)
     server.wait_for(lambda: len(server.ledger(connection)), lambda count: count == 60)
     again = server.sync(connection)
     assert (again["status"], again["entities_deleted"]) == ("completed", 5)
+    hold(running, cancelled, again)
+    agree(running, connection, source.partitions["a"])
 
 
-def test_while_it_closes(server: Server, connection: str, fresh_database: Database) -> None:
+@pytest.mark.fault("F19", on="temporal")
+def test_while_it_closes(running: Running, server: Server, connection: str, fresh_database: Database) -> None:
     server.sync(connection)
     with locked(fresh_database, "select 1 from source_cursor where connection_id = :id for update", id=connection):
         job = server.run(connection)
@@ -120,15 +139,18 @@ def test_while_it_closes(server: Server, connection: str, fresh_database: Databa
         )
         time.sleep(0.3)
         ended = cancel(server, connection, job)
+    hold(running, ended)
     time.sleep(0.5)
     assert server.job(connection, job) == ended
 
 
-def test_after_the_end_it_is_refused(server: Server, connection: str) -> None:
+@pytest.mark.fault("F19", on="temporal")
+def test_after_the_end_it_is_refused(running: Running, server: Server, connection: str) -> None:
     job = server.sync(connection)
     answer = server.http.post(f"/source-connections/{connection}/jobs/{job['id']}/cancel")
     assert answer.status_code == 400
     assert answer.json()["detail"] == "Cannot cancel job in COMPLETED state"
+    hold(running, job, listed=60)
 
 
 def rows_of(database: Database, connection: str) -> int:
@@ -145,9 +167,16 @@ def rows_of(database: Database, connection: str) -> int:
         )
 
 
+def asked_during(source: ScriptedServer, seconds: float) -> int:
+    before = len(source.log)
+    time.sleep(seconds)
+    return len(source.log) - before
+
+
+@pytest.mark.fault("F20", on="temporal")
 @pytest.mark.parametrize("what", ["connection", "collection"])
 def test_deleting_in_the_middle_hides_at_once_and_leaves_nothing(
-    server: Server, source: ScriptedServer, fresh_database: Database, what: str
+    running: Running, server: Server, source: ScriptedServer, fresh_database: Database, what: str
 ) -> None:
     source.partitions["a"] = items(300)
     source.latency_s = 0.15
@@ -156,6 +185,13 @@ def test_deleting_in_the_middle_hides_at_once_and_leaves_nothing(
     job = server.run(connection)
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
     assert server.search(collection, "worditem3")
+    with fresh_database.session() as session:  # and its schedule says in a moment
+        session.execute(
+            text(
+                "update source_connection set cron = '0 0 * * *', next_run_at = now() + interval '1 s' where id = :id"
+            ),
+            {"id": connection},
+        )
     path = f"/source-connections/{connection}" if what == "connection" else f"/collections/{collection}"
     deleted = server.http.delete(path)
     assert deleted.status_code == 200, deleted.text
@@ -166,5 +202,8 @@ def test_deleting_in_the_middle_hides_at_once_and_leaves_nothing(
         assert server.http.post(f"/collections/{collection}/search/instant", json={"query": "x"}).status_code == 404
         assert server.collection(collection) == collection  # its name is free again
     server.wait_for(lambda: rows_of(fresh_database, connection), lambda rows: rows == 0)
-    time.sleep(1)
+    server.wait_for(lambda: asked_during(source, 0.6), lambda asked: asked == 0, 10)  # nobody reads on
     assert rows_of(fresh_database, connection) == 0
+    if running.temporal is not None:
+        no_open_workflow(running, job)
+    hold(running)

@@ -14,6 +14,7 @@ from airweave_server.db import jobs
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
 from airweave_server.sync.sync_service import Signals, SyncService
+from invariants import agree, hold
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
 
@@ -116,7 +117,10 @@ def test_a_refusal_that_comes_after_a_cancel_does_not_make_it_a_failure(
     assert status(fresh_database, job) in ("cancelling", "cancelled")
 
 
-def test_an_entity_that_moved_into_a_partition_that_then_failed_is_kept(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F8", on="in_process")
+def test_an_entity_that_moved_into_a_partition_that_then_failed_is_kept(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions |= {"a": items(30, prefix="a"), "b": items(30, prefix="b")}
     connection = connect(server, source)
     server.sync(connection)
@@ -124,10 +128,14 @@ def test_an_entity_that_moved_into_a_partition_that_then_failed_is_kept(server: 
     source.fault("status", status=500, partition="b")
     job = server.sync(connection)
     assert (job["status"], job["entities_deleted"]) == ("failed", 0)
-    assert "a-0029" in indexed(server, connection)
+    hold(running, job, listed=29)
+    agree(running, connection, source.partitions["a"] + source.partitions["b"])
 
 
-def test_a_resumed_job_deletes_nothing_by_its_old_listing(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F8", on="temporal")
+def test_a_resumed_job_deletes_nothing_by_its_old_listing(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions |= {"a": items(30, prefix="a"), "b": items(30, prefix="b")}
     connection = connect(server, source)
     server.sync(connection)
@@ -138,11 +146,15 @@ def test_a_resumed_job_deletes_nothing_by_its_old_listing(server: Server, source
     resumed = server.sync(connection)
     assert (resumed["status"], resumed["entities_deleted"]) == ("completed", 0)
     assert resumed["resumed_from"] is not None
-    assert "b-0029" in indexed(server, connection)
-    assert server.sync(connection)["resumed_from"] is None
+    agree(running, connection, source.partitions["a"] + source.partitions["b"])
+    after = server.sync(connection)
+    assert after["resumed_from"] is None
+    hold(running, resumed, after)
+    agree(running, connection, source.partitions["a"] + source.partitions["b"])
 
 
-def test_one_listing_never_counts_as_two(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F11", on="in_process")
+def test_one_listing_never_counts_as_two(running: Running, server: Server, source: ScriptedServer) -> None:
     source.partitions |= {"a": items(60, prefix="a"), "b": items(20, prefix="b")}
     connection = connect(server, source, "scripted_skipping")
     server.sync(connection)
@@ -152,10 +164,12 @@ def test_one_listing_never_counts_as_two(server: Server, source: ScriptedServer)
     source.faults.clear()
     assert server.sync(connection)["entities_deleted"] == 0
     assert "a-0030" in indexed(server, connection)
+    hold(running)
 
 
+@pytest.mark.fault("F9", on="in_process")
 def test_a_partition_that_was_gone_and_returns_is_read_from_its_beginning(
-    server: Server, source: ScriptedServer
+    running: Running, server: Server, source: ScriptedServer
 ) -> None:
     for prefix, count in (("a", 20), ("b", 5)):
         for item in items(count, prefix=prefix):
@@ -169,10 +183,14 @@ def test_a_partition_that_was_gone_and_returns_is_read_from_its_beginning(
     assert server.finish(connection, approval["id"])["entities_deleted"] == 5
     source.partitions["b"] = away
     assert server.sync(connection)["status"] == "completed"
-    assert "b-0001" in indexed(server, connection)
+    hold(running)
+    agree(running, connection, source.partitions["a"] + source.partitions["b"])
 
 
-def test_an_approval_that_fails_leaves_the_deletes_held(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F9", on="temporal")
+def test_an_approval_that_fails_leaves_the_deletes_held(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(60)
     connection = connect(server, source)
     server.sync(connection)
@@ -185,31 +203,42 @@ def test_an_approval_that_fails_leaves_the_deletes_held(server: Server, source: 
     assert server.finish(connection, approval["id"])["status"] == "failed"
     assert [held["id"] for held in server.get(place)] == [plan["id"]]
     source.faults.clear()
+    agree(running, connection, items(60))
     again = server.post(f"{place}/{plan['id']}/approve")
-    assert server.finish(connection, again["id"])["entities_deleted"] == 59
+    done = server.finish(connection, again["id"])
+    assert done["entities_deleted"] == 59
+    hold(running, done)
+    agree(running, connection, source.partitions["a"])
 
 
-def test_silence_while_content_is_read_is_noticed_and_costs_no_backend(
-    running: Running, source: ScriptedServer, fresh_database: Database
-) -> None:
-    server = running.start(SOURCE_STALL_S="1")
+@pytest.mark.fault("F7", on="temporal")
+def test_silence_while_content_is_read_is_noticed_and_costs_no_backend(apart: Running, source: ScriptedServer) -> None:
+    server = apart.start(SOURCE_STALL_S="1")
     source.partitions["a"] = items(3)
     source.fault("hang", path="/content/item-0001")
     connection = connect(server, source, lazy=True, timeout_s=30, total_s=60)
-    job = server.sync(connection, 20)
+    job = server.sync(connection)
     assert (job["status"], job["error_category"]) == ("failed", "source_stalled")
-    with fresh_database.session() as session:
+    assert job["duration_seconds"] < 25
+    database = Database(apart.database_url)
+    with database.session() as session:
         left = session.execute(
             text("select count(*) from pg_stat_activity where pid in (select backend_pid from sync_partition)")
         ).scalar_one()
+    database.close()
     assert left == 0
-    server.kill()
+    hold(apart, job)
 
 
-def test_a_place_that_always_fails_is_tried_five_times(server: Server, source: ScriptedServer) -> None:
+@pytest.mark.fault("F6", on="temporal")
+def test_a_place_that_always_fails_is_tried_five_times(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
     source.partitions["a"] = items(30)
     source.fault("garbage", page=1)
     connection = connect(server, source, attempts=1)
     job = server.sync(connection)
     assert job["status"] == "failed"
     assert len([entry for entry in source.log if entry["page"] == 1]) <= 6
+    hold(running, job, listed=10)
+    agree(running, connection, items(10))

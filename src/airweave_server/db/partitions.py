@@ -27,11 +27,12 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Due:
     """The next partition to read, or how long until there is one (``wait_s``); both None: none is open.
-    ``is_busy``: the one to wait for is being read by somebody else."""
+    ``is_busy``: the one to wait for is being read by somebody else; ``trouble``: the category of what it waits over."""
 
     partition_id: int | None = None
     wait_s: float | None = None
     is_busy: bool = False
+    trouble: str | None = None
 
 
 def of_job(session: Session, job_id: UUID) -> list[SyncPartition]:
@@ -107,12 +108,14 @@ def next_due(session: Session, job_id: UUID, *, owner: str) -> Due:
         text("""
             select owner is not null and owner <> :owner and lease_until >= now() as is_busy,
                    greatest(extract(epoch from greatest(not_before, case when owner <> :owner then lease_until end)
-                                               - now()), 0) as wait_s
+                                               - now()), 0) as wait_s, error_category
             from sync_partition where job_id = :id and state = 'open' order by is_busy, wait_s limit 1
         """),
         values,
     ).one_or_none()
-    return Due() if row is None else Due(wait_s=float(row.wait_s or 0.0), is_busy=bool(row.is_busy))
+    if row is None:
+        return Due()
+    return Due(wait_s=float(row.wait_s or 0.0), is_busy=bool(row.is_busy), trouble=row.error_category)
 
 
 def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) -> SyncPartition | None:
@@ -186,8 +189,6 @@ def fence(
             skipped=SyncPartition.skipped + counts.skipped,
             failed=SyncPartition.failed + counts.failed,
             lease_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s),
-            suspect=None,
-            suspect_crashes=0,
             **(
                 {"failures": 0, "waiting_since": None, "crashes": func.least(SyncPartition.crashes, 1)}
                 if progressed
@@ -242,6 +243,14 @@ def suspect(session: Session, partition: SyncPartition, entity_id: str) -> bool:
         {"id": partition.id, "epoch": partition.epoch, "entity_id": entity_id},
     ).one_or_none()
     return noted is not None
+
+
+def clear(session: Session, partition: SyncPartition) -> None:
+    """What was suspected is written, and the process lives."""
+    session.execute(
+        text("update sync_partition set suspect = null, suspect_crashes = 0 where id = :id and epoch = :epoch"),
+        {"id": partition.id, "epoch": partition.epoch},
+    )
 
 
 def release(session: Session, partition: SyncPartition) -> None:

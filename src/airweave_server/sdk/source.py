@@ -99,7 +99,7 @@ class Source(ABC, Generic[ConfigT, CursorT]):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        for base in getattr(cls, "__orig_bases__", ()):
+        for base in cls.__dict__.get("__orig_bases__", ()):
             if get_origin(base) is Source:
                 cls.config_model, cls.cursor_model = get_args(base)
 

@@ -3,11 +3,13 @@
 import json
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import structlog
 from cronsim import CronSim, CronSimError
 from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy.orm import Session
@@ -24,6 +26,8 @@ from ..vault import Vault, VaultError
 from .jobs import Ask, Engine, create
 
 MIN_INTERVAL_S = 3600
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,18 +204,21 @@ class Connections:
             hidden_paths=self._hidden_paths,
             allowed_hosts=self._settings.allowed_private_hosts,
         )
-        source = kind(config, credentials, context)
+        secrets = secrets_of(config, credentials)
         try:
-            source.check()
+            with closing(kind(config, credentials, context)) as source:
+                source.check()
         except SourceError as error:
-            said = scrub(str(error), secrets_of(config, credentials))
+            said = scrub(str(error), secrets)
             if isinstance(error, ConfigError):
                 raise BadInput(said, field="body.config") from None
             if isinstance(error, AuthError):
                 raise InvalidState(said) from None
             raise InvalidState(f"the source cannot be read now: {said}") from None
-        finally:
-            source.close()
+        except Exception as error:  # a connector's own fault, whose words may hold anything
+            said = scrub(f"{type(error).__name__}: {error}", secrets)
+            log.error("source_failed", source=kind.name, error=said)
+            raise InvalidState(f"the source {kind.name} failed: {said}") from None
 
 
 def next_run(cron: str, kind: type[Source[Any, Any]], after: datetime | None = None) -> datetime:

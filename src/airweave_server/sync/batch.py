@@ -40,7 +40,7 @@ BIG_CHARS = 1_000_000  # an entity above this goes in by way of the staging tabl
 STAGE_AT_ONCE = 1_000
 EMBED_AT_ONCE = 1_000
 MAX_CHUNKS = 20_000
-QUARANTINE_AFTER = 2  # crashes at one entity, read alone
+QUARANTINE_AFTER = 3  # crashes at one entity, read alone
 READ_LIMIT_BYTES = 512 * 1024 * 1024
 
 log = structlog.get_logger(__name__)
@@ -142,6 +142,7 @@ class Writer:
         self._pending = Pending()
         self._known: dict[str, Known] = {}
         self._committed_at = time.monotonic()
+        self.written = 0  # entities that are committed
         self.cursor = partition.cursor  # all that came before it is committed or pending
 
     def take(self, window: Sequence[Item | Reached]) -> None:
@@ -183,7 +184,8 @@ class Writer:
         entity = diff.door(item)
         if isinstance(entity, diff.Malformed):
             before = self._known.get(entity.entity_id)
-            entry = Entry(entity.entity_id, entity.name, "Malformed", self._target.scope, FAILED, entity.reason)
+            name, reason = (scrub(said, self._target.secrets) for said in (entity.name, entity.reason))
+            entry = Entry(entity.entity_id, name, "Malformed", self._target.scope, FAILED, reason)
             self._change(Change(entry, before, counts_as="failed"))
             return
         before = self._known.get(entity.id)
@@ -208,6 +210,8 @@ class Writer:
         self._session.commit()
         self._read(entity, before)
         self.commit()
+        partitions.clear(self._session, self._partition)
+        self._session.commit()
 
     def _read(self, entity: Entity, before: Known | None) -> None:
         try:
@@ -452,6 +456,7 @@ class Writer:
             session.rollback()
             raise Fenced("another process reads this partition now, or its job ended")
         session.commit()
+        self.written += len(met)
         self._partition.cursor = cursor
         self._met |= met
         for change in changes:

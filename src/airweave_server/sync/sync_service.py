@@ -54,6 +54,7 @@ RETRY_LONGEST_S = 60.0
 SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
 MOST_CRASHES = 20
+WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by category of what went wrong; else the source
 AUTH_CATEGORIES = ("api_key_invalid", "oauth_credentials_expired")
 
 log = structlog.get_logger(__name__)
@@ -106,6 +107,15 @@ class Verdict:
     wait_s: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """A source that is about to be made, with the secrets that must not show in anything it says."""
+
+    kind: type[Source[Any, Any]]
+    config: BaseModel
+    credentials: BaseModel | None
+
+
 class SyncService:
     """The steps, for the jobs of one database."""
 
@@ -138,8 +148,9 @@ class SyncService:
             connection, collection = connections.of_job(session, job)
             secrets: tuple[str, ...] = ()
             try:
-                source, secrets = self._source(job, connection, signals)
-                with closing(source):
+                made = self._configured(job, connection)
+                secrets = secrets_of(made.config, made.credentials)
+                with closing(self._source(made, connection, signals)) as source:
                     if job.config_version != connection.config_version:
                         self._end(session, job, "cancelled", "configuration changed")
                         return Outcome(ended=True)
@@ -187,8 +198,9 @@ class SyncService:
             session.commit()
             secrets: tuple[str, ...] = ()
             try:
-                source, secrets = self._source(job, connection, signals)
-                with closing(source):
+                made = self._configured(job, connection)
+                secrets = secrets_of(made.config, made.credentials)
+                with closing(self._source(made, connection, signals)) as source:
                     target = self._target(job, connection, collection, partition, secrets)
                     writer = Writer(
                         session,
@@ -220,6 +232,7 @@ class SyncService:
                 return self._stumble(session, partition, error, secrets)
             partitions.release(session, partition)
             session.commit()
+            log.info("slice_read", partition=partition.key, entities=writer.written)
             return Outcome()
 
     def sweep(self, job_id: UUID, signals: Signals) -> Outcome:
@@ -324,7 +337,7 @@ class SyncService:
             elif due.partition_id is not None:
                 outcome = self.read(job_id, due.partition_id, signals)
             elif due.wait_s is not None:
-                return Outcome(wait_s=due.wait_s, waiting_for="source")
+                return Outcome(wait_s=due.wait_s, waiting_for=WAITS_FOR.get(due.trouble or "", "source"))
             elif phase in ("read", "delete"):
                 outcome = self.sweep(job_id, signals)
                 if outcome.wait_s is None:
@@ -335,20 +348,11 @@ class SyncService:
             return Outcome(wait_s=0.0)  # it ended, is to end, or somebody else drives it: the driver looks again
         return outcome if outcome.ended or outcome.wait_s is not None else None
 
-    def _source(
-        self, job: SyncJob, connection: SourceConnection, signals: Signals
-    ) -> tuple[Source[Any, Any], tuple[str, ...]]:
-        """The source, configured and signed in, and the secrets that must not show in anything it says."""
+    def _configured(self, job: SyncJob, connection: SourceConnection) -> Configured:
+        """What the source is made of. Raises ``ConfigError`` and ``AuthError``."""
         kind = plugins.sources().get(connection.short_name)
         if kind is None:
             raise ConfigError(f"no source {connection.short_name!r} is installed here")
-        context = Context(
-            folder_roots=self._settings.roots(),
-            hidden_paths=self._hidden_paths,
-            allowed_hosts=self._settings.allowed_private_hosts,
-            stop=signals.stop,
-            pace=partial(self._pace, connection.id, signals),
-        )
         try:
             config = kind.config_model.model_validate(connection.config)
         except ValidationError as error:
@@ -364,7 +368,17 @@ class SyncService:
         except (VaultError, ValidationError) as error:
             said = str(error) if isinstance(error, VaultError) else "they do not have the form the source expects"
             raise AuthError(f"the credentials cannot be used: {said}") from None
-        return kind(config, credentials, context), secrets_of(config, credentials)
+        return Configured(kind, config, credentials)
+
+    def _source(self, made: Configured, connection: SourceConnection, signals: Signals) -> Source[Any, Any]:
+        context = Context(
+            folder_roots=self._settings.roots(),
+            hidden_paths=self._hidden_paths,
+            allowed_hosts=self._settings.allowed_private_hosts,
+            stop=signals.stop,
+            pace=partial(self._pace, connection.id, signals),
+        )
+        return made.kind(made.config, made.credentials, context)
 
     def _owe_step_back(self, partition: SyncPartition) -> None:
         with self._lock:
@@ -411,7 +425,13 @@ class SyncService:
         self, session: Session, job: SyncJob, connection: SourceConnection, collection: Collection,
         source: Source[Any, Any], signals: Signals,
     ) -> None:  # fmt: skip
-        pipeline = pipeline_version(plugins.embedder(collection.embedder))
+        embedder = plugins.embedder(collection.embedder)
+        if embedder.dimensions != collection.dimensions:
+            raise ConfigError(
+                f"the collection holds vectors of {collection.dimensions} dimensions, and embedder "
+                f"{collection.embedder} makes {embedder.dimensions} now; sync into a new collection"
+            )
+        pipeline = pipeline_version(embedder)
         cursors = connections.cursors(session, connection.id)
         listed_at = now(session)
         full = self._must_be_full(job, connection, source, pipeline, now=listed_at)
@@ -622,7 +642,7 @@ def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
         return Verdict(f"embedder: {text}", "embedder", waiting_for="embedder")
     if isinstance(error, SQLAlchemyError) and is_storage_full(error):
         return Verdict("storage_full: the database has no room left; free some and run it again", "storage_full",
-                       waiting_for="storage")  # fmt: skip
+                       waiting_for=WAITS_FOR["storage_full"])  # fmt: skip
     return Verdict(scrub(f"{type(error).__name__}: {error}", secrets), "internal")
 
 

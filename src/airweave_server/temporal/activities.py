@@ -25,7 +25,6 @@ LOOK_S = 1.0
 LEAVE_S = 5.0  # after which a step that was told to stop is left behind
 OUTAGE_WAIT_S = 2.0
 FENCED_WAIT_S = 0.5
-BEYOND_S = 900.0  # what a step may need on top of a slice and of the source's patience
 STUCK_EXIT = 70
 
 log = structlog.get_logger(__name__)
@@ -59,10 +58,6 @@ class Activities:
         self._job_ended = ended
         self._ending = threading.Event()
         self._left: list[Taken] = []  # steps that did not stop when told, and may never
-        self._plain = Step(
-            heartbeat_s=settings.temporal_heartbeat_s,
-            longest_s=settings.slice_s + settings.source_stall_s + BEYOND_S,
-        )
 
     def end(self) -> None:
         """Tell every step to come to a safe place and hand back."""
@@ -120,23 +115,23 @@ class Activities:
                 return self._looked(taken)
 
     def _looked(self, taken: Taken) -> Step:
-        return replace(self._plain, lanes=self._service.lanes(taken.job_id))
+        return Step(lanes=self._service.lanes(taken.job_id))
 
     def _told(self, taken: Taken, outcome: Outcome) -> Step:
         if outcome.ended:
             with self._database.session() as session:
                 job = jobs.get(session, taken.job_id)
             is_over = job is not None and job.engine == jobs.TEMPORAL and job.status not in jobs.ACTIVE
-            return replace(self._plain, ended=job.status if job is not None and is_over else "gone")
+            return Step(ended=job.status if job is not None and is_over else "gone")
         if outcome.waiting_for is not None:
             with self._database.session() as session:
                 jobs.wait(session, taken.job_id, outcome.waiting_for)
-        return replace(self._plain, wait_s=outcome.wait_s)
+        return Step(wait_s=outcome.wait_s)
 
     def _take(self, job_id: str, work: Work) -> Step:
         """Take one step. Whatever goes wrong in it, only its kind reaches Temporal."""
         if self._ending.is_set():
-            return replace(self._plain, wait_s=FENCED_WAIT_S)
+            return Step(wait_s=FENCED_WAIT_S)
         info = activity.info()
         reader = f"{info.workflow_run_id}/{info.activity_id}"
         taken = Taken(UUID(job_id), f"{reader}#{info.attempt}")
@@ -178,7 +173,7 @@ class Activities:
             else:
                 taken.step = work(taken)
         except Fenced:
-            taken.step = replace(self._plain, wait_s=FENCED_WAIT_S)
+            taken.step = Step(wait_s=FENCED_WAIT_S)
         except Exception as error:  # the outermost frame of this thread
             self._report(taken, error)
         finally:
@@ -192,7 +187,7 @@ class Activities:
         log.error("unexpected_error", job=str(taken.job_id), exc_info=error)
         try:
             if self._service.unexpected(taken.job_id, error, driver=jobs.TEMPORAL):
-                taken.step = replace(self._plain, ended="failed")
+                taken.step = Step(ended="failed")
         except SQLAlchemyError as trouble:
             log.warning("database_unreachable", job=str(taken.job_id), error=str(trouble).splitlines()[0])
 
@@ -221,7 +216,7 @@ class Activities:
             if source_since is not None and now - source_since > self._settings.source_stall_s:
                 taken.signals.stop.set()
                 if self._gave_up(taken):
-                    return replace(self._plain, ended="failed")
+                    return Step(ended="failed")
             if now - busy_since > self._settings.stuck_s:
                 log.critical("stuck", job=str(taken.job_id), seconds=self._settings.stuck_s)
                 os._exit(STUCK_EXIT)  # no thread can be ended; what it was at is found by its mark in the partition
@@ -229,7 +224,7 @@ class Activities:
                 told_at = told_at or now
                 if now - told_at > (max(0.5, self._settings.worker_grace_s - 2) if self._ending.is_set() else LEAVE_S):
                     self._left.append(taken)
-                    return replace(self._plain, wait_s=FENCED_WAIT_S)
+                    return Step(wait_s=FENCED_WAIT_S)
         return None
 
     def _gave_up(self, taken: Taken) -> bool:

@@ -9,12 +9,21 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.worker import (
+    Interceptor,
+    StartActivityInput,
+    Worker,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+    WorkflowOutboundInterceptor,
+)
+from temporalio.workflow import ActivityHandle
 
 from ..db import jobs, leases
 from ..db.session import Database
@@ -31,6 +40,8 @@ HARD_END_S = 5.0
 FATAL_ERRORS = 5
 FATAL_WITHIN_S = 600.0
 STICKY_S = 2.0
+POLLS = 2  # at once on each queue: as many steps a stopped process may still be handed
+BEYOND_S = 900.0  # what a step may need on top of a slice and of the source's patience
 WORKFLOW_TASKS = 20
 CACHED_WORKFLOWS = 200
 
@@ -41,6 +52,28 @@ def run(database: Database, service: SyncService, settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then steps come to a safe place within ``WORKER_GRACE_S``. Raises ``Unstartable``
     after repeated fatal errors. Whatever hangs, the process is gone ``HARD_END_S`` after the grace."""
     asyncio.run(_Working(database, service, settings).run())
+
+
+class _Times(Interceptor):
+    """Gives each step the time limits of this worker's settings: the workflow itself knows but the job's id."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._heartbeat = timedelta(seconds=settings.temporal_heartbeat_s)
+        self._longest = timedelta(seconds=settings.slice_s + settings.source_stall_s + BEYOND_S)
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        heartbeat, longest = self._heartbeat, self._longest
+
+        class Outbound(WorkflowOutboundInterceptor):
+            def start_activity(self, input: StartActivityInput) -> ActivityHandle[Any]:
+                input.heartbeat_timeout, input.start_to_close_timeout = heartbeat, longest
+                return super().start_activity(input)
+
+        class Inbound(WorkflowInboundInterceptor):
+            def init(self, outbound: WorkflowOutboundInterceptor) -> None:
+                super().init(Outbound(outbound))
+
+        return Inbound
 
 
 class _Working:
@@ -113,6 +146,8 @@ class _Working:
                     activity_executor=executor,
                     max_concurrent_activities=slots,
                     max_concurrent_workflow_tasks=WORKFLOW_TASKS,
+                    interceptors=[_Times(self._settings)],
+                    max_concurrent_activity_task_polls=POLLS,
                     max_cached_workflows=CACHED_WORKFLOWS,
                     sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_S),
                     max_heartbeat_throttle_interval=timedelta(seconds=self._settings.temporal_heartbeat_s / 4),

@@ -13,6 +13,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
 RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
+LONGEST = timedelta(hours=1)
 LONGEST_SLEEP_S = 60.0  # a job that ended meanwhile is noticed then, should nobody have said so
 MANY_EVENTS = 1_500
 
@@ -21,15 +22,12 @@ MANY_EVENTS = 1_500
 class Step:
     """What a step tells the workflow. ``ended``: the job's terminal status, or ``gone`` when it is not Temporal's any
     more. ``lanes``: how many partitions may be read side by side now, 0 when all were read, None when nobody looked.
-    ``wait_s``: seconds after which there is something to do. ``is_busy``: others read what is left. The times are for
-    the steps that follow."""
+    ``wait_s``: seconds after which there is something to do. ``is_busy``: others read what is left."""
 
     ended: str | None = None
     lanes: int | None = None
     wait_s: float | None = None
     is_busy: bool = False
-    heartbeat_s: float = 12.0
-    longest_s: float = 3600.0
 
 
 @workflow.defn(name="RunSourceConnectionWorkflow")
@@ -87,13 +85,11 @@ class RunSourceConnectionWorkflow:
                 await self._sleep(step.wait_s)
 
     async def _step(self, name: str, job_id: str) -> Step:
-        last = self._last
         step: Step = await workflow.execute_activity(
             name,
             job_id,
             result_type=Step,
-            heartbeat_timeout=timedelta(seconds=last.heartbeat_s),
-            start_to_close_timeout=timedelta(seconds=last.longest_s),
+            start_to_close_timeout=LONGEST,  # the worker sets its own, and the heartbeat's
             retry_policy=RETRY,
         )
         self._heed_cancel()

@@ -34,17 +34,31 @@ class Slow(Embedder):
 
 
 class Failing(Embedder):
-    """Fails while there is a control file that says anything but ``ok``."""
+    """Fails while there is a control file that says anything but ``ok``: answers vectors that are too short
+    (``short``), that are no numbers (``nan``), that are for a part of the texts only (``partial``), or none at all.
+
+    ``TEST_EMBEDDER_DIMENSIONS``: how many it says its vectors have, and how many they have.
+    """
 
     name = "test-failing"
-    dimensions = DIMENSIONS
+
+    def __init__(self) -> None:
+        self.dimensions = int(os.environ.get("TEST_EMBEDDER_DIMENSIONS", DIMENSIONS))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return the vectors, or raise ``EmbedderError``."""
-        said = _control()
-        if said is not None and said != "ok":
-            raise EmbedderError("test-failing was told to fail")
-        return hashed(texts)
+        """Return the vectors, wrong ones, or raise ``EmbedderError``."""
+        vectors = hashed(texts)[:, : self.dimensions]
+        match _control():
+            case None | "ok":
+                return vectors
+            case "short":
+                return vectors[:, :-1]
+            case "nan":
+                vectors[-1, 0] = np.nan
+                return vectors
+            case "partial":
+                return vectors[: len(texts) // 2]
+        raise EmbedderError("test-failing was told to fail: 500")
 
 
 def hashed(texts: Sequence[str]) -> Vectors:

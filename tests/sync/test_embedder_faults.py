@@ -1,0 +1,113 @@
+"""F37: embedders that fail or answer nonsense. Nothing is in the ledger without its vectors, and nothing is lost."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from airweave_server.db.session import Database
+from invariants import agree, hold
+from running import Running, Server
+from servers.scripted_server import ScriptedServer, items
+
+FAULTS = ("500", "short", "nan", "partial")
+PATIENCE = {"RETRY_ATTEMPTS": "4", "RETRY_BACKOFF_S": "0.5"}
+
+
+@pytest.fixture
+def source() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def control(running: Running) -> Path:
+    """What this file says, the embedder does."""
+    return running.place / "embedder"
+
+
+@pytest.fixture(scope="module")
+def server(running: Running, control: Path) -> Server:
+    return running.start(EMBEDDER="test-failing", TEST_EMBEDDER_CONTROL=str(control), **PATIENCE)
+
+
+def connected(server: Server, source: ScriptedServer) -> tuple[str, str]:
+    collection = server.collection()
+    authentication = {"credentials": {"token": "t"}}
+    return collection, server.connect(collection, "scripted", {"url": source.url}, authentication=authentication)
+
+
+def read_on(database: Database, job: str) -> list[Any]:
+    """The cursors of the job's partitions."""
+    with database.session() as session:
+        return list(session.scalars(text("select cursor from sync_partition where job_id = :id"), {"id": job}))
+
+
+@pytest.mark.fault("F37", on="temporal")
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_batch_whose_vectors_are_wrong_is_embedded_again(
+    running: Running, server: Server, source: ScriptedServer, control: Path, fresh_database: Database, fault: str,
+) -> None:  # fmt: skip
+    control.write_text("ok")
+    source.partitions["a"] = items(30)
+    collection, connection = connected(server, source)
+    assert server.sync(connection)["entities_inserted"] == 30
+    source.partitions["a"] = items(10, version="2") + items(20, start=10) + items(220, start=30)
+    control.write_text(fault)
+    job = server.run(connection)
+    waiting = server.wait_for(lambda: server.job(connection, job), lambda seen: seen["waiting_for"] is not None)
+    assert (waiting["status"], waiting["entities_encountered"]) == ("running", 0)
+    assert read_on(fresh_database, job) == [None]  # the cursor has not passed what is not embedded
+    hold(running)
+    agree(running, connection, items(30))  # the old version is found until the new one is there
+    control.write_text("ok")
+    ended = server.finish(connection, job)
+    assert ended["status"] == "completed", ended["error"]
+    assert (ended["entities_updated"], ended["entities_inserted"], ended["entities_kept"]) == (10, 220, 20)
+    hold(running, ended, listed=250)
+    agree(running, connection, source.partitions["a"])
+    assert server.found(collection, "worditem249")[0] == "item-0249"
+    assert waiting["waiting_for"] == "embedder"
+
+
+@pytest.mark.fault("F37", on="temporal")
+def test_an_embedder_that_stays_broken_fails_the_job_and_the_next_one_goes_on(
+    running: Running, server: Server, source: ScriptedServer, control: Path
+) -> None:
+    control.write_text("ok")
+    source.partitions["a"] = items(30)
+    _, connection = connected(server, source)
+    assert server.sync(connection)["entities_inserted"] == 30
+    source.partitions["a"] = items(25, version="2")
+    control.write_text("500")
+    job = server.sync(connection)
+    assert (job["status"], job["error_category"]) == ("failed", "embedder")
+    assert "embedder: test-failing was told to fail: 500" in job["error"]
+    assert (job["entities_encountered"], job["entities_deleted"]) == (0, 0)
+    hold(running, job, listed=0)
+    agree(running, connection, items(30))
+    control.write_text("ok")
+    done = server.sync(connection)
+    assert (done["status"], done["resumed_from"], done["entities_updated"]) == ("completed", job["id"], 25)
+    hold(running, job, done)
+    last = server.sync(connection)  # a listing of its own: what is gone goes now
+    assert (last["entities_kept"], last["entities_deleted"]) == (25, 5)
+    agree(running, connection, source.partitions["a"])
+
+
+@pytest.mark.fault("F37", on="in_process")
+def test_an_embedder_that_changed_its_dimensions_is_refused(apart: Running, source: ScriptedServer) -> None:
+    server = apart.start(EMBEDDER="test-failing", **PATIENCE)
+    source.partitions["a"] = items(30)
+    _, connection = connected(server, source)
+    assert server.sync(connection)["entities_inserted"] == 30
+    server.terminate()
+    server = apart.start(EMBEDDER="test-failing", TEST_EMBEDDER_DIMENSIONS="8", **PATIENCE)
+    source.partitions["a"] = items(35, version="2")
+    job = server.sync(connection)
+    hold(apart, job)
+    agree(apart, connection, items(30))
+    assert (job["status"], job["error_category"]) == ("failed", "configuration")
+    assert "8" in job["error"]
