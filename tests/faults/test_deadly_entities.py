@@ -16,7 +16,7 @@ from servers.scripted_server import ScriptedServer, items
 TOTAL, PAGE_SIZE = 80, 20
 DEADLY = 31  # on the second page: what comes before it on the page is read again each time
 STUCK_EXIT, KILLED = 70, -9
-MOST_DEATHS = 6
+MOST_DEATHS = 7
 
 
 def made_deadly(source: ScriptedServer, word: str) -> None:
@@ -71,8 +71,8 @@ def test_an_entity_that_ends_the_process_is_set_aside(
         ended, codes = others_finish(apart, database, source, "deadly", say)
     else:
         ended, codes = others_finish(apart, database, source, "scripted", say, EMBEDDER="test-deadly")
-    assert codes == [KILLED] * 4  # in a batch, and three times alone
-    assert ended["attempts"] == 5
+    assert codes == [KILLED] * 5  # twice in a batch, and three times alone
+    assert ended["attempts"] == 6
 
 
 @pytest.mark.fault("F13", on="temporal")
@@ -82,7 +82,7 @@ def test_an_entity_that_is_embedded_for_ever_is_set_aside(
     made_deadly(source, "deadlyloop")
     times = {"STUCK_S": "3", "SOURCE_STALL_S": "10", "EMBEDDER": "test-deadly"}
     _, codes = others_finish(apart, database, source, "scripted", say, **times)
-    assert codes == ([STUCK_EXIT] * 4 if apart.temporal is not None else [])
+    assert codes == ([STUCK_EXIT] * 5 if apart.temporal is not None else [])
 
 
 @pytest.mark.fault("F13")

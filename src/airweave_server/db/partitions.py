@@ -265,14 +265,15 @@ def release(session: Session, partition: SyncPartition) -> None:
     )
 
 
-def step_back(session: Session, partition_id: int, epoch: int) -> None:
-    """The reader lives, but the database or another reader ended its step: that is no crash of it."""
+def step_back(session: Session, partition: SyncPartition) -> None:
+    """The reader lives, though the database or another driver ended its step: that is no crash of it. Nothing is
+    changed when somebody has read the partition since."""
     session.execute(
         text("""
             update sync_partition set owner = null, backend_pid = null, backend_start = null, lease_until = null
-            where id = :id and epoch = :epoch
+            where id = :id and backend_pid = :pid and backend_start = :started
         """),
-        {"id": partition_id, "epoch": epoch},
+        {"id": partition.id, "pid": partition.backend_pid, "started": partition.backend_start},
     )
 
 

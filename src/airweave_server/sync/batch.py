@@ -40,6 +40,7 @@ BIG_CHARS = 1_000_000  # an entity above this goes in by way of the staging tabl
 STAGE_AT_ONCE = 1_000
 EMBED_AT_ONCE = 1_000
 MAX_CHUNKS = 20_000
+CAREFUL_AFTER = 2  # crashes: one alone is most often nobody's fault
 QUARANTINE_AFTER = 3  # crashes at one entity, read alone
 READ_LIMIT_BYTES = 512 * 1024 * 1024
 
@@ -138,7 +139,7 @@ class Writer:
         self._met = met
         self._waiting = waiting  # stands around whatever the source may keep us waiting for
         self._alive = alive  # called at each entity and batch: work advances
-        self._careful = BATCH_ITEMS if partition.crashes else 0  # entities to read one by one, after a crash
+        self._careful = BATCH_ITEMS if partition.crashes >= CAREFUL_AFTER else 0  # entities to read one by one
         self._pending = Pending()
         self._known: dict[str, Known] = {}
         self._committed_at = time.monotonic()

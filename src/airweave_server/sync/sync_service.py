@@ -127,7 +127,7 @@ class SyncService:
         self._settings = settings
         self._hidden_paths = hidden_paths
         self._lock = threading.Lock()
-        self._owed: list[tuple[int, int]] = []
+        self._owed: list[SyncPartition] = []
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self, job_id: UUID, signals: Signals) -> Outcome:
@@ -382,7 +382,7 @@ class SyncService:
 
     def _owe_step_back(self, partition: SyncPartition) -> None:
         with self._lock:
-            self._owed.append((partition.id, partition.epoch))
+            self._owed.append(partition)
         with suppress(SQLAlchemyError):
             self._step_back()
 
@@ -393,8 +393,8 @@ class SyncService:
         if not owed:
             return
         with self._database.session() as session:
-            for partition_id, epoch in owed:
-                partitions.step_back(session, partition_id, epoch)
+            for partition in owed:
+                partitions.step_back(session, partition)
         with self._lock:
             self._owed = [one for one in self._owed if one not in owed]
 
