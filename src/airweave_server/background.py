@@ -74,7 +74,6 @@ class InProcessDriver:
     def reconcile(self) -> None:
         """Jobs that were Temporal's, from a time when it was switched on, are ours once no worker attends to them."""
         with self._database.session() as session:
-            jobs.wait_for_hosts(session)
             is_used = leases.count(session, leases.TEMPORAL_API) > 0
         if not is_used:
             self.adopt("Temporal is switched off (TEMPORAL_ENABLED)")

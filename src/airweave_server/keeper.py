@@ -58,7 +58,10 @@ class Keeper:
         with self._database.session() as session:
             self.holds_lease = leases.take(session, "keeper", self._name, self._settings.tick_s * LEASE_TICKS)
         if self.holds_lease:
-            duties = (self._end_unattended, self._fire_schedules, self._driver.reconcile, self._purge, self._reseal)
+            duties = (
+                self._end_unattended, self._fire_schedules, self._driver.reconcile, self._say_what_waits, self._purge,
+                self._reseal,
+            )  # fmt: skip
             for duty in duties:  # one that fails keeps no other from being done
                 self._try(duty)
 
@@ -87,6 +90,10 @@ class Keeper:
                 jobs.lock(session, job_id)
                 jobs.end(session, job_id, status="cancelled", error=None)
                 log.info("job_ended", job=str(job_id), status="cancelled")
+
+    def _say_what_waits(self) -> None:
+        with self._database.session() as session:
+            jobs.wait_for_hosts(session)
 
     def _fire_schedules(self) -> None:
         """Start what is due; overlap is skipped, and however many times were missed, it runs once."""

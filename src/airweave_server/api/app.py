@@ -169,10 +169,10 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _database(request: Request, error: Exception) -> JSONResponse:
-    if is_outage(error):
-        return _json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
     if is_locked(error):
         return _json({"detail": "something else is at it right now; try again"}, 503, {"Retry-After": "1"})
+    if is_outage(error):
+        return _json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
     return _unexpected(request, error)
 
 

@@ -22,6 +22,7 @@ POOL_OVERFLOW = 20
 CONNECT_TIMEOUT_S = 10
 LOCK_S = 4  # that a pooled session waits for another's lock
 IDLE_S = 10  # after which the transaction of a process that was stopped in the middle gives its locks back
+LOCKED = "55P03"  # the SQLSTATE of a lock that was not got in time
 MIGRATION_LOCK = 0x41_57_53  # any number, the same for every process of ours
 MIN_POSTGRES = 15
 MIN_PGVECTOR = (0, 8)
@@ -127,7 +128,7 @@ def raw(session: Session) -> psycopg.Connection[Any]:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database went away or ended this session, so that the same again may work."""
+    """Whether the database went away, ended this session or let it wait too long: the same again may work."""
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error.orig, psycopg.InterfaceError):
             return True
@@ -136,13 +137,13 @@ def is_outage(error: BaseException) -> bool:
         return False
     if error.sqlstate is None:  # the server said nothing: it is gone, unless the driver itself refused a value
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
-    return error.sqlstate.startswith(("08", "57P", "40"))
+    return error.sqlstate.startswith(("08", "57P", "40", LOCKED))
 
 
 def is_locked(error: BaseException) -> bool:
     """Whether somebody else held a lock for too long."""
     original = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(original, psycopg.Error) and original.sqlstate == "55P03"
+    return isinstance(original, psycopg.Error) and original.sqlstate == LOCKED
 
 
 def is_storage_full(error: BaseException) -> bool:
