@@ -76,10 +76,8 @@ def test_another_process_goes_on_where_a_killed_one_was(
 
 
 @pytest.mark.fault("F1")
-def test_no_more_than_a_batch_is_read_again(
-    running: Running, source: ScriptedServer, say: Callable[[str], None]
-) -> None:
-    server, processes, _ = readers(running, 2)
+def test_no_more_than_a_batch_is_read_again(apart: Running, source: ScriptedServer, say: Callable[[str], None]) -> None:
+    server, processes, _ = readers(apart, 2)
     source.partitions["a"] = items(300)
     source.page_size, source.latency_s = 15, LATENCY_S  # 150 entities in 2 s: fewer than fill a batch
     connection = connected(server, source)
