@@ -16,7 +16,8 @@ from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
 from fault_table import fault_table
 from invariants import watch
-from running import Running, Server, TemporalServer
+from running import Running, Server, TemporalServer, plain
+from servers.scripted_server import ScriptedServer
 
 OURS = (
     "AIRWEAVE_", "TEMPORAL_", "LEASE_", "SLICE_", "TICK_", "RETRY_", "API_", "AUTH_", "ALLOW", "DATABASE_URL", "VAULT_",
@@ -176,20 +177,23 @@ def server(running: Running) -> Server:
     return running.start()
 
 
+@pytest.fixture
+def source() -> Iterator[ScriptedServer]:
+    """A source that does as it is told."""
+    with ScriptedServer() as started:
+        yield started
+
+
 def _create(url: str, name: str, *, template: str | None) -> str:
     made = sql.SQL("create database {}").format(sql.Identifier(name))
     if template is not None:
         made += sql.SQL(" template {}").format(sql.Identifier(template))
-    with psycopg.connect(_plain(url), autocommit=True) as connection:
+    with psycopg.connect(plain(url), autocommit=True) as connection:
         connection.execute(made)
     head, _, tail = url.partition("/airweave?")
     return f"{head}/{name}?{tail}"
 
 
 def _drop(url: str, name: str) -> None:
-    with psycopg.connect(_plain(url), autocommit=True) as connection:
+    with psycopg.connect(plain(url), autocommit=True) as connection:
         connection.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
-
-
-def _plain(url: str) -> str:
-    return url.replace("postgresql+psycopg://", "postgresql://")

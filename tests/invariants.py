@@ -1,23 +1,28 @@
-"""What must hold in every fault, whatever happened to the processes (I1 to I5, I11), and who drives a job now.
-
-A database that is watched notes by itself when an ended job changes its status or is written for.
+"""What must hold in every fault, whatever happened to the processes; docs/testing.md has the list. A database that is
+watched notes by itself when an ended job changes its status or is written for.
 """
 
-import json
-import subprocess
-import sysconfig
+import threading
 import time
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from itertools import pairwise
+from typing import Any, NamedTuple
 
+import httpx
 import psycopg
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
-from running import Running
+from running import TERMINAL, Running, Server, is_open, plain
 
 CLOSE_S = 60.0  # in which the workflow of a job that ended is closed
+QUIET_S = 1.0  # in which nothing more comes of a job that ended
+NEXT = {
+    "pending": {"pending", "running", *TERMINAL},
+    "running": {"running", "cancelling", *TERMINAL},
+    "cancelling": {"cancelling", *TERMINAL},
+    **{status: {status} for status in TERMINAL},
+}
 ENDED = "('completed', 'failed', 'cancelled')"
 
 WATCH = f"""
@@ -77,9 +82,18 @@ BROKEN = {
 }  # fmt: skip
 
 CONTENT = """
-    select e.entity_id, string_agg(c.text, E'\n' order by c.ordinal) from entity e join chunk c on c.entity_row = e.row
-    where e.connection_id = %s group by e.row
+    select e.entity_id, e.state, coalesce(string_agg(c.text, E'\\n' order by c.ordinal), ''),
+           coalesce(string_agg(c.heading, E'\\n' order by c.ordinal), '')
+    from entity e left join chunk c on c.entity_row = e.row where e.connection_id = %s group by e.row
 """
+
+
+class Held(NamedTuple):
+    """What ledger and index hold of an entity."""
+
+    state: str
+    text: str
+    headings: str
 
 
 def watch(database: Database) -> None:
@@ -92,13 +106,13 @@ def hold(running: Running, *ended: dict[str, Any], listed: int | None = None) ->
     """Everything that holds at any moment; the jobs ``ended`` (as the API shows them) ended for good, with counts that
     add up to what the source ``listed``, and left no workflow open."""
     for job in ended:
-        assert job["status"] in ("completed", "failed", "cancelled"), job
+        assert job["status"] in TERMINAL, job
         parts = [job[f"entities_{name}"] for name in ("inserted", "updated", "kept", "skipped", "failed")]
         assert job["entities_encountered"] == sum(parts), job
         assert listed is None or sum(parts) == listed, job
         if running.temporal is not None and job["engine"] == "temporal":
             no_open_workflow(running, job["id"])
-    with psycopg.connect(_plain(running), autocommit=True) as connection:
+    with psycopg.connect(plain(running.database_url), autocommit=True) as connection:
         for meaning, query in BROKEN.items():
             found = connection.execute(query).fetchall()
             assert found == [], f"{meaning}: {found[:5]}"
@@ -107,57 +121,75 @@ def hold(running: Running, *ended: dict[str, Any], listed: int | None = None) ->
             assert now == (job["status"], job["error"])
 
 
+def content(running: Running, connection: str) -> dict[str, Held]:
+    """Ledger and index by entity id."""
+    with psycopg.connect(plain(running.database_url), autocommit=True) as session:
+        return {row[0]: Held(*row[1:]) for row in session.execute(CONTENT, (connection,))}
+
+
 def agree(running: Running, connection: str, source: Iterable[dict[str, Any]]) -> None:
     """The index holds what the source lists and nothing else, each with the words it has there now."""
-    with psycopg.connect(_plain(running), autocommit=True) as session:
-        found = dict(session.execute(CONTENT, (connection,)).fetchall())
-    assert found == {item["id"]: item["text"] for item in source}
+    found = {id: held.text.strip() for id, held in content(running, connection).items() if held.state == "indexed"}
+    there = {item["id"]: item["text"].strip() for item in source}
+    assert found.keys() == there.keys(), sorted(found.keys() ^ there.keys())[:10]
+    assert found == there
+
+
+def settled(server: Server, connection: str, job: dict[str, Any], *, jobs: int = 1) -> None:
+    """The job that ended stays as it is, and no other job came of it."""
+    time.sleep(QUIET_S)
+    listed = server.get(f"/source-connections/{connection}/jobs")
+    assert len(listed) == jobs, [(seen["status"], seen["trigger"], seen["created_at"]) for seen in listed]
+    assert next(seen for seen in listed if seen["id"] == job["id"]) == job
 
 
 def no_open_workflow(running: Running, job: str) -> None:
     """Wait until the job's workflow is closed, or was never started."""
     deadline = time.monotonic() + CLOSE_S
-    while is_open(workflow(running, job)):
+    while is_open(running.workflow(job)):
         assert time.monotonic() < deadline, f"the workflow of {job} is open {CLOSE_S} s after its end"
         time.sleep(0.1)
 
 
-def is_open(workflow: dict[str, Any] | None) -> bool:
-    return workflow is not None and workflow["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_RUNNING"
+class Followed:
+    """Asks the API for a job again and again meanwhile: it always answers, no status comes that cannot follow, and
+    what was counted stays counted."""
 
+    def __init__(self, server: Server, connection: str, job: str) -> None:
+        self._path = f"/source-connections/{connection}/jobs/{job}"
+        self._http = httpx.Client(base_url=server.url, timeout=10)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self.seen: list[dict[str, Any]] = []
+        self.unanswered: list[str] = []
 
-def workflow(running: Running, job: str) -> dict[str, Any] | None:
-    """The job's workflow, as Temporal's own program describes it. None when there is none."""
-    assert running.temporal is not None
-    said = subprocess.run(
-        [
-            Path(sysconfig.get_path("scripts"), "temporal"), "workflow", "describe", "--workflow-id", f"sync-{job}",
-            "--address", running.temporal.address, "--output", "json",
-        ],
-        capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
-    )  # fmt: skip
-    if said.returncode == 0:
-        return dict(json.loads(said.stdout))
-    assert "not found" in said.stderr, said.stderr
-    return None
+    def __enter__(self) -> "Followed":
+        self._thread.start()
+        return self
 
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._stopping.set()
+        self._thread.join(20)
+        self._http.close()
+        if kind is None:
+            assert not self.unanswered, self.unanswered[:3]
+            self.check()
 
-def driving_pid(running: Running, database: Database, job: str) -> int | None:
-    """The process that takes the job's steps now: an API process, or a worker. None when there is none."""
-    if running.temporal is None:
-        with database.session() as session:
-            driver = session.execute(
-                text("select driver from sync_job where id = :id and driven_until > now()"), {"id": job}
-            ).scalar_one_or_none()
-        return int(driver.split(":")[1]) if driver else None
-    seen = workflow(running, job)
-    if seen is None or not is_open(seen):
-        return None
-    for step in seen.get("pendingActivities", []):
-        if step["state"] == "PENDING_ACTIVITY_STATE_STARTED":
-            return int(step["lastWorkerIdentity"].split("@")[0])
-    return None
+    def check(self) -> None:
+        statuses = [seen["status"] for seen in self.seen]
+        flips = [(one, next_) for one, next_ in pairwise(statuses) if next_ not in NEXT[one]]
+        assert not flips, flips
+        encountered = [seen["entities_encountered"] for seen in self.seen]
+        assert encountered == sorted(encountered), "an entity that was counted is counted no more"
 
-
-def _plain(running: Running) -> str:
-    return running.database_url.replace("postgresql+psycopg://", "postgresql://")
+    def _look(self) -> None:
+        while not self._stopping.wait(0.1):
+            try:
+                answer = self._http.get(self._path)
+            except httpx.HTTPError as error:
+                self.unanswered.append(repr(error))
+                continue
+            if answer.status_code == 200:
+                self.seen.append(answer.json())
+            else:
+                self.unanswered.append(f"{answer.status_code} {answer.text}")

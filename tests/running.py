@@ -1,10 +1,12 @@
 """Server processes for tests: started for real, spoken to over HTTP, ended with real signals."""
 
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +14,12 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
+import psycopg
+
+from servers.scripted_server import ScriptedServer
 
 START_S = 40.0
+TERMINAL = ("completed", "failed", "cancelled")
 NEEDED = {
     "ENABLE_INTERNAL_SOURCES": "true",
     "ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
@@ -151,6 +157,16 @@ class Server:
         }  # fmt: skip
         return str(self.post("/source-connections", body)["id"])
 
+    def connect_to(
+        self, source: ScriptedServer, kind: str = "scripted", *, collection: str | None = None, cron: str | None = None,
+        **config: Any,
+    ) -> str:  # fmt: skip
+        """A connection to this source, in a collection of its own if none is named."""
+        return self.connect(
+            collection or self.collection(), kind, {"url": source.url, **config}, schedule={"cron": cron},
+            authentication={"credentials": {"token": "hush-hush-token"}},
+        )  # fmt: skip
+
     def folder(self, name: str | None = None) -> Path:
         """A new empty folder below the server's folder root."""
         path = self.folders / (name or uuid4().hex)
@@ -167,7 +183,7 @@ class Server:
         """Wait for the job's end."""
         return self.wait_for(
             lambda: self.job(connection, job),
-            lambda found: found["status"] in ("completed", "failed", "cancelled"), timeout_s,
+            lambda found: found["status"] in TERMINAL, timeout_s,
         )  # fmt: skip
 
     def sync(self, connection: str, timeout_s: float = 180, **body: Any) -> dict[str, Any]:
@@ -287,6 +303,45 @@ class Running:
             text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
 
+    def ready_worker(self, **more: str) -> Worker:
+        """One more worker, once it asks Temporal for work."""
+        worker = self.start_worker(**more)
+        deadline = time.monotonic() + START_S
+        while "worker_ready" not in worker.log.read_text(errors="replace"):
+            assert time.monotonic() < deadline, worker.log.read_text(errors="replace")[-4000:]
+            time.sleep(0.02)
+        return worker
+
+    def workflow(self, job: str) -> dict[str, Any] | None:
+        """The job's workflow, as Temporal's own program describes it. None when there is none."""
+        assert self.temporal is not None
+        said = subprocess.run(
+            [
+                Path(sysconfig.get_path("scripts"), "temporal"), "workflow", "describe", "--workflow-id", f"sync-{job}",
+                "--address", self.temporal.address, "--output", "json",
+            ],
+            capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
+        )  # fmt: skip
+        if said.returncode == 0:
+            return dict(json.loads(said.stdout))
+        assert "not found" in said.stderr, said.stderr
+        return None
+
+    def driving_pid(self, job: str) -> int | None:
+        """The process that takes the job's steps now: an API process, or a worker. None when there is none."""
+        if self.temporal is None:
+            with psycopg.connect(plain(self.database_url), autocommit=True) as connection:
+                query = "select driver from sync_job where id = %s and driven_until > now()"
+                row = connection.execute(query, (job,)).fetchone()
+            return int(row[0].split(":")[1]) if row and row[0] else None
+        seen = self.workflow(job)
+        if not is_open(seen):
+            return None
+        for step in (seen or {}).get("pendingActivities", []):
+            if step["state"] == "PENDING_ACTIVITY_STATE_STARTED":
+                return int(step["lastWorkerIdentity"].split("@")[0])
+        return None
+
     def stop_all(self) -> None:
         processes = [started.process for started in (*self._servers, *self._workers)]
         for process in processes:
@@ -314,6 +369,29 @@ def wait_until_ready(server: Server) -> None:
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the server did not start:\n{server.tail()}")
         time.sleep(0.05)
+
+
+def is_open(workflow: dict[str, Any] | None) -> bool:
+    return workflow is not None and workflow["workflowExecutionInfo"]["status"] == "WORKFLOW_EXECUTION_STATUS_RUNNING"
+
+
+def write(folder: Path, numbers: range, *, version: int) -> None:
+    """Text files in nine sub-folders, each with a word of its own of this version."""
+    for number in numbers:
+        place = folder / f"d{number % 9}"
+        place.mkdir(exist_ok=True)
+        text = f"version {version} of file {number} tells of word{number}x{version}\n" * 4
+        (place / f"f{number}.txt").write_text(text)
+
+
+def in_folder(folder: Path) -> list[dict[str, Any]]:
+    """The text files below it, as items of a source."""
+    return [{"id": str(path.relative_to(folder)), "text": path.read_text()} for path in folder.rglob("*.txt")]
+
+
+def plain(database_url: str) -> str:
+    """The URL as psycopg itself takes it."""
+    return database_url.replace("postgresql+psycopg://", "postgresql://")
 
 
 def free_port() -> int:

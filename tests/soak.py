@@ -31,8 +31,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
-from faults.checks import TERMINAL, agree, texts
-from running import Running, Server, TemporalServer, Worker
+from invariants import agree, hold, watch
+from running import TERMINAL, Running, Server, TemporalServer, Worker, in_folder
 from servers.scripted_server import ScriptedServer, items
 
 APIS, WORKERS = 2, 2
@@ -55,10 +55,8 @@ SOURCE_FAULTS: list[dict[str, Any]] = [
     {"kind": "end", "times": 1},
 ]
 LEFT_OVER = """
-    select (select count(*) from chunk where entity_row not in (select row from entity)) as chunks_without_entity,
-           (select count(*) from entity where connection_id not in (select id from source_connection)) as of_gone,
-           (select count(*) from source_connection where deleted_at is not null) as not_purged,
-           (select count(*) from chunk_staged) as staged
+    select (select count(*) from entity where connection_id not in (select id from source_connection)) as of_gone,
+           (select count(*) from source_connection where deleted_at is not null) as not_purged
 """
 JOBS = """
     select id::text, connection_id::text as connection, status, error, completed_at, engine, driver, waiting_for,
@@ -87,12 +85,11 @@ class Connected:
     made: int = 0
     rows: dict[str, int] | None = None  # of the entities that are kept, by id
 
-    def truth(self) -> dict[str, str]:
+    def listed(self) -> list[dict[str, Any]]:
         if self.source is not None:
-            with self.source.lock:
-                return texts(self.source)
+            return self.source.listed()
         assert self.folder is not None
-        return {str(path.relative_to(self.folder)): path.read_text() for path in self.folder.rglob("*.txt")}
+        return in_folder(self.folder)
 
     def edit(self, chance: random.Random) -> None:
         """Change, add and remove a few, and leave the first ones alone."""
@@ -203,6 +200,7 @@ class Soak:
         self.database = Database(url)
         self.database.check()
         self.database.migrate()
+        watch(self.database)
         self.temporal = TemporalServer(place / "temporal") if driver == "temporal" else None
         self.running = Running(place, url, temporal=self.temporal)
         self.apis: list[Server] = [self.running.start(worker=False, **SETTINGS) for _ in range(APIS)]
@@ -492,11 +490,15 @@ class Soak:
                 held += job["held_deletes"]
                 self._approve(connection)
             try:
-                agree(self.database, connection.id, connection.truth())
+                agree(self.running, connection.id, connection.listed())
             except AssertionError as error:
                 raise Violation(f"connection {connection.id}: {error}\n{self._jobs_of(connection)}") from None
             entities += self._same_rows(connection)
         self._until("nothing is left over", lambda: not any(self._left_over()), CALM_S)
+        try:
+            hold(self.running)
+        except AssertionError as error:
+            raise Violation(str(error)) from None
         self._stop_if_wrong()
         self.checks.append(
             {

@@ -6,13 +6,6 @@ import pytest
 
 from airweave_server.db.session import Database
 from running import Running
-from servers.scripted_server import ScriptedServer
-
-
-@pytest.fixture
-def source() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as started:
-        yield started
 
 
 @pytest.fixture

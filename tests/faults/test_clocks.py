@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from airweave_server.db.session import Database
-from faults.checks import Watch, agree, asked_again, connected, ready_worker, settled, texts, until
-from invariants import hold
+from faults.readers import asked_again, until
+from invariants import Followed, agree, hold, settled
 from running import Running
 from servers.scripted_server import ScriptedServer, items
 
@@ -75,14 +75,14 @@ def test_clocks_that_are_hours_off_cost_nothing(
         assert abs(clock_of(environment)[0] - time.time() - shift_s) < 30, "the shim shifts nothing"
     server = apart.start(worker=False, **ahead)
     if apart.temporal is not None:
-        ready_worker(apart, **behind)
+        apart.ready_worker(**behind)
     else:
         apart.start(**behind)  # it looks for jobs whose lease has lapsed, by whatever clock
     source.partitions["a"] = of_the_future(120, version="1")
     source.page_size, source.latency_s = 4, 0.5
-    connection = connected(server, source, kind)
+    connection = server.connect_to(source, kind)
     job = server.run(connection)
-    with Watch(server, connection, job) as watch:
+    with Followed(server, connection, job) as watch:
         until(lambda: time.time() > change_at, 60, "the change of time")
         under_way = server.job(connection, job)["status"]
         source.latency_s = 0.02
@@ -95,7 +95,7 @@ def test_clocks_that_are_hours_off_cost_nothing(
     assert 0 < first["duration_seconds"] < 120
     settled(server, connection, first)
     hold(apart, first)
-    agree(database, connection, texts(source))
+    agree(apart, connection, source.listed())
 
     source.partitions["a"][10:20] = of_the_future(10, start=10, version="2")
     source.partitions["a"][30]["text"] += " And it was changed long ago."
@@ -108,4 +108,4 @@ def test_clocks_that_are_hours_off_cost_nothing(
     assert (second["entities_updated"], second["entities_inserted"], second["entities_deleted"]) == (11, 5, 1)
     settled(server, connection, second, jobs=2)
     hold(apart, second)
-    agree(database, connection, texts(source))
+    agree(apart, connection, source.listed())

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
-from faults.checks import Kept, connected, content, ended_in, pages, reader_of, readers, settled, texts, until
-from invariants import hold
+from faults.readers import Kept, ended_in, pages, reader_of, readers, until
+from invariants import content, hold, settled
 from running import Running, Server, wait_until_ready
 from servers.scripted_server import ScriptedServer, items
 
@@ -35,7 +35,7 @@ def others_finish(
 ) -> tuple[dict[str, Any], list[int]]:
     """Let the job come to its end while whoever dies is started again; returns it, and how processes ended."""
     server, processes, start = readers(running, 2, **settings)
-    connection = connected(server, source, kind)
+    connection = server.connect_to(source, kind)
     with Kept(start, processes) as kept:
         job = server.run(connection)
         status = ended_in(database, job, 240, most_deaths=MOST_DEATHS)
@@ -53,9 +53,9 @@ def others_finish(
         entry = server.ledger(connection)[deadly]
         assert (entry["state"], entry["chunks"]) == ("failed", 0)
         assert "quarantined" in entry["reason"]
-        found = content(database, connection)
-        assert found.keys() == texts(source).keys()
-        assert [id for id, (state, held) in found.items() if state != "indexed" or not held] == [deadly]
+        found = content(running, connection)
+        assert found.keys() == {item["id"] for item in source.listed()}
+        assert [id for id, held in found.items() if held.state != "indexed" or not held.text] == [deadly]
     for one in {*kept.processes, server}:
         one.process.kill()
     return ended, kept.exit_codes
@@ -92,7 +92,7 @@ def test_an_entity_that_was_read_well_is_not_set_aside_for_what_ends_its_reader_
     source.partitions["a"] = [item | {"version": None} for item in items(300)]
     source.page_size, source.latency_s = PAGE_SIZE, 1.0
     server, processes, start = readers(apart, 2)
-    connection = connected(server, source)
+    connection = server.connect_to(source)
 
     def seen() -> tuple[int, int]:
         with database.session() as session:
@@ -119,7 +119,8 @@ def test_an_entity_that_was_read_well_is_not_set_aside_for_what_ends_its_reader_
             asks_for_a_page()
         source.latency_s = 0.05
         assert ended_in(database, job, 120) == "completed"
-        alive = next(one for one in kept.processes if isinstance(one, Server) and one.process.poll() is None)
+        asked = (server, *kept.processes)
+        alive = next(one for one in asked if isinstance(one, Server) and one.process.poll() is None)
         wait_until_ready(alive)
         ended = alive.job(connection, job)
         failed = {id: entry["reason"] for id, entry in alive.ledger(connection).items() if entry["state"] != "indexed"}

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
-from faults.checks import Watch, agree, asked_again, connected, readers, settled, texts, until
-from invariants import hold
+from faults.readers import asked_again, readers, until
+from invariants import Followed, agree, hold, settled
 from running import Running
 from servers.scripted_server import ScriptedServer, items
 
@@ -40,9 +40,9 @@ def test_a_slow_embedder_on_a_busy_machine_is_not_taken_for_dead(
     slow = {"EMBEDDER": "test-slow", "TEST_EMBEDDER_DELAY_S": "10", "TEMPORAL_HEARTBEAT_S": "2", "LEASE_S": "2"}
     server, _, _ = readers(apart, 2, **slow)
     source.partitions = {"a": items(30), "b": items(30, prefix="other")}
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
-    with Watch(server, connection, job):
+    with Followed(server, connection, job):
         until(lambda: server.job(connection, job)["phase"] == "read", 30, "reading")
         with busy_processors():
             time.sleep(BUSY_S)
@@ -56,7 +56,7 @@ def test_a_slow_embedder_on_a_busy_machine_is_not_taken_for_dead(
     assert [tuple(row) for row in reads] == [(1, 0, 0)] * 2
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(source))
+    agree(apart, connection, source.listed())
 
 
 @pytest.mark.fault("F24", on="temporal", only="temporal")
@@ -65,10 +65,10 @@ def test_a_job_without_a_worker_says_so_and_runs_when_one_appears(
 ) -> None:
     server = apart.start(worker=False)
     source.partitions["a"] = items(20)
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
     began_at = time.monotonic()
-    with Watch(server, connection, job):
+    with Followed(server, connection, job):
         waiting = server.wait_for(
             lambda: server.job(connection, job), lambda seen: seen["waiting_for"] == "worker", VISIBLE_S
         )
@@ -80,4 +80,4 @@ def test_a_job_without_a_worker_says_so_and_runs_when_one_appears(
     assert ended["attempts"] == 1
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(source))
+    agree(apart, connection, source.listed())

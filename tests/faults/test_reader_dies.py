@@ -7,20 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from airweave_server.db.session import Database
-from faults.checks import (
-    Process,
-    Watch,
-    agree,
-    asked_again,
-    connected,
-    pages,
-    reader_of,
-    readers,
-    settled,
-    texts,
-    until,
-)
-from invariants import hold
+from faults.readers import Process, asked_again, pages, reader_of, readers, until
+from invariants import Followed, agree, hold, settled
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
 
@@ -52,11 +40,11 @@ def test_another_process_goes_on_where_a_killed_one_was(
     server, processes, _ = readers(running, 2)
     source.partitions["a"] = items(2_000)
     source.page_size, source.latency_s = 80, LATENCY_S
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
     stays, took_s = killed_at_page(page, source, processes)
     server = stays if isinstance(stays, Server) else server
-    with Watch(server, connection, job):
+    with Followed(server, connection, job):
         ended = server.finish(connection, job, 120)
     again = asked_again(source)
     say(
@@ -70,7 +58,7 @@ def test_another_process_goes_on_where_a_killed_one_was(
     assert again * LATENCY_S <= WINDOW_S + UNDER_WAY * LATENCY_S
     settled(server, connection, ended)
     hold(running, ended, listed=2_000)
-    agree(fresh_database, connection, texts(source))
+    agree(running, connection, source.listed())
     for one in {server, *processes} - {stays}:
         one.terminate() if one.process.poll() is None else None
 
@@ -80,7 +68,7 @@ def test_no_more_than_a_batch_is_read_again(apart: Running, source: ScriptedServ
     server, processes, _ = readers(apart, 2)
     source.partitions["a"] = items(300)
     source.page_size, source.latency_s = 15, LATENCY_S  # 150 entities in 2 s: fewer than fill a batch
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
     stays, _ = killed_at_page(14, source, processes)
     server = stays if isinstance(stays, Server) else server

@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from running import Running, Server, TemporalServer
+from running import Running, Server, TemporalServer, plain
 from servers.scripted_server import ScriptedServer, items
 
 HOURLY = "7 * * * *"
@@ -29,19 +29,8 @@ class NotInUtc(AssertionError):
     """A time that is right in another zone."""
 
 
-def plain(running: Running) -> str:
-    return running.database_url.replace("postgresql+psycopg://", "postgresql://")
-
-
-def scheduled(server: Server, source: ScriptedServer) -> str:
-    return server.connect(
-        server.collection(), "scripted", {"url": source.url}, schedule={"cron": HOURLY},
-        authentication={"credentials": {"token": "t"}},
-    )  # fmt: skip
-
-
 def move_back(running: Running, connection: str, hours: int) -> None:
-    with psycopg.connect(plain(running)) as database:
+    with psycopg.connect(plain(running.database_url)) as database:
         database.execute(
             "update source_connection set next_run_at = now() - make_interval(hours => %s) where id = %s",
             (hours, connection),
@@ -70,7 +59,7 @@ def test_many_missed_times_are_caught_up_by_one_job_when_temporal_is_back(
 ) -> None:
     server = apart.start(TEMPORAL_REQUIRED="true")
     source.partitions["a"] = items(20)
-    connection = scheduled(server, source)
+    connection = server.connect_to(source, cron=HOURLY)
     correct(fires_next(server, connection))
     own_temporal.kill()
     move_back(apart, connection, MISSED)
@@ -97,7 +86,7 @@ def test_a_schedule_fires_in_process_while_temporal_is_away(
 ) -> None:
     server = apart.start()
     source.partitions["a"] = items(20)
-    connection = scheduled(server, source)
+    connection = server.connect_to(source, cron=HOURLY)
     own_temporal.kill()
     move_back(apart, connection, MISSED)
     (job,) = server.wait_for(lambda: jobs_of(server, connection), lambda found: len(found) > 0, 60)
@@ -121,16 +110,13 @@ def test_a_schedule_is_in_utc_whatever_zone_the_server_and_the_database_are_in(
     apart: Running, source: ScriptedServer
 ) -> None:
     zone = "America/St_Johns"  # half an hour off, and its clocks change
-    with psycopg.connect(plain(apart), autocommit=True) as database:
+    with psycopg.connect(plain(apart.database_url), autocommit=True) as database:
         name = database.execute("select current_database()").fetchone()
         assert name is not None
         database.execute(f"alter database {name[0]} set timezone = '{zone}'")
     server = apart.start(TZ=zone, worker=False)
     source.partitions["a"] = items(5)
-    connection = server.connect(
-        server.collection(), "scripted", {"url": source.url}, schedule={"cron": "30 2 * * *"},
-        authentication={"credentials": {"token": "t"}},
-    )  # fmt: skip
+    connection = server.connect_to(source, cron="30 2 * * *")
     fires = fires_next(server, connection)
     assert (fires.astimezone(UTC).hour, fires.astimezone(UTC).minute) == (
         2,

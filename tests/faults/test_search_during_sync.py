@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from faults.checks import agree, texts
-from running import Server
+from invariants import agree
+from running import Running, Server
 from servers.scripted_server import ScriptedServer
 
 COUNT = 1_000
@@ -78,14 +78,13 @@ class Searcher:
 
 @pytest.mark.fault("F41", on="temporal")
 def test_no_search_misses_an_entity_while_a_thousand_are_updated(
-    server: Server, source: ScriptedServer, fresh_database: Any, say: Callable[[str], None]
+    running: Running, server: Server, source: ScriptedServer, say: Callable[[str], None]
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     source.page_size = 50
     source.partitions["a"] = version(1)
     collection = server.collection()
-    authentication = {"credentials": {"token": "t"}}
-    connection = server.connect(collection, "scripted", {"url": source.url}, authentication=authentication)
+    connection = server.connect_to(source, collection=collection)
     assert server.sync(connection, 120)["entities_inserted"] == COUNT
     searchers = [Searcher(server, collection, seed + number) for number in range(SEARCHERS)]
     source.latency_s = 0.15
@@ -110,4 +109,4 @@ def test_no_search_misses_an_entity_while_a_thousand_are_updated(
         f"seed {seed}: {len(took_s)} searches, p50 {statistics.median(took_s) * 1000:.0f} ms, p95 {p95_ms:.0f} ms, "
         f"longest {took_s[-1] * 1000:.0f} ms; found of v1, v2, v3: {[told.count(f'v{n}x') for n in (1, 2, 3)]}"
     )
-    agree(fresh_database, connection, texts(source))
+    agree(running, connection, source.listed())

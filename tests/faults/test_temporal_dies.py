@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
-from faults.checks import Watch, agree, asked_again, connected, pages, ready_worker, settled, texts, until
-from invariants import hold
+from faults.readers import asked_again, pages, until
+from invariants import Followed, agree, hold, settled
 from running import Running, TemporalServer
 from servers.scripted_server import ScriptedServer, items
 
@@ -43,10 +43,10 @@ def test_temporal_is_killed_and_comes_back_on_its_data(
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     server = apart.start()
-    connection = connected(server, slow)
+    connection = server.connect_to(slow)
     job = server.run(connection)
     until(lambda: len(pages(slow)) > 16, 60, "the middle of the job")
-    with Watch(server, connection, job) as watch:
+    with Followed(server, connection, job) as watch:
         temporal_server.kill()
         time.sleep(by_times(5, 60))
         down = len(watch.seen)
@@ -57,7 +57,7 @@ def test_temporal_is_killed_and_comes_back_on_its_data(
     say(f"ended {ended['engine']}, attempts {ended['attempts']}, {asked_again(slow)} of 80 pages read again")
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(slow))
+    agree(apart, connection, slow.listed())
     assert server.finish(connection, server.run(connection), 120)["engine"] == TEMPORAL
 
 
@@ -67,10 +67,10 @@ def test_temporal_comes_back_without_its_data(
     say: Callable[[str], None],
 ) -> None:  # fmt: skip
     server = apart.start()
-    connection = connected(server, slow)
+    connection = server.connect_to(slow)
     job = server.run(connection)
     until(lambda: len(pages(slow)) > 16, 60, "the middle of the job")
-    with Watch(server, connection, job):
+    with Followed(server, connection, job):
         temporal_server.kill()
         temporal_server.forget()
         time.sleep(by_times(1, 10))
@@ -80,7 +80,7 @@ def test_temporal_comes_back_without_its_data(
     say(f"ended {ended['engine']}, attempts {ended['attempts']}, {asked_again(slow)} of 80 pages read again")
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(slow))
+    agree(apart, connection, slow.listed())
 
 
 @pytest.mark.fault("F2", on="temporal", only="temporal")
@@ -92,10 +92,10 @@ def test_temporal_and_the_worker_die_and_the_job_goes_on_in_process(
     say: Callable[[str], None],
 ) -> None:
     server = apart.start()
-    connection = connected(server, slow)
+    connection = server.connect_to(slow)
     job = server.run(connection)
     until(lambda: len(pages(slow)) > 16, 60, "the middle of the job")
-    with Watch(server, connection, job):
+    with Followed(server, connection, job):
         temporal_server.kill()
         assert server.worker is not None
         server.worker.kill()
@@ -103,13 +103,13 @@ def test_temporal_and_the_worker_die_and_the_job_goes_on_in_process(
         server.wait_for(lambda: server.job(connection, job), lambda seen: seen["engine"] == IN_PROCESS, 120)
         say(f"in process after {time.monotonic() - killed_at:.1f} s")
         temporal_server.start()
-        ready_worker(apart)
+        apart.ready_worker()
         ended = server.finish(connection, job, 240)
     assert (ended["status"], ended["engine"], ended["entities_inserted"]) == ("completed", IN_PROCESS, TOTAL)
     assert str(temporal_server.port) in ended["engine_reason"]
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(slow))
+    agree(apart, connection, slow.listed())
 
 
 @pytest.mark.fault("F2", on="temporal", only="temporal")
@@ -118,7 +118,7 @@ def test_a_job_that_no_worker_took_yet_outlives_the_data_of_temporal(
 ) -> None:
     source.partitions["a"] = items(20)
     server = apart.start(worker=False)
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["waiting_for"] == "worker", 60)
     temporal_server.kill()
@@ -130,7 +130,7 @@ def test_a_job_that_no_worker_took_yet_outlives_the_data_of_temporal(
     assert asked_again(source) == 0
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(source))
+    agree(apart, connection, source.listed())
 
 
 @pytest.mark.fault("F3", on="temporal", only="temporal")
@@ -140,7 +140,7 @@ def test_jobs_run_in_process_while_temporal_is_down_and_there_when_it_is_back(
     source.partitions["a"] = items(40)
     server = apart.start()
     strict = apart.start(worker=False, TEMPORAL_REQUIRED="true")
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     temporal_server.kill()
 
     refused = strict.http.post(f"/source-connections/{connection}/run")
@@ -157,7 +157,7 @@ def test_jobs_run_in_process_while_temporal_is_down_and_there_when_it_is_back(
     assert (ended["status"], ended["engine"], ended["entities_inserted"]) == ("completed", IN_PROCESS, 40)
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(source))
+    agree(apart, connection, source.listed())
 
     temporal_server.start()
     back = server.sync(connection, 60)
@@ -179,7 +179,7 @@ def test_a_job_is_taken_once_though_temporal_dies_right_after_its_row(
     source.partitions["a"] = items(200)
     source.latency_s = by_times(0.2, 1.0)
     server = apart.start(worker=False)
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
     time.sleep(random.Random(seed).uniform(0, 0.05))
     temporal_server.kill()
@@ -187,8 +187,8 @@ def test_a_job_is_taken_once_though_temporal_dies_right_after_its_row(
     if comes_back == "after it was lost":  # in the middle of the read that goes on without it
         until(lambda: len(pages(source)) > 5, 120, "the job goes on in process")
     temporal_server.start()
-    ready_worker(apart)
-    with Watch(server, connection, job):
+    apart.ready_worker()
+    with Followed(server, connection, job):
         ended = server.finish(connection, job, 180)
     say(f"seed {seed}: {ended['engine']}, ended {time.monotonic() - ready_at:.1f} s after Temporal died")
     assert (ended["status"], ended["entities_inserted"], ended["attempts"]) == ("completed", 200, 1)
@@ -196,4 +196,4 @@ def test_a_job_is_taken_once_though_temporal_dies_right_after_its_row(
     assert asked_again(source) == 0
     settled(server, connection, ended)
     hold(apart, ended)
-    agree(database, connection, texts(source))
+    agree(apart, connection, source.listed())

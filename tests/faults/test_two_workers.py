@@ -3,28 +3,18 @@
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airweave_server.db.session import Database
-from faults.checks import Kept, agree, content, ready_worker, settled
-from invariants import hold
-from running import Running
+from faults.readers import Kept
+from invariants import agree, content, hold, settled
+from running import Running, in_folder, write
 
 KILLS, IN_THE_MIDDLE, WORKERS = 20, 15, 3
 TOTAL, CHANGED, NEW, GONE = 2_700, 600, 90, 30
 SLOW = {"EMBEDDER": "test-slow", "TEST_EMBEDDER_DELAY_S": "0.02"}
-
-
-def write(folder: Path, numbers: range, *, version: int) -> None:
-    for number in numbers:
-        place = folder / f"d{number % 9}"
-        place.mkdir(exist_ok=True)
-        (place / f"f{number}.txt").write_text(
-            f"version {version} of file {number} tells of word{number}x{version}\n" * 4
-        )
 
 
 @pytest.mark.fault("F1", on="temporal", only="temporal")
@@ -63,7 +53,7 @@ def test_workers_killed_twenty_times_ledger_index_and_folder_agree_exactly(
         assert ended["partitions_total"] >= 8
         return ended
 
-    with Kept(lambda: running.start_worker(**SLOW), [ready_worker(running, **SLOW) for _ in range(WORKERS)]) as kept:
+    with Kept(lambda: running.start_worker(**SLOW), [running.ready_worker(**SLOW) for _ in range(WORKERS)]) as kept:
         first = one_job(kept, 14)
         assert (first["entities_inserted"], first["entities_encountered"]) == (TOTAL, TOTAL)
         settled(server, connection, first)
@@ -80,9 +70,8 @@ def test_workers_killed_twenty_times_ledger_index_and_folder_agree_exactly(
             hold(running, job)
     say(f"seed {seed}: {done} kills, {middle} in the middle of a job, in {jobs} jobs, at {', '.join(moments)}")
 
-    there = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.txt")}
-    agree(fresh_database, connection, there)
+    agree(running, connection, in_folder(folder))
     clean = server.connect(collection, "folder", {"path": str(folder)})
-    ready_worker(running, **SLOW)
+    running.ready_worker(**SLOW)
     assert server.sync(clean, 120)["status"] == "completed"
-    assert content(fresh_database, clean) == content(fresh_database, connection)
+    assert content(running, clean) == content(running, connection)

@@ -106,6 +106,11 @@ class ScriptedServer:
                     return
             held.append(item)
 
+    def listed(self) -> list[Any]:
+        """All items of all partitions."""
+        with self.lock:
+            return [item for held in self.partitions.values() for item in held]
+
     def remove(self, partition: str, id: str) -> Any:
         """Take an item out."""
         with self.lock:

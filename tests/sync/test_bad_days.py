@@ -1,7 +1,6 @@
 """Sources on their bad days: nothing that exists is deleted, nothing is lost, and the status tells the truth."""
 
 import time
-from collections.abc import Iterator
 from math import nan
 from typing import Any
 
@@ -16,17 +15,9 @@ from servers.scripted_server import ScriptedServer, items
 PATIENCE: dict[str, Any] = {"backoff_s": 0.02, "attempts": 3, "timeout_s": 1, "total_s": 2}
 
 
-@pytest.fixture
-def source() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as started:
-        yield started
-
-
 def connect(server: Server, source: ScriptedServer, kind: str = "scripted", **config: Any) -> tuple[str, str]:
     collection = server.collection()
-    body = {"url": source.url, **PATIENCE, **config}
-    connection = server.connect(collection, kind, body, authentication={"credentials": {"token": "hush-hush-token"}})
-    return collection, connection
+    return collection, server.connect_to(source, kind, collection=collection, **{**PATIENCE, **config})
 
 
 def indexed(server: Server, connection: str) -> set[str]:

@@ -13,20 +13,13 @@ from invariants import agree, hold, no_open_workflow
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
 
-CREDENTIALS = {"credentials": {"token": "t"}}
 CANCEL_S = 10.0
-
-
-@pytest.fixture
-def source() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as started:
-        yield started
 
 
 @pytest.fixture
 def connection(server: Server, source: ScriptedServer) -> str:
     source.partitions["a"] = items(60)
-    return server.connect(server.collection(), "scripted", {"url": source.url}, authentication=CREDENTIALS)
+    return server.connect_to(source)
 
 
 @contextmanager
@@ -61,10 +54,7 @@ def test_while_it_waits_for_a_thread(apart: Running, source: ScriptedServer) -> 
     server = apart.start(JOB_THREADS="1")
     source.partitions["a"] = items(10)
     source.fault("slow", latency_s=5)
-    first, second = (
-        server.connect(server.collection(), "scripted", {"url": source.url}, authentication=CREDENTIALS)
-        for _ in range(2)
-    )
+    first, second = (server.connect_to(source) for _ in range(2))
     blocker = server.run(first)
     reach(server, first, blocker, "open")
     waiting = server.run(second)
@@ -98,7 +88,7 @@ def test_while_the_source_is_silent(running: Running, server: Server, source: Sc
 def test_while_it_embeds(apart: Running, source: ScriptedServer) -> None:
     server = apart.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="4")
     source.partitions["a"] = items(60)
-    connection = server.connect(server.collection(), "scripted", {"url": source.url}, authentication=CREDENTIALS)
+    connection = server.connect_to(source)
     job = server.run(connection)
     server.wait_for(lambda: source.log, lambda log: any(entry["page"] == 5 for entry in log))
     ended = cancel(server, connection, job)
@@ -181,7 +171,7 @@ def test_deleting_in_the_middle_hides_at_once_and_leaves_nothing(
     source.partitions["a"] = items(300)
     source.latency_s = 0.15
     collection = server.collection()
-    connection = server.connect(collection, "scripted", {"url": source.url}, authentication=CREDENTIALS)
+    connection = server.connect_to(source, collection=collection)
     job = server.run(connection)
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
     assert server.search(collection, "worditem3")

@@ -1,6 +1,5 @@
 """F37: embedders that fail or answer nonsense. Nothing is in the ledger without its vectors, and nothing is lost."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ FAULTS = ("500", "short", "nan", "partial")
 PATIENCE = {"RETRY_ATTEMPTS": "4", "RETRY_BACKOFF_S": "0.5"}
 
 
-@pytest.fixture
-def source() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as started:
-        yield started
-
-
 @pytest.fixture(scope="module")
 def control(running: Running) -> Path:
     """What this file says, the embedder does."""
@@ -31,12 +24,6 @@ def control(running: Running) -> Path:
 @pytest.fixture(scope="module")
 def server(running: Running, control: Path) -> Server:
     return running.start(EMBEDDER="test-failing", TEST_EMBEDDER_CONTROL=str(control), **PATIENCE)
-
-
-def connected(server: Server, source: ScriptedServer) -> tuple[str, str]:
-    collection = server.collection()
-    authentication = {"credentials": {"token": "t"}}
-    return collection, server.connect(collection, "scripted", {"url": source.url}, authentication=authentication)
 
 
 def read_on(database: Database, job: str) -> list[Any]:
@@ -52,7 +39,8 @@ def test_a_batch_whose_vectors_are_wrong_is_embedded_again(
 ) -> None:  # fmt: skip
     control.write_text("ok")
     source.partitions["a"] = items(30)
-    collection, connection = connected(server, source)
+    collection = server.collection()
+    connection = server.connect_to(source, collection=collection)
     assert server.sync(connection)["entities_inserted"] == 30
     source.partitions["a"] = items(10, version="2") + items(20, start=10) + items(220, start=30)
     control.write_text(fault)
@@ -78,7 +66,7 @@ def test_an_embedder_that_stays_broken_fails_the_job_and_the_next_one_goes_on(
 ) -> None:
     control.write_text("ok")
     source.partitions["a"] = items(30)
-    _, connection = connected(server, source)
+    connection = server.connect_to(source)
     assert server.sync(connection)["entities_inserted"] == 30
     source.partitions["a"] = items(25, version="2")
     control.write_text("500")
@@ -101,7 +89,7 @@ def test_an_embedder_that_stays_broken_fails_the_job_and_the_next_one_goes_on(
 def test_an_embedder_that_changed_its_dimensions_is_refused(apart: Running, source: ScriptedServer) -> None:
     server = apart.start(EMBEDDER="test-failing", **PATIENCE)
     source.partitions["a"] = items(30)
-    _, connection = connected(server, source)
+    connection = server.connect_to(source)
     assert server.sync(connection)["entities_inserted"] == 30
     server.terminate()
     server = apart.start(EMBEDDER="test-failing", TEST_EMBEDDER_DIMENSIONS="8", **PATIENCE)

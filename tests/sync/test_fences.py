@@ -1,7 +1,7 @@
 """Fences and ends that were found open by review, each with the interleaving that passed through."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,15 +23,8 @@ class Nothing(BaseModel):
     """No JSON of interest."""
 
 
-@pytest.fixture
-def source() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as started:
-        yield started
-
-
 def connect(server: Server, source: ScriptedServer, kind: str = "scripted", **config: Any) -> str:
-    body = {"url": source.url, "backoff_s": 0.02, "attempts": 2, "timeout_s": 5, **config}
-    return server.connect(server.collection(), kind, body, authentication={"credentials": {"token": "hush-hush"}})
+    return server.connect_to(source, kind, **{"backoff_s": 0.02, "attempts": 2, "timeout_s": 5, **config})
 
 
 def indexed(server: Server, connection: str) -> set[str]:

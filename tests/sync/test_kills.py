@@ -4,18 +4,17 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
-from invariants import agree, driving_pid, hold
-from running import Running, Server, TemporalServer, Worker, wait_until_ready
+from invariants import agree, content, hold
+from running import Running, Server, TemporalServer, Worker, in_folder, wait_until_ready, write
 from servers.scripted_server import ScriptedServer, items
 
 KILLS, IN_THE_MIDDLE = 20, 15
@@ -27,28 +26,6 @@ SLOW = {
     "EMBEDDER": "test-slow", "LEASE_S": "0.6", "TICK_S": "0.1",
     "TEMPORAL_HEARTBEAT_S": "2",
 }  # fmt: skip
-
-CONTENT = """
-    select e.entity_id, e.state, e.chunks, md5(string_agg(c.heading || c.text, '|' order by c.ordinal))
-    from entity e left join chunk c on c.entity_row = e.row where e.connection_id = :id group by e.row order by 1
-"""
-
-
-def content(running: Running, database: Database, connection: str) -> list[Any]:
-    hold(running)
-    with database.session() as session:
-        return [tuple(row) for row in session.execute(text(CONTENT), {"id": connection})]
-
-
-@pytest.fixture
-def source() -> Iterator[ScriptedServer]:
-    with ScriptedServer() as started:
-        yield started
-
-
-def connected(server: Server, source: ScriptedServer) -> str:
-    body = {"url": source.url}
-    return server.connect(server.collection(), "scripted", body, authentication={"credentials": {"token": "t"}})
 
 
 class Pair:
@@ -71,16 +48,16 @@ class Pair:
         wait_until_ready(found)
         return found
 
-    def driving(self, database: Database, job: str) -> Server | Worker | None:
+    def driving(self, job: str) -> Server | Worker | None:
         """Which of them drives the job now."""
-        pid = driving_pid(self.running, database, job)
+        pid = self.running.driving_pid(job)
         return next((one for one in self.processes if one.process.pid == pid and one.process.poll() is None), None)
 
-    def reading(self, database: Database, connection: str, job: str) -> Server | Worker:
+    def reading(self, connection: str, job: str) -> Server | Worker:
         """Which of them drives the job, once something of it is read."""
         server = self.server()
         server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
-        found: Server | Worker = server.wait_for(lambda: self.driving(database, job), lambda one: one is not None)
+        found: Server | Worker = server.wait_for(lambda: self.driving(job), lambda one: one is not None)
         return found
 
     def kill(self, process: Server | Worker) -> None:
@@ -104,15 +81,6 @@ class Pair:
                 one.process.send_signal(signal.SIGTERM)
         for one in (*self.servers, *self.processes):
             one.process.wait(60)
-
-
-def write(folder: Path, numbers: range, *, version: int) -> None:
-    for number in numbers:
-        place = folder / f"d{number % 9}"
-        place.mkdir(exist_ok=True)
-        (place / f"f{number}.txt").write_text(
-            f"version {version} of file {number} tells of word{number}x{version}\n" * 4
-        )
 
 
 @pytest.mark.fault("F1", on="in_process")
@@ -140,7 +108,7 @@ def test_killed_twenty_times_ledger_index_and_folder_agree_exactly(
                 seen = pair.server().job(connection, job)
                 if seen["status"] not in ("pending", "running"):
                     break
-                driving = pair.driving(fresh_database, job)
+                driving = pair.driving(job)
                 at = (seen["phase"], seen["entities_encountered"])
                 if driving is None or at == last:  # what two die at in a row is quarantined
                     continue
@@ -187,12 +155,11 @@ def test_killed_twenty_times_ledger_index_and_folder_agree_exactly(
         assert middle >= IN_THE_MIDDLE
 
         server = pair.server()
-        there = {str(path.relative_to(folder)) for path in folder.rglob("*.txt")}
-        found = content(running, fresh_database, connection)
-        assert {row[0] for row in found} == there
+        hold(running)
+        agree(running, connection, in_folder(folder))
         clean = server.connect(collection, "folder", {"path": str(folder)})
         assert server.sync(clean)["status"] == "completed"
-        assert content(running, fresh_database, clean) == found
+        assert content(running, clean) == content(running, connection)
 
 
 @pytest.mark.fault("F18", on="temporal")
@@ -204,7 +171,7 @@ def test_twenty_runs_at_once_from_two_processes_make_one_job(
         wait_until_ready(server)
     source.partitions["a"] = items(40)
     source.latency_s = 0.2
-    connection = connected(one, source)
+    connection = one.connect_to(source)
     with fresh_database.session() as session:  # and its schedule says now
         session.execute(
             text("update source_connection set cron = '0 0 * * *', next_run_at = now() where id = :id"),
@@ -237,14 +204,14 @@ def test_a_stopped_process_that_comes_back_writes_nothing_any_more(
     with Pair(running) as pair:
         source.partitions["a"] = items(300)
         source.latency_s = 0.15
-        connection = connected(pair.server(), source)
+        connection = pair.server().connect_to(source)
         job = pair.server().run(connection)
-        process = pair.reading(fresh_database, connection, job)
+        process = pair.reading(connection, job)
         stays = pair.server(besides=process)
         os.kill(process.process.pid, signal.SIGSTOP)
         stopped_at = time.monotonic()
         try:
-            stays.wait_for(lambda: pair.driving(fresh_database, job), lambda now: now not in (None, process), 180)
+            stays.wait_for(lambda: pair.driving(job), lambda now: now not in (None, process), 180)
             say(f"another process took over {time.monotonic() - stopped_at:.1f} s after one was stopped")
             read = stays.job(connection, job)["entities_encountered"]
             stays.wait_for(
@@ -256,10 +223,10 @@ def test_a_stopped_process_that_comes_back_writes_nothing_any_more(
         assert (ended["status"], ended["entities_inserted"]) == ("completed", 300)
         assert ended["attempts"] >= 2
         hold(running, ended, listed=300)
-        before = content(running, fresh_database, connection)
+        before = content(running, connection)
         time.sleep(1)
         assert stays.job(connection, job) == ended
-        assert content(running, fresh_database, connection) == before
+        assert content(running, connection) == before
         agree(running, connection, source.partitions["a"])
 
 
@@ -270,9 +237,9 @@ def test_a_terminated_process_hands_over_to_another_within_its_grace(
     with Pair(running) as pair:
         source.partitions["a"] = items(300)
         source.latency_s = 0.1
-        connection = connected(pair.server(), source)
+        connection = pair.server().connect_to(source)
         job = pair.server().run(connection)
-        process = pair.reading(fresh_database, connection, job)
+        process = pair.reading(connection, job)
         stays = pair.server(besides=process)
         began_at = time.monotonic()
         assert process.terminate() == 0
@@ -299,7 +266,7 @@ def test_a_terminated_server_checkpoints_and_the_next_start_goes_on_by_itself(
     server = running.start()
     source.partitions["a"] = items(300)
     source.latency_s = 0.1
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
     began_at = time.monotonic()
@@ -323,7 +290,7 @@ def test_a_job_rides_out_a_database_that_ends_every_connection(
     server = running.start()
     source.partitions["a"] = items(300)
     source.latency_s = 0.1
-    connection = connected(server, source)
+    connection = server.connect_to(source)
     job = server.run(connection)
     for _ in range(6):
         time.sleep(0.4)
@@ -352,7 +319,7 @@ def test_one_replica_takes_over_and_temporal_that_is_switched_on_then_runs_nothi
         wait_until_ready(server)
     source.partitions["a"] = items(300)
     source.latency_s = 0.3
-    connection = connected(one, source)
+    connection = one.connect_to(source)
     job = one.run(connection)
     servers = {server.process.pid: server for server in (one, two, three)}
     server = one
@@ -363,10 +330,10 @@ def test_one_replica_takes_over_and_temporal_that_is_switched_on_then_runs_nothi
         read = server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)[
             "entities_encountered"
         ]
-        pid = server.wait_for(lambda: driving_pid(running, fresh_database, job), lambda found: found in servers)
+        pid = server.wait_for(lambda: running.driving_pid(job), lambda found: found in servers)
         servers.pop(pid).kill()
         server = next(iter(servers.values()))
-        now = server.wait_for(lambda: driving_pid(running, fresh_database, job), lambda now: now not in (None, pid))
+        now = server.wait_for(lambda: running.driving_pid(job), lambda now: now not in (None, pid))
         assert now in servers
         server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > read)
 

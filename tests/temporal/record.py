@@ -52,12 +52,7 @@ def scripted(
         for number in range(partitions):
             source.partitions[f"p{number}"] = items(size, prefix=f"i{number}")
         source.latency_s = latency_s
-        yield (
-            source,
-            server.connect(
-                server.collection(), "scripted", {"url": source.url}, authentication={"credentials": {"token": "t"}}
-            ),
-        )
+        yield source, server.connect_to(source)
 
 
 def reading(server: Server, connection: str, job: str) -> None:
