@@ -178,6 +178,12 @@ def server(running: Running) -> Server:
 
 
 @pytest.fixture
+def by_times(request: pytest.FixtureRequest) -> Callable[[float, float], float]:
+    """The first of two numbers of seconds with the tests' short times, the second with the default ones."""
+    return lambda short_s, default_s: default_s if request.config.getoption("--default-times") else short_s
+
+
+@pytest.fixture
 def source() -> Iterator[ScriptedServer]:
     """A source that does as it is told."""
     with ScriptedServer() as started:

@@ -1,6 +1,6 @@
 """What the tests of faults share."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -14,9 +14,3 @@ def database(apart: Running) -> Iterator[Database]:
     opened = Database(apart.database_url)
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def by_times(request: pytest.FixtureRequest) -> Callable[[float, float], float]:
-    """The first of two numbers of seconds with the tests' short times, the second with the default ones."""
-    return lambda short_s, default_s: default_s if request.config.getoption("--default-times") else short_s

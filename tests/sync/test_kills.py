@@ -164,13 +164,13 @@ def test_killed_twenty_times_ledger_index_and_folder_agree_exactly(
 
 @pytest.mark.fault("F18", on="temporal")
 def test_twenty_runs_at_once_from_two_processes_make_one_job(
-    running: Running, fresh_database: Database, source: ScriptedServer
+    running: Running, fresh_database: Database, source: ScriptedServer, by_times: Callable[[float, float], float]
 ) -> None:
     one, other = running.start(ready=False), running.start(ready=False, worker=False)
     for server in (one, other):
         wait_until_ready(server)
     source.partitions["a"] = items(40)
-    source.latency_s = 0.2
+    source.latency_s = by_times(0.2, 3)  # four pages take longer than a tick: its schedule is seen while it runs
     connection = one.connect_to(source)
     with fresh_database.session() as session:  # and its schedule says now
         session.execute(
