@@ -30,7 +30,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sdk",),
 )
 # Values that every floor may use, and that know none.
-GROUND = ("settings", "errors", "log", "vault", "client")
+GROUND = ("settings", "errors", "log", "vault", "client", "metrics")
 PLUGINS = ("sources", "embedders")  # found by entry point, imported by nobody
 STRANGERS = (*PLUGINS, "sdk")
 
@@ -44,6 +44,7 @@ ROOMS = {
     "psycopg": ("db",),
     "cryptography": ("vault",),
     "pydantic_settings": ("settings",),
+    "prometheus_client": ("metrics", "api"),
 }
 SLOW_STARTS = {"cli"}
 

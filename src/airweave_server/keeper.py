@@ -1,8 +1,11 @@
-"""The house-keeping that one API process at a time does: schedules, jobs that nobody ends, purging, resealing."""
+"""The house-keeping that one API process at a time does: schedules, jobs that nobody ends, purging, resealing,
+forgetting."""
 
+import math
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC
@@ -22,6 +25,8 @@ from .vault import Vault, VaultError
 
 CANCEL_PATIENCE_S = 5.0
 LEASE_TICKS = 4
+FORGET_EVERY_S = 3600.0
+FORGET_AT_ONCE = 500
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +43,7 @@ class Keeper:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="keeper", daemon=True)
+        self._forgot_at = -math.inf
         self.holds_lease = False
 
     def start(self) -> None:
@@ -60,7 +66,7 @@ class Keeper:
         if self.holds_lease:
             duties = (
                 self._end_unattended, self._fire_schedules, self._driver.reconcile, self._say_what_waits, self._purge,
-                self._reseal,
+                self._reseal, self._forget,
             )  # fmt: skip
             for duty in duties:  # one that fails keeps no other from being done
                 self._try(duty)
@@ -140,6 +146,17 @@ class Keeper:
         with self._database.session() as session:
             for collection_id in collections.hidden(session):
                 collections.remove(session, collection_id)
+
+    def _forget(self) -> None:
+        """Remove jobs that ended ``RETENTION_DAYS`` ago, some a tick until there are no more."""
+        if time.monotonic() - self._forgot_at < FORGET_EVERY_S:
+            return
+        with self._database.session() as session:
+            gone = jobs.forget_ended(session, days=self._settings.retention_days, limit=FORGET_AT_ONCE)
+        if gone:
+            log.info("jobs_forgotten", jobs=gone)
+        if gone < FORGET_AT_ONCE:
+            self._forgot_at = time.monotonic()
 
     def _reseal(self) -> None:
         """Seal with the current key what a former key of VAULT_KEY sealed, so that the former one can be dropped."""

@@ -64,6 +64,24 @@ class Settings(BaseSettings):
         default="auto", description="How logs look: `auto` is `console` on a terminal and `json` elsewhere."
     )
 
+    metrics_host: str = Field(
+        default="127.0.0.1", description="The address a worker answers /metrics and /health on, where METRICS_PORT is "
+        "set.",
+    )  # fmt: skip
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535,
+        description="The port a worker answers /metrics and /health on. Default: none; the API has /metrics anyway.",
+    )  # fmt: skip
+    metrics_token: SecretStr | None = Field(
+        default=None, description="What /metrics asks for as a bearer token. Default: nothing; with AUTH_ENABLED the "
+        "API shows no metrics without it.",
+    )  # fmt: skip
+
+    retention_days: float = Field(
+        default=30.0, gt=0, description="Days that jobs are kept after their end, with their errors and what became of "
+        "their deletes; the last of each connection stay.",
+    )  # fmt: skip
+
     temporal_enabled: bool = Field(
         default=False, description="Let Temporal drive jobs; without it, or while it cannot be reached, they run in "
         "process.",
@@ -135,7 +153,7 @@ class Settings(BaseSettings):
     delete_guard_min: int = Field(default=10, ge=0, description="Deletes that are never held for their share alone.")
     max_body_mb: float = Field(default=10.0, gt=0, description="Largest request body, in MB.")
 
-    @field_validator("database_url", "vault_key", "api_key", "data_dir", mode="before")
+    @field_validator("database_url", "vault_key", "api_key", "data_dir", "metrics_port", "metrics_token", mode="before")
     @classmethod
     def unset(cls, value: object) -> object:
         """A variable that is set to nothing is not set."""

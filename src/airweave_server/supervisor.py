@@ -67,6 +67,9 @@ def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
 
 def worker(settings: Settings) -> None:
     """Take steps of the jobs that Temporal drives, until SIGINT or SIGTERM. Raises ``Unstartable``."""
+    is_open = settings.metrics_port is not None and not is_loopback(settings.metrics_host)
+    if is_open and settings.metrics_token is None and not settings.allow_no_auth:
+        raise Unstartable(f"METRICS_HOST={settings.metrics_host} is reachable from other machines: set METRICS_TOKEN")
     if settings.database_url is None:
         _forget_libpq_variables()
     with open_database(database_url(settings)) as database:

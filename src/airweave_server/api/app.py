@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..db.session import is_locked, is_outage
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
-from . import collections, health, search, source_connections, sources
+from . import collections, health, metrics, search, source_connections, sources
 from .deps import Parts, storable_parameters
 
 PREFIX = "/api/v1"
@@ -42,13 +42,15 @@ def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (health, sources, collections, source_connections, search):
+    for module in (health, metrics, sources, collections, source_connections, search):
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ServiceError, _refused)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(SQLAlchemyError, _database)
     app.add_exception_handler(Exception, _unexpected)
+    app.add_middleware(metrics.Timed)
+    metrics.DatabaseFigures(parts.database, parts.settings.temporal_task_queue).register()
     app.add_middleware(BodyLimit, most_bytes=int(parts.settings.max_body_mb * 1024 * 1024))
     if own_hosts is not None:
         app.add_middleware(OwnHosts, names=own_hosts)

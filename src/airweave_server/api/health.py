@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from ..db import leases
+from ..db import figures, leases
 from ..db.session import is_outage
 from .deps import PartsOf
 
@@ -15,14 +15,17 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("")
 def health(parts: PartsOf) -> dict[str, Any]:
-    """That the process answers, what drives its jobs and why, and whether the house-keeping is done by somebody."""
+    """That the process answers, what drives its jobs and why, whether the house-keeping is done by somebody, and when
+    the connections were last listed whole."""
     keeper: str | None = None
     workers: int | None = None
+    oldest = newest = None
     database = "up"
     try:
         with parts.database.session() as session:
             keeper = leases.holder(session, "keeper")
             workers = leases.count(session, f"{leases.WORKER}{parts.settings.temporal_task_queue}:")
+            oldest, newest = figures.full_listings(session)
     except SQLAlchemyError:
         database = "down"
     return {
@@ -31,6 +34,7 @@ def health(parts: PartsOf) -> dict[str, Any]:
         "database": database,
         "keeper": keeper,
         "workers": workers,
+        "last_full_listing": {"oldest": oldest, "newest": newest},
         "children": {child.name: child.shown() for child in parts.children},
     }
 

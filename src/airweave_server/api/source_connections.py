@@ -16,7 +16,6 @@ from ..services import connections as service
 from ..services import jobs as job_service
 from ..services.connections import Wanted
 from ..services.jobs import Ask
-from ..sync.sync_service import AUTH_CATEGORIES
 from . import wire
 from .deps import Organization, Page, PageOf, PartsOf, SessionOf
 
@@ -41,6 +40,7 @@ def create_source_connection(
             credentials=_credentials(body.authentication),
             access_token=body.authentication.access_token if body.authentication else None,
             cron=body.schedule.cron if body.schedule is not None else "",
+            continuous=body.schedule is not None and body.schedule.continuous,
         ),
     )
     if body.sync_immediately is not False:
@@ -76,7 +76,7 @@ def update_source_connection(
     if body.config is not None:
         changes["config"] = body.config
     if body.schedule is not None:
-        changes["cron"] = body.schedule.cron
+        changes |= {"cron": body.schedule.cron, "continuous": body.schedule.continuous}
     if body.authentication is not None:
         given = _credentials(body.authentication)
         if given is None:
@@ -238,7 +238,7 @@ def listed(
             readable_collection_id=session.get_one(Collection, connection.collection_id).readable_id,
             created_at=connection.created_at,
             modified_at=connection.modified_at,
-            is_authenticated=True,
+            is_authenticated=not service.is_signed_out(connection, last.get(connection.id)),
             entity_count=counts.get(connection.id, 0),
             auth_method=_method(connection),
             status=_status(last.get(connection.id)),
@@ -306,12 +306,12 @@ def _shown(session: Session, connection: SourceConnection) -> wire.SourceConnect
         created_at=connection.created_at,
         modified_at=connection.modified_at,
         auth=wire.AuthenticationDetails(
-            method=_method(connection), authenticated=True, authenticated_at=connection.created_at
+            method=_method(connection),
+            authenticated=not service.is_signed_out(connection, last),
+            authenticated_at=connection.created_at,
         ),
         config=connection.config,
-        schedule=wire.ScheduleDetails(cron=connection.cron, next_run=connection.next_run_at)
-        if connection.cron
-        else None,
+        schedule=_schedule(connection, last) if connection.cron else None,
         sync=_sync(session, last),
         sync_id=connection.id,
         entities=wire.EntitySummary(
@@ -321,6 +321,18 @@ def _shown(session: Session, connection: SourceConnection) -> wire.SourceConnect
         error_category=last.error_category if last and last.status == "failed" else None,
         error_message=last.error if last and last.status == "failed" else None,
         held_deletes=sum(plan.total for plan in service.held(session, connection.id)),
+    )
+
+
+def _schedule(connection: SourceConnection, last: SyncJob | None) -> wire.ScheduleDetails:
+    waits = service.is_signed_out(connection, last)
+    return wire.ScheduleDetails(
+        cron=connection.cron,
+        next_run=None if waits else connection.next_run_at,
+        continuous=service.is_continuous(connection.cron, plugins.sources().get(connection.short_name)),
+        paused_reason="its credentials were refused; send new ones, or run a sync once they work again"
+        if waits
+        else None,
     )
 
 
@@ -339,7 +351,7 @@ def _status(last: SyncJob | None) -> str:
     if last is not None and last.status in ("running", "cancelling"):
         return "syncing"
     if last is not None and last.status == "failed":
-        return "needs_reauth" if last.error_category in AUTH_CATEGORIES else "error"
+        return "needs_reauth" if last.error_category in jobs.SIGNED_OUT else "error"
     return "active"
 
 

@@ -197,6 +197,7 @@ class ScheduleDetails(BaseModel):
     continuous: bool = False
     cursor_field: str | None = None
     cursor_value: Any | None = None
+    paused_reason: str | None = None
 
 
 class SyncJobDetails(BaseModel):

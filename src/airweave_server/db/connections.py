@@ -4,9 +4,10 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, func, select, text, update
+from sqlalchemy import delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
+from .jobs import SIGNED_OUT
 from .models import Collection, EntityRow, SourceConnection, SourceCursor, SyncJob
 
 
@@ -121,11 +122,22 @@ def remove(session: Session, connection_id: UUID) -> None:
 
 
 def due(session: Session) -> list[SourceConnection]:
-    """Connections whose schedule says that it is time, locked for the one who looks."""
+    """Connections whose schedule says that it is time, locked for the one who looks. One whose credentials were
+    refused waits, with its time as it is, until it has others or a sync of it works."""
+    last = (
+        select(SyncJob.error_category, SyncJob.config_version)
+        .where(SyncJob.connection_id == SourceConnection.id)
+        .order_by(SyncJob.created_at.desc())
+        .limit(1)
+        .lateral()
+    )
+    is_signed_out = exists().where(
+        last.c.error_category.in_(SIGNED_OUT), last.c.config_version == SourceConnection.config_version
+    )
     return list(
         session.scalars(
             select(SourceConnection)
-            .where(SourceConnection.next_run_at <= func.now(), SourceConnection.deleted_at.is_(None))
+            .where(SourceConnection.next_run_at <= func.now(), SourceConnection.deleted_at.is_(None), ~is_signed_out)
             .order_by(SourceConnection.next_run_at)
             .limit(100)
             .with_for_update(skip_locked=True)

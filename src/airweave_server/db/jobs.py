@@ -10,11 +10,13 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
+from .. import metrics
 from .models import SyncJob, SyncPartition
 
 LOCK_PATIENCE = "2s"
 TEMPORAL = "temporal"  # the engine, and the driver of the jobs that were handed to it
 ACTIVE = ("pending", "running", "cancelling")
+SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # categories of errors that only new credentials mend
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def claim_to_drive(session: Session, *, engine: str, driver: str, host: str, lea
     """
     found = session.execute(
         text("""
-            select j.id from sync_job j
+            select j.id, j.driver from sync_job j
             where j.engine = :engine and j.status in ('pending', 'running', 'cancelling')
               and (j.driven_until is null or j.driven_until < now())
               and (j.not_before is null or j.not_before <= now() or j.status = 'cancelling')
@@ -115,22 +117,26 @@ def claim_to_drive(session: Session, *, engine: str, driver: str, host: str, lea
             limit 1 for update of j skip locked
         """),
         {"engine": engine, "host": host},
-    ).scalar_one_or_none()
+    ).one_or_none()
     if found is None:
         return None
-    session.execute(
+    if found.driver is not None:
+        metrics.TAKEOVERS.labels("job").inc()
+    started = session.execute(
         text("""
             update sync_job set driver = :driver, driven_until = now() + make_interval(secs => :lease_s),
                    attempts = attempts + 1, epoch = epoch + 1, not_before = null, waiting_for = null,
                    status = case status when 'pending' then 'running' else status end,
                    started_at = coalesce(started_at, now()), modified_at = now()
             where id = :id
+            returning case when started_at = now() then extract(epoch from now() - created_at) end
         """),
-        {"id": found, "driver": driver, "lease_s": lease_s},
-    )
-    end_backends(session, found)
-    _bump_partitions(session, found)
-    return UUID(str(found))
+        {"id": found.id, "driver": driver, "lease_s": lease_s},
+    ).scalar_one()
+    _note_start(engine, started)
+    end_backends(session, found.id)
+    _bump_partitions(session, found.id)
+    return UUID(str(found.id))
 
 
 def renew(session: Session, *, driver: str, lease_s: float, job_ids: list[UUID]) -> list[Driven]:
@@ -187,17 +193,26 @@ def not_started(session: Session, job_id: UUID, *, wait_s: float) -> None:
 def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> str | None:
     """A worker takes a step of a job that is Temporal's: it runs now, and the lease is renewed. ``anew``: nobody had
     taken this step, or whoever had is gone. Returns the status; None when it ended or is not Temporal's any more."""
-    return session.execute(
+    taken = session.execute(
         text("""
             update sync_job set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
                    attempts = greatest(attempts + :anew, 1), waiting_for = null, not_before = null, modified_at = now(),
                    status = case status when 'pending' then 'running' else status end,
                    started_at = coalesce(started_at, now())
             where id = :id and engine = 'temporal' and status in ('pending', 'running', 'cancelling')
-            returning status
+            returning status, case when started_at = now() then extract(epoch from now() - created_at) end as after_s
         """),
         {"id": job_id, "lease_s": lease_s, "anew": int(anew)},
-    ).scalar_one_or_none()
+    ).one_or_none()
+    if taken is None:
+        return None
+    _note_start(TEMPORAL, taken.after_s)
+    return str(taken.status)
+
+
+def _note_start(engine: str, after_s: Any) -> None:
+    if after_s is not None:
+        metrics.START_S.labels(engine).observe(float(after_s))
 
 
 def wait(session: Session, job_id: UUID, waiting_for: str | None) -> None:
@@ -399,7 +414,8 @@ def end(
                    completed_at = now(), phase = case when :status = 'completed' then 'done' else phase end,
                    failed_at = case when :status = 'failed' then now() end
             where id = :id and status = any(:statuses) and (cast(:driver as text) is null or driver = :driver)
-            returning approves
+            returning approves, engine,
+                      (select short_name from source_connection where id = connection_id) as source
         """).bindparams(_json("details")),
         {
             "id": job_id, "status": status, "error": error, "category": category, "details": details,
@@ -416,6 +432,7 @@ def end(
             {"plan": ended.approves, "completed": status == "completed"},
         )
     if ended is not None:
+        metrics.JOBS_ENDED.labels(status, ended.engine, ended.source).inc()
         _bump_partitions(session, job_id)
         session.execute(
             text("""
@@ -529,3 +546,26 @@ def _bump_partitions(session: Session, job_id: UUID) -> None:
 
 def _json(name: str) -> BindParameter[Any]:
     return bindparam(name, type_=JSONB(none_as_null=True))
+
+
+def forget_ended(session: Session, *, days: float, limit: int) -> int:
+    """Remove jobs that ended ``days`` ago, with their partitions and decided plans; returns how many, ``limit`` at
+    most. The last job of a connection and its last completed one stay, and one with deletes that wait for a person."""
+    gone = session.execute(
+        text("""
+            delete from sync_job where id in (
+                select j.id from sync_job j
+                where j.completed_at < now() - make_interval(secs => :days * 86400)
+                  and exists (select 1 from sync_job n where n.connection_id = j.connection_id
+                                and n.created_at > j.created_at)
+                  and (j.status <> 'completed' or exists (
+                       select 1 from sync_job n where n.connection_id = j.connection_id
+                         and n.created_at > j.created_at and n.status = 'completed'))
+                  and not exists (select 1 from delete_plan p where p.job_id = j.id
+                                    and p.state in ('held', 'approved', 'applying'))
+                order by j.completed_at limit :limit
+            ) returning id
+        """),
+        {"days": days, "limit": limit},
+    )
+    return len(gone.all())

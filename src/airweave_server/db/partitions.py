@@ -9,6 +9,7 @@ from pyroaring import BitMap64
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
+from .. import metrics
 from .chunks import unstage
 from .jobs import Counts, end_backend
 from .models import SyncMark, SyncPartition
@@ -156,6 +157,8 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
         ).one_or_none()
     )
     if claimed:
+        if former.backend_pid is not None:
+            metrics.TAKEOVERS.labels("partition").inc()
         unstage(session, partition_id)
     session.commit()
     if not claimed:

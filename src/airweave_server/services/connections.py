@@ -26,13 +26,15 @@ from ..vault import Vault, VaultError
 from .jobs import Ask, Engine, create
 
 MIN_INTERVAL_S = 3600
+CONTINUOUS = "*/5 * * * *"
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asks to connect. ``cron``: "" for the source's default, None for no schedule."""
+    """What a person asks to connect. ``cron``: "" for the source's default, None for no schedule. ``continuous``: every
+    few minutes, where the source can tell its changes."""
 
     short_name: str
     readable_collection_id: str
@@ -42,6 +44,7 @@ class Wanted:
     credentials: Mapping[str, Any] | None = None
     access_token: str | None = None
     cron: str | None = ""
+    continuous: bool = False
 
 
 class Connections:
@@ -74,7 +77,7 @@ class Connections:
         credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
         be_patient(session)
         self._try(kind, config, credentials)
-        cron = _default_cron(kind) if wanted.cron == "" else wanted.cron
+        cron = _cron(kind, wanted.cron, continuous=wanted.continuous)
         connection = SourceConnection(
             id=uuid4(),
             organization_id=organization_id,
@@ -102,8 +105,8 @@ class Connections:
         engine: Callable[[], Engine],
         changes: Mapping[str, Any],
     ) -> SyncJob | None:
-        """Apply ``changes`` (name, description, config, credentials, cron). Another configuration ends the active
-        job, from this commit on without a further write, and starts a new one, which is returned."""
+        """Apply ``changes`` (name, description, config, credentials, cron, continuous). Another configuration ends the
+        active job, from this commit on without a further write, and starts a new one, which is returned."""
         kind = self.source(connection.short_name)
         if not connections.locked(session, connection.id):
             raise NotFound("Source connection not found")
@@ -112,8 +115,9 @@ class Connections:
         if "description" in changes:
             connection.description = changes["description"]
         if "cron" in changes:
-            connection.cron = changes["cron"]
-            connection.next_run_at = next_run(changes["cron"], kind) if changes["cron"] else None
+            cron = _cron(kind, changes["cron"], continuous=changes.get("continuous", False))
+            connection.cron = cron
+            connection.next_run_at = next_run(cron, kind) if cron else None
         connection.modified_at = datetime.now(UTC)
         if "config" not in changes and "credentials" not in changes:
             return None
@@ -239,9 +243,26 @@ def held(session: Session, connection_id: UUID) -> list[DeletePlan]:
     return plans.of_connection(session, connection_id, states=("held",))
 
 
-def _default_cron(kind: type[Source[Any, Any]]) -> str:
+def is_continuous(cron: str | None, kind: type[Source[Any, Any]] | None) -> bool:
+    return cron == CONTINUOUS and kind is not None and kind.tells_changes
+
+
+def is_signed_out(connection: SourceConnection, last: SyncJob | None) -> bool:
+    """Its credentials were refused, and it has had no others since: its schedule waits for them."""
+    return (
+        last is not None and last.error_category in jobs.SIGNED_OUT and last.config_version == connection.config_version
+    )
+
+
+def _cron(kind: type[Source[Any, Any]], cron: str | None, *, continuous: bool) -> str | None:
+    if continuous and not kind.tells_changes:
+        raise InvalidState(f"Source {kind.name} does not support continuous syncs. Minimum schedule interval is 1 hour")
+    if continuous and not cron:
+        return CONTINUOUS
+    if cron != "":
+        return cron
     now = datetime.now(UTC)
-    return "*/5 * * * *" if kind.tells_changes else f"{now.minute} {now.hour} * * *"
+    return CONTINUOUS if kind.tells_changes else f"{now.minute} {now.hour} * * *"
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pyroaring import BitMap64
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from .. import identifiers
+from .. import identifiers, metrics
 from ..db import chunks as chunk_rows
 from ..db import ledger, partitions
 from ..db.chunks import NewChunk
@@ -64,6 +64,7 @@ class Target:
     collection_id: UUID
     connection_id: UUID
     job_id: UUID
+    source: str
     scope: str
     embedder: Embedder
     force: bool
@@ -457,6 +458,10 @@ class Writer:
             session.rollback()
             raise Fenced("another process reads this partition now, or its job ended")
         session.commit()
+        for outcome, count in tally.items():
+            metrics.ENTITIES.labels(target.source, outcome).inc(count)
+        metrics.BATCH_S.labels(target.source).observe(time.monotonic() - self._committed_at)
+        self._committed_at = time.monotonic()
         self.written += len(met)
         self._partition.cursor = cursor
         self._met |= met

@@ -21,7 +21,7 @@ from pyroaring import BitMap64
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from .. import plugins
+from .. import metrics, plugins
 from ..db import chunks as chunk_rows
 from ..db import connections, jobs, ledger, partitions, plans
 from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, SyncPartition
@@ -55,7 +55,6 @@ SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
 MOST_CRASHES = 20
 WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by category of what went wrong; else the source
-AUTH_CATEGORIES = ("api_key_invalid", "oauth_credentials_expired")
 
 log = structlog.get_logger(__name__)
 
@@ -213,7 +212,8 @@ class SyncService:
                     session.commit()
                     if partition.crashes >= MOST_CRASHES:
                         raise ConfigError(f"whoever read this partition ended, {MOST_CRASHES} times without progress")
-                    self._slice(source, partition, writer, signals)
+                    with metrics.SLICE_S.labels(connection.short_name).time():
+                        self._slice(source, partition, writer, signals)
             except Stopped:
                 partitions.release(session, partition)
                 session.commit()
@@ -414,6 +414,7 @@ class SyncService:
             collection_id=job.collection_id,
             connection_id=connection.id,
             job_id=job.id,
+            source=connection.short_name,
             scope=partition.scope,
             embedder=plugins.embedder(collection.embedder),
             force=job.force_full,
@@ -555,7 +556,7 @@ class SyncService:
     ) -> Outcome:
         """Note a failed slice, and decide whether and when the partition is tried again."""
         verdict = _verdict(error, secrets)
-        signs_out = verdict.category in AUTH_CATEGORIES
+        signs_out = verdict.category in jobs.SIGNED_OUT
         if signs_out:
             jobs.lock_row(session, partition.job_id)
         known = session.get_one(SyncPartition, partition.id, populate_existing=True)

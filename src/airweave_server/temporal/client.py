@@ -21,9 +21,10 @@ from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
-from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from .. import metrics
 from ..background import InProcessDriver
 from ..db import jobs, leases
 from ..db.session import Database, is_outage
@@ -36,6 +37,7 @@ CALL_S = 5.0
 START_AGAIN_S = 5.0
 FORGET_TICKS = 3
 _CALL = timedelta(seconds=CALL_S)
+LOOPBACK = "127.0.0.1"
 WORKFLOW = "RunSourceConnectionWorkflow"
 
 Answer = TypeVar("Answer")
@@ -56,9 +58,19 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 @cache
 def _runtime() -> Runtime:
-    """The SDK's native part, one a process; what it logs comes out as our own logs do."""
-    forwarding = LogForwardingConfig(logging.getLogger("temporalio.core"))
-    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter="ERROR", forwarding=forwarding)))
+    """The SDK's native part, one a process; what it logs comes out as our own logs do, and what it measures is appended
+    to our own metrics, by way of a port that only this machine reaches."""
+    logs = LoggingConfig(filter="ERROR", forwarding=LogForwardingConfig(logging.getLogger("temporalio.core")))
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        place = f"{LOOPBACK}:{probe.getsockname()[1]}"
+    try:
+        runtime = Runtime(telemetry=TelemetryConfig(logging=logs, metrics=PrometheusConfig(bind_address=place)))
+    except Exception as error:  # of the native part: somebody took the port meanwhile
+        log.warning("temporal_metrics_missing", error=said(error))
+        return Runtime(telemetry=TelemetryConfig(logging=logs))
+    metrics.also_at(f"http://{place}/metrics")
+    return runtime
 
 
 def workflow_id(job_id: UUID) -> str:

@@ -25,15 +25,27 @@ from temporalio.worker import (
 )
 from temporalio.workflow import ActivityHandle
 
+from .. import metrics
 from ..db import jobs, leases
 from ..db.session import Database
 from ..errors import Unstartable
 from ..settings import Settings
 from ..sync.sync_service import SyncService
 from .activities import Activities
-from .client import CALL_S, NotStarted, connection_options, said, start_next, start_workflow, task_queue, worker_prefix
+from .client import (
+    CALL_S,
+    CHECK_S,
+    NotStarted,
+    connection_options,
+    said,
+    start_next,
+    start_workflow,
+    task_queue,
+    worker_prefix,
+)
 from .workflows import RunSourceConnectionWorkflow
 
+_CHECK = timedelta(seconds=CHECK_S)
 CONNECT_AGAIN_S = (0.2, 5.0)  # the first pause and the longest
 YIELD_S = 0.3  # for answers that are on their way when the end is asked for
 HARD_END_S = 5.0
@@ -51,7 +63,11 @@ log = structlog.get_logger(__name__)
 def run(database: Database, service: SyncService, settings: Settings) -> None:
     """Work until SIGTERM or SIGINT; then steps come to a safe place within ``WORKER_GRACE_S``. Raises ``Unstartable``
     after repeated fatal errors. Whatever hangs, the process is gone ``HARD_END_S`` after the grace."""
-    asyncio.run(_Working(database, service, settings).run())
+    working = _Working(database, service, settings)
+    if settings.metrics_port is not None:
+        token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
+        metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=working.trouble)
+    asyncio.run(working.run())
 
 
 class _Times(Interceptor):
@@ -87,6 +103,22 @@ class _Working:
         self._client: Client | None = None
         self._ending = asyncio.Event()
         self._next = asyncio.Event()
+        self._is_polling = False
+        self._shown_at = time.monotonic()
+
+    def trouble(self) -> str | None:
+        """Why this worker takes no steps now; None when it does."""
+        if self._ending.is_set():
+            return "it is ending"
+        loop, client = self._loop, self._client
+        if loop is None or client is None or not self._is_polling:
+            return "it does not poll: Temporal cannot be reached; the log has the reason"
+        try:
+            asyncio.run_coroutine_threadsafe(client.service_client.check_health(timeout=_CHECK), loop).result(CALL_S)
+        except Exception as error:  # of many kinds, and each means the same
+            return f"Temporal cannot be reached: {said(error)}"
+        silent_s = time.monotonic() - self._shown_at
+        return f"Postgres cannot be reached since {silent_s:.0f} s" if silent_s > self._settings.lease_s else None
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -160,6 +192,7 @@ class _Working:
             running = [asyncio.create_task(worker.run()) for worker in workers]
             log.info("worker_ready", task_queue=self._settings.temporal_task_queue, slots=slots)
             ending = asyncio.create_task(self._ending.wait())
+            self._is_polling = True
             over = threading.Event()
             shown = threading.Thread(target=self._show, args=(over,), name="show-worker", daemon=True)
             shown.start()
@@ -168,6 +201,7 @@ class _Working:
                 if self._ending.is_set():
                     await asyncio.sleep(YIELD_S)
             finally:
+                self._is_polling = False
                 ending.cancel()
                 with suppress(Exception):
                     await asyncio.gather(*(worker.shutdown() for worker in workers))
@@ -191,6 +225,7 @@ class _Working:
                         leases.release(session, self._name, self._name)
                         return
                     leases.take(session, self._name, self._name, self._settings.lease_s)
+                    self._shown_at = time.monotonic()
                     leases.forget_lapsed(session, leases.WORKER)
             except SQLAlchemyError:  # it lapses meanwhile
                 if over.is_set():

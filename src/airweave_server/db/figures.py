@@ -1,0 +1,83 @@
+"""What an operator watches, of the whole database: one cheap query a figure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True)
+class JobCount:
+    status: str
+    engine: str
+    source: str
+    waiting_for: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """When a connection was last synced whole, and what of it needs a person."""
+
+    connection_id: UUID
+    collection: str
+    source: str
+    last_completed_at: datetime | None
+    last_full_at: datetime | None
+    held_deletes: int
+    is_failing: bool
+
+
+def job_counts(session: Session) -> list[JobCount]:
+    """How many jobs are under way in each state, and what they wait for."""
+    rows = session.execute(
+        text("""
+            select j.status, j.engine, c.short_name, coalesce(j.waiting_for, ''), count(*)
+            from sync_job j join source_connection c on c.id = j.connection_id
+            where j.status in ('pending', 'running', 'cancelling') group by 1, 2, 3, 4
+        """)
+    )
+    return [JobCount(*row) for row in rows]
+
+
+def oldest_active_s(session: Session) -> float:
+    """The age in seconds of the oldest job that is under way and waits for nothing, 0 without one."""
+    found = session.execute(
+        text("""
+            select coalesce(max(extract(epoch from now() - created_at)), 0) from sync_job
+            where status in ('pending', 'running', 'cancelling') and waiting_for is null
+        """)
+    ).scalar_one()
+    return float(found)
+
+
+def full_listings(session: Session) -> tuple[datetime | None, datetime | None]:
+    """When, of all connections, one was last listed whole the longest ago, and the most recently."""
+    found = session.execute(
+        text("select min(last_full_at), max(last_full_at) from source_connection where deleted_at is null")
+    ).one()
+    return found[0], found[1]
+
+
+def freshness(session: Session, *, limit: int) -> list[Freshness]:
+    """Of each connection, those synced longest ago first."""
+    rows = session.execute(
+        text("""
+            select c.id, k.readable_id, c.short_name, done.at, c.last_full_at, coalesce(held.total, 0),
+                   coalesce(newest.status = 'failed', false)
+            from source_connection c join collection k on k.id = c.collection_id
+            left join lateral (select completed_at as at from sync_job
+                               where connection_id = c.id and status = 'completed'
+                               order by created_at desc limit 1) done on true
+            left join lateral (select status from sync_job where connection_id = c.id and status not in
+                                 ('pending', 'running', 'cancelling')
+                               order by created_at desc limit 1) newest on true
+            left join lateral (select sum(total) as total from delete_plan
+                               where connection_id = c.id and state = 'held') held on true
+            where c.deleted_at is null order by done.at nulls first limit :limit
+        """),
+        {"limit": limit},
+    )
+    return [Freshness(*row) for row in rows]
