@@ -16,7 +16,7 @@ from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
 from fault_table import fault_table
 from invariants import watch
-from running import Running, Server, TemporalServer, plain
+from running import IN_PROCESS, TEMPORAL, Running, Server, TemporalServer, plain
 from servers.scripted_server import ScriptedServer
 
 OURS = (
@@ -24,7 +24,6 @@ OURS = (
     "EMBEDDER", "LOG_", "ENABLE_",
 )  # fmt: skip
 
-IN_PROCESS, TEMPORAL = "in_process", "temporal"
 EXIT_STATUS = pytest.StashKey[int]()
 
 for name in [name for name in os.environ if name.startswith(OURS)]:
@@ -135,6 +134,14 @@ def apart(
     """The same on a database of this test's own: for settings that no other process is to share."""
     name = f"t_{uuid4().hex}"
     yield from _running(request, scratch, _create(postgres, name, template=template), driver)
+    _drop(postgres, name)
+
+
+@pytest.fixture
+def empty(request: pytest.FixtureRequest, scratch: Path, postgres: str, driver: str) -> Iterator[Running]:
+    """The same on a database without anything of ours, for the first process to make its schema in."""
+    name = f"t_{uuid4().hex}"
+    yield from _running(request, scratch, _create(postgres, name, template=None), driver)
     _drop(postgres, name)
 
 

@@ -19,6 +19,7 @@ import psycopg
 from servers.scripted_server import ScriptedServer
 
 START_S = 40.0
+IN_PROCESS, TEMPORAL = "in_process", "temporal"
 TERMINAL = ("completed", "failed", "cancelled")
 NEEDED = {
     "ENABLE_INTERNAL_SOURCES": "true",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from airweave_server import __version__
 from airweave_server.db.session import Database
 from running import Running, Server, free_port
 from servers.scripted_server import ScriptedServer
@@ -203,7 +204,12 @@ def test_a_data_directory_without_a_server_is_named(running: Running) -> None:
 def test_a_schema_that_is_newer_is_left_alone(running: Running, server: Server, fresh_database: Database) -> None:
     with fresh_database.session() as session:
         current = session.execute(text("select version_num from alembic_version")).scalar_one()
+        made_by = session.execute(text("select obj_description('alembic_version'::regclass)")).scalar_one()
         session.execute(text("update alembic_version set version_num = 'ffff_from_the_future'"))
+    assert made_by == f"airweave-server {'.'.join(__version__.split('.')[:2])}"
+    assert running.command("migrate").returncode == 0  # a later one of the same minor version: it has only grown
+    with fresh_database.session() as session:
+        session.execute(text("comment on table alembic_version is 'airweave-server 99.0'"))
     try:
         for arguments in (("migrate",), ("api", "--port", "0")):
             line = refusal(running.command(*arguments))
@@ -212,6 +218,7 @@ def test_a_schema_that_is_newer_is_left_alone(running: Running, server: Server, 
     finally:
         with fresh_database.session() as session:
             session.execute(text("update alembic_version set version_num = :current"), {"current": current})
+            session.execute(text(f"comment on table alembic_version is '{made_by}'"))
 
 
 @pytest.mark.parametrize("key", [f"{KEY},c2hvcnQ=", ","])

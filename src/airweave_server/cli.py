@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import log
+from . import __version__, log
 from .client import Client, ClientError
 from .errors import Unstartable
 from .settings import Settings
@@ -21,10 +21,7 @@ from .settings import Settings
 POLL_S = 0.2
 PASSAGE_CHARS = 240
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="Keeps the knowledge of AI agents fresh: syncs sources into collections that agents search.",
-)  # fmt: skip
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 keys_app = typer.Typer(no_args_is_help=True, help="API keys, for a server with AUTH_ENABLED=true.")
 app.add_typer(keys_app, name="keys")
 out = Console(highlight=False)
@@ -58,6 +55,21 @@ def main() -> None:
         sys.stderr.flush()
         os._exit(code if isinstance(code, int) else int(code is not None))
     sys.exit(code)
+
+
+def _version(is_asked: bool) -> None:
+    if is_asked:
+        out.print(f"airweave-server {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say which version this is, and end.")
+    ] = False,
+) -> None:
+    """Keeps the knowledge of AI agents fresh: syncs sources into collections that agents search."""
 
 
 @app.command()

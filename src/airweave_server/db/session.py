@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import structlog
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -15,6 +16,7 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from .. import __version__
 from ..errors import Unstartable
 
 POOL_SIZE = 10
@@ -26,6 +28,9 @@ LOCKED = "55P03"  # the SQLSTATE of a lock that was not got in time
 MIGRATION_LOCK = 0x41_57_53  # any number, the same for every process of ours
 MIN_POSTGRES = 15
 MIN_PGVECTOR = (0, 8)
+_GROWS_WITHIN = f"airweave-server {'.'.join(__version__.split('.')[:2])}"
+
+log = structlog.get_logger(__name__)
 
 
 class Database:
@@ -79,7 +84,8 @@ class Database:
             connection.execute(text("select 1"))
 
     def migrate(self) -> None:
-        """Bring the schema up to date; of several processes one does it. A newer schema is ``Unstartable``."""
+        """Bring the schema up to date; of several processes one does it. Within a minor version the schema only grows:
+        one that a later version of ours made is left as it is. That of a later minor version is ``Unstartable``."""
         with self.engine.begin() as connection:
             connection.execute(text("set local lock_timeout = 0"))
             connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
@@ -87,12 +93,17 @@ class Database:
             known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
             current = MigrationContext.configure(connection).get_current_revision()
             if current is not None and current not in known:
+                made_by = connection.execute(text("select obj_description('alembic_version'::regclass)")).scalar_one()
+                if made_by == _GROWS_WITHIN:
+                    log.warning("schema_is_newer", schema=current)
+                    return
                 raise Unstartable(
                     f"the database at {self.where()} has schema {current}, newer than this program knows; "
                     "install the newer version of airweave-server"
                 )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+            connection.execute(text(f"comment on table alembic_version is '{_GROWS_WITHIN}'"))
 
     def where(self) -> str:
         """The database's place, without a password, for messages."""
