@@ -9,8 +9,7 @@ HEAD = """# Faults survived
 
 Written by `make faults` on {when}, with {times}. Each row is a fault that real processes on a real Postgres, a real
 Temporal server and real HTTP servers were put through; the tests are named so that each can be run alone with
-`.venv/bin/python -m pytest -k NAME`. What must hold in each of them stands in
-[testing.md](testing.md).
+`.venv/bin/python -m pytest -k NAME`. What must hold in each of them stands in [testing.md](testing.md).
 
 | fault | driver | result | seconds | test | said |
 |---|---|---|---:|---|---|
