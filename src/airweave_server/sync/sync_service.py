@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import structlog
 from pydantic import BaseModel, SecretStr, ValidationError
@@ -127,7 +127,7 @@ class SyncService:
         self._hidden_paths = hidden_paths
         self._lock = threading.Lock()
         self._owed: list[SyncPartition] = []
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
     def run(self, job_id: UUID, signals: Signals) -> Outcome:
         """All steps in turn, until the job has ended, must wait, or is told to stop. Errors of the database rise."""
