@@ -42,7 +42,6 @@ GIVEN = {
     "AIRWEAVE_HOST": "laptop",
 }
 KEEPER_S = 10.0  # that the API waits for its keeper
-SOON = {"METRICS_HOST", "METRICS_PORT", "METRICS_TOKEN"}
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|PWD|KEY|TOKEN|SECRET")
 
@@ -150,7 +149,7 @@ def test_what_our_containers_are_told_are_settings_with_values_that_hold(
         known.add(str(alias.choices[0]) if alias is not None else name.upper())
     for name in OURS & services(file).keys():
         service = services(file)[name]
-        assert service["environment"].keys() <= known | SOON, name
+        assert service["environment"].keys() <= known, name
         told = settings_of(service, monkeypatch)
         assert told.temporal_enabled
         assert told.temporal_host == "temporal"
@@ -379,7 +378,6 @@ def test_the_health_check_of_the_api_passes_while_it_serves_as_in_its_container(
     assert not passes(check)
 
 
-@pytest.mark.skipif("metrics_port" not in Settings.model_fields, reason="the worker has no METRICS_PORT yet")
 @pytest.mark.parametrize("driver", ["temporal"], indirect=True, scope="module")
 def test_the_health_check_of_the_worker_passes_while_it_works(running: Running) -> None:
     port = free_port()
