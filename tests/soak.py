@@ -516,8 +516,8 @@ class Soak:
         if job["status"] != "completed":
             raise Violation(f"a full sync without faults ended as {job}")
         counted = sum(job[f"entities_{name}"] for name in ("inserted", "updated", "kept", "skipped", "failed"))
-        if counted != len(connection.truth()):
-            raise Violation(f"a full sync counted {counted} of {len(connection.truth())} entities: {job}")
+        if counted != len(connection.listed()):
+            raise Violation(f"a full sync counted {counted} of {len(connection.listed())} entities: {job}")
         return job
 
     def _approve(self, connection: Connected) -> None:
