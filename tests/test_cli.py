@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from airweave_server import __version__
 from airweave_server.db.session import Database
+from airweave_server.version import __version__
 from running import Running, Server, free_port
 from servers.scripted_server import ScriptedServer
 

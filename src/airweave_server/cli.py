@@ -13,10 +13,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import __version__, log
+from . import log
 from .client import Client, ClientError
 from .errors import Unstartable
 from .settings import Settings
+from .version import __version__
 
 POLL_S = 0.2
 PASSAGE_CHARS = 240

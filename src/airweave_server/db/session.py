@@ -16,8 +16,8 @@ from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, 
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
-from .. import __version__
 from ..errors import Unstartable
+from ..version import __version__
 
 POOL_SIZE = 10
 POOL_OVERFLOW = 20

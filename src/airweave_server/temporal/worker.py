@@ -97,7 +97,9 @@ class _Working:
         self._database = database
         self._settings = settings
         self._host = socket.gethostname()
-        self._name = f"{worker_prefix(settings, self._host)}{os.getpid()}:{uuid4().hex[:8]}"
+        alone = uuid4().hex[:8]  # containers may share host name and process id
+        self._name = f"{worker_prefix(settings, self._host)}{os.getpid()}:{alone}"
+        self._identity = f"{os.getpid()}@{self._host}-{alone}"
         self._activities = Activities(database, service, settings, ended=self._start_next_soon)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
@@ -158,7 +160,8 @@ class _Working:
         pause_s, longest_s = CONNECT_AGAIN_S
         while not self._ending.is_set():
             try:
-                return await asyncio.wait_for(Client.connect(**connection_options(self._settings)), CALL_S)
+                options = {"identity": self._identity, **connection_options(self._settings)}
+                return await asyncio.wait_for(Client.connect(**options), CALL_S)
             except Exception as error:  # of many kinds: not there, not yet, not allowed, misconfigured
                 log.warning("temporal_unreachable", error=said(error))
             await self._pause(pause_s)

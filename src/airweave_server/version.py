@@ -1,0 +1,3 @@
+"""Which version this is; the build reads it here."""
+
+__version__ = "0.1.0"
