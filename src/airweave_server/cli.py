@@ -158,6 +158,41 @@ def doctor(data_dir: DataDir = None) -> None:
         out.print(f"{'database':<12}{database.where()} answers", soft_wrap=True)
 
 
+@app.command()
+def audit(
+    connection: Annotated[str | None, typer.Argument(help="A connection's id or name. [default: all]")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend what is found.")] = False,
+    source: Annotated[bool, typer.Option("--source", help="List the source too, and compare.")] = False,
+    every_chunk: Annotated[bool, typer.Option("--all", help="Look up every chunk, not a sample.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Prove that what the ledger declares is stored and found by search; say what is not. Exit 1 when something is
+    wrong and not mended."""
+    from . import supervisor
+    from .services import audit as auditing
+
+    settings = _settings(data_dir=data_dir)
+    all_right, asked = True, False
+    with supervisor.open_database(supervisor.database_url(settings)) as database:
+        database.migrate()
+        reader = supervisor.sync_service(settings, database) if source else None
+        wanted = auditing.Wanted(every_chunk, reader, named=connection is not None, repair=repair)
+        found = auditing.named(database, connection)
+        if connection is not None and not found:
+            raise Unstartable(f"there is no connection {connection!r}; airweave-server status lists them")
+        for one in found:
+            looked = auditing.look(database, one, wanted)
+            _show_audited(looked)
+            all_right, asked = all_right and looked.is_right, asked or looked.asked
+        leftovers = auditing.look_for_leftovers(database, wanted) if connection is None else None
+        if leftovers is not None:
+            _show_audited(leftovers)
+            all_right = all_right and leftovers.is_right
+        if asked and not auditing.is_kept(database):
+            out.print("No server is up: what is to be read afresh is read when one is.")
+    raise typer.Exit(0 if all_right else 1)
+
+
 @keys_app.command("create")
 def keys_create(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
@@ -340,6 +375,20 @@ def _client() -> Client:
 
 def _say(line: str) -> None:
     out.print(escape(line), soft_wrap=True)
+
+
+def _show_audited(looked: Any) -> None:
+    report = looked.report
+    counted = f"{report.entities:,} entities, {report.chunks:,} chunks, {report.looked_up:,} of them looked up"
+    _line(f"{'[red]wrong[/]' if looked.found else 'right'}  [bold]{escape(looked.title)}[/]: {counted}")
+    for line in looked.notes:
+        _line(f"       {escape(line)}")
+    for line in looked.found:
+        _line(f"       [red]{escape(line)}[/]")
+    for line in looked.mended:
+        _line(f"       mended: {escape(line)}")
+    if looked.asked:
+        _line("       a repair is asked for, which reads afresh what is damaged")
 
 
 def _line(text: str) -> None:

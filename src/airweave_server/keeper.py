@@ -15,7 +15,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import plugins
-from .db import collections, connections, jobs, leases, ledger
+from .db import audit, collections, connections, jobs, leases, ledger
 from .db.session import Database, is_outage, now
 from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
@@ -65,8 +65,8 @@ class Keeper:
             self.holds_lease = leases.take(session, "keeper", self._name, self._settings.tick_s * LEASE_TICKS)
         if self.holds_lease:
             duties = (
-                self._end_unattended, self._fire_schedules, self._driver.reconcile, self._say_what_waits, self._purge,
-                self._reseal, self._forget,
+                self._end_unattended, self._start_repairs, self._fire_schedules, self._driver.reconcile,
+                self._say_what_waits, self._purge, self._reseal, self._forget,
             )  # fmt: skip
             for duty in duties:  # one that fails keeps no other from being done
                 self._try(duty)
@@ -100,6 +100,27 @@ class Keeper:
     def _say_what_waits(self) -> None:
         with self._database.session() as session:
             jobs.wait_for_hosts(session)
+
+    def _start_repairs(self) -> None:
+        """Start the jobs that read afresh what the audit found damaged; each is asked for once."""
+        with self._database.session() as session:
+            if not connections.to_repair(session):
+                return
+        try:
+            engine = self._driver.choose()
+        except Unavailable as error:
+            log.warning("repairs_wait", reason=str(error))
+            return
+        with self._database.session() as session:
+            for connection in connections.to_repair(session):
+                connection.repair_asked_at = None
+                try:
+                    ask = job_service.Ask(audit.REPAIR, reread=True)
+                    job = job_service.create(session, self._vault, connection, engine, ask)
+                    log.info("repair_started", connection=str(connection.id), job=str(job.id))
+                except (InvalidState, NotFound) as error:
+                    log.warning("repair_skipped", connection=str(connection.id), reason=str(error))
+        self._driver.kick()
 
     def _fire_schedules(self) -> None:
         """Start what is due; overlap is skipped, and however many times were missed, it runs once."""

@@ -75,8 +75,7 @@ def worker(settings: Settings) -> None:
     with open_database(database_url(settings)) as database:
         database.migrate()
         _loaded_embedder(settings)
-        service = SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
-        temporal_worker.run(database, service, settings)
+        temporal_worker.run(database, sync_service(settings, database), settings)
 
 
 def api(settings: Settings, *, say: Say) -> None:
@@ -105,6 +104,10 @@ def open_database(url: str) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+def sync_service(settings: Settings, database: Database) -> SyncService:
+    return SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
 
 
 def open_vault(settings: Settings) -> vault.Vault:

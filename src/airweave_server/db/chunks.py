@@ -95,7 +95,12 @@ def swap_in(session: Session, partition_id: int, entity_row: int, *, collection_
 
 def tidy(session: Session, *, analyze: bool) -> None:
     """At the end of a job that wrote: flush GIN's pending lists, which every query would else scan."""
-    session.execute(text("select gin_clean_pending_list('chunk_ts'), gin_clean_pending_list('chunk_ident')"))
+    session.execute(
+        text("""
+            select gin_clean_pending_list(indexrelid) from pg_index
+            where indexrelid in (to_regclass('chunk_ts'), to_regclass('chunk_ident')) and indisvalid
+        """)
+    )
     if analyze:
         session.execute(text("analyze chunk"))
         session.execute(text("analyze entity"))

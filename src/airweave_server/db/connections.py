@@ -8,7 +8,7 @@ from sqlalchemy import delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from .jobs import SIGNED_OUT
-from .models import Collection, EntityRow, SourceConnection, SourceCursor, SyncJob
+from .models import ACTIVE, Collection, EntityRow, SourceConnection, SourceCursor, SyncJob
 
 
 def of_job(session: Session, job: SyncJob) -> tuple[SourceConnection, Collection]:
@@ -45,6 +45,17 @@ def listed(
         query = query.where(SourceConnection.collection_id == collection_id)
     newest = query.order_by(SourceConnection.created_at.desc(), SourceConnection.id)
     return list(session.scalars(newest.offset(skip).limit(limit)))
+
+
+def every(session: Session) -> list[SourceConnection]:
+    """All connections of all organizations, for who keeps the server."""
+    return list(
+        session.scalars(
+            select(SourceConnection)
+            .where(SourceConnection.deleted_at.is_(None))
+            .order_by(SourceConnection.created_at, SourceConnection.id)
+        )
+    )
 
 
 def entity_counts(session: Session, connection_ids: list[UUID]) -> dict[UUID, int]:
@@ -107,6 +118,31 @@ def note_full(session: Session, job: SyncJob) -> None:
             last_full_at=func.now(),
             last_full_config_version=job.config_version,
             last_full_pipeline=select(SyncJob.pipeline).where(SyncJob.id == job.id).scalar_subquery(),
+        )
+    )
+
+
+def doubt(session: Session, connection_id: UUID, *, repair: bool) -> None:
+    """The index is not known to be whole: the next job lists everything. ``repair``: one is to start by itself."""
+    session.execute(
+        text("""
+            update source_connection set last_full_at = null,
+                   repair_asked_at = case when :repair then now() else repair_asked_at end where id = :id
+        """),
+        {"id": connection_id, "repair": repair},
+    )
+
+
+def to_repair(session: Session) -> list[SourceConnection]:
+    """Connections that a repair is asked for and that no job is active of, locked for the one who looks."""
+    active = select(SyncJob.id).where(SyncJob.connection_id == SourceConnection.id, text(ACTIVE)).exists()
+    return list(
+        session.scalars(
+            select(SourceConnection)
+            .where(SourceConnection.repair_asked_at.is_not(None), SourceConnection.deleted_at.is_(None), ~active)
+            .order_by(SourceConnection.repair_asked_at)
+            .limit(100)
+            .with_for_update(skip_locked=True)
         )
     )
 

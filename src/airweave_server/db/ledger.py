@@ -15,6 +15,7 @@ from .models import EntityRow
 
 DELETE_AT_ONCE = 1_000
 INDEXED, FAILED, SKIPPED = "indexed", "failed", "skipped"
+INCOMPLETE = "index_incomplete"  # how the reason of a failed entity begins whose chunks are not what they should be
 
 UPSERT = """
     insert into entity (organization_id, collection_id, connection_id, job_id, changed_at, entity_id, name, type, scope,

@@ -96,7 +96,8 @@ class Collection(Base):
 
 
 class SourceConnection(Base):
-    """``config_version`` counts changes of configuration or credentials; a job of another version ends."""
+    """``config_version`` counts changes of configuration or credentials; a job of another version ends.
+    ``repair_asked_at``: since when a repair waits to be started by the keeper."""
 
     __tablename__ = "source_connection"
     __table_args__ = (Index("source_connection_collection", "collection_id"),)
@@ -116,6 +117,7 @@ class SourceConnection(Base):
     last_full_at: Mapped[datetime | None]
     last_full_config_version: Mapped[int | None]
     last_full_pipeline: Mapped[str | None]
+    repair_asked_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]
@@ -266,6 +268,7 @@ class EntityRow(Base):
     __table_args__ = (
         UniqueConstraint("connection_id", "entity_id", name="entity_key"),
         Index("entity_collection", "collection_id"),
+        Index("entity_job", "job_id"),
         Index("entity_trouble", "connection_id", "state", postgresql_where=text("state <> 'indexed'")),
     )
 

@@ -25,6 +25,7 @@ CONNECT_TIMEOUT_S = 10
 LOCK_S = 4  # that a pooled session waits for another's lock
 IDLE_S = 10  # after which the transaction of a process that was stopped in the middle gives its locks back
 LOCKED = "55P03"  # the SQLSTATE of a lock that was not got in time
+DUPLICATE = "23505"  # and that of a key that is there already
 MIGRATION_LOCK = 0x41_57_53  # any number, the same for every process of ours
 MIN_POSTGRES = 15
 MIN_PGVECTOR = (0, 8)
@@ -167,6 +168,12 @@ def is_refused_data(error: BaseException) -> bool:
     """Whether Postgres refused the values themselves, so that the same again fails again."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith(("22", "23", "54"))
+
+
+def is_duplicate(error: BaseException) -> bool:
+    """Whether a key was there already."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and original.sqlstate == DUPLICATE
 
 
 def _url(text: str) -> URL:

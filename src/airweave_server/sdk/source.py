@@ -89,6 +89,7 @@ class Source(ABC, Generic[ConfigT, CursorT]):
     rate: ClassVar[Rate | None] = None
     tells_changes: ClassVar[bool] = False  # a cursor is also a change position: the next job may start there
     tells_deletes: ClassVar[bool] = False  # an incremental read yields Deleted for all that went
+    lists_cheaply: ClassVar[bool] = False  # to list everything costs little: audit --source does so unasked
     may_skip: ClassVar[bool] = False  # a listing can miss what exists: deletes need two full jobs
     local: ClassVar[bool] = False  # is read on the host that the connection was made on
     internal: ClassVar[bool] = False  # a test source, shown only with ENABLE_INTERNAL_SOURCES

@@ -106,6 +106,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
     labels: ClassVar[tuple[str, ...]] = ("Files",)
     entity_types: ClassVar[tuple[str, ...]] = ("FileEntity",)
     local: ClassVar[bool] = True
+    lists_cheaply: ClassVar[bool] = True
 
     def __init__(
         self, config: FolderConfig, credentials: BaseModel | None = None, context: Context | None = None

@@ -22,9 +22,9 @@ from ..db import chunks as chunk_rows
 from ..db import ledger, partitions
 from ..db.chunks import NewChunk
 from ..db.jobs import Counts
-from ..db.ledger import FAILED, INDEXED, SKIPPED, Entry, Known
+from ..db.ledger import FAILED, INCOMPLETE, INDEXED, SKIPPED, Entry, Known
 from ..db.models import SyncPartition
-from ..db.session import is_refused_data
+from ..db.session import is_duplicate, is_refused_data
 from ..errors import Fenced
 from ..sdk import Deleted, Embedder, EmbedderError, Entity, Seen, Skipped, Unreadable
 from . import diff
@@ -413,6 +413,8 @@ class Writer:
             if len(changes) == 1:
                 entry = changes[0].entry
                 reason = scrub(f"refused by the database: {error.orig}", self._target.secrets).splitlines()[0]
+                if is_duplicate(error):  # of keys that were just deleted: no fault of the entity, the audit takes it up
+                    reason = f"{INCOMPLETE}: its former chunks could not be deleted"
                 only = Change(
                     Entry(entry.entity_id, entry.name, entry.type, entry.scope, FAILED, reason),
                     changes[0].known, counts_as="failed",

@@ -7,11 +7,12 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -22,23 +23,26 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import metrics, plugins
+from ..db import audit, connections, jobs, ledger, partitions, plans
 from ..db import chunks as chunk_rows
-from ..db import connections, jobs, ledger, partitions, plans
 from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, SyncPartition
 from ..db.session import Database, is_outage, is_storage_full, now
-from ..errors import Fenced
+from ..errors import Fenced, Unavailable
 from ..sdk import (
     AuthError,
     Bearer,
     BearerCredentials,
     ConfigError,
     Context,
+    Deleted,
     Direct,
     EmbedderError,
     Entity,
     Partition,
     Rate,
     RateLimited,
+    Seen,
+    Skipped,
     Source,
     SourceError,
     Stalled,
@@ -53,6 +57,7 @@ from .scrub import masked, scrub, secrets_of
 RETRY_LONGEST_S = 60.0
 SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
+LISTED_AT_ONCE = 5_000  # of what a comparison with the source holds in memory
 MOST_CRASHES = 20
 WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by category of what went wrong; else the source
 
@@ -284,18 +289,43 @@ class SyncService:
             if written:
                 chunk_rows.tidy(session, analyze=written >= BATCH_ITEMS)
                 session.commit()
+            found = self._audited(session, job)
             parts = partitions.of_job(session, job_id)
             connections.save_cursors(session, job)
             lost = [part for part in parts if part.state == "failed"]
-            if lost:
-                self._end(session, job, "failed", _named(lost), category=lost[0].error_category,
-                          details={"partitions": [{"key": p.key, "error": p.error} for p in lost[:100]]})  # fmt: skip
+            if lost or found:
+                said = "; ".join(filter(None, (_named(lost), _doubted(found, is_repair=job.trigger == audit.REPAIR))))
+                category = lost[0].error_category if lost else ledger.INCOMPLETE
+                self._end(session, job, "failed", said, category=category, details=_details(lost, found))
                 return Outcome(ended=True)
             if job.mode == "full" and job.resumed_from is None:  # a resumed one listed a part of it long ago
                 connections.note_full(session, job)
             partitions.forget_marks(session, job.connection_id)
             self._end(session, job, "completed", None)
             return Outcome(ended=True)
+
+    def compare(self, connection_id: UUID) -> audit.Differences:
+        """List the source once, open nothing, and compare with the ledger. Raises ``Unavailable`` with the reason when
+        it cannot be listed to its end."""
+        secrets: tuple[str, ...] = ()
+        with self._database.step() as session:
+            connection = session.get_one(SourceConnection, connection_id)
+            session.commit()
+            try:
+                made = self._configured(None, connection)
+                secrets = secrets_of(made.config, made.credentials)
+                audit.begin_listing(session)
+                with closing(self._source(made, connection, Signals())) as source:
+                    source.check()
+                    items = (_as_listed(item) for part in source.partitions() for item in source.read(part, None))
+                    told = filter(None, items)
+                    while part := list(islice(told, LISTED_AT_ONCE)):
+                        audit.list_more(session, part)
+            except SQLAlchemyError:
+                raise
+            except Exception as error:
+                raise Unavailable(_verdict(error, secrets).text) from None
+            return audit.differences(session, connection_id)
 
     def give_up(self, job_id: UUID, *, driver: str) -> None:
         """The source has been silent for ``SOURCE_STALL_S``: end the job. Whoever still waits for the source writes
@@ -320,6 +350,19 @@ class SyncService:
                 session, job_id, status="failed", category="internal", statuses=("running",), driver=driver,
                 error=f"internal error: {type(error).__name__}; the server's log has the rest",
             )  # fmt: skip
+
+    def _audited(self, session: Session, job: SyncJob) -> tuple[audit.Finding, ...]:
+        """What is wrong with what the job touched, once what the database alone can mend is mended. The rest is marked
+        to be read afresh: by a repair, which is asked for here unless this is one."""
+        scope = audit.touched(session, job)
+        if orphans := audit.delete_orphans(session, scope):
+            log.warning("index_mended", orphans=orphans)
+        found = audit.check(session, scope).findings
+        if found:
+            marked = audit.mark(session, scope, found)
+            connections.doubt(session, job.connection_id, repair=job.trigger != audit.REPAIR)
+            log.error("index_incomplete", marked=marked, found=[str(finding) for finding in found])
+        return found
 
     def _next(self, job_id: UUID, signals: Signals) -> Outcome | None:
         """Take the next step; None to go on."""
@@ -348,7 +391,7 @@ class SyncService:
             return Outcome(wait_s=0.0)  # it ended, is to end, or somebody else drives it: the driver looks again
         return outcome if outcome.ended or outcome.wait_s is not None else None
 
-    def _configured(self, job: SyncJob, connection: SourceConnection) -> Configured:
+    def _configured(self, job: SyncJob | None, connection: SourceConnection) -> Configured:
         """What the source is made of. Raises ``ConfigError`` and ``AuthError``."""
         kind = plugins.sources().get(connection.short_name)
         if kind is None:
@@ -359,7 +402,7 @@ class SyncService:
             raise ConfigError(_first_of(error)) from None
         credentials: BaseModel | None = None
         try:
-            if job.access_token is not None and isinstance(kind.auth, Bearer):
+            if job is not None and job.access_token is not None and isinstance(kind.auth, Bearer):
                 token = self._vault.open(job.access_token, owner=str(job.id)).decode()
                 credentials = BearerCredentials(access_token=SecretStr(token))
             elif connection.credentials is not None and isinstance(kind.auth, Bearer | Direct):
@@ -435,11 +478,12 @@ class SyncService:
         pipeline = pipeline_version(embedder)
         cursors = connections.cursors(session, connection.id)
         listed_at = now(session)
+        is_repair = job.trigger == audit.REPAIR
         full = self._must_be_full(job, connection, source, pipeline, now=listed_at)
         mode = "full" if full or not _fit(cursors, source.cursor_model) else "incremental"
         before = None
         # a local source is cheap to list, and what was edited since the earlier job must not be missed
-        if not job.force_full and job.approves is None and not source.local:
+        if not job.force_full and job.approves is None and not source.local and not is_repair:
             before = jobs.to_resume(session, job, mode=mode, pipeline=pipeline, window_h=self._settings.resume_window_h)
         if before is not None:
             partitions.take_up(session, before=before.id, job_id=job.id)
@@ -447,6 +491,8 @@ class SyncService:
             session.commit()
             listed = list(self._listed(job.id, source, signals, cursors if mode == "incremental" else {}))
             partitions.replace_all(session, job.id, listed)
+        if is_repair:
+            self._audited(session, job)  # what is damaged is read afresh by this very job
         if not jobs.fence(
             session, job.id, job.epoch, phase="read", mode=mode, pipeline=pipeline, failures=0, waiting_for=None,
             error=None, resumed_from=before.id if before is not None else None,
@@ -627,6 +673,20 @@ class SyncService:
         return float(min(self._settings.retry_backoff_s * 2**failures, RETRY_LONGEST_S))
 
 
+def _as_listed(item: Any) -> tuple[str, str, str | None] | None:
+    """Kind, id and version of what a source yields; None for a cursor."""
+    if isinstance(item, Entity):
+        entity = diff.door(item)
+        if isinstance(entity, diff.Malformed):
+            return "entity", entity.entity_id, None
+        return "entity", entity.id, entity.version
+    if isinstance(item, Skipped):
+        return "subtree" if item.subtree else "skipped", diff.clean_id(item.id), None
+    if isinstance(item, Seen | Deleted):
+        return type(item).__name__.lower(), diff.clean_id(item.id), None
+    return None
+
+
 def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
     text = scrub(str(error) or type(error).__name__, secrets)
     if isinstance(error, ConfigError):
@@ -722,6 +782,25 @@ def _trace(error: Exception, secrets: tuple[str, ...]) -> str:
 def _named(lost: list[SyncPartition]) -> str:
     named = "; ".join(f"partition {part.key!r}: {part.error}" if part.key else f"{part.error}" for part in lost[:5])
     return named + (f"; and {len(lost) - 5} more partitions" if len(lost) > 5 else "")
+
+
+def _doubted(found: Sequence[audit.Finding], *, is_repair: bool) -> str:
+    if not found:
+        return ""
+    reader = "the next sync" if is_repair else "a repair, which starts by itself,"
+    mend = f"{reader} reads it afresh"
+    if any(finding.fault in audit.INDEXES or finding.fault == "index" for finding in found):
+        mend += ", and airweave-server audit --repair builds the index anew"
+    return f"{ledger.INCOMPLETE}: {'; '.join(map(str, found))}; {mend}"
+
+
+def _details(lost: Sequence[SyncPartition], found: Sequence[audit.Finding]) -> dict[str, Any]:
+    details: dict[str, Any] = {}
+    if lost:
+        details["partitions"] = [{"key": part.key, "error": part.error} for part in lost[:100]]
+    if found:
+        details["index"] = [{"fault": one.fault, **asdict(one.some)} for one in found]
+    return details
 
 
 def _first_of(error: ValidationError) -> str:

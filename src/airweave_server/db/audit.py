@@ -1,0 +1,423 @@
+"""The SQL of the audit: the ledger against the chunks, the chunks against the indexes, a listing against the ledger.
+
+Nothing here trusts what a write said of itself: chunks are counted through their primary key, words are looked up in
+the text indexes, and both are compared with what the tables hold.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from . import plans
+from .ledger import INCOMPLETE
+from .models import DeletePlan, SyncJob
+from .session import Database, raw
+
+SAMPLE = 1_000  # chunks whose words are looked up
+EXAMPLES = 5
+LEXEMES = 4  # of a chunk that are looked up at once: its longest, which are rare, and as many of any
+KEY = "chunk_pkey"
+WORDS = {"chunk_ts": "ts", "chunk_ident": "ident"}  # the text indexes, and what stands in them
+INDEXES = (KEY, *WORDS)
+IN_DATABASE = ("orphan", "index", *INDEXES)  # what is mended without the source
+REPAIR = "repair"  # the trigger of the job that reads afresh what the audit marked
+
+SAID = {
+    "chunks": "the chunks that are stored are not those that the ledger declares",
+    "gap": "the chunks are not numbered without a gap",
+    "empty": "it counts as indexed, without a chunk",
+    "fingerprint": "it counts as indexed, without a fingerprint",
+    "reason": "it failed or was skipped, without a reason",
+    "stuck": "the former chunks could not be replaced",
+    "place": "the chunks lie in another collection or connection",
+    "vector": "a vector is missing or is not of the collection's dimensions",
+    "text": "the full text is not that of the chunk",
+    "chunk_ts": "the index chunk_ts does not find a chunk by its words",
+    "chunk_ident": "the index chunk_ident does not find a chunk by its identifiers",
+    "undeleted": "it was deleted and is still there",
+    "orphan": "chunks are left of an entity that is gone",
+    "index": "an index is missing, invalid or not kept up",
+}
+
+# What is wrong with an entity, the first thing first. One that is marked already waits to be read afresh.
+JUDGED = f"""
+    select e.row, e.entity_id, e.chunks as declared, h.stored, m.is_marked,
+           case when h.stored <> e.chunks then 'chunks'
+                when e.job_id = cast(:job as uuid) and m.is_marked then 'stuck'
+                when h.stored > 0 and (h.first <> 0 or h.last <> h.stored - 1) and not m.is_marked then 'gap'
+                when e.state = 'indexed' and e.chunks = 0 then 'empty'
+                when e.state = 'indexed' and e.fingerprint is null then 'fingerprint'
+                when e.state <> 'indexed' and coalesce(e.reason, '') = '' then 'reason'
+                when h.is_elsewhere then 'place'
+                when h.has_no_vector then 'vector'
+                when h.has_no_text then 'text'
+           end as fault
+    from entity e join collection k on k.id = e.collection_id
+    cross join lateral (select starts_with(coalesce(e.reason, ''), '{INCOMPLETE}') as is_marked) as m
+    cross join lateral (
+        select count(*) as stored, min(c.ordinal) as first, max(c.ordinal) as last,
+               bool_or(c.collection_id <> e.collection_id or c.connection_id <> e.connection_id) as is_elsewhere,
+               bool_or(c.embedding is null or vector_dims(c.embedding) <> k.dimensions) as has_no_vector,
+               bool_or(c.ts is null or c.ident is null) as has_no_text
+        from chunk c where c.entity_row = e.row
+    ) as h"""
+
+# So that each chunk is found by its primary key and each word in its index, and nothing by reading all there is.
+BY_INDEX = """
+    select set_config(name, setting, true) from (values ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
+           ('enable_mergejoin', 'off'), ('enable_indexscan', 'on'), ('enable_bitmapscan', 'on'), ('jit', 'off'))
+           as s(name, setting)"""
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is looked at: all of a connection, or what these ``jobs`` of it wrote and deleted. ``job``: the one that
+    asks about itself."""
+
+    connection_id: UUID
+    jobs: tuple[UUID, ...] | None = None
+    job: UUID | None = None
+
+    @property
+    def entities(self) -> str:
+        """The condition on ``entity e``."""
+        whole = "e.connection_id = :connection"
+        return whole if self.jobs is None else f"{whole} and e.job_id = any(:jobs)"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        values = {"connection": self.connection_id, "job": self.job}
+        return values if self.jobs is None else {**values, "jobs": list(self.jobs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """How many, and some of them."""
+
+    count: int
+    examples: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = ", …" if self.count > len(self.examples) else ""
+        return f"{self.count:,} ({', '.join(self.examples)}{more})"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong (a key of ``SAID``). ``rows``: the entities, where it takes more than the ledger and a
+    count of the chunks to find them."""
+
+    fault: str
+    some: Some
+    rows: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{SAID[self.fault]}: {self.some}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """``chunks`` are those that are stored; ``looked_up`` of them were looked for in the text indexes. ``waiting``
+    entities are marked, and wait to be read afresh."""
+
+    entities: int
+    chunks: int
+    looked_up: int
+    waiting: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Where a listing of the source and the ledger do not agree."""
+
+    listed: int
+    missing: Some
+    gone: Some
+    changed: Some
+
+    def __bool__(self) -> bool:
+        return any(some.count for some in (self.missing, self.gone, self.changed))
+
+
+def touched(session: Session, job: SyncJob) -> Scope:
+    """What the job and those since the last completed one wrote: none of that was found to be right yet. A repair
+    answers for the whole connection."""
+    if job.trigger == REPAIR:
+        return Scope(job.connection_id, job=job.id)
+    found = session.scalars(
+        text("""
+            select id from sync_job where connection_id = :connection and created_at > coalesce(
+                (select max(created_at) from sync_job where connection_id = :connection and status = 'completed'),
+                '-infinity')
+        """),
+        {"connection": job.connection_id},
+    )
+    return Scope(job.connection_id, jobs=tuple({*found, job.id}), job=job.id)
+
+
+def check(session: Session, scope: Scope, *, sample: int | None = SAMPLE) -> Report:
+    """What is wrong. The words of about ``sample`` chunks are looked up, of all with None."""
+    findings: list[Finding] = []
+    kept_up = _kept_up(session)
+    if broken := tuple(name for name in INDEXES if name not in kept_up):
+        findings.append(Finding("index", Some(len(broken), broken)))
+    nested = session.begin_nested()  # what is set for the lookups is undone with it
+    if KEY in kept_up:
+        session.execute(text(BY_INDEX))
+    entities = chunks = declared = waiting = looked_up = 0
+    for row in session.execute(text(_judge(scope)), scope.values):
+        entities, chunks, waiting = entities + row.entities, chunks + row.stored, waiting + row.waiting
+        declared += row.declared
+        if row.fault is not None:
+            findings.append(Finding(row.fault, Some(row.entities, tuple(row.examples))))
+    if declared:
+        words = [name for name in WORDS if name in kept_up]
+        share = 1.0 if sample is None else min(1.0, sample / declared)
+        found = session.execute(text(_lookup(scope, words)), {**scope.values, "share": share}).mappings().one()
+        looked_up = found["looked_up"]
+        for fault in ("text", *words):
+            if rows := tuple(found[f"{fault}_rows"] or ()):
+                findings.append(Finding(fault, Some(len(rows), tuple(found[f"{fault}_examples"])), rows))
+    nested.rollback()
+    findings += _undeleted(session, scope)
+    findings += _orphans(session, scope)
+    return Report(entities, chunks, looked_up, waiting, tuple(findings))
+
+
+def delete_orphans(session: Session, scope: Scope) -> int:
+    """Delete the chunks whose entity is gone; returns how many went."""
+    which, values = _whose(session, scope)
+    gone = session.execute(text(f"delete from chunk c where {which} returning 1"), values).all()
+    return len(gone)
+
+
+def mark(session: Session, scope: Scope, findings: Sequence[Finding]) -> int:
+    """Have the entities that are not whole read afresh by the next job that lists them, and the ledger say of them what
+    is so: failed, with the chunks that are stored. Returns how many."""
+    if any(finding.fault == "vector" for finding in findings):
+        # with one vector of other dimensions every query of the collection fails
+        session.execute(
+            text(f"""
+                delete from chunk c using entity e join collection k on k.id = e.collection_id
+                where c.entity_row = e.row and {scope.entities}
+                  and (c.embedding is null or vector_dims(c.embedding) <> k.dimensions)
+            """),
+            scope.values,
+        )
+    marked: set[int] = set()
+    rows = [row for finding in findings for row in finding.rows]
+    for which in (f"{scope.entities}) as d where d.fault is not null", "e.row = any(:rows)) as d where true"):
+        marked.update(
+            session.scalars(
+                text(f"""
+                    update entity t set state = 'failed', version = null, fingerprint = null,
+                           metadata_fingerprint = null, chunks = d.stored, reason = '{INCOMPLETE}: ' || case
+                           when d.stored <> d.declared then d.stored || ' of ' || d.declared || ' chunks were stored'
+                           else coalesce(cast(:said as jsonb) ->> d.fault, 'search does not find all of it') end
+                    from ({JUDGED} where {which} and d.row = t.row returning t.row
+                """),
+                {**scope.values, "rows": rows, "said": json.dumps(SAID)},
+            )
+        )
+    return len(marked)
+
+
+def leftovers(session: Session) -> tuple[int, int]:
+    """How many entities and chunks are of connections that are gone."""
+    counts = (f"select count(*) from {table} where {_GONE.format(table)}" for table in ("entity", "chunk"))
+    entities, chunks = (int(session.execute(text(count)).scalar_one()) for count in counts)
+    return entities, chunks
+
+
+def delete_leftovers(session: Session) -> None:
+    for table in ("chunk", "entity"):
+        session.execute(text(f"delete from {table} where {_GONE.format(table)}"))
+
+
+def rebuild(database: Database, index: str) -> None:
+    """Build one of ``INDEXES`` anew, while others read and write."""
+    name = INDEXES[INDEXES.index(index)]  # nothing else becomes SQL
+    with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("set lock_timeout = 0"))
+        connection.execute(text(f"drop index if exists {name}_ccnew"))  # what an attempt that was cut short left
+        is_there = connection.execute(text("select to_regclass(:name) is not null"), {"name": name}).scalar_one()
+        if is_there or name == KEY:
+            connection.execute(text(f"reindex index concurrently {name}"))
+        else:
+            connection.execute(text(f"create index concurrently {name} on chunk using gin ({WORDS[name]})"))
+        connection.invalidate()  # its settings are not those of the pool
+
+
+def begin_listing(session: Session) -> None:
+    """Make room, on this session alone, for what a source lists."""
+    session.execute(
+        text("""
+            create temporary table listed (
+                n bigint generated always as identity, kind text not null, entity_id text not null, version text
+            )
+        """)
+    )
+    session.commit()
+
+
+def list_more(session: Session, listed: Sequence[tuple[str, str, str | None]]) -> None:
+    """Take down some of what the source listed: kind (entity, seen, skipped, subtree or deleted), id, version."""
+    with raw(session).cursor() as cursor, cursor.copy("copy listed (kind, entity_id, version) from stdin") as copy:
+        for row in listed:
+            copy.write_row(row)
+    session.commit()
+
+
+def differences(session: Session, connection_id: UUID) -> Differences:
+    """Compare what was listed with the ledger. What a source does not tell (a version, what is below a subtree that
+    it could not read) is no difference."""
+    session.execute(text("create index on pg_temp.listed (entity_id)"))
+    session.execute(text("analyze pg_temp.listed"))
+    last = "(select distinct on (entity_id) * from pg_temp.listed order by entity_id, n desc)"
+    queries = {
+        "missing": f"""
+            select l.entity_id from {last} as l left join entity e
+              on e.connection_id = :id and e.entity_id = l.entity_id
+            where l.kind in ('entity', 'skipped', 'subtree') and e.row is null
+        """,
+        "gone": f"""
+            select e.entity_id from entity e left join {last} as l on l.entity_id = e.entity_id
+            where e.connection_id = :id and (l.kind is null or l.kind = 'deleted') and not exists (
+                select from pg_temp.listed s where s.kind = 'subtree' and (starts_with(e.entity_id, s.entity_id || '/')
+                  or e.breadcrumbs @> jsonb_build_array(jsonb_build_object('entity_id', s.entity_id))))
+        """,
+        "changed": f"""
+            select l.entity_id from {last} as l join entity e on e.connection_id = :id and e.entity_id = l.entity_id
+            where l.kind = 'entity' and e.version <> l.version
+        """,
+    }
+    found = {}
+    for name, query in queries.items():
+        row = session.execute(
+            text(f"""
+                with found as materialized ({query})
+                select (select count(*) from found),
+                       array(select left(entity_id, 120) from found order by entity_id limit {EXAMPLES})
+            """),
+            {"id": connection_id},
+        ).one()
+        found[name] = Some(int(row[0]), tuple(row[1]))
+    listed = session.execute(text(f"select count(*) from {last} as l where kind <> 'deleted'")).scalar_one()
+    return Differences(listed, **found)
+
+
+_GONE = "not exists (select from source_connection s where s.id = {}.connection_id)"
+_EXAMPLE = "left(entity_id, 120) || case when stored <> declared then ': ' || stored || ' of ' || declared else '' end"
+
+
+def _judge(scope: Scope) -> str:
+    return f"""
+        select fault, count(*) as entities, coalesce(sum(stored), 0)::bigint as stored,
+               coalesce(sum(declared), 0)::bigint as declared, count(*) filter (where is_marked) as waiting,
+               (array_agg({_EXAMPLE} order by entity_id) filter (where fault is not null))[1:{EXAMPLES}] as examples
+        from ({JUDGED} where {scope.entities}) as judged group by fault order by fault"""
+
+
+def _lookup(scope: Scope, indexes: Sequence[str]) -> str:
+    """Of a random share of the chunks that the ledger declares: is the full text that of the text, and does each index
+    find the chunk by its words? Entities by what is wrong with them."""
+    asked = ", ".join(f"{_tsquery(f'c.{WORDS[name]}')} as {name}" for name in indexes)
+    # + 0: else the planner finds the chunk by its primary key, and only compares the words
+    answers = "".join(
+        f""", l.{name} is null or (select count(*) from chunk c where c.{WORDS[name]} @@ l.{name}
+                and c.entity_row + 0 = l.entity_row and c.ordinal + 0 = l.ordinal) = 1 as {name}_finds"""
+        for name in indexes
+    )
+    faults = {"text": "not a.text_fits", **{name: f"not a.{name}_finds" for name in indexes}}
+    counted = ", ".join(
+        f"array_agg(distinct e.row) filter (where {wrong}) as {name}_rows,"
+        f"(array_agg(distinct left(e.entity_id, 120)) filter (where {wrong}))[1:{EXAMPLES}] as {name}_examples"
+        for name, wrong in faults.items()
+    )
+    return f"""
+        with sampled as materialized (
+            select e.row, o.ordinal from entity e cross join lateral generate_series(0, e.chunks - 1) as o(ordinal)
+            where {scope.entities} and random() < :share
+        ),
+        looked_at as materialized (
+            select c.entity_row, c.ordinal,
+                   c.ts is not distinct from to_tsvector('public.airweave', c.heading || ' ' || c.text) as text_fits
+                   {", " + asked if asked else ""}
+            from sampled s join chunk c on c.entity_row = s.row and c.ordinal = s.ordinal
+        ),
+        answered as materialized (select l.entity_row, l.text_fits {answers} from looked_at l)
+        select count(*) as looked_up, {counted} from answered a join entity e on e.row = a.entity_row"""
+
+
+def _tsquery(vector: str) -> str:
+    """A query for some of the words of a vector at once; null for a vector without words."""
+    quoted = r"'''' || replace(replace(w, '\', '\\'), '''', '''''') || ''''"
+    return f"""cast((select string_agg({quoted}, ' & ') from (
+        (select w from unnest(tsvector_to_array({vector})) as w order by length(w) desc limit {LEXEMES}) union
+        (select w from unnest(tsvector_to_array({vector})) as w order by random() limit {LEXEMES})
+    ) as words(w)) as tsquery)"""
+
+
+def _kept_up(session: Session) -> list[str]:
+    """Those of ``INDEXES`` that are used and kept up."""
+    return list(
+        session.scalars(
+            text("""
+                select n.name from unnest(cast(:names as text[])) as n(name)
+                join pg_index i on i.indexrelid = to_regclass(n.name)
+                where i.indisvalid and i.indisready and i.indislive
+            """),
+            {"names": list(INDEXES)},
+        )
+    )
+
+
+def _orphans(session: Session, scope: Scope) -> list[Finding]:
+    which, values = _whose(session, scope)
+    row = session.execute(
+        text(f"""
+            with found as materialized (select c.entity_row, c.ordinal from chunk c where {which})
+            select (select count(*) from found), array(
+                select 'row ' || entity_row || ' chunk ' || ordinal from found order by entity_row, ordinal
+                limit {EXAMPLES})
+        """),
+        values,
+    ).one()
+    return [Finding("orphan", Some(int(row[0]), tuple(row[1])))] if row[0] else []
+
+
+def _whose(session: Session, scope: Scope) -> tuple[str, dict[str, Any]]:
+    """The chunks without an entity: of a connection, or of what its jobs deleted."""
+    homeless = "not exists (select from entity e where e.row = c.entity_row)"
+    if scope.jobs is None:
+        place = "(select collection_id from source_connection where id = :connection)"
+        which = f"c.collection_id = {place} and c.connection_id = :connection and {homeless}"
+        return which, {"connection": scope.connection_id}
+    return f"c.entity_row = any(:rows) and {homeless}", {"rows": _deleted(session, scope.jobs)}
+
+
+def _undeleted(session: Session, scope: Scope) -> list[Finding]:
+    """Of the job that asks alone: what an earlier one deleted may have come back since."""
+    rows = _deleted(session, (scope.job,)) if scope.job is not None else []
+    if not rows:
+        return []
+    found = session.execute(
+        text("select row, left(entity_id, 120) as id from entity where row = any(:rows) order by entity_id"),
+        {"rows": rows},
+    ).all()
+    if not found:
+        return []
+    examples = tuple(row.id for row in found[:EXAMPLES])
+    return [Finding("undeleted", Some(len(found), examples), tuple(row.row for row in found))]
+
+
+def _deleted(session: Session, jobs: Sequence[UUID]) -> list[int]:
+    """The ledger rows that these jobs were to delete."""
+    carried_out = select(DeletePlan).where(DeletePlan.job_id.in_(jobs), DeletePlan.state.in_(("applying", "applied")))
+    return [row for plan in session.scalars(carried_out) for row in plans.rows(plan)]

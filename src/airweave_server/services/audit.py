@@ -1,0 +1,138 @@
+"""The use case of the audit: look at a connection, say what is wrong, and mend it where that is wanted."""
+
+import socket
+from dataclasses import dataclass, field
+
+from .. import plugins
+from ..db import audit, connections, leases
+from ..db.audit import Differences, Finding, Report, Scope
+from ..db.models import Collection, SourceConnection
+from ..db.session import Database
+from ..errors import Unavailable
+from ..sync.sync_service import SyncService
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """``every_chunk``: all chunks are looked up by their words, not a sample. ``source``: what reads the source, to
+    compare it with the ledger, where that is cheap or the connection was ``named``."""
+
+    every_chunk: bool = False
+    source: SyncService | None = None
+    named: bool = False
+    repair: bool = False
+
+    @property
+    def sample(self) -> int | None:
+        return None if self.every_chunk else audit.SAMPLE
+
+
+@dataclass(slots=True)
+class Audited:
+    """``found``: what is wrong. ``mended``: what was done about it. ``is_right``: nothing is wrong, or what is was
+    mended, or will be by the repair that is asked for (``asked``)."""
+
+    title: str
+    report: Report
+    found: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    mended: list[str] = field(default_factory=list)
+    asked: bool = False
+    is_right: bool = True
+
+
+def named(database: Database, name: str | None) -> list[SourceConnection]:
+    """The connections of this id or name; all there are without one."""
+    with database.session() as session:
+        return [one for one in connections.every(session) if name is None or name in (str(one.id), one.name)]
+
+
+def look(database: Database, connection: SourceConnection, wanted: Wanted) -> Audited:
+    """Audit one connection. Safe at any moment: what is found is of one moment of the database, and what a job may be
+    writing is left to the repair, which runs when no other job does."""
+    scope = Scope(connection.id)
+    with database.snapshot() as session:
+        place = session.get_one(Collection, connection.collection_id).readable_id
+        report = audit.check(session, scope, sample=wanted.sample)
+    audited = Audited(f"{connection.name} in {place} ({connection.id})", report)
+    audited.found += map(str, report.findings)
+    if report.waiting:
+        audited.found.append(f"entities wait to be read afresh: {report.waiting:,}")
+    differs = _compare(connection, wanted, audited)
+    left = _mend(database, scope, wanted, audited) if wanted.repair else report.findings
+    if wanted.repair and (differs or report.waiting or any(one.fault not in audit.IN_DATABASE for one in left)):
+        with database.session() as session:
+            connections.doubt(session, connection.id, repair=True)
+        audited.asked = True
+        left = tuple(one for one in left if one.fault in audit.IN_DATABASE)
+    audited.is_right = audited.is_right and not left and (audited.asked or not (differs or report.waiting))
+    return audited
+
+
+def look_for_leftovers(database: Database, wanted: Wanted) -> Audited | None:
+    """What is left of connections that are gone altogether; None for nothing."""
+    with database.snapshot() as session:
+        entities, chunks = audit.leftovers(session)
+    if not entities and not chunks:
+        return None
+    audited = Audited("connections that are gone", Report(entities, chunks, 0, 0, ()), is_right=wanted.repair)
+    audited.found.append(f"left of them: {entities:,} entities, {chunks:,} chunks")
+    if wanted.repair:
+        with database.session() as session:
+            audit.delete_leftovers(session)
+            audited.is_right = audit.leftovers(session) == (0, 0)
+        audited.mended.append("deleted")
+    return audited
+
+
+def is_kept(database: Database) -> bool:
+    """Whether a server is up that starts the repairs that are asked for."""
+    with database.session() as session:
+        return leases.holder(session, "keeper") is not None
+
+
+def _compare(connection: SourceConnection, wanted: Wanted, audited: Audited) -> bool:
+    """Whether source and ledger differ. That a source cannot be compared is said, and not right where it should be."""
+    if wanted.source is None:
+        return False
+    kind = plugins.sources().get(connection.short_name)
+    if kind is not None and not wanted.named and not kind.lists_cheaply:
+        audited.notes.append(f"not compared with its source: {kind.name} is not cheap to list; name the connection")
+        return False
+    if kind is not None and kind.local and connection.host != socket.gethostname():
+        audited.notes.append(f"not compared with its source: that is read on {connection.host}")
+        return False
+    try:
+        differences = wanted.source.compare(connection.id)
+    except Unavailable as error:
+        audited.notes.append(f"not compared with its source: {error}")
+        audited.is_right = False
+        return False
+    audited.notes.append(f"compared with its source, which lists {differences.listed:,}")
+    audited.found += _said(differences)
+    return bool(differences)
+
+
+def _said(differences: Differences) -> list[str]:
+    said = {
+        "the source has it, the ledger has not": differences.missing,
+        "the ledger has it, the source lists it no more": differences.gone,
+        "the source has another version": differences.changed,
+    }
+    return [f"{what}: {some}" for what, some in said.items() if some.count]
+
+
+def _mend(database: Database, scope: Scope, wanted: Wanted, audited: Audited) -> tuple[Finding, ...]:
+    """Mend what the database alone can; returns what is still wrong then."""
+    faults = {finding.fault for finding in audited.report.findings}
+    for index in audit.INDEXES:
+        if faults & {index, "index"}:
+            audit.rebuild(database, index)
+            audited.mended.append(f"index {index} built anew")
+    if "orphan" in faults:
+        with database.session() as session:
+            audited.mended.append(f"chunks deleted: {audit.delete_orphans(session, scope):,}")
+    if not audited.mended:
+        return audited.report.findings
+    with database.snapshot() as session:
+        return audit.check(session, scope, sample=wanted.sample).findings
