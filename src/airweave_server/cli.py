@@ -175,8 +175,10 @@ def audit(
     all_right, asked = True, False
     with supervisor.open_database(supervisor.database_url(settings)) as database:
         database.migrate()
-        reader = supervisor.sync_service(settings, database) if source else None
-        wanted = auditing.Wanted(every_chunk, reader, named=connection is not None, repair=repair)
+        wanted = auditing.Wanted(
+            every_chunk=every_chunk, source=supervisor.sync_service(settings, database) if source else None,
+            named=connection is not None, repair=repair,
+        )  # fmt: skip
         found = auditing.named(database, connection)
         if connection is not None and not found:
             raise Unstartable(f"there is no connection {connection!r}; airweave-server status lists them")

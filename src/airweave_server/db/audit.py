@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from . import plans
 from .ledger import INCOMPLETE
-from .models import DeletePlan, SyncJob
+from .models import SyncJob
 from .session import Database, raw
 
 SAMPLE = 1_000  # chunks whose words are looked up
@@ -66,6 +66,9 @@ JUDGED = f"""
                bool_or(c.ts is null or c.ident is null) as has_no_text
         from chunk c where c.entity_row = e.row
     ) as h"""
+
+GONE = "not exists (select from source_connection s where s.id = {}.connection_id)"
+SHOWN = "left(entity_id, 120) || case when stored <> declared then ': ' || stored || ' of ' || declared else '' end"
 
 # So that each chunk is found by its primary key and each word in its index, and nothing by reading all there is.
 BY_INDEX = """
@@ -230,14 +233,14 @@ def mark(session: Session, scope: Scope, findings: Sequence[Finding]) -> int:
 
 def leftovers(session: Session) -> tuple[int, int]:
     """How many entities and chunks are of connections that are gone."""
-    counts = (f"select count(*) from {table} where {_GONE.format(table)}" for table in ("entity", "chunk"))
+    counts = (f"select count(*) from {table} where {GONE.format(table)}" for table in ("entity", "chunk"))
     entities, chunks = (int(session.execute(text(count)).scalar_one()) for count in counts)
     return entities, chunks
 
 
 def delete_leftovers(session: Session) -> None:
     for table in ("chunk", "entity"):
-        session.execute(text(f"delete from {table} where {_GONE.format(table)}"))
+        session.execute(text(f"delete from {table} where {GONE.format(table)}"))
 
 
 def rebuild(database: Database, index: str) -> None:
@@ -312,15 +315,11 @@ def differences(session: Session, connection_id: UUID) -> Differences:
     return Differences(listed, **found)
 
 
-_GONE = "not exists (select from source_connection s where s.id = {}.connection_id)"
-_EXAMPLE = "left(entity_id, 120) || case when stored <> declared then ': ' || stored || ' of ' || declared else '' end"
-
-
 def _judge(scope: Scope) -> str:
     return f"""
         select fault, count(*) as entities, coalesce(sum(stored), 0)::bigint as stored,
                coalesce(sum(declared), 0)::bigint as declared, count(*) filter (where is_marked) as waiting,
-               (array_agg({_EXAMPLE} order by entity_id) filter (where fault is not null))[1:{EXAMPLES}] as examples
+               (array_agg({SHOWN} order by entity_id) filter (where fault is not null))[1:{EXAMPLES}] as examples
         from ({JUDGED} where {scope.entities}) as judged group by fault order by fault"""
 
 
@@ -399,25 +398,20 @@ def _whose(session: Session, scope: Scope) -> tuple[str, dict[str, Any]]:
         place = "(select collection_id from source_connection where id = :connection)"
         which = f"c.collection_id = {place} and c.connection_id = :connection and {homeless}"
         return which, {"connection": scope.connection_id}
-    return f"c.entity_row = any(:rows) and {homeless}", {"rows": _deleted(session, scope.jobs)}
+    deleted = plans.carried_out(session, scope.connection_id, scope.jobs)
+    return f"c.entity_row = any(:rows) and {homeless}", {"rows": list(deleted)}
 
 
 def _undeleted(session: Session, scope: Scope) -> list[Finding]:
     """Of the job that asks alone: what an earlier one deleted may have come back since."""
-    rows = _deleted(session, (scope.job,)) if scope.job is not None else []
-    if not rows:
+    if scope.job is None:
         return []
+    deleted = plans.carried_out(session, scope.connection_id, (scope.job,))
     found = session.execute(
         text("select row, left(entity_id, 120) as id from entity where row = any(:rows) order by entity_id"),
-        {"rows": rows},
+        {"rows": list(deleted)},
     ).all()
     if not found:
         return []
     examples = tuple(row.id for row in found[:EXAMPLES])
     return [Finding("undeleted", Some(len(found), examples), tuple(row.row for row in found))]
-
-
-def _deleted(session: Session, jobs: Sequence[UUID]) -> list[int]:
-    """The ledger rows that these jobs were to delete."""
-    carried_out = select(DeletePlan).where(DeletePlan.job_id.in_(jobs), DeletePlan.state.in_(("applying", "applied")))
-    return [row for plan in session.scalars(carried_out) for row in plans.rows(plan)]

@@ -1,5 +1,6 @@
 """Queries on delete plans: what a job found gone, and what became of it."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from pyroaring import BitMap64
@@ -25,6 +26,18 @@ def of_connection(session: Session, connection_id: UUID, *, states: tuple[str, .
             .order_by(DeletePlan.created_at.desc())
         )
     )
+
+
+def carried_out(session: Session, connection_id: UUID, jobs: Sequence[UUID]) -> BitMap64:
+    """The ledger rows that these jobs of the connection deleted, or were to."""
+    together = BitMap64()
+    plans = select(DeletePlan).where(
+        DeletePlan.connection_id == connection_id, DeletePlan.state.in_(("applying", "applied")),
+        DeletePlan.job_id == func.any(list(jobs)),
+    )  # fmt: skip
+    for plan in session.scalars(plans):
+        together |= rows(plan)
+    return together
 
 
 def rows(plan: DeletePlan) -> BitMap64:
