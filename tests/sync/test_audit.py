@@ -173,8 +173,11 @@ def test_full_text_that_is_not_that_of_the_text_is_found(apart: Running, source:
 def test_chunks_whose_entity_is_gone_are_deleted(
     running: Running, server: Server, source: ScriptedServer, do: Do
 ) -> None:
-    _, connection = connected(server, source)
+    collection, connection = connected(server, source)
+    found = server.found(collection, "number", limit=100)
     do(f"delete from entity where row = {ONE}", id=connection)
+    still = server.found(collection, "number", limit=100)  # and shows nothing of which nobody can say what it is
+    assert 0 < len(still) < len(found)
     assert "chunks are left of an entity that is gone: 2 (row " in wrong(running, connection)
     mended = right(running, connection, "--repair")
     assert "mended: chunks deleted: 2" in mended

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import RowMapping, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from ..sdk import Vectors
@@ -208,11 +208,12 @@ def nearest_deep(session: Session, seen: Scope, vector: Vectors, *, group: bool,
     return _deep(session, inner, values, group)
 
 
-def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[RowMapping]:
-    """What is shown of these chunks, in their order."""
+def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[int, dict[str, Any]]]:
+    """What is shown of these chunks, each with its place among ``keys``; one that is left of an entity that is gone
+    is left out."""
     rows = session.execute(
         text("""
-            select e.entity_id, e.name, e.type, s.short_name as source_name, e.connection_id, e.job_id, c.ordinal,
+            select k.n, e.entity_id, e.name, e.type, s.short_name as source_name, e.connection_id, e.job_id, c.ordinal,
                    c.heading, c.text, e.breadcrumbs, e.created_at, e.updated_at, e.web_url, e.url, e.fields
             from unnest(cast(:rows as bigint[]), cast(:ordinals as bigint[])) with ordinality as k(row, ordinal, n)
             join chunk c on c.entity_row = k.row and c.ordinal = k.ordinal
@@ -222,7 +223,7 @@ def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[RowMappi
         """),
         {"rows": [row for row, _ in keys], "ordinals": [ordinal for _, ordinal in keys]},
     )
-    return list(rows.mappings())
+    return [(int(row.pop("n")) - 1, row) for row in map(dict, rows.mappings())]
 
 
 def _gate(seen: Scope) -> str:

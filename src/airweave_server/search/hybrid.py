@@ -113,7 +113,7 @@ def search(session: Session, collection: Collection, embedder: Embedder, query: 
         found += _rest(session, seen, question, found, group=query.group == "entity", end=end)
     page = found[query.offset : end]
     rows = sql.passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
-    return [Hit(**row, score=place.score) for row, place in zip(rows, page, strict=True)]
+    return [Hit(**row, score=page[place].score) for place, row in rows]
 
 
 def _vector(embedder: Embedder, text: str) -> Vectors | None:
