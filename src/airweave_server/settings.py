@@ -177,6 +177,10 @@ class Settings(BaseSettings):
         """The data directory. Raises ``Unstartable`` when there is no place for one."""
         return (self.data_dir or default_data_dir()).expanduser().absolute()
 
+    def key_file(self) -> Path:
+        """Where the vault key is kept that we make where there is no VAULT_KEY."""
+        return self.place() / "vault.key"
+
 
 def default_data_dir() -> Path:
     """Where data lies when nothing else is said."""

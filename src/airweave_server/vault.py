@@ -4,6 +4,8 @@ import base64
 import binascii
 import hashlib
 import os
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -72,19 +74,40 @@ def from_setting(value: str) -> Vault:
 
 def from_file(path: Path) -> Vault:
     """The vault of this data directory; its key is made at first use, readable by its owner only."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        pass
-    else:
-        with os.fdopen(handle, "wb") as file:
-            file.write(base64.b64encode(os.urandom(KEY_BYTES)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+    with suppress(FileExistsError):
+        put(path, base64.b64encode(os.urandom(KEY_BYTES)).decode())
     try:
         return from_setting(path.read_text())
     except Unstartable:
         raise Unstartable(f"{path} holds no key; put back the file that belongs to this data directory") from None
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of an installation as VAULT_KEY has them, and where they are kept. ``ids``: in hex; the first one is of
+    the key that seals."""
+
+    text: str = field(repr=False)
+    place: str
+    ids: tuple[str, ...]
+
+
+def found(setting: str | None, path: Path) -> Keys | None:
+    """The keys that a server with this VAULT_KEY and this file would use; None where it would make one."""
+    if setting is None and not path.exists():
+        return None
+    vault = from_setting(setting) if setting is not None else from_file(path)
+    ids = tuple(key_id.hex() for key_id in (vault.key_id, *vault.former_key_ids))
+    return Keys(setting or path.read_text().strip(), "VAULT_KEY" if setting is not None else str(path), ids)
+
+
+def put(path: Path, text: str) -> None:
+    """Write keys to a new file, readable by its owner only. Raises ``FileExistsError``."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(f"{text}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _key_id(key: bytes) -> bytes:

@@ -30,6 +30,18 @@ def holder(session: Session, name: str) -> str | None:
     ).scalar_one_or_none()
 
 
+def held(session: Session) -> list[str]:
+    """The names of all that hold now, of whoever is alive on this database; the keeper's with who keeps house."""
+    return list(
+        session.execute(
+            text("""
+                select case when name = 'keeper' then 'keeper:' || owner else name end from lease
+                where until >= now() order by name
+            """)
+        ).scalars()
+    )
+
+
 def count(session: Session, prefix: str) -> int:
     """How many leases hold whose name begins so."""
     found: int = session.execute(

@@ -88,23 +88,26 @@ class Database:
         """Bring the schema up to date; of several processes one does it. Within a minor version the schema only grows:
         one that a later version of ours made is left as it is. That of a later minor version is ``Unstartable``."""
         with self.engine.begin() as connection:
-            connection.execute(text("set local lock_timeout = 0"))
-            connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            config = _alembic()
-            known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+            lock_schema(connection)
             current = MigrationContext.configure(connection).get_current_revision()
-            if current is not None and current not in known:
+            if current is not None and current not in known_revisions():
                 made_by = connection.execute(text("select obj_description('alembic_version'::regclass)")).scalar_one()
                 if made_by == _GROWS_WITHIN:
                     log.warning("schema_is_newer", schema=current)
                     return
-                raise Unstartable(
-                    f"the database at {self.where()} has schema {current}, newer than this program knows; "
-                    "install the newer version of airweave-server"
-                )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.execute(text(f"comment on table alembic_version is '{_GROWS_WITHIN}'"))
+            self.revision(connection)
+            upgrade(connection)
+
+    def revision(self, connection: Connection) -> str | None:
+        """The revision of the schema, None where there is none. One that this program does not know, and so has tables
+        that it does not know, is ``Unstartable``."""
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current is not None and current not in known_revisions():
+            raise Unstartable(
+                f"the database at {self.where()} has schema {current}, newer than this program knows; "
+                "install the newer version of airweave-server"
+            )
+        return current
 
     def where(self) -> str:
         """The database's place, without a password, for messages."""
@@ -113,6 +116,26 @@ class Database:
     def close(self) -> None:
         self.engine.dispose()
         self._steps.dispose()
+
+
+def lock_schema(connection: Connection) -> None:
+    """Wait for whoever changes the schema, and keep all others from it until this transaction ends."""
+    connection.execute(text("set local lock_timeout = 0"))
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """Bring the schema to this revision, in the transaction of the connection, which has locked it."""
+    config = _alembic()
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+    if revision == "head":
+        connection.execute(text(f"comment on table alembic_version is '{_GROWS_WITHIN}'"))
+
+
+def known_revisions() -> list[str]:
+    """The revisions of the schema that this program knows, newest first."""
+    return [revision.revision for revision in ScriptDirectory.from_config(_alembic()).walk_revisions()]
 
 
 def be_patient(session: Session) -> None:
