@@ -17,7 +17,7 @@ from servers.scripted_server import ScriptedServer
 
 COMMANDS = (
     "", "up", "api", "migrate", "doctor", "keys", "keys create", "keys list", "keys revoke", "add", "sync", "search",
-    "status", "sources", "demo", "audit",
+    "status", "sources", "demo", "audit", "backup", "restore", "reset",
 )  # fmt: skip
 KEY = base64.b64encode(b"k" * 32).decode()
 

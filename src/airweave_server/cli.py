@@ -144,6 +144,65 @@ def migrate(
 
 
 @app.command()
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    with_key: Annotated[bool, typer.Option("--with-key", help="Put the vault key into it.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Write everything to one file, as of one moment, whether or not a server is up."""
+    from . import supervisor
+    from .services import backup as service
+
+    settings = _settings(data_dir=data_dir)
+    with supervisor.any_database(settings, say=_say) as database:
+        for line in service.write(database, settings, file.absolute(), with_key=with_key, overwrite=force):
+            _say(line)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that backup wrote.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Give up what the database holds now.")] = False,
+    this_host: Annotated[
+        bool, typer.Option("--this-host", help="Read on this host what was read where it lies on another.")
+    ] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Bring back what a backup holds, into a database that no server uses."""
+    from . import supervisor
+    from .db import backup as archives
+    from .services import backup as service
+
+    settings = _settings(data_dir=data_dir)
+    with (
+        archives.opened(file.absolute()) as archive,
+        supervisor.any_database(settings, say=_say, alone=True) as database,
+    ):
+        for line in service.restore(database, settings, archive, replace=replace, this_host=this_host):
+            _say(line)
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    with_key: Annotated[bool, typer.Option("--with-key", help="Remove the vault key too.")] = False,
+    data_dir: DataDir = None,
+) -> None:
+    """Remove everything that is held: collections, connections, jobs, API keys. The vault key stays."""
+    from . import supervisor
+
+    settings = _settings(data_dir=data_dir)
+    what = supervisor.what_is_held(settings) + (" and the vault key" if with_key else "")
+    if not yes and not sys.stdin.isatty():
+        raise Unstartable(f"this would remove {what} for good: say so with --yes")
+    if not yes:
+        typer.confirm(f"This removes {what} for good. Go on?", abort=True)
+    supervisor.reset(settings, with_key=with_key)
+    _say(f"Removed {what}.")
+
+
+@app.command()
 def doctor(data_dir: DataDir = None) -> None:
     """Say which database this is, whose and where, and whether it answers."""
     from . import supervisor

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,7 @@ from .api.app import create_app, is_loopback, loopback_names
 from .api.deps import Parts
 from .background import InProcessDriver
 from .children import Child, command
+from .db import backup, embedded
 from .db.embedded import EmbeddedPostgres, attach
 from .db.session import Database
 from .errors import Unstartable
@@ -110,15 +112,72 @@ def sync_service(settings: Settings, database: Database) -> SyncService:
     return SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
 
 
+@contextmanager
+def any_database(settings: Settings, *, say: Say, alone: bool = False) -> Iterator[Database]:
+    """The database, whether or not a server is up: the embedded Postgres is started where it does not run, and stopped
+    in the end. ``alone``: nobody else may own it meanwhile, and it is made where there is none."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is begun is taken back
+    if settings.database_url is not None:
+        with open_database(settings.database_url.get_secret_value()) as database:
+            yield database
+        return
+    _forget_libpq_variables()
+    place = settings.place()
+    was_running = embedded.is_running(place)
+    if was_running and not alone:
+        with open_database(attach(place)) as database:
+            yield database
+        return
+    if not alone and not embedded.has_data(place):
+        raise Unstartable(f"there is no data in {place}; name its directory with --data-dir, or set DATABASE_URL")
+    postgres = EmbeddedPostgres(place)
+    url = postgres.start()
+    try:
+        for line in postgres.notes:
+            say(line)
+        with open_database(url) as database:
+            yield database
+    finally:
+        if was_running:
+            postgres.release()
+        else:
+            postgres.stop()
+
+
+def reset(settings: Settings, *, with_key: bool) -> None:
+    """Remove all that we hold: with ``DATABASE_URL`` our tables, else the data of the embedded Postgres; the vault
+    key only if asked for. Raises ``Unstartable`` when somebody uses it."""
+    if settings.database_url is not None:
+        with open_database(settings.database_url.get_secret_value()) as database:
+            backup.drop(database)
+    else:
+        _forget_libpq_variables()
+        embedded.erase(settings.place(), look=_check_unused)
+    if with_key:
+        settings.key_file().unlink(missing_ok=True)
+
+
+def what_is_held(settings: Settings) -> str:
+    """What ``reset`` removes, for a person who is asked."""
+    if settings.database_url is not None:
+        return f"our tables in {Database(settings.database_url.get_secret_value()).where()}"
+    return f"the data of the embedded Postgres in {settings.place()}"
+
+
+def _check_unused(url: str) -> None:
+    with open_database(url) as database:
+        backup.check_unused(database)
+
+
 def open_vault(settings: Settings) -> vault.Vault:
     if settings.vault_key is not None:
         return vault.from_setting(settings.vault_key.get_secret_value())
     place = settings.place()
     try:
         place.mkdir(mode=0o711, parents=True, exist_ok=True)
-        return vault.from_file(place / "vault.key")
+        return vault.from_file(settings.key_file())
     except OSError as error:
-        raise Unstartable(f"{place / 'vault.key'} cannot be used ({error.strerror}); set VAULT_KEY") from None
+        raise Unstartable(f"{settings.key_file()} cannot be used ({error.strerror}); set VAULT_KEY") from None
 
 
 def _loaded_embedder(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """Queries on source connections: theirs, their cursors, and what hangs on them."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -194,6 +196,34 @@ def sealed_with(session: Session, key_ids: list[bytes]) -> list[SourceConnection
             .with_for_update(skip_locked=True)
         )
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A connection whose credentials a key sealed. ``key_id``: in hex."""
+
+    id: UUID
+    name: str
+    key_id: str
+
+
+def sealed_otherwise(session: Session, key_ids: Sequence[str]) -> list[Sealed]:
+    """The connections whose credentials none of these keys opens."""
+    rows = session.execute(
+        text("""
+            select id, name, encode(substring(credentials, 2, 4), 'hex') from source_connection
+            where credentials is not null and deleted_at is null
+              and encode(substring(credentials, 2, 4), 'hex') <> all(:key_ids) order by name, id
+        """),
+        {"key_ids": list(key_ids)},
+    )
+    return [Sealed(*row) for row in rows]
+
+
+def on_other_hosts(session: Session, host: str) -> list[SourceConnection]:
+    """The connections that only another host may read."""
+    query = select(SourceConnection).where(SourceConnection.host != host, SourceConnection.deleted_at.is_(None))
+    return list(session.scalars(query.order_by(SourceConnection.name, SourceConnection.id)))
 
 
 def book_request(session: Session, connection_id: UUID, *, requests: int, per_s: float) -> float:

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -180,6 +180,52 @@ def attach(data_dir: Path) -> str:
         raise Unstartable(nobody) from None
     except PermissionError:
         raise Unstartable(_closed(layout)) from None
+
+
+def is_running(data_dir: Path) -> bool:
+    """Whether a Postgres serves this directory, whoever owns it. Raises ``Unstartable`` where we may not look."""
+    layout = Layout.of(data_dir)
+    try:
+        return _Cluster(layout.cluster).healthy()
+    except PermissionError:
+        raise Unstartable(_closed(layout)) from None
+
+
+def has_data(data_dir: Path) -> bool:
+    layout = Layout.of(data_dir)
+    with _one_line(layout):
+        return layout.cluster.exists() or layout.note.exists()
+
+
+def erase(data_dir: Path, *, look: Callable[[str], None]) -> None:
+    """Removes the data, older data that upgrades kept, and the logs. ``look`` is given the URL of a Postgres that still
+    runs, and raises when it is in use.
+
+    What else lies in the directory stays. Cut short at any moment, it can be called again.
+    """
+    layout = Layout.of(data_dir)
+    if not has_data(data_dir):
+        raise Unstartable(f"there is no data in {layout.data_dir}")
+    lock = _take(layout)
+    try:
+        with _one_line(layout):
+            cluster = _Cluster(layout.cluster)
+            if cluster.healthy():
+                cluster.wait()
+                look(cluster.url())
+            cluster.stop()
+            cluster.end_orphans()
+            for folder in layout.kept():
+                _remove(layout, folder)
+            layout.note.unlink(missing_ok=True)
+            _remove(layout, layout.cluster)
+            _remove_unfinished(layout)
+            for folder in (layout.data_dir / "socket", cluster.log.parent):
+                shutil.rmtree(folder, ignore_errors=True)
+    except _Gone as gone:
+        raise Unstartable(f"Postgres ended while it was looked at: {_reason(str(gone))}; try again") from None
+    finally:
+        _give_free(lock)
 
 
 def describe(data_dir: Path) -> dict[str, str]:
@@ -520,13 +566,7 @@ def _open(layout: Layout, programs: _Programs) -> None:
 
 def _make_cluster(layout: Layout, programs: _Programs) -> Path:
     """Makes new data, under a name of its own: an initdb that outlived its owner still cleans up after itself."""
-    for leftover in layout.data_dir.glob("postgres.new-*"):
-        cluster = _Cluster(leftover)
-        cluster.stop()
-        cluster.end_orphans()
-        shutil.rmtree(leftover)
-    for leftover in layout.data_dir.glob("socket.new-*"):
-        shutil.rmtree(leftover)
+    _remove_unfinished(layout)
     folder = programs.own(Path(tempfile.mkdtemp(prefix="postgres.new-", dir=layout.data_dir)))
     options = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     options += ["--auth=trust", "--username=postgres", "--data-checksums", "--no-instructions"]
@@ -538,6 +578,24 @@ def _make_cluster(layout: Layout, programs: _Programs) -> Path:
         if "invalid locale" not in said:
             break
     raise Unstartable(f"Postgres cannot make its data in {layout.data_dir}: {_reason(said)}")
+
+
+def _remove_unfinished(layout: Layout) -> None:
+    """Removes what a start, an upgrade or a removal left behind when it was cut short."""
+    for leftover in layout.data_dir.glob("postgres.new-*"):
+        cluster = _Cluster(leftover)
+        cluster.stop()
+        cluster.end_orphans()
+        shutil.rmtree(leftover)
+    for leftover in layout.data_dir.glob("socket.new-*"):
+        shutil.rmtree(leftover)
+
+
+def _remove(layout: Layout, folder: Path) -> None:
+    """Removes data whole or, cut short, leaves what the next start takes for unfinished."""
+    if folder.exists():
+        os.rename(folder, leaving := layout.data_dir / f"postgres.new-{os.getpid()}-{folder.name}")
+        shutil.rmtree(leaving)
 
 
 def _bring_over(layout: Layout, major: int) -> Path:

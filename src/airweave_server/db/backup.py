@@ -1,0 +1,457 @@
+"""Backups: everything that we hold in a database, out of one snapshot into one file, and back in one transaction.
+
+The file is a tar, so that it can be looked into:
+
+    tables/NAME.copy.gz   the rows of a table: Postgres' binary COPY, gzipped
+    vault.key             the keys that open credentials, only where asked for
+    manifest.json         what is in it, and of which schema
+    sha256                of every byte before this member
+
+It holds rows and no schema: that is made by the migrations of the revision in the manifest. So no program of Postgres
+is needed that is as new as the server, nothing in the file is run, and what others keep in the database stays out.
+"""
+
+import fcntl
+import gzip
+import hashlib
+import io
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, BinaryIO
+
+import psycopg
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from ..errors import Unstartable
+from ..version import __version__
+from . import leases
+from .models import ACTIVE, Base
+from .session import Database, known_revisions, lock_schema, now, raw, upgrade
+
+FORMAT = 1
+OF_PROCESSES = {"lease"}  # who is alive is nothing to keep
+ALL = [table.name for table in Base.metadata.sorted_tables]  # what refers comes after what it refers to
+KEY, MANIFEST, DIGEST = "vault.key", "manifest.json", "sha256"
+BLOCK_BYTES = tarfile.BLOCKSIZE
+PORTION_BYTES = 1 << 18
+GZIP_LEVEL = 1  # vectors do not shrink, and text does at any level
+
+
+class Rows(BaseModel):
+    """One table of a backup."""
+
+    name: str
+    columns: list[str]
+    rows: int
+
+
+class Manifest(BaseModel):
+    """What a backup holds. ``key_ids``: of the vault keys in it, none when it has none; ``sealed_with``: how many
+    connections' credentials are sealed with each key; ``sequences``: the last value of TABLE.COLUMN."""
+
+    model_config = ConfigDict(frozen=True)
+
+    format: int
+    product: str
+    schema_revision: str
+    postgres: str
+    created_at: datetime
+    key_ids: tuple[str, ...]
+    sealed_with: dict[str, int]
+    tables: list[Rows]
+    sequences: dict[str, int]
+
+    def rows(self, name: str) -> int:
+        return next((table.rows for table in self.tables if table.name == name), 0)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A backup that was found whole. Made by ``opened``."""
+
+    path: Path
+    manifest: Manifest
+    tar: tarfile.TarFile
+
+    def member(self, name: str) -> IO[bytes]:
+        found = self.tar.extractfile(name)
+        assert found is not None, "a member of ours is a file"
+        return found
+
+    def keys(self) -> str | None:
+        """The vault keys in it, as VAULT_KEY has them."""
+        return self.member(KEY).read().decode().strip() if self.manifest.key_ids else None
+
+
+def write(database: Database, path: Path, *, keys: str | None, key_ids: tuple[str, ...], overwrite: bool) -> Manifest:
+    """Write everything of one moment to a new file, readable by its owner only, which is there whole or not at all.
+    ``keys`` go into it. Raises ``Unstartable``."""
+    with _one_line(f"no backup was made to {path}"):
+        with database.engine.connect() as connection:
+            tables = _ours(Session(connection))
+            if database.revision(connection) is None or not tables:
+                raise Unstartable(f"there is nothing to back up: the database at {database.where()} has no schema yet")
+        with _new_file(path, overwrite=overwrite) as file:
+            with database.snapshot() as session:
+                _take_time(session)
+                # before the snapshot is taken, which is with the first query: a migration must not come in between
+                session.execute(text(f"lock table {', '.join(tables)} in access share mode"))
+                manifest = Manifest(
+                    format=FORMAT,
+                    product=__version__,
+                    schema_revision=database.revision(session.connection()) or "",
+                    postgres=session.execute(text("show server_version")).scalar_one(),
+                    created_at=now(session).astimezone(UTC),
+                    key_ids=key_ids if keys is not None else (),
+                    sealed_with=_sealed_with(session),
+                    tables=[_copy_out(session, file, name) for name in tables if name not in OF_PROCESSES],
+                    sequences=_sequences(session, tables),
+                )
+            if keys is not None:
+                with _member(file, KEY):
+                    file.write(f"{keys}\n".encode())
+            with _member(file, MANIFEST):
+                file.write(manifest.model_dump_json(indent=1).encode())
+            file.seek(0)
+            file.write(_ending(hashlib.file_digest(file, "sha256").hexdigest()))
+    return manifest
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Archive]:
+    """The backup in this file, after every byte of it was checked. Raises ``Unstartable`` when it was cut short or
+    altered, or when a newer version made it."""
+    with ExitStack() as stack:
+        with _one_line(f"the backup {path} cannot be read"):
+            archive = _checked(path, stack.enter_context(path.open("rb")))
+        yield archive
+
+
+def load(database: Database, archive: Archive, *, replace: bool, host: str | None) -> int:
+    """Put what the backup holds into the database, in the place of what we hold there, in one transaction; returns how
+    many jobs go on. ``host``: from now on sources that are read where they lie are read there.
+
+    Raises ``Unstartable``, after which nothing was changed: when somebody uses the database, or holds something in it
+    and ``replace`` is not set.
+    """
+    manifest = archive.manifest
+    with _one_line(f"{archive.path} was not restored, and nothing was changed"), database.session() as session:
+        _take_over(database, session)
+        if not replace and _holds_something(session):
+            raise Unstartable(
+                f"the database at {database.where()} holds data already: restore into an empty one, or with --replace"
+            )
+        _drop_ours(session)
+        upgrade(session.connection(), manifest.schema_revision)
+        indexes = _drop_indexes(session)
+        for table in manifest.tables:
+            _copy_in(session, archive, table)
+        for made in indexes:  # once, which takes half the time of keeping them up
+            session.execute(text(made))
+        for place, value in manifest.sequences.items():
+            _set_sequence(session, place, value)
+        jobs = _let_go_on(session)
+        if host is not None:
+            _move_to(session, host)
+        upgrade(session.connection())
+        for name in ("entity", "chunk"):
+            session.execute(text(f"analyze {name}"))
+        return jobs
+
+
+def drop(database: Database) -> None:
+    """Remove everything of ours from the database, and nothing else. Raises ``Unstartable``, after which nothing was
+    changed, when somebody uses it or something of others' hangs on it."""
+    with _one_line("nothing was removed"), database.session() as session:
+        _take_over(database, session)
+        _drop_ours(session)
+
+
+def check_unused(database: Database) -> None:
+    """Raise ``Unstartable`` when a server, worker or keeper lives on the database."""
+    with _one_line("who uses the database cannot be seen"), database.session() as session:
+        _take_over(database, session)
+
+
+def _take_over(database: Database, session: Session) -> None:
+    """Have the database for ourselves until the transaction ends: who starts now waits for us."""
+    _take_time(session)
+    lock_schema(session.connection())
+    database.revision(session.connection())
+    if "lease" in _ours(session) and (alive := leases.held(session)):
+        named = ", ".join(name.rpartition(":")[0] for name in alive)
+        raise Unstartable(
+            f"the database at {database.where()} is in use by {named}: stop it first; "
+            "what was killed is counted for about 20 s yet"
+        )
+    # sessions of processes that were stopped in the middle: what they still hold would keep us waiting, and what they
+    # still write belongs to what is replaced
+    session.execute(
+        text("""
+            select pg_terminate_backend(pid, 5000) from pg_stat_activity
+            where datname = current_database() and usename = current_user and application_name = 'airweave-server'
+              and pid <> pg_backend_pid()
+        """)
+    )
+
+
+def _take_time(session: Session) -> None:
+    """This transaction may be a long one."""
+    for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        session.execute(text(f"set local {limit} = 0"))
+
+
+def _ours(session: Session) -> list[str]:
+    """Which tables of ours are there. A stranger's may have the name of one: ours come with our migrations only."""
+    found = set(
+        session.execute(
+            text("select table_name from information_schema.tables where table_schema = current_schema()")
+        ).scalars()
+    )
+    return [name for name in ALL if name in found] if found >= {"alembic_version", "sync_job", "chunk"} else []
+
+
+def _holds_something(session: Session) -> bool:
+    return any(
+        session.execute(text(f"select exists (select 1 from {name})")).scalar_one()
+        for name in {"collection", "api_key", "entity"} & set(_ours(session))
+    )
+
+
+def _drop_ours(session: Session) -> None:
+    tables = _ours(session)
+    if not tables:
+        return
+    try:
+        with session.begin_nested():  # never cascade: views and the like are others'
+            session.execute(text(f"drop table {', '.join(tables)}, alembic_version"))
+            session.execute(text("drop text search configuration airweave"))
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.DependentObjectsStillExist):
+            detail = (error.orig.diag.message_detail or "").replace("\n", "; ")
+            raise Unstartable(f"something that is not ours hangs on our tables: {detail}; drop it first") from None
+        raise
+
+
+def _copy_out(session: Session, file: BinaryIO, name: str) -> Rows:
+    columns = list(
+        session.execute(
+            text("""
+                select column_name from information_schema.columns where table_schema = current_schema()
+                  and table_name = :name and is_generated = 'NEVER' order by ordinal_position
+            """),
+            {"name": name},
+        ).scalars()
+    )
+    statement = sql.SQL("copy {} ({}) to stdout (format binary)").format(*_names(name, columns))
+    with _member(file, _member_name(name)), raw(session).cursor() as cursor:
+        packed = gzip.GzipFile(filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=file, mtime=0)
+        with io.BufferedWriter(packed, PORTION_BYTES) as sink, cursor.copy(statement) as copy:
+            for row in copy:
+                sink.write(row)
+        return Rows(name=name, columns=columns, rows=cursor.rowcount)
+
+
+def _copy_in(session: Session, archive: Archive, table: Rows) -> None:
+    if table.name not in ALL:
+        raise Unstartable(f"{archive.path} holds a table {table.name!r}, which is none of ours")
+    statement = sql.SQL("copy {} ({}) from stdin (format binary, freeze)").format(*_names(table.name, table.columns))
+    with gzip.open(archive.member(_member_name(table.name))) as rows, raw(session).cursor() as cursor:
+        with cursor.copy(statement) as copy:
+            while portion := rows.read(PORTION_BYTES):
+                copy.write(portion)
+        if cursor.rowcount != table.rows:
+            raise Unstartable(f"{archive.path} says {table.rows} rows of {table.name}, and holds {cursor.rowcount}")
+
+
+def _names(table: str, columns: list[str]) -> tuple[sql.Composable, sql.Composable]:
+    return sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def _drop_indexes(session: Session) -> list[str]:
+    """Drop the indexes that are no constraints; returns the statements that make them again."""
+    found = session.execute(
+        text("""
+            select cast(i.indexrelid as regclass) as name, pg_get_indexdef(i.indexrelid) as made from pg_index i
+            join pg_class c on c.oid = i.indrelid
+            join pg_namespace n on n.oid = c.relnamespace and n.nspname = current_schema()
+            where c.relname = any(:tables) and not exists (select 1 from pg_constraint where conindid = i.indexrelid)
+        """),
+        {"tables": ALL},
+    ).all()
+    for index in found:
+        session.execute(text(f"drop index {index.name}"))
+    return [index.made for index in found]
+
+
+def _sequences(session: Session, tables: list[str]) -> dict[str, int]:
+    """The last value of each sequence, as of now: at least that of the snapshot. A number that was given and is free
+    again must not be given twice, for plans of deletes and what a job has met name rows by their numbers."""
+    rows = session.execute(
+        text("""
+            select table_name || '.' || column_name as place,
+                   pg_sequence_last_value(cast(pg_get_serial_sequence(table_name, column_name) as regclass)) as value
+            from information_schema.columns
+            where table_schema = current_schema() and table_name = any(:tables) and is_identity = 'YES'
+        """),
+        {"tables": tables},
+    )
+    return {row.place: row.value for row in rows if row.value is not None}
+
+
+def _set_sequence(session: Session, place: str, value: int) -> None:
+    table, _, column = place.partition(".")
+    session.execute(
+        text("select setval(cast(pg_get_serial_sequence(:table, :column) as regclass), :value)"),
+        {"table": table, "column": column, "value": value},
+    )
+
+
+def _sealed_with(session: Session) -> dict[str, int]:
+    rows = session.execute(
+        text("""
+            select encode(substring(credentials, 2, 4), 'hex') as key_id, count(*) as connections
+            from source_connection where credentials is not null and deleted_at is null group by 1 order by 1
+        """)
+    )
+    return {row.key_id: row.connections for row in rows}
+
+
+def _let_go_on(session: Session) -> int:
+    """Jobs that were under way go on from their last batch: nobody drives them or reads for them, nobody's end counts
+    as a crash, and whoever is first takes them up. Their listing is old by now, so none concludes from it that
+    something is gone, as none does that took up an earlier one; the next full job does."""
+    session.execute(
+        text("""
+            update sync_partition set owner = null, lease_until = null, backend_pid = null, backend_start = null
+            where owner is not null or lease_until is not null or backend_pid is not null
+        """)
+    )
+    gone_on = session.execute(
+        text(f"""
+            update sync_job set driver = null, driven_until = null, backend_pid = null, backend_start = null,
+                   waiting_for = null, modified_at = now(),
+                   resumed_from = case when phase = 'read' then coalesce(resumed_from, id) else resumed_from end
+            where {ACTIVE} returning id
+        """)
+    )
+    return len(gone_on.all())
+
+
+def _move_to(session: Session, host: str) -> None:
+    session.execute(text("update source_connection set host = :host where host is not null"), {"host": host})
+    session.execute(text(f"update sync_job set host = :host where host is not null and {ACTIVE}"), {"host": host})
+
+
+@contextmanager
+def _new_file(path: Path, *, overwrite: bool) -> Iterator[io.BufferedRandom]:
+    """A file that gets its name when it is whole and on the disk. What an earlier one left when it was cut short is
+    written over."""
+    if path.exists() and not overwrite:
+        raise Unstartable(f"{path} is there already: name another file, or write over it with --force")
+    partial = path.with_name(f"{path.name}.partial")
+    handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "r+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unstartable(
+                f"{partial} is being written by another backup: wait for it, or name another file"
+            ) from None
+        if os.fstat(handle).st_uid != os.geteuid() or not os.path.samestat(os.fstat(handle), os.lstat(partial)):
+            raise Unstartable(f"{partial} is somebody else's: name another file")
+        try:
+            file.truncate()
+            yield file
+            file.flush()
+            os.fsync(handle)
+            os.replace(partial, path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
+@contextmanager
+def _member(file: BinaryIO, name: str) -> Iterator[None]:
+    """What is written meanwhile is a member of the tar; its header, which names the size, is filled in at the end."""
+    start = file.tell()
+    file.write(bytes(BLOCK_BYTES))
+    yield
+    end = file.tell()
+    file.seek(start)
+    file.write(_header(name, end - start - BLOCK_BYTES))
+    file.seek(end)
+    file.write(bytes(-end % BLOCK_BYTES))
+
+
+def _member_name(table: str) -> str:
+    return f"tables/{table}.copy.gz"
+
+
+def _header(name: str, size_bytes: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size_bytes, 0o600
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def _ending(digest: str) -> bytes:
+    """How a file ends whose bytes so far have this digest."""
+    return _header(DIGEST, len(digest)) + digest.encode().ljust(BLOCK_BYTES, b"\0") + bytes(2 * BLOCK_BYTES)
+
+
+def _checked(path: Path, file: BinaryIO) -> Archive:
+    damaged = Unstartable(f"{path} is no backup of ours, or was cut short or altered: use another one")
+    try:
+        tar = tarfile.TarFile(fileobj=file)
+        found = tar.extractfile(MANIFEST)
+        said = b"" if found is None else found.read()
+        if json.loads(said)["format"] > FORMAT:  # of which the rest need not be as we know it
+            raise Unstartable(f"{path} is of a newer version of airweave-server: restore it with that one")
+        manifest = Manifest.model_validate_json(said)
+    except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError):
+        raise damaged from None
+    if not _is_whole(file):
+        raise damaged
+    if manifest.schema_revision not in known_revisions():
+        raise Unstartable(
+            f"{path} has schema {manifest.schema_revision}, newer than this program knows: "
+            f"install airweave-server {manifest.product} or newer"
+        )
+    return Archive(path, manifest, tar)
+
+
+def _is_whole(file: BinaryIO) -> bool:
+    size_bytes = file.seek(0, os.SEEK_END) - len(_ending("0" * 64))
+    file.seek(0)
+    digest, left = hashlib.sha256(), size_bytes
+    while left > 0 and (portion := file.read(min(left, PORTION_BYTES))):
+        digest.update(portion)
+        left -= len(portion)
+    return left == 0 and file.read() == _ending(digest.hexdigest())
+
+
+@contextmanager
+def _one_line(what: str) -> Iterator[None]:
+    """Turns what the database or the file system refuses into one clear line, without values."""
+    try:
+        yield
+    except (SQLAlchemyError, psycopg.Error) as error:
+        said = error.orig if isinstance(error, DBAPIError) else error
+        raise Unstartable(f"{what}: {str(said).strip().splitlines()[0]}") from None
+    except OSError as error:
+        raise Unstartable(
+            f"{what}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
+        ) from None
