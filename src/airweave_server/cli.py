@@ -3,15 +3,17 @@
 import os
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from . import log
 from .client import Client, ClientError
@@ -203,18 +205,39 @@ def reset(
 
 
 @app.command()
-def doctor(data_dir: DataDir = None) -> None:
-    """Say which database this is, whose and where, and whether it answers."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False, data_dir: DataDir = None
+) -> None:
+    """Say which database this is, how full it is, and what needs doing; exit 1 when something does."""
     from . import supervisor
     from .db import embedded
+    from .services import doctor as service
 
     settings = _settings(data_dir=data_dir)
-    if settings.database_url is None:
-        place = settings.place()
-        for label, value in embedded.describe(place).items():
-            out.print(f"{label:<12}{value}", soft_wrap=True)
-    with supervisor.open_database(supervisor.database_url(settings)) as database:
-        out.print(f"{'database':<12}{database.where()} answers", soft_wrap=True)
+    facts = embedded.describe(settings.place()) if settings.database_url is None else {}
+    if not as_json:
+        _show_facts(facts)
+    try:
+        with supervisor.open_database(supervisor.database_url(settings)) as database:
+            report = service.examine(database, settings)
+    except Unstartable as error:
+        if not as_json:
+            raise
+        what, _, do = str(error).partition("; ")
+        report = service.Report({}, [], [service.Finding(what, do)])
+    if as_json:
+        report.facts.update(facts)
+        out.print_json(data={"ok": not report.findings, **asdict(report)})
+    else:
+        _show_facts(report.facts)
+        _show_uses(report.collections)
+        for finding in report.findings:
+            _line(f"[yellow]![/] {escape(finding.what)}")
+            _line(f"  [bold]→[/] {escape(finding.do)}")
+        if not report.findings:
+            out.print("Nothing needs doing.")
+    if report.findings:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -493,6 +516,22 @@ def _counts(job: dict[str, Any]) -> str:
     duration_s = job["duration_seconds"] or 0.0
     rate = f", {job['entities_encountered'] / duration_s:,.0f} docs/s" if duration_s > 0 else ""
     return f"{shown} in {duration_s:.1f} s{rate}"
+
+
+def _show_facts(facts: dict[str, str]) -> None:
+    for label, value in facts.items():
+        _line(f"{label:<12}{escape(value)}")
+
+
+def _show_uses(uses: list[Any]) -> None:
+    if uses:
+        table = Table("collection", *(Column(name, justify="right") for name in ("connections", "entities", "chunks")),
+                      Column("about", justify="right"))  # fmt: skip
+        for use in uses:
+            name = f"{use.readable_id} (deleted, being removed)" if use.is_leaving else use.readable_id
+            counts = (f"{count:,}" for count in (use.connections, use.entities, use.chunks))
+            table.add_row(name, *counts, decimal(use.size_bytes))
+        out.print(table)
 
 
 def _passage(text: str) -> str:

@@ -240,6 +240,8 @@ def describe(data_dir: Path) -> dict[str, str]:
         if process is None:
             return rows | {"state": "not running"}
         rows |= {"pid": str(process.pid), "socket": str(cluster.socket_folder())}
+        psql = [str(_wheel() / f"pginstall{MAJOR}" / "bin" / "psql"), "-h", rows["socket"], "-p", "5432"]
+        rows |= {"sql": shlex.join([*psql, "-U", "postgres", DATABASE])}
         with cluster.connect("postgres") as connection:
             return rows | {"version": connection.info.parameter_status("server_version") or "", "state": "running"}
     except FileNotFoundError:
