@@ -22,15 +22,23 @@ def run(lab: Lab) -> list[Table]:
     idle: list[Memory] = []
     first: list[Memory] = []
     many: list[Memory] = []
+    disk = Table("Disk", ("what", "source MB", "chunks", "database MB", "MB a 1,000 chunks", "MB a MB of the source"))
     ready_s: list[float] = []
     for turn in range(lab.repeats):
         lab.say(f"memory, {turn + 1} of {lab.repeats}")
         with serving(lab.place) as server:
             ready_s.append(server.ready_s)
             idle.append(processes.memory(server.pid))
-            first.append(_peak(server, documents, "documents"))
+            empty_mb = server.database_mb()
+            connection = server.connect(f"{COLLECTION}-documents", documents)
+            first.append(_peak(server, connection))
+            if turn == 0:
+                _write_disk(disk, f"{lab.usual:,} documents", documents, server, connection, empty_mb)
         with serving(lab.place) as server:
-            many.append(_peak(server, small, "small"))
+            connection = server.connect(f"{COLLECTION}-small", small)
+            many.append(_peak(server, connection))
+            if turn == 0:
+                _write_disk(disk, "small files", small, server, connection, empty_mb)
     _write(table, "idle, just started", idle, "Python with its libraries; Postgres' shared memory is not touched yet")
     _write(
         table, f"initial sync of {lab.usual:,} documents", first,
@@ -45,14 +53,25 @@ def run(lab: Lab) -> list[Table]:
         f"Sampled from smaps_rollup every {processes.SAMPLE_S * 1000:.0f} ms or slower; in runs of their own, for that "
         f"costs time. A first start takes {spread(ready_s)} s until it answers, the making of the database included."
     )
-    return [table]
+    disk.notes.append(
+        "Texts, words, vectors (256 halves), their indexes and the ledger, less what an empty database takes."
+    )
+    return [table, disk]
 
 
-def _peak(server: Server, folder: Path, collection: str) -> Memory:
-    connection = server.connect(f"{COLLECTION}-{collection}", folder)
+def _peak(server: Server, connection: str) -> Memory:
     with processes.sampled(server.pid) as peaks:
         server.sync(connection)
     return peaks
+
+
+def _write_disk(table: Table, what: str, folder: Path, server: Server, connection: str, empty_mb: float) -> None:
+    source_mb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    chunks, database_mb = server.chunks(connection), server.database_mb() - empty_mb
+    table.add(
+        what, number(source_mb, 1), number(chunks, 0), number(database_mb, 1), number(database_mb / chunks * 1_000, 2),
+        number(database_mb / source_mb, 1),
+    )  # fmt: skip
 
 
 def _write(table: Table, what: str, peaks: list[Memory], bound: str) -> None:

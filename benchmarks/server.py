@@ -123,6 +123,14 @@ class Server:
         hits: list[dict[str, Any]] = answer["results"]
         return hits
 
+    def database_mb(self) -> float:
+        """What the database takes on disk, once what was written is out of the write-ahead log."""
+        with psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("checkpoint")
+            row = connection.execute("select pg_database_size(current_database())").fetchone()
+        assert row is not None
+        return float(row[0]) / 1e6
+
     def indexes(self) -> str:
         """Which indexes over text and vectors the database has, so that peers can be compared on the same ground."""
         with psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", "")) as connection:
