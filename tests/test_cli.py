@@ -207,7 +207,10 @@ def test_a_schema_that_is_newer_is_left_alone(running: Running, server: Server, 
         made_by = session.execute(text("select obj_description('alembic_version'::regclass)")).scalar_one()
         session.execute(text("update alembic_version set version_num = 'ffff_from_the_future'"))
     assert made_by == f"airweave-server {'.'.join(__version__.split('.')[:2])}"
-    assert running.command("migrate").returncode == 0  # a later one of the same minor version: it has only grown
+    told = running.command("migrate")
+    assert told.returncode == 0  # a later one of the same minor version: it has only grown
+    assert "schema_is_newer" in told.stderr
+    assert "schema_is_newer" in running.command("migrate", LOG_TO="stdout").stdout
     with fresh_database.session() as session:
         session.execute(text("comment on table alembic_version is 'airweave-server 99.0'"))
     try:

@@ -449,7 +449,7 @@ def _settings(**given: Any) -> Settings:
     except ValidationError as error:  # its own text would show the value, which may be a secret
         first = error.errors(include_input=False, include_url=False)[0]
         raise Unstartable(f"{str(first['loc'][0]).upper()}: {first['msg']}") from None
-    log.configure(level=settings.log_level, style=settings.log_format)
+    log.configure(level=settings.log_level, style=settings.log_format, to=settings.log_to)
     return settings
 
 

@@ -11,9 +11,15 @@ from pydantic import SecretStr
 SECRET_WORDS = ("password", "secret", "token", "credential", "authorization", "api_key", "apikey", "vault_key")
 
 
-def configure(*, level: str = "info", style: Literal["auto", "console", "json"] = "auto") -> None:
-    """Send this process's logs, our own and the libraries', to standard error."""
-    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+def configure(
+    *,
+    level: str = "info",
+    style: Literal["auto", "console", "json"] = "auto",
+    to: Literal["stderr", "stdout"] = "stderr",
+) -> None:
+    """Send this process's logs, our own and the libraries', to standard error or output."""
+    stream = sys.stdout if to == "stdout" else sys.stderr
+    console = style == "console" or (style == "auto" and stream.isatty())
     renderer: Any = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if console
@@ -32,7 +38,7 @@ def configure(*, level: str = "info", style: Literal["auto", "console", "json"] 
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

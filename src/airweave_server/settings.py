@@ -64,6 +64,8 @@ class Settings(BaseSettings):
         default="auto", description="How logs look: `auto` is `console` on a terminal and `json` elsewhere."
     )
 
+    log_to: Literal["stderr", "stdout"] = Field(default="stderr", description="Where logs go.")
+
     metrics_host: str = Field(
         default="127.0.0.1", description="The address a worker answers /metrics and /health on, where METRICS_PORT is "
         "set.",
