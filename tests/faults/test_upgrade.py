@@ -17,6 +17,7 @@ from running import IN_PROCESS, Running, Server, Worker, plain
 from servers.scripted_server import ScriptedServer, items
 
 ROOT = Path(__file__).parents[2]
+GIT = ("git", "-c", "safe.directory=*")  # whoever owns the checkout
 MIGRATIONS = "src/airweave_server/db/migrations/versions"
 TOTAL = 600
 READ_AGAIN = 3 * 12  # pages: a batch of 2 s at each of three changes
@@ -33,9 +34,9 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The settings of a process that runs the version before the last change of the schema, from its own wheel."""
     if not (ROOT / ".git").exists():
         pytest.skip("there is no history here to take the former version from")
-    changed = output("git", "log", "-1", "--format=%H", "--", MIGRATIONS)
+    changed = output(*GIT, "log", "-1", "--format=%H", "--", MIGRATIONS)
     found = subprocess.run(
-        ["git", "rev-parse", "--verify", "--quiet", f"{changed}^"],
+        [*GIT, "rev-parse", "--verify", "--quiet", f"{changed}^"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -47,7 +48,7 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     tree, wheels, library = place / "tree", place / "wheels", place / "library"
     tree.mkdir()
     archive = place / "tree.tar"
-    output("git", "archive", "--output", archive, found.stdout.strip())
+    output(*GIT, "archive", "--output", archive, found.stdout.strip())
     output("tar", "-xf", archive, "-C", tree)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     output(*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", wheels, tree)
