@@ -265,7 +265,7 @@ def _notes(lab: Lab) -> list[str]:
         "Times are of the work alone: the peers' without imports (2 s and more, see the next table), ours from the "
         "job's own duration in a server that runs already, new for each repeat.",
         "The work is alike, not the same. Peers keep fp32 vectors in files of one process and cut at paragraphs up to "
-        "1,500 characters, which costs nothing; we keep halves in Postgres, cut by headings and code up to the same "
+        "2,000 characters, which costs nothing; we keep halves in Postgres, cut by headings and code up to the same "
         "length, index identifiers besides words, and serve searches meanwhile. Compare rows with the same indexes.",
         "LlamaIndex notices no deleted files in this form, and reads every file to see that it is unchanged.",
         "'Our embedder code' is this project's embedder imported into the peer: what the pipeline alone makes of the "

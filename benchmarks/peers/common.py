@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_CHARS = 1_500  # the longest chunk of the server too
+CHUNK_CHARS = 2_000  # the longest chunk of the server too
 DIMENSIONS = 256
 PROJECT = Path(__file__).resolve().parents[2]
 

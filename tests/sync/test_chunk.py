@@ -18,7 +18,7 @@ def bare(text: str) -> str:
 def check(text: str, kind: str) -> list[Chunk]:
     """What holds of any text."""
     found = list(chunks(text, kind))
-    assert all(0 < len(chunk.text) <= CHUNK_CHARS for chunk in found)
+    assert all(0 < len(chunk.text.rstrip()) <= CHUNK_CHARS for chunk in found)
     assert all(not chunk.text.isspace() for chunk in found)
     assert bare("".join(chunk.text for chunk in found)) == bare(text)
     assert found == list(chunks(text, kind))
@@ -48,17 +48,32 @@ def test_nothing_gives_no_chunks(kind: str) -> None:
 
 
 def test_a_short_text_is_one_chunk() -> None:
-    assert list(chunks("\n\nOne line.\n\nTwo.\n", "text")) == [Chunk("One line.\n\nTwo.", "")]
+    assert list(chunks("\n\nOne line.\n\nTwo.\n", "text")) == [Chunk("One line.\n\nTwo.\n", "")]
 
 
-def test_headings_start_chunks_and_leave_their_path() -> None:
-    text = "# Guide\n\n## Install\n\nPip.\n\n### Docker\n\nCompose.\n\nUsage\n-----\n\nRun it.\n\n# End\n\nBye.\n"
+def test_a_section_that_fills_half_a_chunk_has_its_own_and_leaves_the_path_of_its_headings() -> None:
+    body = "A sentence of some words. " * 40 + "\n"
+    text = f"# Guide\n\n## Install\n\n{body}\n### Docker\n\n{body}\nUsage\n-----\n\n{body}\n# End\n\nBye.\n"
     assert [(chunk.heading, chunk.text) for chunk in check(text, "markdown")] == [
-        ("Guide > Install", "# Guide\n\n## Install\n\nPip."),
-        ("Guide > Install > Docker", "### Docker\n\nCompose."),
-        ("Guide > Usage", "Usage\n-----\n\nRun it."),
-        ("End", "# End\n\nBye."),
+        ("Guide > Install", f"# Guide\n\n## Install\n\n{body}\n"),
+        ("Guide > Install > Docker", f"### Docker\n\n{body}\n"),
+        ("Guide > Usage", f"Usage\n-----\n\n{body}\n"),
+        ("End", "# End\n\nBye.\n"),
     ]
+
+
+def test_short_sections_share_a_chunk_and_the_path_that_they_have_in_common() -> None:
+    (chunk,) = check("# Guide\n\n## Install\n\n### Pip\n\nRun.\n\n### Docker\n\nCompose.\n", "markdown")
+    assert chunk.heading == "Guide > Install"
+    (chunk,) = check("# One\n\nFirst.\n\n# Two\n\nSecond.\n", "markdown")
+    assert chunk.heading == "One"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_joined_the_chunks_are_the_text(kind: str) -> None:
+    lines = [*f"{MARKUP};{CODE}".split(";"), *(line.strip("\n") for line in LONG[:3])]
+    text = "\n".join(line + "\n" * (i % 3) for i, line in enumerate(lines * 20) if line.strip())
+    assert "".join(chunk.text for chunk in check(text, kind)) == text
 
 
 def test_the_heading_path_holds_for_a_section_of_any_length() -> None:
@@ -86,14 +101,14 @@ def test_what_only_looks_like_a_heading_is_none(text: str) -> None:
 def test_a_fence_that_fits_is_not_cut() -> None:
     fence = "```python\n" + "print('line')\n" * 70 + "```"
     assert TAIL_CHARS < len(fence) < CHUNK_CHARS
-    for words in (1, 20, 60, 100, 140):
+    for words in (1, 20, 60, 100, 140, 200):
         found = check(f"# T\n\n{'word ' * words}\n\n{fence}\n\n{'more ' * words}\n", "markdown")
         assert sum(fence in chunk.text for chunk in found) == 1
 
 
 def test_a_fence_too_long_for_a_chunk_is_cut_between_its_lines() -> None:
     lines = [f"line number {i} of the listing" for i in range(300)]
-    text = "```\n" + "\n".join(lines) + "\n```\n\n# After\n\nText\n"
+    text = "```\n" + "\n".join(lines) + "\n```\n\n# After\n\n" + "Text. " * 200 + "\n"
     found = check(text, "markdown")
     assert [line for chunk in found for line in chunk.text.split("\n") if line.startswith("line")] == lines
     assert found[-1].heading == "After"
@@ -109,16 +124,16 @@ def test_rows_of_a_table_stay_whole_and_its_head_keeps_its_first_row() -> None:
 
 
 def test_a_tiny_tail_joins_its_predecessor_but_not_another_section() -> None:
-    body = "\n\n".join("word " * 50 for _ in range(5))
+    body = "\n\n".join("word " * 50 for _ in range(7))
     found = check(f"# A\n\n{body}\n\nTail.\n\n# B\n\nTiny.\n", "markdown")
-    assert found[-2].text.endswith("Tail.")
+    assert found[-2].text.endswith("Tail.\n\n")
     assert len(found[-2].text) > TAIL_CHARS
-    assert (found[-1].heading, found[-1].text) == ("B", "# B\n\nTiny.")
+    assert (found[-1].heading, found[-1].text) == ("B", "# B\n\nTiny.\n")
 
 
 def test_long_lines_are_cut_at_sentences_then_at_words() -> None:
     found = check("This is a sentence of the text. " * 300, "text")
-    assert all(chunk.text.endswith(".") for chunk in found)
+    assert all(chunk.text.rstrip().endswith(".") for chunk in found)
     found = check("word" + " word" * 2_000, "text")
     assert all(set(chunk.text.split()) == {"word"} for chunk in found)
     assert all(chunk.text.endswith("。") for chunk in check("これは日本語の文です。" * 500, "text"))

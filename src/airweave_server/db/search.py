@@ -214,7 +214,8 @@ def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[in
     rows = session.execute(
         text("""
             select k.n, e.entity_id, e.name, e.type, s.short_name as source_name, e.connection_id, e.job_id, c.ordinal,
-                   c.heading, c.text, e.breadcrumbs, e.created_at, e.updated_at, e.web_url, e.url, e.fields
+                   c.heading, rtrim(c.text, E' \\n\\t') as text, e.breadcrumbs, e.created_at, e.updated_at,
+                   e.web_url, e.url, e.fields
             from unnest(cast(:rows as bigint[]), cast(:ordinals as bigint[])) with ordinality as k(row, ordinal, n)
             join chunk c on c.entity_row = k.row and c.ordinal = k.ordinal
             join entity e on e.row = k.row

@@ -4,12 +4,14 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 
-CHUNK_CHARS = 1_500  # no chunk is longer
-FULL_CHARS = 1_300  # a chunk is closed here, so that a short tail still fits into it
+CHUNK_CHARS = 2_000  # no chunk is longer, but for line ends at its end
+FULL_CHARS = 1_800  # a chunk is closed here, so that a short tail still fits into it
 TAIL_CHARS = CHUNK_CHARS - FULL_CHARS
+SECTION_CHARS = FULL_CHARS // 2  # from here on a chunk ends at a heading; shorter sections share one
 SEGMENT_CHARS = 400  # at which a line too long for a chunk is cut, at a sentence or a word
 TITLE_CHARS = 120  # of one heading
 BLANK_LINES = 2  # of a run of them are kept
@@ -28,7 +30,8 @@ class Chunk:
 
 
 def chunks(text: str, kind: str) -> Iterator[Chunk]:
-    """Yield the chunks of a text in order. Together they hold all its characters but white space.
+    """Yield the chunks of a text in order. Joined they are the text, less blank lines at its beginning and where more
+    than two of them follow each other, and less what is white space for longer than a chunk.
 
     ``kind`` is that of ``Extracted``; any other is cut like plain text. Takes linear time, and memory for a line.
     """
@@ -62,19 +65,19 @@ class _Unit:
 
 
 def _packed(units: Iterable[_Unit]) -> Iterator[Chunk]:
-    last: list[_Unit] = []  # a whole chunk, held back: a short tail of its section may still join it
+    last: list[_Unit] = []  # a whole chunk, held back: a short tail of the text may still join it
     held: list[_Unit] = []
     chars = 0
     for unit in units:
-        if unit.cut == MUST and held and not held[-1].is_heading:
-            yield from _closed(last, held)
-            last, held, chars = [], [], 0
         while held and chars + len(unit.text) > (CHUNK_CHARS if held[-1].is_heading else FULL_CHARS):
             if last:
                 yield _joined(last)
             cut = _best_cut([*held, unit])
             last, held = held[:cut], held[cut:]
             chars = sum(len(kept.text) for kept in held)
+        if unit.cut == MUST and chars >= SECTION_CHARS and not held[-1].is_heading:
+            yield from _closed(last, held)
+            last, held, chars = [], [], 0
         held.append(unit)
         chars += len(unit.text)
     yield from _closed(last, held)
@@ -91,9 +94,17 @@ def _best_cut(units: list[_Unit]) -> int:
 
 
 def _joined(units: list[_Unit]) -> Chunk:
-    body = [unit.heading for unit in units if not unit.is_heading] or [units[-1].heading]
-    heading = next((heading for heading in body if heading), "")
-    return Chunk("".join(unit.text for unit in units).rstrip(), heading)
+    body = [unit.heading for unit in units if not unit.is_heading and unit.heading] or [units[-1].heading]
+    heading, *others = dict.fromkeys(body)
+    for other in others:
+        heading = _common(heading, other) or heading
+    return Chunk("".join(unit.text for unit in units), heading)
+
+
+def _common(one: str, other: str) -> str:
+    """What two paths of headings begin with."""
+    steps = zip(one.split(" > "), other.split(" > "), strict=False)
+    return " > ".join(step for step, _ in takewhile(lambda both: both[0] == both[1], steps))
 
 
 def _closed(last: list[_Unit], held: list[_Unit]) -> Iterator[Chunk]:
