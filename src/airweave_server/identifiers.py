@@ -9,7 +9,7 @@ from itertools import islice
 MAX_BYTES = 255  # of a lexeme, in UTF-8; what is longer is cut, in the index and in queries alike
 MAX_CHARS = 1_000  # of an identifier that are looked at
 MAX_PARTS = 48  # of one identifier; base64 and the like have thousands
-CACHED_CHARS = 64  # a longer identifier hardly comes twice
+CACHED_CHARS = 64  # a longer word hardly comes twice
 MAX_SUFFIXES = 4  # of a path: sync/steps.py and steps.py of src/app/sync/steps.py
 
 # Scripts written without spaces: Thai, Lao, Myanmar, Hangul, Khmer, kana, Han.
@@ -48,14 +48,10 @@ def index_terms(text: str, *, limit: int = 2000) -> list[str]:
     Plain words are left to the full text index of the language.
     """
     terms: dict[str, None] = {}
-    for token in dict.fromkeys(_TOKEN.findall(text)):
-        if token.islower() and token.isalpha() and token.isascii():
+    for word in dict.fromkeys(text.split()):  # no identifier reaches over white space
+        if word.islower() and word.isalpha() and word.isascii():
             continue  # most are plain words
-        if _is_unspaced(token):
-            terms.update(dict.fromkeys(islice(_bigrams(token), limit)))
-        else:
-            stored = _stored_again(token) if len(token) <= CACHED_CHARS else _stored(token)
-            terms.update(dict.fromkeys(stored))
+        terms.update(dict.fromkeys(_stored_again(word) if len(word) <= CACHED_CHARS else _stored(word)))
         if len(terms) >= limit:
             break
     return list(islice(terms, limit))
@@ -83,15 +79,23 @@ def exact_terms(text: str) -> list[str]:
     return list(dict.fromkeys(_lexeme(token) for token in tokens if _is_compound(token)))
 
 
-def _stored(token: str) -> tuple[str, ...]:
-    token = _normal(token)
-    if not _is_compound(token):
-        return ()
-    parts = [part for part in islice(_parts(token), MAX_PARTS) if _tells(part)]
-    return (_lexeme(token), *map(_lexeme, parts))
+def _stored(word: str) -> list[str]:
+    """The lexemes of what stands between two white spaces."""
+    found: list[str] = []
+    for token in _TOKEN.findall(word):
+        if _is_unspaced(token):
+            found += _bigrams(token)
+            continue
+        token = _normal(token)
+        if _is_compound(token):
+            found.append(_lexeme(token))
+            found += _parts(token)[:MAX_PARTS]
+    return found
 
 
-_stored_again = lru_cache(maxsize=16_384)(_stored)
+@lru_cache(maxsize=32_768)
+def _stored_again(word: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_stored(word)))
 
 
 def _is_unspaced(token: str) -> bool:
@@ -117,25 +121,37 @@ def _tells(part: str) -> bool:
     return (len(part) > 1 or not part.isascii()) and part.lower() not in _STOP_WORDS and part.strip("_") != ""
 
 
-def _parts(token: str) -> Iterator[str]:
+def _parts(token: str) -> list[str]:
+    """The lexemes of what an identifier consists of, but for what tells nothing."""
     bare = token.strip("_").lstrip(".#@$")
-    yield bare
+    found = [bare]
     if bare[:1] in "vV" and bare[1:2].isdigit():
-        yield bare[1:]
+        found.append(bare[1:])
     if not token.isalpha():
         ends = [match.end() for match in _SUFFIX.finditer(token)]
-        for end in ends[-MAX_SUFFIXES:]:
-            yield token[end:]
+        found += [token[end:] for end in ends[-MAX_SUFFIXES:]]
+    lexemes = [_lexeme(part) for part in found if _tells(part)]
     for component in _PATH.split(token):
-        yield component
+        if _tells(component):
+            lexemes.append(_lexeme(component))
         head, plus, _ = component.partition("++")
-        if plus:
-            yield head + plus
+        if plus and _tells(head + plus):
+            lexemes.append(_lexeme(head + plus))
         for segment in _JOINER.split(component):
-            yield segment
-            shape = _shape(segment)
-            for piece in _PIECE.finditer(shape):
-                yield segment[piece.start() : piece.end()]
+            lexemes += _segment_again(segment) if len(segment) <= CACHED_CHARS else _segment(segment)
+    return lexemes
+
+
+def _segment(segment: str) -> list[str]:
+    """The lexemes of a part without joiners, and of its words."""
+    shape = _shape(segment)
+    words = [segment[piece.start() : piece.end()] for piece in _PIECE.finditer(shape)]
+    return [_lexeme(part) for part in (segment, *words) if _tells(part)]
+
+
+@lru_cache(maxsize=16_384)
+def _segment_again(segment: str) -> tuple[str, ...]:
+    return tuple(_segment(segment))
 
 
 def _shape(token: str) -> str:

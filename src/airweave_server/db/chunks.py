@@ -53,6 +53,38 @@ def drop(session: Session, entity_rows: Sequence[int]) -> None:
     session.execute(text("delete from chunk where entity_row = any(:rows)"), {"rows": list(entity_rows)})
 
 
+def drop_all_but(
+    session: Session, entity_rows: Sequence[int], wanted: Sequence[tuple[int, NewChunk]]
+) -> set[tuple[int, int]]:
+    """Drop the entities' chunks, less those that stand where they are wanted already: their (entity row, ordinal) are
+    returned. To be called after the entities' rows were written, which keeps every other writer of them away."""
+    if not wanted:
+        drop(session, entity_rows)
+        return set()
+    values = {
+        "rows": list(entity_rows), "wanted_rows": [row for row, _ in wanted],
+        "ordinals": [chunk.ordinal for _, chunk in wanted], "hashes": [chunk.hash for _, chunk in wanted],
+    }  # fmt: skip
+    kept = session.execute(
+        text("""
+            with wanted as materialized (
+                select * from unnest(cast(:wanted_rows as bigint[]), cast(:ordinals as bigint[]),
+                                     cast(:hashes as bytea[])) as w(entity_row, ordinal, hash)
+            ),
+            kept as materialized (
+                select entity_row, ordinal from chunk join wanted using (entity_row, ordinal, hash)
+            ),
+            gone as (
+                delete from chunk c where c.entity_row = any(:rows)
+                  and not exists (select from kept k where k.entity_row = c.entity_row and k.ordinal = c.ordinal)
+            )
+            select entity_row, ordinal from kept
+        """),
+        values,
+    )
+    return {(row[0], row[1]) for row in kept}
+
+
 def embeddings(session: Session, entity_rows: Sequence[int]) -> dict[bytes, bytes]:
     """What these entities' chunks are embedded as now, by the chunks' hash: unchanged text is not embedded again."""
     rows = session.execute(

@@ -4,11 +4,14 @@ import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
-from typing import Any
+from threading import Thread
+from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
@@ -124,17 +127,21 @@ def pipeline_version(embedder: Embedder) -> str:
 
 
 class Writer:
-    """Takes what one partition yields, in order, and commits it batch by batch.
+    """Takes what one partition yields, in order, and commits it batch by batch. While a batch is embedded and written
+    the next one is read; there are never more than these two.
 
     ``met`` holds the rows that the job has met already: an entity that is read again, after a crash or because the
-    source lists it twice, is written again if it differs but counted once.
+    source lists it twice, is written again if it differs but counted once. ``aside`` lends a session to look things up
+    while ``session`` writes.
     """
 
     def __init__(
-        self, session: Session, partition: SyncPartition, target: Target, met: BitMap64,
-        waiting: Callable[[], AbstractContextManager[None]] = nullcontext, alive: Callable[[], None] = lambda: None,
+        self, session: Session, aside: Callable[[], AbstractContextManager[Session]], partition: SyncPartition,
+        target: Target, met: BitMap64, waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        self._session = session
+        self._session = session  # the thread's that writes, until it has settled
+        self._aside = aside
         self._partition = partition
         self._target = target
         self._met = met
@@ -142,16 +149,27 @@ class Writer:
         self._alive = alive  # called at each entity and batch: work advances
         self._careful = BATCH_ITEMS if partition.crashes >= CAREFUL_AFTER else 0  # entities to read one by one
         self._pending = Pending()
+        self._flying = Pending()  # what is being written
+        self._written: Future[None] | None = None
         self._known: dict[str, Known] = {}
         self._committed_at = time.monotonic()
         self.written = 0  # entities that are committed
         self.cursor = partition.cursor  # all that came before it is committed or pending
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until nothing is being written any more. How it ended no longer matters: whoever wanted to know has
+        called ``commit``."""
+        if self._written is not None:
+            self._written.exception()
+
     def take(self, window: Sequence[Item | Reached]) -> None:
         """Work through a window of what the source yielded, committing a batch whenever one is full."""
         ids = {diff.clean_id(item.id) for item in window if not isinstance(item, Reached) and isinstance(item.id, str)}
-        self._known = ledger.known(self._session, self._target.connection_id, ids)
-        self._session.commit()
+        with self._aside() as session:
+            self._known = ledger.known(session, self._target.connection_id, ids)
         began_at = time.monotonic()
         for item in window:
             if isinstance(item, Reached):
@@ -159,6 +177,8 @@ class Writer:
                 continue
             self._alive()
             self._pending.items += 1
+            if self._flying.changes and isinstance(item.id, str) and diff.clean_id(item.id) in self._flying.changes:
+                self._settle()  # what is decided about it depends on what stands there then
             if isinstance(item, Entity):
                 self._entity(item)
             elif isinstance(item, Seen):
@@ -168,19 +188,44 @@ class Writer:
             else:
                 self._skipped(item)
             if self._pending.full() or time.monotonic() - max(began_at, self._committed_at) > BATCH_S:
-                self.commit()
+                self._send_off()
         if time.monotonic() - self._committed_at > BATCH_S:
-            self.commit()
+            self._send_off()
 
     def commit(self, *, done: bool = False) -> None:
         """Write what is pending, as one transaction; a batch that Postgres refuses is halved until the culprit
         stands alone. Raises ``Fenced`` when the partition is somebody else's by now."""
+        self._send_off(done=done)
+        self._settle()
+
+    def _send_off(self, *, done: bool = False) -> None:
+        """Have what is pending written, once what was sent off before is."""
+        self._settle()
         pending, self._pending = self._pending, Pending()
         self._alive()
         if pending != Pending() or done or self.cursor != self._partition.cursor:
-            self._prepare(pending)
-            self._write(pending, self.cursor, done=done)
+            self._flying, self._written = pending, Future()
+            work = (self._prepare_and_write, self._written, pending, self.cursor, done)
+            # in this context, for the job's name in the log; a daemon: what hangs must not keep the process from ending
+            Thread(target=copy_context().run, args=work, name="write", daemon=True).start()
         self._committed_at = time.monotonic()
+
+    def _settle(self) -> None:
+        written, self._written = self._written, None
+        if written is not None:
+            written.result()
+            self._flying = Pending()
+
+    def _prepare_and_write(
+        self, written: "Future[None]", pending: Pending, cursor: dict[str, Any] | None, done: bool
+    ) -> None:
+        try:
+            self._prepare(pending)
+            self._write(pending, cursor, done=done)
+        except BaseException as error:
+            written.set_exception(error)
+        else:
+            written.set_result(None)
 
     def _entity(self, item: Entity) -> None:
         entity = diff.door(item)
@@ -365,7 +410,7 @@ class Writer:
         self._pending.changes[change.entry.entity_id] = change
 
     def _meet(self, row: int, outcome: str) -> None:
-        if row not in self._met and row not in self._pending.met:
+        if row not in self._met and row not in self._pending.met and row not in self._flying.met:
             self._pending.tally[outcome] += 1
         self._pending.met.add(row)
         self._pending.deleted.discard(row)
@@ -375,6 +420,15 @@ class Writer:
         found = chunk_rows.embeddings(self._session, rows) if rows else {}
         self._session.commit()
         return found
+
+    def _is_good(self, before: Known | None) -> bool:
+        """Whether what is stored of an entity was made as it would be made now, so that pieces of it may stay."""
+        return (
+            before is not None
+            and before.state == INDEXED
+            and before.pipeline == self._target.pipeline
+            and not self._target.force
+        )
 
     def _embed(self, pieces: Sequence[Piece], have: dict[bytes, bytes]) -> list[NewChunk]:
         """The pieces with their vectors; text that is embedded already (``have``) is not embedded again."""
@@ -437,8 +491,12 @@ class Writer:
         place = {"collection_id": target.collection_id, "connection_id": target.connection_id}
         anew = [(rows[change.entry.entity_id], change) for change in changes if change.pieces is not None]
         if anew:
-            chunk_rows.drop(session, [row for row, _ in anew])
-            chunk_rows.insert(session, ((row, chunk) for row, change in anew for chunk in change.chunks), **place)
+            wanted = [(row, chunk) for row, change in anew for chunk in change.chunks]
+            good = {row for row, change in anew if self._is_good(change.known)}
+            kept = chunk_rows.drop_all_but(
+                session, [row for row, _ in anew], [(row, chunk) for row, chunk in wanted if row in good]
+            )
+            chunk_rows.insert(session, [one for one in wanted if (one[0], one[1].ordinal) not in kept], **place)
         for change in changes:
             if change.staged:
                 chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place)

@@ -208,6 +208,7 @@ class SyncService:
                     target = self._target(job, connection, collection, partition, secrets)
                     writer = Writer(
                         session,
+                        self._database.session,
                         partition,
                         target,
                         partitions.met(session, job_id),
@@ -217,7 +218,7 @@ class SyncService:
                     session.commit()
                     if partition.crashes >= MOST_CRASHES:
                         raise ConfigError(f"whoever read this partition ended, {MOST_CRASHES} times without progress")
-                    with metrics.SLICE_S.labels(connection.short_name).time():
+                    with writer, metrics.SLICE_S.labels(connection.short_name).time():
                         self._slice(source, partition, writer, signals)
             except Stopped:
                 partitions.release(session, partition)
