@@ -38,6 +38,7 @@ _STOPPED = """
     an and are as at be but by can do does for from has have how if in into is it its me my no not of on or our so such
     that the their then there these they this to was we were what when where which who why will with you your
 """
+_BEFORE, _AFTER = "([{\"'`*<", ")]}\"'`*>.,;:!?"  # no part of an identifier where they stand around a plain word
 _STOP_WORDS = frozenset(_STOPPED.split())
 
 
@@ -47,14 +48,13 @@ def index_terms(text: str, *, limit: int = 2000) -> list[str]:
     They are compound identifiers, lowercase, whole and in parts, and bigrams of scripts written without spaces.
     Plain words are left to the full text index of the language.
     """
-    terms: dict[str, None] = {}
+    terms: list[str] = []
     for word in dict.fromkeys(text.split()):  # no identifier reaches over white space
-        if word.islower() and word.isalpha() and word.isascii():
+        bare = word.rstrip(_AFTER).lstrip(_BEFORE)
+        if bare.isalpha() and bare.isascii() and (bare[1:].islower() or len(bare) == 1):
             continue  # most are plain words
-        terms.update(dict.fromkeys(_stored_again(word) if len(word) <= CACHED_CHARS else _stored(word)))
-        if len(terms) >= limit:
-            break
-    return list(islice(terms, limit))
+        terms += _stored_again(word) if len(word) <= CACHED_CHARS else _stored(word)
+    return list(islice(dict.fromkeys(terms), limit))
 
 
 def query_terms(text: str) -> list[str]:
@@ -85,17 +85,24 @@ def _stored(word: str) -> list[str]:
     for token in _TOKEN.findall(word):
         if _is_unspaced(token):
             found += _bigrams(token)
-            continue
-        token = _normal(token)
-        if _is_compound(token):
-            found.append(_lexeme(token))
-            found += _parts(token)[:MAX_PARTS]
+        else:
+            found += _token_again(token) if len(token) <= CACHED_CHARS else _of_token(token)
     return found
 
 
 @lru_cache(maxsize=32_768)
 def _stored_again(word: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_stored(word)))
+    return tuple(_stored(word))
+
+
+def _of_token(token: str) -> tuple[str, ...]:
+    token = _normal(token)
+    if not _is_compound(token):
+        return ()
+    return tuple(dict.fromkeys([_lexeme(token), *_parts(token)[:MAX_PARTS]]))
+
+
+_token_again = lru_cache(maxsize=32_768)(_of_token)
 
 
 def _is_unspaced(token: str) -> bool:
@@ -130,28 +137,15 @@ def _parts(token: str) -> list[str]:
     if not token.isalpha():
         ends = [match.end() for match in _SUFFIX.finditer(token)]
         found += [token[end:] for end in ends[-MAX_SUFFIXES:]]
-    lexemes = [_lexeme(part) for part in found if _tells(part)]
-    for component in _PATH.split(token):
-        if _tells(component):
-            lexemes.append(_lexeme(component))
-        head, plus, _ = component.partition("++")
-        if plus and _tells(head + plus):
-            lexemes.append(_lexeme(head + plus))
-        for segment in _JOINER.split(component):
-            lexemes += _segment_again(segment) if len(segment) <= CACHED_CHARS else _segment(segment)
-    return lexemes
-
-
-def _segment(segment: str) -> list[str]:
-    """The lexemes of a part without joiners, and of its words."""
-    shape = _shape(segment)
-    words = [segment[piece.start() : piece.end()] for piece in _PIECE.finditer(shape)]
-    return [_lexeme(part) for part in (segment, *words) if _tells(part)]
-
-
-@lru_cache(maxsize=16_384)
-def _segment_again(segment: str) -> tuple[str, ...]:
-    return tuple(_segment(segment))
+        for component in _PATH.split(token):
+            found.append(component)
+            head, plus, _ = component.partition("++")
+            if plus:
+                found.append(head + plus)
+        found += _JOINER.split(token)
+    shape = _shape(token)
+    found += [token[piece.start() : piece.end()] for piece in _PIECE.finditer(shape)]
+    return [_lexeme(part) for part in found if _tells(part)]
 
 
 def _shape(token: str) -> str:

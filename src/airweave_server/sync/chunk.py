@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import NamedTuple
 
 CHUNKER_VERSION = "2"
 
@@ -54,8 +55,7 @@ WORD = 1.0
 NOWHERE = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
+class _Unit(NamedTuple):
     """What is not cut any more: up to ``CHUNK_CHARS`` of text and the line ends after it, never white space only."""
 
     text: str
