@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
-import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from ..sdk import Vectors
-from .session import raw
+from .session import driver_errors, raw
 
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
@@ -142,11 +140,8 @@ def _copy(session: Session, target: str, fields: int, rows: Iterable[bytes]) -> 
     head = struct.pack(">h", fields)
     body = b"".join([COPY_HEADER, *(head + row for row in rows), COPY_TRAILER])
     statement = f"copy {target} from stdin (format binary)"
-    try:
-        with raw(session).cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(body)
-    except psycopg.Error as error:  # the driver's own, past SQLAlchemy
-        raise DBAPIError(statement, None, error) from error
+    with driver_errors(statement), raw(session).cursor() as cursor, cursor.copy(statement) as copy:
+        copy.write(body)
 
 
 def _content(chunk: NewChunk) -> bytes:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from pyroaring import BitMap64
@@ -12,10 +12,16 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from .models import EntityRow
+from .session import driver_errors, raw
 
 DELETE_AT_ONCE = 1_000
 INDEXED, FAILED, SKIPPED = "indexed", "failed", "skipped"
 INCOMPLETE = "index_incomplete"  # how the reason of a failed entity begins whose chunks are not what they should be
+
+KNOWN = """
+    select entity_id, row, state, reason, version, pipeline, fingerprint, metadata_fingerprint, scope, chunks,
+           retries_left, truncated
+    from entity where connection_id = %s and entity_id = any(%s)"""
 
 UPSERT = """
     insert into entity (organization_id, collection_id, connection_id, job_id, changed_at, entity_id, name, type, scope,
@@ -41,8 +47,7 @@ REPLACE = """, name = excluded.name, type = excluded.type, pipeline = excluded.p
            created_at = excluded.created_at, updated_at = excluded.updated_at"""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What the ledger holds of an entity, as far as deciding about it needs."""
 
     row: int
@@ -86,15 +91,10 @@ class Entry:
 
 
 def known(session: Session, connection_id: UUID, entity_ids: Iterable[str]) -> dict[str, Known]:
-    rows = session.execute(
-        text("""
-            select entity_id, row, state, reason, version, pipeline, fingerprint, metadata_fingerprint, scope, chunks,
-                   retries_left, truncated
-            from entity where connection_id = :connection_id and entity_id = any(:ids)
-        """),
-        {"connection_id": connection_id, "ids": list(entity_ids)},
-    )
-    return {row[0]: Known(*row[1:]) for row in rows}
+    """By id. Past SQLAlchemy, for it is asked of every entity of every job."""
+    with driver_errors(KNOWN):
+        rows = raw(session).execute(KNOWN, (connection_id, list(entity_ids)), binary=True).fetchall()
+    return {row[0]: Known._make(row[1:]) for row in rows}
 
 
 def write(

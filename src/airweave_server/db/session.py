@@ -156,10 +156,19 @@ def now(session: Session) -> datetime:
 
 
 def raw(session: Session) -> psycopg.Connection[Any]:
-    """The driver's own connection under a session, for COPY."""
+    """The driver's own connection under a session, for COPY and for what is asked very often."""
     connection: Any = session.connection().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)
     return connection
+
+
+@contextmanager
+def driver_errors(statement: str) -> Iterator[None]:
+    """Around what goes past SQLAlchemy to the driver: its errors become those that everybody handles."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DBAPIError(statement, None, error) from error
 
 
 def is_outage(error: BaseException) -> bool:

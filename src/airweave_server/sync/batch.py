@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
 from itertools import islice
 from threading import Thread
 from typing import Any, Self
@@ -47,6 +48,8 @@ CAREFUL_AFTER = 2  # crashes: one alone is most often nobody's fault
 QUARANTINE_AFTER = 3  # crashes at one entity, read alone
 READ_LIMIT_BYTES = 512 * 1024 * 1024
 
+_OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an entity that is as it was
+
 log = structlog.get_logger(__name__)
 
 Item = Entity | Seen | Deleted | Skipped
@@ -59,7 +62,7 @@ class Reached:
     cursor: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Target:
     """Where a job writes to, and how."""
 
@@ -74,7 +77,7 @@ class Target:
     lease_s: float
     secrets: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def pipeline(self) -> str:
         return pipeline_version(self.embedder)
 
@@ -228,6 +231,8 @@ class Writer:
             written.set_result(None)
 
     def _entity(self, item: Entity) -> None:
+        if self._is_unchanged(item):  # as it came: what the door would have to change is stored under no such id
+            return
         entity = diff.door(item)
         if isinstance(entity, diff.Malformed):
             before = self._known.get(entity.entity_id)
@@ -235,14 +240,9 @@ class Writer:
             entry = Entry(entity.entity_id, name, "Malformed", self._target.scope, FAILED, reason)
             self._change(Change(entry, before, counts_as="failed"))
             return
-        before = self._known.get(entity.id)
-        waiting = self._pending.changes.get(entity.id)
-        if waiting is None and diff.unchanged(before, entity, pipeline=self._target.pipeline, force=self._target.force):
-            assert before is not None
-            if before.scope != self._target.scope:
-                self._pending.moved.append((before.row, self._target.scope))
-            self._meet(before.row, {INDEXED: "kept", SKIPPED: "skipped"}.get(before.state, "failed"))
+        if self._is_unchanged(entity):
             return
+        before = self._known.get(entity.id)
         if not self._careful:
             self._read(entity, before)
             return
@@ -259,6 +259,19 @@ class Writer:
         self.commit()
         partitions.clear(self._session, self._partition)
         self._session.commit()
+
+    def _is_unchanged(self, entity: Entity) -> bool:
+        """Whether nothing is to be done about it but to note that it is there, and that is done."""
+        target, pending = self._target, self._pending
+        if not isinstance(entity.id, str) or entity.id in pending.changes:
+            return False
+        before = self._known.get(entity.id)
+        if before is None or not diff.unchanged(before, entity, pipeline=target.pipeline, force=target.force):
+            return False
+        if before.scope != target.scope:
+            pending.moved.append((before.row, target.scope))
+        self._meet(before.row, _OUTCOMES[before.state])
+        return True
 
     def _read(self, entity: Entity, before: Known | None) -> None:
         try:
@@ -312,7 +325,7 @@ class Writer:
     def _seen(self, entity_id: str) -> None:
         before = self._known.get(entity_id)
         if before is not None:
-            self._meet(before.row, {INDEXED: "kept", SKIPPED: "skipped"}.get(before.state, "failed"))
+            self._meet(before.row, _OUTCOMES[before.state])
 
     def _gone(self, entity_id: str) -> None:
         self._pending.changes.pop(entity_id, None)

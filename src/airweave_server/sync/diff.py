@@ -48,6 +48,8 @@ def clean_text(value: str) -> str:
 def clean_id(value: str) -> str:
     """An id as the ledger keeps it: text as Postgres takes it, an over-long one cut and told apart by its SHA-256.
     An id that had to be changed never equals another one's."""
+    if len(value) <= MAX_ID_BYTES and value.isascii() and "\x00" not in value:
+        return value
     text = clean_text(value)
     if text != value or len(text.encode()) > MAX_ID_BYTES:
         digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
@@ -100,9 +102,9 @@ def door(item: Entity) -> Entity | Malformed:
     )
 
 
-def unchanged(known: Known | None, entity: Entity, *, pipeline: str, force: bool) -> bool:
+def unchanged(known: Known, entity: Entity, *, pipeline: str, force: bool) -> bool:
     """Whether the source's own word says that nothing is to be done, so that nothing need be opened."""
-    if known is None or entity.version is None or known.version != entity.version or known.pipeline != pipeline:
+    if entity.version is None or known.version != entity.version or known.pipeline != pipeline:
         return False
     return known.state == INDEXED or (known.retries_left == 0 and not force)
 

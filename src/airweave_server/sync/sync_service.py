@@ -158,7 +158,7 @@ class SyncService:
                     if job.config_version != connection.config_version:
                         self._end(session, job, "cancelled", "configuration changed")
                         return Outcome(ended=True)
-                    with _noted(signals):
+                    with _Noted(signals):
                         source.check()
                     self._lay_out(session, job, connection, collection, source, signals)
             except Stopped:
@@ -212,7 +212,7 @@ class SyncService:
                         partition,
                         target,
                         partitions.met(session, job_id),
-                        partial(_noted, signals),
+                        partial(_Noted, signals),
                         signals.alive,
                     )
                     session.commit()
@@ -718,23 +718,31 @@ def _fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
     return True
 
 
-@contextmanager
-def _noted(signals: Signals) -> Iterator[None]:
-    busy_since, signals.busy_since = signals.busy_since, None
-    signals.source_since = time.monotonic()
-    try:
-        yield
-    finally:
-        signals.source_since = None
-        if busy_since is not None:
-            signals.alive()
+class _Noted:
+    """Around what the source may keep us waiting for; ``signals`` tells since when. Entered for every item."""
+
+    __slots__ = ("_busy_since", "_signals")
+
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+        self._busy_since: float | None = None
+
+    def __enter__(self) -> None:
+        self._busy_since, self._signals.busy_since = self._signals.busy_since, None
+        self._signals.source_since = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._signals.source_since = None
+        if self._busy_since is not None:
+            self._signals.alive()
 
 
 def _watched(items: Any, signals: Signals) -> Generator[Any]:
-    """The same items; ``signals`` tells since when the source keeps us waiting for the next one."""
+    """The same items, each waited for as noted; asked to stop, it raises ``Stopped``."""
+    noted = _Noted(signals)
     with closing(items):
         while True:
-            with _noted(signals):
+            with noted:
                 try:
                     item = next(items)
                 except StopIteration:
