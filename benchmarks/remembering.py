@@ -8,7 +8,8 @@ from .processes import Memory
 from .report import Table, number, spread
 from .server import Server, serving
 
-SMALL_FILES, SMALL_FILES_QUICK = 20_000, 2_000
+SMALL_FILES, SMALL_FILES_QUICK = 100_000, 2_000
+BIG_BYTES, BIG_BYTES_QUICK = 100_000_000, 5_000_000
 COLLECTION = "bench"
 
 
@@ -19,9 +20,11 @@ def run(lab: Lab) -> list[Table]:
     documents, small = lab.place / "memory", lab.place / "small"
     lab.corpus.copy(documents, lab.usual)
     corpus.tiny(small, SMALL_FILES_QUICK if lab.quick else SMALL_FILES)
+    big = _one_big(lab)
     idle: list[Memory] = []
     first: list[Memory] = []
     many: list[Memory] = []
+    one: list[Memory] = []
     disk = Table("Disk", ("what", "source MB", "chunks", "database MB", "MB a 1,000 chunks", "MB a MB of the source"))
     ready_s: list[float] = []
     for turn in range(lab.repeats):
@@ -39,6 +42,8 @@ def run(lab: Lab) -> list[Table]:
             many.append(_peak(server, connection))
             if turn == 0:
                 _write_disk(disk, "small files", small, server, connection, empty_mb)
+        with serving(lab.place) as server:
+            one.append(_peak(server, server.connect(f"{COLLECTION}-big", big, max_file_mb=1_000)))
     _write(table, "idle, just started", idle, "Python with its libraries; Postgres' shared memory is not touched yet")
     _write(
         table, f"initial sync of {lab.usual:,} documents", first,
@@ -49,6 +54,10 @@ def run(lab: Lab) -> list[Table]:
         table, f"initial sync of {files:,} small files", many,
         "the same: what is held grows with a batch, and for a listing with the names of one folder",
     )  # fmt: skip
+    _write(
+        table, f"initial sync of one file of {sum(path.stat().st_size for path in big.iterdir()) / 1e6:,.0f} MB", one,
+        "the file's bytes and its text, once each, and the pieces that are written at once",
+    )  # fmt: skip
     table.notes.append(
         f"Sampled from smaps_rollup every {processes.SAMPLE_S * 1000:.0f} ms or slower; in runs of their own, for that "
         f"costs time. A first start takes {spread(ready_s)} s until it answers, the making of the database included."
@@ -57,6 +66,22 @@ def run(lab: Lab) -> list[Table]:
         "Texts, words, vectors (256 halves), their indexes and the ledger, less what an empty database takes."
     )
     return [table, disk]
+
+
+def _one_big(lab: Lab) -> Path:
+    """A folder with one text file: documents of the corpus behind one another."""
+    folder = lab.place / "big"
+    folder.mkdir(mode=0o755)
+    left = BIG_BYTES_QUICK if lab.quick else BIG_BYTES
+    with (folder / "big.txt").open("wb") as file:
+        while left > 0:
+            for _, path in lab.corpus.files:
+                data = path.read_bytes()[:left]
+                file.write(data)
+                left -= len(data)
+                if left <= 0:
+                    break
+    return folder
 
 
 def _peak(server: Server, connection: str) -> Memory:

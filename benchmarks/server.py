@@ -80,12 +80,12 @@ class Server:
     def pid(self) -> int:
         return self._process.pid
 
-    def connect(self, collection: str, folder: Path) -> str:
+    def connect(self, collection: str, folder: Path, **config: Any) -> str:
         """A connection to the folder that syncs only when told; returns its id."""
         self.client.ensure_collection(collection)
         body = {
             "short_name": "folder", "readable_collection_id": collection, "name": "benchmark",
-            "config": {"path": str(folder)}, "sync_immediately": False, "schedule": {"cron": None},
+            "config": {"path": str(folder), **config}, "sync_immediately": False, "schedule": {"cron": None},
         }  # fmt: skip
         return str(self.client.post("/source-connections", body)["id"])
 
@@ -122,6 +122,21 @@ class Server:
         answer = self.client.post(f"/collections/{collection}/search/instant", {"query": query, **more})
         hits: list[dict[str, Any]] = answer["results"]
         return hits
+
+    def until_vectors_are_indexed(self, limit_s: float = 300.0) -> float:
+        """Wait for a valid index over vectors; when it was there, by ``time.perf_counter``. Raises ``Unfit``."""
+        deadline = time.perf_counter() + limit_s
+        with psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", ""), autocommit=True) as connection:
+            while True:
+                row = connection.execute(
+                    "select count(*) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a "
+                    "on a.oid = c.relam where a.amname = 'hnsw' and i.indisvalid"
+                ).fetchone()
+                if row is not None and row[0]:
+                    return time.perf_counter()
+                if time.perf_counter() > deadline:
+                    raise Unfit(f"there was no index over vectors after {limit_s:.0f} s")
+                time.sleep(0.02)
 
     def database_mb(self) -> float:
         """What the database takes on disk, once what was written is out of the write-ahead log."""

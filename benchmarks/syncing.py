@@ -7,9 +7,11 @@ from . import corpus
 from .lab import Lab
 from .limits import Limits, limits
 from .report import Table, number, spread
-from .server import Server, Sync, Unfit, serving
+from .server import Server, Sync, Unfit, free_port, serving
 
 UNCHANGED_RUNS = 5
+MANY = 50_000
+ALWAYS_INDEXED = 25_000  # chunks from which on there surely is an index over vectors
 COLLECTION = "bench"
 INITIAL_BOUND = (
     "CPU of both sides: cutting and embedding on one thread (see the limits), rows and word index in Postgres"
@@ -26,10 +28,21 @@ def run(lab: Lab) -> list[Table]:
     unchanged = Table("2. Unchanged", ("documents", "what", "job s (API)", "wall s", "files/s (by wall)", "bounded by"))
     changed = Table(
         "3. 1 % changed",
-        ("documents", "changed", "job s (API)", "wall s", "CPU s server", "CPU s Postgres", "bounded by"),
+        (
+            "documents",
+            "changed",
+            "indexes kept up",
+            "job s (API)",
+            "wall s",
+            "CPU s server",
+            "CPU s Postgres",
+            "bounded by",
+        ),
     )
     for count in lab.sizes():
         _one_size(lab, count, initial, unchanged, changed)
+    _many(lab, unchanged)
+    _through_temporal(lab, unchanged)
     initial.notes.append("Each run on a new server and a new database: no cache of ours is warm, the page cache is.")
     initial.notes.append("CPU s ends with the job: what Postgres writes out later is not in it.")
     unchanged.notes.append(
@@ -60,23 +73,51 @@ def _one_size(lab: Lab, count: int, initial: Table, unchanged: Table, changed: T
     _write_limits(initial, unchanged, bound)
 
 
-def _again(lab: Lab, server: Server, connection: str, files: Sequence[Path], unchanged: Table, changed: Table) -> None:
-    count, documents = len(files), f"{len(files):,}"
-    lab.say(f"unchanged and changed syncs of {documents} documents")
+def _many(lab: Lab, unchanged: Table) -> None:
+    folder = lab.place / "many"
+    count = 2_000 if lab.quick else MANY
+    corpus.tiny(folder, count)
+    files = sorted(folder.rglob("*.txt"))
+    lab.say(f"unchanged syncs of {count:,} small files")
+    with serving(lab.place) as server:
+        connection = server.connect(COLLECTION, folder)
+        server.sync(connection, inserted=count)
+        _unchanged(lab, server, connection, files, unchanged, "small files, unchanged")
+
+
+def _through_temporal(lab: Lab, unchanged: Table) -> None:
+    folder = lab.place / "temporal"
+    files = lab.corpus.copy(folder, lab.usual)
+    lab.say(f"unchanged syncs of {lab.usual:,} documents through Temporal")
+    ports = {"TEMPORAL_PORT": str(free_port()), "TEMPORAL_UI_PORT": str(free_port())}
+    with serving(lab.place, "--temporal", **ports) as server:
+        connection = server.connect(COLLECTION, folder)
+        server.sync(connection, inserted=lab.usual)
+        _unchanged(lab, server, connection, files, unchanged, "unchanged, through Temporal")
+
+
+def _unchanged(lab: Lab, server: Server, connection: str, files: Sequence[Path], table: Table, what: str) -> None:
+    """Five syncs that have nothing to do, and those that find the one file that was touched."""
+    count = len(files)
     same = [server.sync(connection, inserted=0, updated=0, deleted=0) for _ in range(UNCHANGED_RUNS)]
-    unchanged.add(
-        documents, "unchanged", _jobs(same), _walls(same), spread((count / one.wall_s for one in same), digits=0),
-        UNCHANGED_BOUND,
-    )  # fmt: skip
     touched = []
     for turn in range(lab.repeats):
         ((path, word),) = corpus.edit(files, 1, seed=100 + turn)
         touched.append(server.sync(connection, inserted=0, updated=1, deleted=0))
         _must_find(server, path, word)
-    unchanged.add(
-        documents, "one touched, in a random place; found", _jobs(touched), _walls(touched),
-        spread((count / one.wall_s for one in touched), digits=0), UNCHANGED_BOUND,
-    )  # fmt: skip
+    for name, runs in ((what, same), ("one touched, in a random place; found", touched)):
+        table.add(
+            f"{count:,}", name, _jobs(runs), _walls(runs), spread((count / one.wall_s for one in runs), digits=0),
+            UNCHANGED_BOUND,
+        )  # fmt: skip
+
+
+def _again(lab: Lab, server: Server, connection: str, files: Sequence[Path], unchanged: Table, changed: Table) -> None:
+    count = len(files)
+    lab.say(f"unchanged and changed syncs of {count:,} documents")
+    _unchanged(lab, server, connection, files, unchanged, "unchanged")
+    if server.chunks(connection) > ALWAYS_INDEXED:
+        server.until_vectors_are_indexed()
     few = max(1, count // 100)
     deltas = []
     for turn in range(lab.repeats):
@@ -85,14 +126,15 @@ def _again(lab: Lab, server: Server, connection: str, files: Sequence[Path], unc
         for path, word in edited[:3]:
             _must_find(server, path, word)
     changed.add(
-        documents, f"{few:,}", _jobs(deltas), _walls(deltas), spread((one.cpu.server_s for one in deltas), digits=2),
+        f"{count:,}", f"{few:,}", server.indexes(), _jobs(deltas), _walls(deltas),
+        spread((one.cpu.server_s for one in deltas), digits=2),
         spread((one.cpu.postgres_s for one in deltas), digits=2), CHANGED_BOUND,
     )  # fmt: skip
 
 
 def _must_find(server: Server, path: Path, word: str) -> None:
     hits = server.search(COLLECTION, word, limit=1)
-    if not hits or hits[0]["airweave_system_metadata"]["original_entity_id"] != path.name:
+    if not hits or Path(hits[0]["airweave_system_metadata"]["original_entity_id"]).name != path.name:
         raise Unfit(f"{word} was written into a file and is not found there")
 
 

@@ -154,15 +154,13 @@ def rows_by_scope(session: Session, connection_id: UUID) -> dict[str, BitMap64]:
     """Every ledger row of the connection, by the scope that listed it last."""
     found: dict[str, BitMap64] = {}
     rows = session.execute(
-        text("select scope, row from entity where connection_id = :id").execution_options(yield_per=10_000),
+        text("""
+            select scope, array_agg(row) from entity where connection_id = :id group by scope, row / 50000
+        """).execution_options(yield_per=10),
         {"id": connection_id},
     )
-    for part in rows.partitions():
-        by_scope: dict[str, list[int]] = {}
-        for scope, row in part:
-            by_scope.setdefault(scope, []).append(row)
-        for scope, numbers in by_scope.items():
-            found.setdefault(scope, BitMap64()).update(numbers)
+    for scope, numbers in rows:
+        found.setdefault(scope, BitMap64()).update(numbers)
     return found
 
 
