@@ -5,7 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
+from airweave_server.db.session import Database
 from running import Running, Server
 
 
@@ -40,6 +42,32 @@ def test_a_folder_becomes_searchable_and_only_what_changed_is_touched(server: Se
     assert server.found(collection, "quokka42")[0] == "new.txt"
     assert "part0/note0.md" not in server.found(collection, "animal0", limit=100)
     assert "part3/note17.md" not in server.found(collection, "animal17", retrieval_strategy="keyword")
+
+
+def test_an_edited_document_keeps_the_rows_of_its_unchanged_pieces(server: Server, fresh_database: Database) -> None:
+    folder, collection = server.folder(), server.collection()
+    sections = [f"# Section {number}\n\n{f'Words of section {number}. ' * 70}\n\n" for number in range(6)]
+    (folder / "long.md").write_text("".join(sections))
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    server.sync(connection)
+
+    def stored() -> dict[int, tuple[str, bytes]]:
+        with fresh_database.session() as session:
+            rows = session.execute(text("select ordinal, cast(xmin as text), hash from chunk order by ordinal")).all()
+            return {row[0]: (row[1], bytes(row[2])) for row in rows}
+
+    before = stored()
+    sections[3] = sections[3].replace("section 3. ", "section 3, which tells of quokka4711. ", 1)
+    (folder / "long.md").write_text("".join(sections))
+    assert server.sync(connection)["entities_updated"] == 1
+    after = stored()
+    assert len(before) == len(after) == 6
+    assert [number for number in after if after[number] != before[number]] == [3]
+    assert server.found(collection, "quokka4711") == ["long.md"]
+
+    (folder / "long.md").write_text("".join(sections[:2]))
+    server.sync(connection)
+    assert stored() == {number: before[number] for number in (0, 1)}
 
 
 def test_a_touched_file_is_kept_and_its_time_follows(server: Server) -> None:
