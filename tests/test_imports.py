@@ -1,6 +1,8 @@
 """The house keeps its order: imports go down only, each library stays in its room; read from the source."""
 
 import ast
+import os
+import subprocess
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -23,7 +25,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("supervisor",),
     ("api",),
     ("temporal", "keeper", "devserver"),
-    ("background", "children"),
+    ("background", "children", "installation"),
     ("services",),
     ("sync", "search"),
     ("db", "plugins", "identifiers"),
@@ -46,7 +48,19 @@ ROOMS = {
     "pydantic_settings": ("settings",),
     "prometheus_client": ("metrics", "api"),
 }
-SLOW_STARTS = {"cli"}
+SLOW_STARTS = {"cli", "supervisor"}
+
+COMMANDS = "doctor, audit, backup x, restore x, reset --yes, keys list, migrate, status, sources"
+LOADED_BY_COMMANDS = f"""
+import sys
+from airweave_server import cli, errors
+for command in {COMMANDS!r}.split(", "):
+    try:
+        cli.app(command.split(), standalone_mode=False)
+    except (cli.Unstartable, cli.ClientError):
+        pass
+print(*sys.modules)
+"""
 
 
 @dataclass(frozen=True)
@@ -221,7 +235,24 @@ def test_importing_by_name_is_for_plugins_alone() -> None:
     assert not wrong
 
 
-def test_imports_stand_at_the_top_but_for_the_slow_starts_of_the_command_line() -> None:
+def test_who_needs_neither_the_http_server_nor_temporal_does_not_wait_for_them(tmp_path: Path) -> None:
+    environment = {"AIRWEAVE_DATA_DIR": str(tmp_path), "API_URL": "http://127.0.0.1:9", "PATH": os.environ["PATH"]}
+
+    def loaded(program: str) -> set[str]:
+        done = subprocess.run(
+            [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            check=True,
+        )  # fmt: skip
+        return set(done.stdout.splitlines()[-1].split())
+
+    by_commands = loaded(LOADED_BY_COMMANDS)
+    assert {f"airweave_server.services.{name}" for name in ("audit", "backup", "doctor")} <= by_commands
+    assert by_commands.isdisjoint({"fastapi", "uvicorn", "temporalio", "airweave_server.supervisor"})
+    assert "temporalio" not in loaded("import sys, airweave_server.supervisor; print(*sys.modules)")
+    assert "fastapi" not in loaded("import sys, airweave_server.temporal.worker; print(*sys.modules)")
+
+
+def test_imports_stand_at_the_top_but_for_slow_starts() -> None:
     wrong = [str(one) for one in imports() if one.inside_function and room(one.module) not in SLOW_STARTS]
     assert not wrong
 

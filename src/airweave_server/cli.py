@@ -1,8 +1,11 @@
 """The command ``airweave-server``: starting servers, and talking to one without curl."""
 
+import gc
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -53,11 +56,20 @@ def main() -> None:
     except (Unstartable, ClientError) as error:
         err.print(f"[bold red]airweave-server:[/] {escape(str(error))}", soft_wrap=True)
         code = 1
-    if "temporalio" in sys.modules:  # its native threads can abort an interpreter that goes the ordinary way out
+    # not the ordinary way out: native threads, as Temporal's and the tokenizer's, can abort an interpreter on it
+    with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else int(code is not None))
-    sys.exit(code)
+    os._exit(code if isinstance(code, int) else int(code is not None))
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """For imports that take long: nothing of what they make is garbage, and looking for it takes a tenth of them."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def _version(is_asked: bool) -> None:
@@ -84,7 +96,8 @@ def up(
 ) -> None:  # fmt: skip
     """Run the server in the foreground, with an embedded Postgres unless DATABASE_URL is set, and a worker where
     TEMPORAL_ENABLED=true."""
-    from . import supervisor  # the slow part of starting: only the commands that need it load it
+    with _loading():
+        from . import supervisor  # the slow part of starting: only the commands that need it load it
 
     settings = _settings(api_host=host, api_port=port, data_dir=data_dir)
     supervisor.up(settings, say=_say, with_temporal=temporal)
@@ -93,7 +106,8 @@ def up(
 @app.command()
 def api(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
     """Run one more API process on DATABASE_URL, or on the embedded Postgres of a server that is up."""
-    from . import supervisor
+    with _loading():
+        from . import supervisor
 
     settings = _settings(api_host=host, api_port=port, data_dir=data_dir)
     supervisor.api(settings, say=_say)
@@ -102,12 +116,14 @@ def api(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
 @app.command()
 def worker(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
     """Run one more worker: takes steps of the jobs that Temporal drives, wherever it reaches Postgres and Temporal."""
-    from . import children, supervisor
+    with _loading():
+        from . import children
+        from .temporal import worker as of_temporal
 
     settings = _settings(data_dir=data_dir)
     if with_parent:
         children.end_with_parent()
-    supervisor.worker(settings)
+    of_temporal.run(settings)
 
 
 @app.command()
@@ -132,7 +148,7 @@ def migrate(
     ] = False,
 ) -> None:
     """Bring the schema up to date, or with --postgres the embedded data to a newer Postgres; the old data is kept."""
-    from . import supervisor
+    from . import installation
     from .db import embedded
 
     settings = _settings(data_dir=data_dir)
@@ -140,7 +156,7 @@ def migrate(
         kept = embedded.upgrade(settings.place())
         out.print(f"The data was moved; the old one is kept in {kept}")
         return
-    with supervisor.open_database(supervisor.database_url(settings)) as database:
+    with installation.open_database(installation.database_url(settings)) as database:
         database.migrate()
     out.print("The schema is up to date.")
 
@@ -153,11 +169,11 @@ def backup(
     data_dir: DataDir = None,
 ) -> None:
     """Write everything to one file, as of one moment, whether or not a server is up."""
-    from . import supervisor
+    from . import installation
     from .services import backup as service
 
     settings = _settings(data_dir=data_dir)
-    with supervisor.any_database(settings, say=_say) as database:
+    with installation.any_database(settings, say=_say) as database:
         for line in service.write(database, settings, file.absolute(), with_key=with_key, overwrite=force):
             _say(line)
 
@@ -172,14 +188,14 @@ def restore(
     data_dir: DataDir = None,
 ) -> None:
     """Bring back what a backup holds, into a database that no server uses."""
-    from . import supervisor
+    from . import installation
     from .db import backup as archives
     from .services import backup as service
 
     settings = _settings(data_dir=data_dir)
     with (
         archives.opened(file.absolute()) as archive,
-        supervisor.any_database(settings, say=_say, alone=True) as database,
+        installation.any_database(settings, say=_say, alone=True) as database,
     ):
         for line in service.restore(database, settings, archive, replace=replace, this_host=this_host):
             _say(line)
@@ -192,15 +208,15 @@ def reset(
     data_dir: DataDir = None,
 ) -> None:
     """Remove everything that is held: collections, connections, jobs, API keys. The vault key stays."""
-    from . import supervisor
+    from . import installation
 
     settings = _settings(data_dir=data_dir)
-    what = supervisor.what_is_held(settings) + (" and the vault key" if with_key else "")
+    what = installation.what_is_held(settings) + (" and the vault key" if with_key else "")
     if not yes and not sys.stdin.isatty():
         raise Unstartable(f"this would remove {what} for good: say so with --yes")
     if not yes:
         typer.confirm(f"This removes {what} for good. Go on?", abort=True)
-    supervisor.reset(settings, with_key=with_key)
+    installation.reset(settings, with_key=with_key)
     _say(f"Removed {what}.")
 
 
@@ -209,7 +225,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False, data_dir: DataDir = None
 ) -> None:
     """Say which database this is, how full it is, and what needs doing; exit 1 when something does."""
-    from . import supervisor
+    from . import installation
     from .db import embedded
     from .services import doctor as service
 
@@ -218,7 +234,7 @@ def doctor(
     if not as_json:
         _show_facts(facts)
     try:
-        with supervisor.open_database(supervisor.database_url(settings)) as database:
+        with installation.open_database(installation.database_url(settings)) as database:
             report = service.examine(database, settings)
     except Unstartable as error:
         if not as_json:
@@ -250,15 +266,18 @@ def audit(
 ) -> None:
     """Prove that what the ledger declares is stored and found by search; say what is not. Exit 1 when something is
     wrong and not mended."""
-    from . import supervisor
+    from . import installation
     from .services import audit as auditing
+    from .sync.sync_service import SyncService
 
     settings = _settings(data_dir=data_dir)
     all_right, asked = True, False
-    with supervisor.open_database(supervisor.database_url(settings)) as database:
+    with installation.open_database(installation.database_url(settings)) as database:
         database.migrate()
         wanted = auditing.Wanted(
-            every_chunk=every_chunk, source=supervisor.sync_service(settings, database) if source else None,
+            every_chunk=every_chunk, source=SyncService(
+                database, installation.open_vault(settings), settings, hidden_paths=(settings.place(),)
+            ) if source else None,
             named=connection is not None, repair=repair,
         )  # fmt: skip
         found = auditing.named(database, connection)
@@ -284,10 +303,10 @@ def keys_create(
     data_dir: DataDir = None,
 ) -> None:
     """Make a key and print it, once."""
-    from . import supervisor
+    from . import installation
     from .db import collections, keys
 
-    with supervisor.open_database(supervisor.database_url(_settings(data_dir=data_dir))) as database:
+    with installation.open_database(installation.database_url(_settings(data_dir=data_dir))) as database:
         database.migrate()
         with database.session() as session:
             key, plain = keys.create(session, collections.organization(session).id, name=name, days=days)
@@ -298,11 +317,11 @@ def keys_create(
 @keys_app.command("list")
 def keys_list(data_dir: DataDir = None) -> None:
     """List the keys; what they open is not stored, only their last characters."""
-    from . import supervisor
+    from . import installation
     from .db import collections, keys
 
     with (
-        supervisor.open_database(supervisor.database_url(_settings(data_dir=data_dir))) as database,
+        installation.open_database(installation.database_url(_settings(data_dir=data_dir))) as database,
         database.session() as session,
     ):
         found = keys.listed(session, collections.organization(session).id)
@@ -322,7 +341,7 @@ def keys_revoke(key_id: str, data_dir: DataDir = None) -> None:
     """Revoke a key, at once."""
     from uuid import UUID
 
-    from . import supervisor
+    from . import installation
     from .db import collections, keys
 
     try:
@@ -330,7 +349,7 @@ def keys_revoke(key_id: str, data_dir: DataDir = None) -> None:
     except ValueError:
         raise Unstartable(f"{key_id!r} is no key id; airweave-server keys list shows them") from None
     with (
-        supervisor.open_database(supervisor.database_url(_settings(data_dir=data_dir))) as database,
+        installation.open_database(installation.database_url(_settings(data_dir=data_dir))) as database,
         database.session() as session,
     ):
         if not keys.revoke(session, collections.organization(session).id, wanted):

@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from .errors import Unstartable
 from .sdk import Embedder, Source
 
 log = structlog.get_logger(__name__)
@@ -36,6 +37,14 @@ def embedder(name: str) -> Embedder:
             made: Embedder = entry.load()()
             return made
     raise LookupError(f"no embedder {name!r} is installed; there are: {', '.join(embedder_names())}")
+
+
+def load_embedder(name: str) -> None:
+    """Load the embedder of new collections when a process starts, not at the first use. Raises ``Unstartable``."""
+    try:
+        embedder(name)
+    except LookupError as error:
+        raise Unstartable(f"EMBEDDER: {error}") from None
 
 
 def embedder_names() -> list[str]:

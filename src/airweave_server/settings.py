@@ -1,5 +1,6 @@
 """Every setting of the server, typed, with its default and what it is for; the docs' table is checked against it."""
 
+import ipaddress
 import os
 import sys
 from pathlib import Path
@@ -196,3 +197,11 @@ def default_data_dir() -> Path:
     except RuntimeError:
         raise Unstartable("this OS user has no home directory: set AIRWEAVE_DATA_DIR") from None
     return home / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "airweave-server"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -3,37 +3,36 @@
 import os
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 import uvicorn
 
-from . import devserver, plugins, vault
-from .api.app import create_app, is_loopback, loopback_names
+from . import devserver, plugins
+from .api.app import create_app, loopback_names
 from .api.deps import Parts
 from .background import InProcessDriver
 from .children import Child, command
-from .db import backup, embedded
-from .db.embedded import EmbeddedPostgres, attach
+from .db.embedded import EmbeddedPostgres
 from .db.session import Database
 from .errors import Unstartable
+from .installation import Say, database_url, forget_libpq_variables, open_database, open_vault
 from .keeper import Keeper
 from .services.connections import Connections
-from .settings import Settings
+from .settings import Settings, is_loopback
 from .sync.sync_service import SyncService
-from .temporal import worker as temporal_worker
-from .temporal.client import Temporal, TemporalDriver
+
+if TYPE_CHECKING:
+    from .temporal.client import TemporalDriver
 
 STOP_GRACE_S = 15.0
 CHILD_GRACE_S = 8.0
 HTTP_GRACE_S = 5
 POSTGRES_LOOK_S = 1.0
-
-Say = Callable[[str], None]
 
 log = structlog.get_logger(__name__)
 
@@ -67,19 +66,6 @@ def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
     say("Stopped.")
 
 
-def worker(settings: Settings) -> None:
-    """Take steps of the jobs that Temporal drives, until SIGINT or SIGTERM. Raises ``Unstartable``."""
-    is_open = settings.metrics_port is not None and not is_loopback(settings.metrics_host)
-    if is_open and settings.metrics_token is None and not settings.allow_no_auth:
-        raise Unstartable(f"METRICS_HOST={settings.metrics_host} is reachable from other machines: set METRICS_TOKEN")
-    if settings.database_url is None:
-        _forget_libpq_variables()
-    with open_database(database_url(settings)) as database:
-        database.migrate()
-        _loaded_embedder(settings)
-        temporal_worker.run(database, sync_service(settings, database), settings)
-
-
 def api(settings: Settings, *, say: Say) -> None:
     """Run one more API process on a database that is up already. Raises ``Unstartable``."""
     with ExitStack() as stack:
@@ -90,114 +76,16 @@ def api(settings: Settings, *, say: Say) -> None:
     say("Stopped.")
 
 
-def database_url(settings: Settings) -> str:
-    """``DATABASE_URL``, or the embedded Postgres of the data directory, which must be up."""
-    if settings.database_url is not None:
-        return settings.database_url.get_secret_value()
-    _forget_libpq_variables()
-    return attach(settings.place())
-
-
-@contextmanager
-def open_database(url: str) -> Iterator[Database]:
-    database = Database(url)
-    try:
-        database.check()
-        yield database
-    finally:
-        database.close()
-
-
-def sync_service(settings: Settings, database: Database) -> SyncService:
-    return SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
-
-
-@contextmanager
-def any_database(settings: Settings, *, say: Say, alone: bool = False) -> Iterator[Database]:
-    """The database, whether or not a server is up: the embedded Postgres is started where it does not run, and stopped
-    in the end. ``alone``: nobody else may own it meanwhile, and it is made where there is none."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is begun is taken back
-    if settings.database_url is not None:
-        with open_database(settings.database_url.get_secret_value()) as database:
-            yield database
-        return
-    _forget_libpq_variables()
-    place = settings.place()
-    was_running = embedded.is_running(place)
-    if was_running and not alone:
-        with open_database(attach(place)) as database:
-            yield database
-        return
-    if not alone and not embedded.has_data(place):
-        raise Unstartable(f"there is no data in {place}; name its directory with --data-dir, or set DATABASE_URL")
-    postgres = EmbeddedPostgres(place)
-    url = postgres.start()
-    try:
-        for line in postgres.notes:
-            say(line)
-        with open_database(url) as database:
-            yield database
-    finally:
-        if was_running:
-            postgres.release()
-        else:
-            postgres.stop()
-
-
-def reset(settings: Settings, *, with_key: bool) -> None:
-    """Remove all that we hold: with ``DATABASE_URL`` our tables, else the data of the embedded Postgres; the vault
-    key only if asked for. Raises ``Unstartable`` when somebody uses it."""
-    if settings.database_url is not None:
-        with open_database(settings.database_url.get_secret_value()) as database:
-            backup.drop(database)
-    else:
-        _forget_libpq_variables()
-        embedded.erase(settings.place(), look=_check_unused)
-    if with_key:
-        settings.key_file().unlink(missing_ok=True)
-
-
-def what_is_held(settings: Settings) -> str:
-    """What ``reset`` removes, for a person who is asked."""
-    if settings.database_url is not None:
-        return f"our tables in {Database(settings.database_url.get_secret_value()).where()}"
-    return f"the data of the embedded Postgres in {settings.place()}"
-
-
-def _check_unused(url: str) -> None:
-    with open_database(url) as database:
-        backup.check_unused(database)
-
-
-def open_vault(settings: Settings) -> vault.Vault:
-    if settings.vault_key is not None:
-        return vault.from_setting(settings.vault_key.get_secret_value())
-    place = settings.place()
-    try:
-        place.mkdir(mode=0o711, parents=True, exist_ok=True)
-        return vault.from_file(settings.key_file())
-    except OSError as error:
-        raise Unstartable(f"{settings.key_file()} cannot be used ({error.strerror}); set VAULT_KEY") from None
-
-
-def _loaded_embedder(settings: Settings) -> None:
-    try:
-        plugins.embedder(settings.embedder)
-    except LookupError as error:
-        raise Unstartable(f"EMBEDDER: {error}") from None
-
-
 def _serve(
     settings: Settings, database: Database, listener: socket.socket, say: Say, children: Sequence[Child] = ()
 ) -> None:
     sealed = open_vault(settings)
-    _loaded_embedder(settings)
+    plugins.load_embedder(settings.embedder)
     hidden = (settings.place(),)
     service = SyncService(database, sealed, settings, hidden_paths=hidden)
     in_process = InProcessDriver(database, service, settings)
-    driver: TemporalDriver | InProcessDriver = in_process
-    if settings.temporal_enabled:
-        driver = TemporalDriver(database, Temporal(settings), in_process, settings)
+    durable = _durable(database, in_process, settings) if settings.temporal_enabled else None
+    driver = durable or in_process
     keeper = Keeper(database, sealed, driver, settings)
     connections = Connections(sealed, settings, hidden_paths=hidden)
     parts = Parts(settings, database, sealed, connections, driver, keeper, children)
@@ -214,8 +102,8 @@ def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     in_process.start()
-    if isinstance(driver, TemporalDriver):
-        driver.start()
+    if durable is not None:
+        durable.start()
     keeper.start()
     try:
         url = _shown_url(listener)
@@ -230,9 +118,15 @@ def _serve(
             if child.name == "worker":
                 child.ask_to_end()
         keeper.stop()
-        if isinstance(driver, TemporalDriver):
-            driver.stop()
+        if durable is not None:
+            durable.stop()
         in_process.stop(grace_s=STOP_GRACE_S)
+
+
+def _durable(database: Database, in_process: InProcessDriver, settings: Settings) -> "TemporalDriver":
+    from .temporal.client import Temporal, TemporalDriver  # slow to load: only who uses it waits for it
+
+    return TemporalDriver(database, Temporal(settings), in_process, settings)
 
 
 class _Server(uvicorn.Server):
@@ -266,7 +160,7 @@ def _listener(settings: Settings) -> Iterator[socket.socket]:
 
 @contextmanager
 def _postgres(settings: Settings, say: Say) -> Iterator[str]:
-    _forget_libpq_variables()
+    forget_libpq_variables()
     place = settings.place()
     postgres = EmbeddedPostgres(place)
     url = postgres.start()
@@ -306,12 +200,6 @@ def _child(verb: str, settings: Settings, grace_s: float) -> Iterator[Child]:
     finally:
         child.ask_to_end()
         child.wait()
-
-
-def _forget_libpq_variables() -> None:
-    """PGHOSTADDR, PGSERVICE and their like would lead connections away from the embedded Postgres."""
-    for name in [name for name in os.environ if name.startswith("PG")]:
-        del os.environ[name]
 
 
 def _shown_url(listener: socket.socket) -> str:

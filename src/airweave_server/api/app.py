@@ -1,6 +1,5 @@
 """The HTTP server: middleware, errors as the public API words them, and the routes of each noun."""
 
-import ipaddress
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..db.session import is_locked, is_outage
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
+from ..settings import is_loopback
 from . import collections, health, metrics, search, source_connections, sources
 from .deps import Parts, storable_parameters
 
@@ -130,13 +130,6 @@ def loopback_names(host: str, more: tuple[str, ...]) -> frozenset[str] | None:
     if is_loopback(host):
         return frozenset({"localhost", "127.0.0.1", "::1", host, *more})
     return frozenset(more) or None
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _host_of(place: str) -> str | None:

@@ -25,11 +25,12 @@ from temporalio.worker import (
 )
 from temporalio.workflow import ActivityHandle
 
-from .. import metrics
+from .. import metrics, plugins
 from ..db import jobs, leases
 from ..db.session import Database
 from ..errors import Unstartable
-from ..settings import Settings
+from ..installation import database_url, open_database, open_vault
+from ..settings import Settings, is_loopback
 from ..sync.sync_service import SyncService
 from .activities import Activities
 from .client import (
@@ -60,14 +61,22 @@ CACHED_WORKFLOWS = 200
 log = structlog.get_logger(__name__)
 
 
-def run(database: Database, service: SyncService, settings: Settings) -> None:
-    """Work until SIGTERM or SIGINT; then steps come to a safe place within ``WORKER_GRACE_S``. Raises ``Unstartable``
-    after repeated fatal errors. Whatever hangs, the process is gone ``HARD_END_S`` after the grace."""
-    working = _Working(database, service, settings)
-    if settings.metrics_port is not None:
-        token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
-        metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=working.trouble)
-    asyncio.run(working.run())
+def run(settings: Settings) -> None:
+    """Take steps of the jobs that Temporal drives until SIGTERM or SIGINT; then they come to a safe place within
+    ``WORKER_GRACE_S``. Raises ``Unstartable``, also after repeated fatal errors. Whatever hangs, the process is gone
+    ``HARD_END_S`` after the grace."""
+    is_open = settings.metrics_port is not None and not is_loopback(settings.metrics_host)
+    if is_open and settings.metrics_token is None and not settings.allow_no_auth:
+        raise Unstartable(f"METRICS_HOST={settings.metrics_host} is reachable from other machines: set METRICS_TOKEN")
+    with open_database(database_url(settings)) as database:
+        database.migrate()
+        plugins.load_embedder(settings.embedder)
+        service = SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
+        working = _Working(database, service, settings)
+        if settings.metrics_port is not None:
+            token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
+            metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=working.trouble)
+        asyncio.run(working.run())
 
 
 class _Times(Interceptor):
