@@ -19,6 +19,7 @@ import psycopg
 from servers.scripted_server import ScriptedServer
 
 START_S = 40.0
+LOOK_AGAIN_S = (0.02, 0.15)  # between two looks, the first time and in the end
 IN_PROCESS, TEMPORAL = "in_process", "temporal"
 TERMINAL = ("completed", "failed", "cancelled")
 NEEDED = {
@@ -208,15 +209,17 @@ class Server:
                 return entries
 
     def wait_for(self, look: Callable[[], Any], good: Callable[[Any], bool], timeout_s: float = 90) -> Any:
-        """Poll until it is good; the last sight is in the error."""
-        deadline = time.monotonic() + timeout_s
+        """Poll until it is good; the last sight is in the error. Less and less often: to look takes the time of those
+        who are looked at."""
+        deadline, pause_s = time.monotonic() + timeout_s, LOOK_AGAIN_S[0]
         while True:
             seen = look()
             if good(seen):
                 return seen
             if time.monotonic() > deadline:
                 raise AssertionError(f"not within {timeout_s} s; last seen: {seen}\n{self.tail()}")
-            time.sleep(0.03)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 1.25, LOOK_AGAIN_S[1])
 
     def troubles(self) -> str:
         """What the log says of warnings and errors, for looking into a failed test."""
