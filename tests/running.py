@@ -8,7 +8,8 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,6 +37,9 @@ SHORT = {
     "TEMPORAL_LOST_S": "3",
     "WORKER_GRACE_S": "5",
 }
+
+
+Finished = subprocess.CompletedProcess[str]
 
 
 class Worker:
@@ -301,11 +305,24 @@ class Running:
                 server.wait_for(lambda: own_worker.log.read_text(errors="replace"), lambda said: "worker_ready" in said)
         return server
 
-    def command(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, **more: str) -> Finished:
+        """A command that has ended; ``more`` are settings."""
         return subprocess.run(
             [sys.executable, "-m", "airweave_server", *arguments], env=self.environment(**more), capture_output=True,
             text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
         )  # fmt: skip
+
+    @contextmanager
+    def under_way(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+        """A command that is under way, and is ended in the end."""
+        with subprocess.Popen(
+            [sys.executable, "-m", "airweave_server", *arguments], env=self.environment(), stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
+        ) as process:  # fmt: skip
+            try:
+                yield process
+            finally:
+                process.kill()
 
     def ready_worker(self, **more: str) -> Worker:
         """One more worker, once it asks Temporal for work."""
@@ -373,6 +390,23 @@ def wait_until_ready(server: Server) -> None:
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"the server did not start:\n{server.tail()}")
         time.sleep(0.05)
+
+
+def ok(done: Finished) -> str:
+    """What a command said that did it."""
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def refusal(done: Finished) -> str:
+    """The one line of a command that could not do it."""
+    assert done.returncode == 1, done.stdout + done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("airweave-server: ")
+    assert len(lines[0]) < 500
+    return lines[0]
 
 
 def is_open(workflow: dict[str, Any] | None) -> bool:

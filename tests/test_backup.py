@@ -32,15 +32,14 @@ from airweave_server.db.session import Database, known_revisions, upgrade
 from airweave_server.errors import Unstartable
 from faults.readers import pages, until
 from invariants import agree, hold, watch
-from running import Running, Server, in_folder, plain, write
+from running import Running, Server, in_folder, ok, plain, refusal, write
 from servers.scripted_server import ScriptedServer, items
 
 TOKEN = "canary-token-4c1d9a"
 PASSWORD = "canary-password-77ab02"
 OTHER_KEY = base64.b64encode(b"o" * 32).decode()
 ENDING_BYTES = 2048
-
-Finished = subprocess.CompletedProcess[str]
+BETWEEN_LOOKS_S = 0.05
 
 
 @pytest.fixture
@@ -90,33 +89,6 @@ def connect_to(server: Server, source: ScriptedServer, collection: str, *, token
     authentication = {"credentials": {"token": token}}
     config = {"url": source.url, "attempts": 2, "backoff_s": 0.02}
     return server.connect(collection, "scripted", config, authentication=authentication, **more)
-
-
-def ok(done: Finished) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-def refusal(done: Finished) -> str:
-    assert done.returncode == 1, done.stdout + done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("airweave-server: ")
-    return lines[0]
-
-
-@contextmanager
-def started(*arguments: str, on: Running) -> Iterator["subprocess.Popen[str]"]:
-    """A command that is under way, and is ended in the end."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "airweave_server", *arguments], env=on.environment(), stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-    ) as process:  # fmt: skip
-        try:
-            yield process
-        finally:
-            process.kill()
 
 
 def manifest_of(file: Path) -> dict[str, Any]:
@@ -452,7 +424,7 @@ def test_a_restore_that_fails_in_the_middle_leaves_what_was_there(apart: Running
             select 1 from pg_stat_activity
             where datname = current_database() and wait_event_type = 'Lock' and starts_with(query, 'drop table')
         """
-        with started("restore", str(file), "--replace", on=apart):
+        with apart.under_way("restore", str(file), "--replace"):
             until(lambda: rows(apart.database_url, waits), 40, "the restore is under way")
     until(lambda: not rows(apart.database_url, waits), 20, "it is gone")
     assert everything(apart.database_url) == before
@@ -567,11 +539,13 @@ def test_a_postgres_of_ones_own_keeps_what_is_not_ours_and_no_password_shows(the
 def watched(running: Running, *arguments: str) -> tuple[str, set[str]]:
     """What a command says that does it, and how it and all that it starts show in the list of processes."""
     shown: set[str] = set()
-    with started(*arguments, on=running) as process:
+    with running.under_way(*arguments) as process:
         while process.poll() is None:
             for one in psutil.process_iter():
                 with suppress(psutil.Error):
                     shown.add(" ".join(one.cmdline()))
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(BETWEEN_LOOKS_S)
         said, _ = process.communicate()
     assert process.returncode == 0, said
     return said, shown
@@ -601,7 +575,7 @@ def test_a_file_that_is_there_is_kept_and_one_that_is_cut_short_has_no_name(apar
     for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
         with psycopg.connect(plain(apart.database_url)) as other:
             other.execute("lock table sync_job in access exclusive mode")
-            with started("backup", str(file), "--force", on=apart) as process:
+            with apart.under_way("backup", str(file), "--force") as process:
                 until(lambda: rows(apart.database_url, waits), 40, "the backup waits")
                 assert partial.stat().st_mode & 0o777 == 0o600
                 assert "another backup" in refusal(apart.command("backup", str(file), "--force"))

@@ -3,7 +3,6 @@
 import base64
 import re
 import socket
-import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from sqlalchemy import text
 
 from airweave_server.db.session import Database
 from airweave_server.version import __version__
-from running import Running, Server, free_port
+from running import Finished, Running, Server, free_port, ok, refusal
 from servers.scripted_server import ScriptedServer
 
 COMMANDS = (
@@ -21,27 +20,9 @@ COMMANDS = (
 )  # fmt: skip
 KEY = base64.b64encode(b"k" * 32).decode()
 
-Finished = subprocess.CompletedProcess[str]
-
 
 def command(running: Running, server: Server, *arguments: str, **more: str) -> Finished:
     return running.command(*arguments, **{"API_URL": server.url, "COLUMNS": "200", **more})
-
-
-def ok(done: Finished) -> str:
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-def refusal(done: Finished) -> str:
-    """The one line of a command that could not do it."""
-    assert done.returncode == 1, done.stdout + done.stderr
-    lines = done.stderr.strip().splitlines()
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("airweave-server: ")
-    assert len(lines[0]) < 500
-    return lines[0]
 
 
 @pytest.fixture(scope="module")
