@@ -8,10 +8,6 @@ from typing import Any
 
 import psycopg
 import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -26,6 +22,7 @@ LOCK_S = 4  # that a pooled session waits for another's lock
 IDLE_S = 10  # after which the transaction of a process that was stopped in the middle gives its locks back
 LOCKED = "55P03"  # the SQLSTATE of a lock that was not got in time
 DUPLICATE = "23505"  # and that of a key that is there already
+MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x41_57_53  # any number, the same for every process of ours
 MIN_POSTGRES = 15
 MIN_PGVECTOR = (0, 8)
@@ -89,7 +86,7 @@ class Database:
         one that a later version of ours made is left as it is. That of a later minor version is ``Unstartable``."""
         with self.engine.begin() as connection:
             lock_schema(connection)
-            current = MigrationContext.configure(connection).get_current_revision()
+            current = _revision(connection)
             if current is not None and current not in known_revisions():
                 made_by = connection.execute(text("select obj_description('alembic_version'::regclass)")).scalar_one()
                 if made_by == _GROWS_WITHIN:
@@ -101,7 +98,7 @@ class Database:
     def revision(self, connection: Connection) -> str | None:
         """The revision of the schema, None where there is none. One that this program does not know, and so has tables
         that it does not know, is ``Unstartable``."""
-        current = MigrationContext.configure(connection).get_current_revision()
+        current = _revision(connection)
         if current is not None and current not in known_revisions():
             raise Unstartable(
                 f"the database at {self.where()} has schema {current}, newer than this program knows; "
@@ -126,16 +123,22 @@ def lock_schema(connection: Connection) -> None:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Bring the schema to this revision, in the transaction of the connection, which has locked it."""
-    config = _alembic()
-    config.attributes["connection"] = connection
-    command.upgrade(config, revision)
+    if _revision(connection) != known_revisions()[0]:
+        from alembic import command  # slow to load, and seldom needed
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
     if revision == "head":
         connection.execute(text(f"comment on table alembic_version is '{_GROWS_WITHIN}'"))
 
 
 def known_revisions() -> list[str]:
-    """The revisions of the schema that this program knows, newest first."""
-    return [revision.revision for revision in ScriptDirectory.from_config(_alembic()).walk_revisions()]
+    """The revisions of the schema that this program knows, newest first: by the names of their files, which are said
+    without loading Alembic."""
+    return sorted((path.name.split("_")[0] for path in MIGRATIONS.glob("versions/*.py")), reverse=True)
 
 
 def be_patient(session: Session) -> None:
@@ -219,10 +222,12 @@ def _url(text: str) -> URL:
     return made.set(drivername="postgresql+psycopg")
 
 
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    return config
+def _revision(connection: Connection) -> str | None:
+    """What Alembic has noted, asked without loading it."""
+    if connection.execute(text("select to_regclass('alembic_version')")).scalar_one() is None:
+        return None
+    found: str | None = connection.execute(text("select version_num from alembic_version")).scalar_one_or_none()
+    return found
 
 
 def _check_versions(connection: Connection) -> None:
