@@ -230,6 +230,7 @@ def listed(
     )
     ids = [connection.id for connection in found]
     last, counts = jobs.last_of(session, ids), connections.entity_counts(session, ids)
+    signed_out = {connection.id for connection in connections.signed_out(session, ids)}
     return [
         wire.SourceConnectionListItem(
             id=connection.id,
@@ -238,7 +239,7 @@ def listed(
             readable_collection_id=session.get_one(Collection, connection.collection_id).readable_id,
             created_at=connection.created_at,
             modified_at=connection.modified_at,
-            is_authenticated=not service.is_signed_out(connection, last.get(connection.id)),
+            is_authenticated=connection.id not in signed_out,
             entity_count=counts.get(connection.id, 0),
             auth_method=_method(connection),
             status=_status(last.get(connection.id)),
@@ -295,6 +296,7 @@ def _shown(session: Session, connection: SourceConnection) -> wire.SourceConnect
     last = jobs.last_of(session, [connection.id]).get(connection.id)
     collection = session.get_one(Collection, connection.collection_id)
     types = connections.entity_types(session, connection.id)
+    is_signed_out = bool(connections.signed_out(session, [connection.id]))
     return wire.SourceConnection(
         id=connection.id,
         organization_id=connection.organization_id,
@@ -307,11 +309,11 @@ def _shown(session: Session, connection: SourceConnection) -> wire.SourceConnect
         modified_at=connection.modified_at,
         auth=wire.AuthenticationDetails(
             method=_method(connection),
-            authenticated=not service.is_signed_out(connection, last),
+            authenticated=not is_signed_out,
             authenticated_at=connection.created_at,
         ),
         config=connection.config,
-        schedule=_schedule(connection, last) if connection.cron else None,
+        schedule=_schedule(connection, waits=is_signed_out) if connection.cron else None,
         sync=_sync(session, last),
         sync_id=connection.id,
         entities=wire.EntitySummary(
@@ -324,8 +326,7 @@ def _shown(session: Session, connection: SourceConnection) -> wire.SourceConnect
     )
 
 
-def _schedule(connection: SourceConnection, last: SyncJob | None) -> wire.ScheduleDetails:
-    waits = service.is_signed_out(connection, last)
+def _schedule(connection: SourceConnection, *, waits: bool) -> wire.ScheduleDetails:
     return wire.ScheduleDetails(
         cron=connection.cron,
         next_run=None if waits else connection.next_run_at,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, exists, func, select, text, update
+from sqlalchemy import ColumnElement, delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
 from .jobs import SIGNED_OUT
@@ -159,9 +159,7 @@ def remove(session: Session, connection_id: UUID) -> None:
     session.execute(delete(SourceConnection).where(SourceConnection.id == connection_id))
 
 
-def due(session: Session) -> list[SourceConnection]:
-    """Connections whose schedule says that it is time, locked for the one who looks. One whose credentials were
-    refused waits, with its time as it is, until it has others or a sync of it works."""
+def _is_signed_out() -> ColumnElement[bool]:
     last = (
         select(SyncJob.error_category, SyncJob.config_version)
         .where(SyncJob.connection_id == SourceConnection.id)
@@ -169,13 +167,26 @@ def due(session: Session) -> list[SourceConnection]:
         .limit(1)
         .lateral()
     )
-    is_signed_out = exists().where(
+    return exists().where(
         last.c.error_category.in_(SIGNED_OUT), last.c.config_version == SourceConnection.config_version
     )
+
+
+def signed_out(session: Session, connection_ids: list[UUID] | None = None) -> list[SourceConnection]:
+    """Connections, of these or of all, whose credentials were refused, and that have had no others since."""
+    query = select(SourceConnection).where(SourceConnection.deleted_at.is_(None), _is_signed_out())
+    if connection_ids is not None:
+        query = query.where(SourceConnection.id.in_(connection_ids))
+    return list(session.scalars(query.order_by(SourceConnection.name, SourceConnection.id)))
+
+
+def due(session: Session) -> list[SourceConnection]:
+    """Connections whose schedule says that it is time, locked for the one who looks. One whose credentials were
+    refused waits, with its time as it is, until it has others or a sync of it works."""
     return list(
         session.scalars(
             select(SourceConnection)
-            .where(SourceConnection.next_run_at <= func.now(), SourceConnection.deleted_at.is_(None), ~is_signed_out)
+            .where(SourceConnection.next_run_at <= func.now(), SourceConnection.deleted_at.is_(None), ~_is_signed_out())
             .order_by(SourceConnection.next_run_at)
             .limit(100)
             .with_for_update(skip_locked=True)

@@ -7,7 +7,6 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from .jobs import SIGNED_OUT
 from .models import ACTIVE, Base
 
 DEAD_SHARE, DEAD_LEAST = 0.5, 50_000  # of a table's rows; Postgres clears them away by itself well before
@@ -145,21 +144,6 @@ def scheduled(session: Session) -> list[Scheduled]:
         """)
     )
     return [Scheduled(*row) for row in rows]
-
-
-def signed_out(session: Session) -> list[Trouble]:
-    """Connections whose credentials were refused, and that have had no others since."""
-    rows = session.execute(
-        text("""
-            select s.id, s.name, j.error from source_connection s join lateral (
-                select error, error_category, config_version from sync_job where connection_id = s.id
-                order by created_at desc limit 1
-            ) j on j.error_category = any(:categories) and j.config_version = s.config_version
-            where s.deleted_at is null order by s.name, s.id
-        """),
-        {"categories": list(SIGNED_OUT)},
-    )
-    return [Trouble(row[0], row[1], row[2] or "") for row in rows]
 
 
 def with_held_deletes(session: Session) -> list[Trouble]:

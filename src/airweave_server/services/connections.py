@@ -247,13 +247,6 @@ def is_continuous(cron: str | None, kind: type[Source[Any, Any]] | None) -> bool
     return cron == CONTINUOUS and kind is not None and kind.tells_changes
 
 
-def is_signed_out(connection: SourceConnection, last: SyncJob | None) -> bool:
-    """Its credentials were refused, and it has had no others since: its schedule waits for them."""
-    return (
-        last is not None and last.error_category in jobs.SIGNED_OUT and last.config_version == connection.config_version
-    )
-
-
 def _cron(kind: type[Source[Any, Any]], cron: str | None, *, continuous: bool) -> str | None:
     if continuous and not kind.tells_changes:
         raise InvalidState(f"Source {kind.name} does not support continuous syncs. Minimum schedule interval is 1 hour")

@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import connections, leases, usage
+from ..db import connections, jobs, leases, usage
 from ..db.session import Database, known_revisions, now
 from ..db.usage import Scheduled, Use, Waiting
 from ..settings import Settings
@@ -125,11 +125,13 @@ def _of_connections(session: Session, settings: Settings) -> Iterator[Finding]:
             f"which is neither in VAULT_KEY nor in {settings.key_file()}",
             f"put the key there (VAULT_KEY takes several), or send credentials: PATCH /source-connections/{one.id}",
         )
-    for trouble in usage.signed_out(session):
-        if trouble.id not in {one.id for one in closed}:
+    signed_out = connections.signed_out(session)
+    last = jobs.last_of(session, [connection.id for connection in signed_out])
+    for connection in signed_out:
+        if connection.id not in {one.id for one in closed}:
             yield Finding(
-                f"connection {trouble.name!r} needs new credentials: {trouble.what}",
-                f"send them: PATCH /source-connections/{trouble.id}",
+                f"connection {connection.name!r} needs new credentials: {last[connection.id].error or ''}",
+                f"send them: PATCH /source-connections/{connection.id}",
             )
     for trouble in usage.with_held_deletes(session):
         yield Finding(
