@@ -31,7 +31,7 @@ NEEDED = {
 }
 SHORT = {
     "LEASE_S": "2",
-    "TICK_S": "0.3",
+    "TICK_S": "0.5",
     "RETRY_BACKOFF_S": "0.1",
     "TEMPORAL_HEARTBEAT_S": "2",
     "TEMPORAL_LOST_S": "3",

@@ -170,7 +170,7 @@ def test_twenty_runs_at_once_from_two_processes_make_one_job(
     for server in (one, other):
         wait_until_ready(server)
     source.partitions["a"] = items(40)
-    source.latency_s = by_times(0.2, 3)  # four pages take longer than a tick: its schedule is seen while it runs
+    source.latency_s = by_times(0.35, 3)  # four pages take longer than a tick: its schedule is seen while it runs
     connection = one.connect_to(source)
     with fresh_database.session() as session:  # and its schedule says now
         session.execute(

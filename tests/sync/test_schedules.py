@@ -12,7 +12,7 @@ from running import Running, Server, plain
 from servers.scripted_server import ScriptedServer, items
 
 HOURLY = "7 * * * *"
-MANY_LOOKS_S = 1.5  # five ticks
+MANY_LOOKS_S = 2.5  # five ticks
 
 
 def is_due(running: Running, connection: str) -> None:
