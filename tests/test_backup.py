@@ -168,6 +168,7 @@ def test_what_a_destroyed_data_directory_held_is_there_again_with_a_sync_that_wa
         under_way = connect_to(server, slow, server.collection("under-way"))
         job = server.run(under_way)
         server.wait_for(lambda: server.job(under_way, job), lambda seen: seen["entities_inserted"] >= 30)
+        slow.latency_s = 2.0  # so that it is under way for as long as a backup takes
         file = home.place / "all of it.tar"
         said = ok(home.command("backup", str(file), "--with-key"))
         assert server.job(under_way, job)["status"] == "running"
@@ -192,6 +193,7 @@ def test_what_a_destroyed_data_directory_held_is_there_again_with_a_sync_that_wa
         assert postmaster(home) is None, "what was started for it is stopped"
 
         slow.log.clear()
+        slow.latency_s = 0.25
         again = home.start(verb="up")
         with looked_at(home) as running:
             ended = again.finish(under_way, job)
