@@ -155,6 +155,9 @@ class Settings(BaseSettings):
     )
     delete_guard_min: int = Field(default=10, ge=0, description="Deletes that are never held for their share alone.")
     max_body_mb: float = Field(default=10.0, gt=0, description="Largest request body, in MB.")
+    progress_heartbeat_s: float = Field(
+        default=15.0, gt=0, description="Seconds without news after which a stream of progress says that it lives."
+    )
 
     @field_validator("database_url", "vault_key", "api_key", "data_dir", "metrics_port", "metrics_token", mode="before")
     @classmethod

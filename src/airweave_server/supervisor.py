@@ -15,6 +15,7 @@ import uvicorn
 from . import devserver, plugins
 from .api.app import create_app, loopback_names
 from .api.deps import Parts
+from .api.watches import Watches
 from .background import InProcessDriver
 from .children import Child, command
 from .db.embedded import EmbeddedPostgres
@@ -88,12 +89,14 @@ def _serve(
     driver = durable or in_process
     keeper = Keeper(database, sealed, driver, settings)
     connections = Connections(sealed, settings, hidden_paths=hidden)
-    parts = Parts(settings, database, sealed, connections, driver, keeper, children)
+    watches = Watches(database)
+    parts = Parts(settings, database, sealed, connections, driver, keeper, watches, children)
     app = create_app(parts, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
     server = _Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False
-        )
+        ),
+        watches,
     )
 
     def end(_: int, __: FrameType | None) -> None:
@@ -130,7 +133,16 @@ def _durable(database: Database, in_process: InProcessDriver, settings: Settings
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn raises them again when it is done, and we are not done then."""
+    """Leaves signals to us: uvicorn raises them again when it is done, and we are not done then. Ends the streams
+    first, which would else keep it waiting."""
+
+    def __init__(self, config: uvicorn.Config, watches: Watches) -> None:
+        super().__init__(config)
+        self._watches = watches
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._watches.close()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..db.session import is_locked, is_outage
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
 from ..settings import is_loopback
-from . import collections, health, metrics, search, source_connections, sources
+from . import collections, health, metrics, progress, search, source_connections, sources
 from .deps import Parts, storable_parameters
 
 PREFIX = "/api/v1"
@@ -42,7 +42,7 @@ def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (health, metrics, sources, collections, source_connections, search):
+    for module in (health, metrics, sources, collections, source_connections, progress, search):
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ServiceError, _refused)

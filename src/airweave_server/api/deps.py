@@ -21,6 +21,7 @@ from ..services.jobs import Driver
 from ..settings import Settings
 from ..vault import Vault
 from . import wire
+from .watches import Watches
 
 BAD_KEYS_PER_MINUTE = 20
 REMEMBERED_ADDRESSES = 10_000
@@ -64,6 +65,7 @@ class Parts:
     connections: Connections
     driver: Driver
     keeper: Keeper
+    watches: Watches
     children: Sequence[Child] = ()
     bad_keys: BadKeys = field(default_factory=BadKeys)
 

@@ -107,7 +107,8 @@ class DatabaseFigures(Collector):
 
 
 class Timed:
-    """Measures each request by its route, never by its path."""
+    """Measures each request by its route, never by its path, until its answer begins: a stream of progress goes on for
+    as long as its job."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -116,17 +117,16 @@ class Timed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began_at, status = time.perf_counter(), 500
+        began_at, took_s, status = time.perf_counter(), 0.0, 500
 
         async def sent(message: Message) -> None:
-            nonlocal status
+            nonlocal status, took_s
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, took_s = message["status"], time.perf_counter() - began_at
             await send(message)
 
         try:
             await self._app(scope, receive, sent)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
-            took_s = time.perf_counter() - began_at
             metrics.REQUEST_S.labels(scope["method"], route, str(status)).observe(took_s)

@@ -275,7 +275,7 @@ def shown_jobs(session: Session, found: list[SyncJob]) -> list[wire.SourceConnec
                 failed_at=job.failed_at,
                 entities_kept=count.kept,
                 entities_skipped=count.skipped,
-                entities_encountered=count.inserted + count.updated + count.kept + count.skipped + count.failed,
+                entities_encountered=count.met,
                 phase=job.phase,
                 mode=job.mode,
                 engine=job.engine,

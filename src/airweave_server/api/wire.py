@@ -297,6 +297,61 @@ class SourceConnectionJob(SyncJobDetails):
     partitions_done: int
 
 
+class SyncProgressUpdate(BaseModel):
+    """How far a job is; the last one has the status of its end. Entities are counted together, under ``all``."""
+
+    inserted: int
+    updated: int
+    deleted: int
+    kept: int
+    skipped: int
+    entities_encountered: dict[str, int]
+    status: str
+    last_update_timestamp: Moment
+    failed: int
+    phase: str
+    waiting_for: str | None
+    partitions_total: int
+    partitions_done: int
+
+
+class SyncEnd(BaseModel):
+    """After it there is nothing more."""
+
+    type: Literal["end"] = "end"
+    job_id: UUID
+    status: str
+    error: str | None
+
+
+class EntityState(BaseModel):
+    """What the index holds of the connection by now."""
+
+    type: Literal["entity_state"] = "entity_state"
+    job_id: UUID
+    sync_id: UUID
+    entity_counts: dict[str, int]
+    total_entities: int
+    timestamp: Moment
+    job_status: str
+
+
+class SyncComplete(BaseModel):
+    """The end of a job. ``total_operations``: what it inserted, updated and deleted."""
+
+    type: Literal["sync_complete"] = "sync_complete"
+    job_id: UUID
+    sync_id: UUID
+    is_complete: bool
+    is_failed: bool
+    final_counts: dict[str, int]
+    total_entities: int
+    total_operations: int
+    final_status: str
+    error: str | None
+    timestamp: Moment
+
+
 class LedgerEntry(BaseModel):
     """What the ledger holds of one entity. ``state``: indexed, failed or skipped, with the reason."""
 

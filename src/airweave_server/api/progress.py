@@ -1,0 +1,118 @@
+"""Live progress of a job, as server-sent events: how it stands now, then what changes, and its end."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from sqlalchemy.orm import Session
+from starlette.types import Receive, Scope, Send
+
+from ..db import connections
+from ..errors import NotFound
+from . import wire
+from .deps import Organization, Parts, PartsOf, SessionOf
+from .watches import Sight, Watch
+
+router = APIRouter(prefix="/sync/job/{job_id}", tags=["jobs"])
+
+Shown = Callable[[Sight], Iterator[BaseModel]]
+
+
+class EventStream(StreamingResponse):
+    """What a watch sees, as events. While there is no room for it, it is answered with an error instead."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, parts: Parts, watch: Watch, shown: Shown) -> None:
+        events = _events(watch, shown, heartbeat_s=parts.settings.progress_heartbeat_s)
+        super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        self._watches = parts.watches
+        self._watch = watch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._watches.opened(self._watch):
+            await super().__call__(scope, receive, send)
+
+
+@router.get("/subscribe", response_class=EventStream)
+def subscribe_to_progress(
+    job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization
+) -> EventStream:  # fmt: skip
+    """What the job did: so far, then whenever that changes, and at its end, with which the stream ends."""
+    return EventStream(parts, _watch(parts, session, organization, job_id, counts_types=False), _progress)
+
+
+@router.get("/subscribe-state", response_class=EventStream)
+def subscribe_to_state(job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
+    """What the index holds of the job's connection: so far, then whenever that changes, and at the job's end."""
+    return EventStream(parts, _watch(parts, session, organization, job_id, counts_types=True), _state)
+
+
+def _watch(parts: Parts, session: Session, organization: UUID, job_id: UUID, *, counts_types: bool) -> Watch:
+    sight = parts.watches.look(session, [job_id], counting=[job_id] if counts_types else []).get(job_id)
+    if sight is None or connections.find(session, organization, sight.progress.connection_id) is None:
+        raise NotFound("Job not found")
+    return Watch(job_id, organization, sight, counts_types)
+
+
+async def _events(watch: Watch, shown: Shown, *, heartbeat_s: float) -> AsyncIterator[str]:
+    yield _event(type="connected", job_id=str(watch.job_id))
+    async for sight in watch.sights(heartbeat_s=heartbeat_s):
+        if sight is None:
+            yield _event(type="heartbeat")
+        else:
+            for model in shown(sight):
+                yield _event(**model.model_dump(mode="json"))
+    if watch.over is not None:
+        yield _event(type="error", message=watch.over)
+
+
+def _event(**data: Any) -> str:
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def _progress(sight: Sight) -> Iterator[BaseModel]:
+    job, counts = sight.progress, sight.progress.counts
+    yield wire.SyncProgressUpdate(
+        inserted=counts.inserted,
+        updated=counts.updated,
+        deleted=counts.deleted,
+        kept=counts.kept,
+        skipped=counts.skipped,
+        entities_encountered={"all": counts.met},
+        status=job.status,
+        last_update_timestamp=job.at,
+        failed=counts.failed,
+        phase=job.phase,
+        waiting_for=job.waiting_for,
+        partitions_total=job.partitions_total,
+        partitions_done=job.partitions_done,
+    )
+    if job.is_ended:
+        yield wire.SyncEnd(job_id=job.job_id, status=job.status, error=job.error)
+
+
+def _state(sight: Sight) -> Iterator[BaseModel]:
+    job, counts = sight.progress, sight.progress.counts
+    total = sum(sight.by_type.values())
+    yield wire.EntityState(
+        job_id=job.job_id, sync_id=job.connection_id, entity_counts=dict(sight.by_type), total_entities=total,
+        timestamp=job.at, job_status=job.status,
+    )  # fmt: skip
+    if job.is_ended:
+        yield wire.SyncComplete(
+            job_id=job.job_id,
+            sync_id=job.connection_id,
+            is_complete=job.status == "completed",
+            is_failed=job.status == "failed",
+            final_counts=dict(sight.by_type),
+            total_entities=total,
+            total_operations=counts.inserted + counts.updated + counts.deleted,
+            final_status=job.status,
+            error=job.error,
+            timestamp=job.at,
+        )

@@ -1,0 +1,161 @@
+"""Who watches which job, in this process. One look a second at the database serves all of them, and nobody who watches
+can keep it from the others: what a slow client has not taken yet is replaced by what is newer. Knows no HTTP."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from ..db import connections, jobs
+from ..db.jobs import Progress
+from ..db.session import Database
+from ..errors import TooMany, Unavailable
+
+LOOK_S = 1.0
+MOST_WATCHES = 500  # of one process
+MOST_OF_ONE = 100  # of one organization
+TOO_MANY_S = 5  # after which it may be tried again
+COUNT_PAUSE = 20  # a count of entities by type is made anew after so many times what it took
+GONE = "the job is gone: its connection was deleted"
+STOPPING = "the server is being stopped; subscribe again"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A job as it was seen. ``by_type``: what the index holds of its connection, for those who want to know."""
+
+    progress: Progress
+    by_type: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class Watch:
+    """One who watches. ``sight`` is the newest one; ``over`` says why there will be no other."""
+
+    job_id: UUID
+    organization_id: UUID
+    sight: Sight
+    counts_types: bool
+    over: str | None = None
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def sights(self, *, heartbeat_s: float) -> AsyncIterator[Sight | None]:
+        """What there is to see, from now to the job's end or until it is ``over``; None when there was no news for
+        ``heartbeat_s`` seconds. What came while nobody asked is left out, but for the newest."""
+        while self.over is None:
+            self._news.clear()
+            sight = self.sight
+            yield sight
+            if sight.progress.is_ended:
+                return
+            while not self._news.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(heartbeat_s):
+                        await self._news.wait()
+                if not self._news.is_set():
+                    yield None
+
+    def show(self, sight: Sight) -> None:
+        if not self.counts_types:
+            sight = replace(sight, by_type={})
+        if sight != self.sight:
+            self.sight = sight
+            self._news.set()
+
+    def end(self, why: str) -> None:
+        self.over = why
+        self._news.set()
+
+
+class Watches:
+    """All who watch, and the task that looks for them; there is none while nobody does. Belongs to the event loop of
+    the server, but for ``look``, which asks the database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._watches: set[Watch] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._is_closed = False
+        self._counts_lock = threading.Lock()
+        self._counts: dict[UUID, tuple[float, dict[str, int]]] = {}  # when to count again, and what was counted
+
+    @contextmanager
+    def opened(self, watch: Watch) -> Iterator[None]:
+        """Look for this one too. Raises ``TooMany``, or ``Unavailable`` while the server stops."""
+        if self._is_closed:
+            raise Unavailable(STOPPING)
+        own = sum(other.organization_id == watch.organization_id for other in self._watches)
+        if own >= MOST_OF_ONE or len(self._watches) >= MOST_WATCHES:
+            raise TooMany(
+                f"too many streams are open here, of at most {MOST_OF_ONE} an organization and {MOST_WATCHES} in all: "
+                "close one, or ask for the job itself now and then",
+                retry_after_s=TOO_MANY_S,
+            )
+        self._watches.add(watch)
+        if self._task is None:
+            self._task = asyncio.create_task(self._look_on(), name="watch-jobs")
+        try:
+            yield
+        finally:
+            self._watches.discard(watch)
+
+    def close(self) -> None:
+        """End every watch, and let no other begin."""
+        self._is_closed = True
+        for watch in self._watches:
+            watch.end(STOPPING)
+
+    def look(self, session: Session, job_ids: Iterable[UUID], *, counting: Iterable[UUID]) -> dict[UUID, Sight]:
+        """These jobs as they are now; one that is gone is left out. ``counting``: those to count the types of."""
+        seen = jobs.progress(session, list(job_ids))
+        counts = {job_id: self._types(session, seen[job_id]) for job_id in counting if job_id in seen}
+        return {job_id: Sight(progress, counts.get(job_id, {})) for job_id, progress in seen.items()}
+
+    async def _look_on(self) -> None:
+        while self._watches:
+            await asyncio.sleep(LOOK_S)
+            watched = set(self._watches)
+            counting = {watch.job_id for watch in watched if watch.counts_types}
+            with self._counts_lock:
+                self._counts = {job_id: known for job_id, known in self._counts.items() if job_id in counting}
+            try:
+                # a thread of its own: those of the API may all be waiting for something
+                seen = await asyncio.to_thread(self._look, {watch.job_id for watch in watched}, counting)
+            except SQLAlchemyError as error:  # the streams stay, and the next look may work
+                log.warning("progress_unknown", error=str(error).splitlines()[0])
+                continue
+            except Exception as error:  # the outermost loop of this task: it must not end
+                log.error("unexpected_error", exc_info=error)
+                continue
+            for watch in watched:
+                if watch.job_id in seen:
+                    watch.show(seen[watch.job_id])
+                elif not watch.sight.progress.is_ended:
+                    watch.end(GONE)
+        self._task = None
+
+    def _look(self, job_ids: set[UUID], counting: set[UUID]) -> dict[UUID, Sight]:
+        with self._database.session() as session:
+            return self.look(session, job_ids, counting=counting)
+
+    def _types(self, session: Session, progress: Progress) -> dict[str, int]:
+        """Counted so seldom that it takes a twentieth of the time: a count goes through the whole ledger."""
+        with self._counts_lock:
+            due_at, known = self._counts.get(progress.job_id, (0.0, {}))
+        began_at = time.monotonic()
+        if began_at < due_at and not progress.is_ended:
+            return known
+        known = {kind: count for kind, count, _ in connections.entity_types(session, progress.connection_id)}
+        with self._counts_lock:
+            ended_at = time.monotonic()
+            self._counts[progress.job_id] = (ended_at + (ended_at - began_at) * COUNT_PAUSE, known)
+        return known
