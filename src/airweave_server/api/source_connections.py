@@ -1,5 +1,7 @@
 """Source connections: connect, change, run, cancel, and read what became of every entity."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -16,6 +18,7 @@ from ..services import connections as service
 from ..services import jobs as job_service
 from ..services.connections import Wanted
 from ..services.jobs import Ask
+from ..sync.preview import LeftOut
 from . import wire
 from .deps import Organization, Page, PageOf, PartsOf, SessionOf
 
@@ -28,25 +31,34 @@ def create_source_connection(
     background: BackgroundTasks,
 ) -> wire.SourceConnection:  # fmt: skip
     """Connect a source; its first sync starts at once unless ``sync_immediately`` is false."""
-    made = parts.connections.create(
-        session,
-        organization,
-        Wanted(
-            short_name=body.short_name,
-            readable_collection_id=body.readable_collection_id,
-            name=body.name,
-            description=body.description,
-            config=body.config,
-            credentials=_credentials(body.authentication),
-            access_token=body.authentication.access_token if body.authentication else None,
-            cron=body.schedule.cron if body.schedule is not None else "",
-            continuous=body.schedule is not None and body.schedule.continuous,
-        ),
-    )
+    made = parts.connections.create(session, organization, _wanted(body))
     if body.sync_immediately is not False:
         job_service.create(session, parts.vault, made, parts.driver.choose(), Ask())
         background.add_task(parts.driver.kick)
     return _shown(session, made)
+
+
+@router.post("/preview")
+def preview_source_connection(
+    body: wire.SourceConnectionCreate, parts: PartsOf, session: SessionOf, organization: Organization
+) -> wire.SourceConnectionPreview:
+    """What a first sync of this would meet, make and leave out, and how long it would take. Nothing is stored."""
+    found = parts.connections.preview(session, organization, _wanted(body))
+    return wire.SourceConnectionPreview(
+        short_name=body.short_name,
+        embedding_model_name=found.embedder,
+        is_complete=found.is_complete,
+        is_exact=found.is_exact,
+        entities=found.entities,
+        size_bytes=found.size_bytes,
+        opened=found.opened,
+        indexed=found.indexed,
+        chunks=found.chunks,
+        seconds=found.seconds,
+        skipped=_left_out(found.skipped),
+        failed=_left_out(found.failed),
+        notes=list(found.notes),
+    )
 
 
 @router.get("")
@@ -365,6 +377,24 @@ def _duration_s(job: SyncJob) -> float | None:
     if job.started_at is None:
         return None
     return max(0.0, ((job.completed_at or datetime.now(UTC)) - job.started_at).total_seconds())
+
+
+def _wanted(body: wire.SourceConnectionCreate) -> Wanted:
+    return Wanted(
+        short_name=body.short_name,
+        readable_collection_id=body.readable_collection_id,
+        name=body.name,
+        description=body.description,
+        config=body.config,
+        credentials=_credentials(body.authentication),
+        access_token=body.authentication.access_token if body.authentication else None,
+        cron=body.schedule.cron if body.schedule is not None else "",
+        continuous=body.schedule is not None and body.schedule.continuous,
+    )
+
+
+def _left_out(found: Sequence[LeftOut]) -> list[wire.LeftOut]:
+    return [wire.LeftOut(**asdict(each)) for each in found]
 
 
 def _credentials(given: wire.Authentication | None) -> dict[str, Any] | None:

@@ -164,6 +164,34 @@ class SourceConnectionCreate(Form):
     redirect_url: str | None = None
 
 
+class LeftOut(BaseModel):
+    """``entities`` that would not be indexed, for one reason."""
+
+    reason: str
+    entities: int
+    is_exact: bool
+    examples: list[str]
+
+
+class SourceConnectionPreview(BaseModel):
+    """What a first sync would meet and make. ``is_complete``: all of the source was listed. ``is_exact``: all of it was
+    opened, too. ``seconds``: null where the embedder could not be tried."""
+
+    short_name: str
+    embedding_model_name: str
+    is_complete: bool
+    is_exact: bool
+    entities: int
+    size_bytes: int
+    opened: int
+    indexed: int
+    chunks: int
+    seconds: float | None
+    skipped: list[LeftOut]
+    failed: list[LeftOut]
+    notes: list[str]
+
+
 class SourceConnectionUpdate(Form):
     name: str | None = Field(None, min_length=4, max_length=42)
     description: str | None = Field(None, max_length=255)

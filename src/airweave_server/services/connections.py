@@ -2,8 +2,9 @@
 
 import json
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,15 +19,18 @@ from .. import plugins
 from ..db import collections, connections, jobs, plans
 from ..db.models import DeletePlan, SourceConnection, SyncJob
 from ..db.session import be_patient
-from ..errors import BadInput, InvalidState, NotFound
+from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
 from ..settings import Settings
+from ..sync.preview import Preview, preview
 from ..sync.scrub import scrub, secrets_of
 from ..vault import Vault, VaultError
 from .jobs import Ask, Engine, create
 
 MIN_INTERVAL_S = 3600
 CONTINUOUS = "*/5 * * * *"
+PREVIEWS = 2  # at once in one process
+PREVIEW_AGAIN_S = 10  # after which one more may be tried
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +58,7 @@ class Connections:
         self._vault = vault
         self._settings = settings
         self._hidden_paths = hidden_paths
+        self._previews = threading.BoundedSemaphore(PREVIEWS)
 
     def source(self, short_name: str) -> type[Source[Any, Any]]:
         """The source of this name, if it is offered here. Raises ``NotFound``."""
@@ -76,7 +81,8 @@ class Connections:
         config = self._config(kind, wanted.config or {})
         credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
         be_patient(session)
-        self._try(kind, config, credentials)
+        with self._tried(kind, config, credentials):
+            pass
         cron = _cron(kind, wanted.cron, continuous=wanted.continuous)
         connection = SourceConnection(
             id=uuid4(),
@@ -96,6 +102,24 @@ class Connections:
         session.flush()
         session.refresh(connection)
         return connection
+
+    def preview(self, session: Session, organization_id: UUID, wanted: Wanted) -> Preview:
+        """What a first sync of this would do; nothing is stored, and the collection need not be there yet. Ends the
+        session's transaction. Raises what ``create`` raises, and ``TooMany``."""
+        kind = self.source(wanted.short_name)
+        collection = collections.find(session, organization_id, wanted.readable_collection_id)
+        config = self._config(kind, wanted.config or {})
+        credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
+        _cron(kind, wanted.cron, continuous=wanted.continuous)
+        embedder = plugins.embedder(collection.embedder if collection is not None else self._settings.embedder)
+        session.commit()  # what follows takes seconds: others must not wait for this transaction's locks
+        if not self._previews.acquire(blocking=False):
+            raise TooMany(f"{PREVIEWS} previews are being made here; try again", retry_after_s=PREVIEW_AGAIN_S)
+        try:
+            with self._tried(kind, config, credentials) as source:
+                return preview(source, embedder, secrets_of(config, credentials))
+        finally:
+            self._previews.release()
 
     def update(
         self,
@@ -127,7 +151,8 @@ class Connections:
         else:
             credentials = self._stored_credentials(kind, connection)
         be_patient(session)
-        self._try(kind, config, credentials)
+        with self._tried(kind, config, credentials):
+            pass
         if _plain(config) == connection.config and "credentials" not in changes:
             return None
         connection.config = _plain(config)
@@ -202,7 +227,11 @@ class Connections:
     def _seal(self, connection_id: UUID, credentials: BaseModel) -> bytes:
         return self._vault.seal(json.dumps(_plain(credentials)).encode(), owner=str(connection_id))
 
-    def _try(self, kind: type[Source[Any, Any]], config: BaseModel, credentials: BaseModel | None) -> None:
+    @contextmanager
+    def _tried(
+        self, kind: type[Source[Any, Any]], config: BaseModel, credentials: BaseModel | None
+    ) -> Iterator[Source[Any, Any]]:
+        """A source that is good to be read; what it raises becomes what a person may see."""
         context = Context(
             folder_roots=self._settings.roots(),
             hidden_paths=self._hidden_paths,
@@ -212,6 +241,7 @@ class Connections:
         try:
             with closing(kind(config, credentials, context)) as source:
                 source.check()
+                yield source
         except SourceError as error:
             said = scrub(str(error), secrets)
             if isinstance(error, ConfigError):

@@ -1,0 +1,373 @@
+"""What a first sync would do, before there is one: the source is listed, and a sample of it is opened, cut and embedded
+as in a sync. Writes nothing; knows neither the database nor HTTP."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import PurePosixPath
+from typing import Any
+
+from .. import identifiers
+from ..sdk import ConfigError, Embedder, EmbedderError, Entity, Skipped, Source, SourceError, Stopped, Unreadable
+from . import diff
+from .batch import MAX_CHUNKS
+from .chunk import CHUNK_CHARS, chunks
+from .extract import Extracted, NoText, Unparseable, extract
+from .scrub import scrub
+
+LIST_S = 10.0
+LIST_FEW_S = 5.0  # of a source that cannot be listed cheaply: its first pages
+SAMPLE = 200  # entities that are opened, if they take no longer than
+SAMPLE_S = 5.0
+AT_LEAST = 3  # of each kind
+KINDS = 24  # that are told apart; those that come later are one more
+KEPT = 100  # of a kind, to choose the sample from
+KEPT_CHARS = 10_000  # of a text that came with the listing
+OPENED_BYTES = 32_000_000  # what is larger is not opened
+EMBEDDED = (8, 64, 256)  # texts at once, while they take less than EMBED_S: the first ones warm it up, the last count
+EMBED_S = 2.0
+WRITE_S = 0.0005  # that a chunk, its vector and its words take to be written
+REASONS = 50
+EXAMPLES = 5
+MOST_BYTES = MAX_CHUNKS * CHUNK_CHARS  # of one entity that become chunks
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Entities that would be skipped, or fail, for one reason. ``is_exact``: they were counted, not estimated."""
+
+    reason: str
+    entities: int
+    is_exact: bool
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a first sync would meet and make. ``is_complete``: all was listed, else there is at least this much.
+    ``is_exact``: besides, all was opened, else what is inside is estimated. ``seconds``: with one reader; None where
+    the embedder could not be tried. ``notes``: what a person should know of all this."""
+
+    embedder: str
+    is_complete: bool
+    is_exact: bool
+    entities: int
+    size_bytes: int
+    opened: int
+    indexed: int
+    chunks: int
+    seconds: float | None
+    skipped: tuple[LeftOut, ...]
+    failed: tuple[LeftOut, ...]
+    notes: tuple[str, ...]
+
+
+def preview(source: Source[Any, Any], embedder: Embedder, secrets: Sequence[str]) -> Preview:
+    """Takes up to ``LIST_S + SAMPLE_S + EMBED_S`` and what source and embedder take to answer once. Raises what the
+    source raises before it has named anything."""
+    looked = _Look(source, secrets)
+    looked.list()
+    looked.open()
+    return looked.sum_up(embedder)
+
+
+@dataclass(slots=True)
+class _Read:
+    """What became of one entity that was opened. ``state``: indexed, skipped or failed."""
+
+    size_bytes: int
+    state: str = "indexed"
+    reason: str = ""
+    is_whole: bool = True
+    texts: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Kind:
+    """Entities that are likely to be alike. ``weight``: their bytes that may become chunks."""
+
+    entities: int = 0
+    size_bytes: int = 0
+    weight: int = 0
+    kept: list[Entity] = field(default_factory=list)
+    opened: int = 0
+    opened_bytes: int = 0
+    opened_weight: int = 0
+    indexed: int = 0
+    chunks: int = 0
+    read_s: float = 0.0
+
+    def factor(self, opened: "_Kind") -> float:
+        """How much more there is of it than was opened, of this kind or of all."""
+        if self.weight and opened.opened_weight:
+            return self.weight / opened.opened_weight
+        return self.entities / max(opened.opened, 1)
+
+
+@dataclass(slots=True)
+class _Reason:
+    """``counted``: as the listing told; ``sampled``: the kind of each that was opened."""
+
+    counted: int = 0
+    sampled: list[_Kind] = field(default_factory=list)
+    examples: list[str] = field(default_factory=list)
+
+
+class _Look:
+    """One look at a source; the steps in their order."""
+
+    def __init__(self, source: Source[Any, Any], secrets: Sequence[str]) -> None:
+        self._source = source
+        self._secrets = secrets
+        self._chance = random.Random(0)  # the same folder gives the same figures
+        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._entities = 0
+        self._is_complete = False
+        self._is_whole = True
+        self._list_s = 0.0
+        self._reasons: dict[tuple[str, str], _Reason] = {}
+        self._texts: list[str] = []
+        self._texts_seen = 0
+        self._notes: list[str] = []
+
+    def list(self) -> None:
+        began_at = time.monotonic()
+        limit_s = LIST_S if self._source.lists_cheaply else LIST_FEW_S
+        try:
+            with _stopped_after(limit_s, self._source):
+                self._is_complete = self._take_all(began_at + limit_s)
+        except Stopped:
+            pass
+        except SourceError as error:
+            if not self._entities:
+                raise
+            self._note(f"the source could not be listed any further: {error}")
+        self._list_s = time.monotonic() - began_at
+        if not self._is_complete:
+            self._note("not all of the source was listed: there is at least this much")
+
+    def open(self) -> None:
+        """Open the sample: some of each kind, and of one the more the more of it there is."""
+        deadline = time.monotonic() + SAMPLE_S
+        try:
+            with _stopped_after(SAMPLE_S, self._source):
+                for kind, entity in islice(self._sample(), SAMPLE):
+                    self._open(kind, entity)
+                    if time.monotonic() > deadline:
+                        break
+        except Stopped:
+            pass
+        except SourceError as error:
+            self._note(f"not all of the sample could be opened: {error}")
+
+    def sum_up(self, embedder: Embedder) -> Preview:
+        kinds = list(self._kinds.values())
+        listed, opened = sum(kind.entities for kind in kinds), sum(kind.opened for kind in kinds)
+        everything = _Kind(
+            opened=opened,
+            opened_bytes=sum(kind.opened_bytes for kind in kinds),
+            opened_weight=sum(kind.opened_weight for kind in kinds),
+            indexed=sum(kind.indexed for kind in kinds),
+            chunks=sum(kind.chunks for kind in kinds),
+            read_s=sum(kind.read_s for kind in kinds),
+        )
+        size_bytes = indexed = made = read_s = 0.0
+        for kind in kinds:
+            like = kind if kind.opened else everything
+            factor = kind.factor(like)
+            size_bytes += kind.size_bytes or factor * like.opened_bytes
+            indexed += kind.entities * like.indexed / max(like.opened, 1)
+            made += factor * like.chunks
+            read_s += factor * like.read_s
+        if opened < listed:
+            self._note(f"{opened:,} of {listed:,} were opened: what is inside, and the time, are estimates")
+        embed_s = self._embed_s(embedder)
+        return Preview(
+            embedder=embedder.name,
+            is_complete=self._is_complete,
+            is_exact=self._is_complete and self._is_whole and opened == listed,
+            entities=self._entities,
+            size_bytes=round(size_bytes),
+            opened=opened,
+            indexed=round(indexed),
+            chunks=round(made),
+            seconds=None if embed_s is None else self._list_s + read_s + made * (embed_s + WRITE_S),
+            skipped=self._summed("skipped"),
+            failed=self._summed("failed"),
+            notes=tuple(self._notes),
+        )
+
+    def _take_all(self, deadline: float) -> bool:
+        """False when there was no time for all."""
+        for partition in self._source.partitions():
+            with closing(self._source.read(partition, None)) as items:  # type: ignore[type-var]
+                for item in items:
+                    self._take(item)
+                    if time.monotonic() > deadline:
+                        return False
+        return True
+
+    def _take(self, item: Any) -> None:
+        if isinstance(item, Skipped):
+            self._entities += 1
+            self._leave_out("skipped", item.reason, item)
+        elif isinstance(item, Entity):
+            self._entities += 1
+            suffix = PurePosixPath(str(item.filename or item.name)).suffix.lower() if item.open is not None else ""
+            key = (str(item.type), suffix)
+            kind = self._kinds.setdefault(key if key in self._kinds or len(self._kinds) < KINDS else ("", ""), _Kind())
+            size = _size(item)
+            kind.entities += 1
+            kind.size_bytes += size
+            kind.weight += min(size, MOST_BYTES)
+            place = len(kind.kept) if len(kind.kept) < KEPT else self._chance.randrange(kind.entities)
+            if place < KEPT:  # each that comes is as likely to be among those kept
+                kind.kept[place : place + 1] = [self._short(item)]
+
+    def _short(self, item: Entity) -> Entity:
+        if not isinstance(item.text, str) or len(item.text) <= KEPT_CHARS:
+            return item
+        self._is_whole = False
+        return replace(item, text=item.text[:KEPT_CHARS])
+
+    def _sample(self) -> Iterator[tuple[_Kind, Entity]]:
+        """Some of each kind, then of one the more the more of it there is, then of any."""
+        kinds = sorted(self._kinds.values(), key=lambda kind: kind.weight, reverse=True)
+        weight = sum(kind.weight for kind in kinds)
+        shares = [AT_LEAST + (SAMPLE * kind.weight // weight if weight else 0) for kind in kinds]
+        for kind in kinds:
+            self._chance.shuffle(kind.kept)
+        for within_share in (True, False):
+            for place in range(KEPT):
+                for kind, share in zip(kinds, shares, strict=True):
+                    is_due = place < len(kind.kept) and (place < share) is within_share
+                    if is_due and _size(kind.kept[place]) <= OPENED_BYTES:
+                        yield kind, kind.kept[place]
+
+    def _open(self, kind: _Kind, item: Entity) -> None:
+        began_at = time.perf_counter()
+        read = _read(item)
+        for text in read.texts:
+            identifiers.index_terms(text)
+            self._texts_seen += 1
+            most = sum(EMBEDDED)
+            place = len(self._texts) if len(self._texts) < most else self._chance.randrange(self._texts_seen)
+            if place < most:
+                self._texts[place : place + 1] = [text]
+        self._is_whole &= read.is_whole
+        kind.opened += 1
+        kind.opened_bytes += read.size_bytes
+        kind.opened_weight += min(_size(item), MOST_BYTES)
+        kind.indexed += read.state == "indexed"
+        kind.chunks += len(read.texts)
+        kind.read_s += time.perf_counter() - began_at
+        if read.state != "indexed":
+            self._leave_out(read.state, read.reason, item, kind)
+
+    def _leave_out(self, state: str, reason: str, item: Entity | Skipped, kind: _Kind | None = None) -> None:
+        """``kind``: of what was opened, and stands for others like it."""
+        word = scrub(reason, self._secrets).partition(":")[0]
+        key = (state, word)
+        if key not in self._reasons and len(self._reasons) >= REASONS:
+            key = (state, "other reasons")
+        noted = self._reasons.setdefault(key, _Reason())
+        if kind is None:
+            noted.counted += 1
+        else:
+            noted.sampled.append(kind)
+        if len(noted.examples) < EXAMPLES:
+            noted.examples.append(scrub(str(item.name or item.id), self._secrets))
+
+    def _summed(self, state: str) -> tuple[LeftOut, ...]:
+        """The reasons, the most frequent one first."""
+        found = [
+            LeftOut(
+                reason=word,
+                entities=round(noted.counted + sum(kind.entities / kind.opened for kind in noted.sampled)),
+                is_exact=all(kind.entities == kind.opened for kind in noted.sampled),
+                examples=tuple(noted.examples),
+            )
+            for (of, word), noted in self._reasons.items()
+            if of == state
+        ]
+        return tuple(sorted(found, key=lambda one: -one.entities))
+
+    def _embed_s(self, embedder: Embedder) -> float | None:
+        """Seconds a text takes to be embedded; None where the embedder fails."""
+        if not self._texts:
+            return 0.0
+        self._chance.shuffle(self._texts)
+        began_at, start, text_s = time.perf_counter(), 0, 0.0
+        for size in EMBEDDED:
+            texts = self._texts[start : start + size]
+            if not texts or (start and time.perf_counter() - began_at > EMBED_S):
+                break
+            group_began_at = time.perf_counter()
+            try:
+                embedder.embed(texts)
+            except (EmbedderError, ConfigError) as error:
+                self._note(f"the embedder could not be tried: {error}")
+                return None
+            text_s = (time.perf_counter() - group_began_at) / len(texts)
+            start += size
+        return text_s
+
+    def _note(self, text: str) -> None:
+        self._notes.append(scrub(text, self._secrets))
+
+
+def _read(item: Entity) -> _Read:
+    """Open it and cut it, as the sync does."""
+    entity = diff.door(item)
+    if isinstance(entity, diff.Malformed):
+        return _Read(_size(item), "failed", entity.reason)
+    size, data = _size(entity), b""
+    if entity.text is None and entity.open is not None:
+        try:
+            with entity.open() as stream:
+                data = stream.read(OPENED_BYTES)
+        except Unreadable as error:
+            return _Read(size, "skipped", str(error))
+        size = size or len(data)
+    try:
+        found = _extracted(entity, data)
+        if isinstance(found, NoText):
+            return _Read(size, "skipped", found.reason)
+        cut = islice(chunks(found.text, found.kind), MAX_CHUNKS)
+        texts = [f"{chunk.heading}\n{chunk.text}" for chunk in cut]
+        return _Read(size, is_whole=len(data) < OPENED_BYTES, texts=texts)
+    except Exception as error:  # around one entity, as in the sync: what its bytes do to a parser or to the chunker
+        said = str(error) if isinstance(error, Unparseable) else f"it cannot be parsed: {error}"
+        return _Read(size, "failed", said)
+
+
+def _extracted(entity: Entity, data: bytes) -> Extracted | NoText:
+    if entity.text is not None:
+        return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
+    if entity.open is None:
+        return Extracted(diff.fields_as_text(entity), "text")
+    return extract(data, filename=entity.filename or entity.name)
+
+
+def _size(item: Entity) -> int:
+    if item.size_bytes is not None:
+        return item.size_bytes
+    return len(item.text) if isinstance(item.text, str) else 0
+
+
+@contextmanager
+def _stopped_after(seconds: float, source: Source[Any, Any]) -> Iterator[None]:
+    """Ask the source to stop, which ends its waits with ``Stopped``, and in the end take that back."""
+    timer = threading.Timer(seconds, source.context.stop.set)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+        source.context.stop.clear()
