@@ -1,9 +1,14 @@
 """The command line against a running server, and what it says when something is wrong: one line, and exit 1."""
 
 import base64
+import os
+import pty
 import re
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,11 +17,11 @@ from sqlalchemy import text
 from airweave_server.db.session import Database
 from airweave_server.version import __version__
 from running import Finished, Running, Server, free_port, ok, refusal
-from servers.scripted_server import ScriptedServer
+from servers.scripted_server import ScriptedServer, items
 
 COMMANDS = (
     "", "up", "api", "migrate", "doctor", "keys", "keys create", "keys list", "keys revoke", "add", "sync", "search",
-    "status", "sources", "demo", "audit", "backup", "restore", "reset",
+    "status", "sources", "demo", "audit", "backup", "restore", "reset", "preview",
 )  # fmt: skip
 KEY = base64.b64encode(b"k" * 32).decode()
 
@@ -92,6 +97,51 @@ def test_every_command_explains_itself(running: Running) -> None:
         shown = ok(done)
         assert re.search(rf"Usage: .*{name}", shown), name
         assert "--help" in shown
+
+
+def test_a_preview_says_what_a_sync_would_do_and_adding_says_so_too(running: Running, server: Server) -> None:
+    place = server.folder("heath")
+    (place / "larks.md").write_text("# Larks\n\nLarks rise singing.")
+    (place / "empty [x].md").write_text("")
+    said = ok(command(running, server, "preview", str(place), "-c", "heath"))
+    what, about, _ = said.splitlines()[0].partition(", in about ")
+    assert (what, bool(about)) == ("2 files, 28 bytes; 1 chunks of 1 of them with wordllama-256", True)
+    assert "skipped  1  empty: empty [x].md" in said
+    assert server.http.get("/collections/heath").status_code == 404
+    added = ok(command(running, server, "add", str(place), "-c", "heath")).splitlines()
+    assert added[0].startswith(what)
+    assert added[2].startswith("completed: 1 inserted")
+    assert len(added) == 3
+    assert str(place / "no") in refusal(command(running, server, "preview", str(place / "no")))
+
+
+def test_on_a_terminal_pace_and_time_left_are_shown(running: Running, server: Server) -> None:
+    with ScriptedServer() as source:
+        source.partitions["a"] = items(80)
+        connection = server.connect_to(source)
+        server.sync(connection)
+        source.latency_s = 0.5  # of each of eight pages; after 2 s the first batch is committed
+        shown = on_a_terminal(running, server, "sync", connection, "--full")
+    assert re.search(r"\d+/80 \d+/s, \d+ s left", shown)
+    assert "80 updated" in shown or "80 kept" in shown
+
+
+def on_a_terminal(running: Running, server: Server, *arguments: str) -> str:
+    """All that a command shows on a terminal, without its colours."""
+    ours, theirs = pty.openpty()
+    environment = running.environment(API_URL=server.url, COLUMNS="150", TERM="xterm", NO_COLOR="1")
+    with subprocess.Popen(
+        [sys.executable, "-m", "airweave_server", *arguments], env=environment, stdin=theirs, stdout=theirs,
+        stderr=theirs,
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # its end of the terminal is closed
+            while part := os.read(ours, 4096):
+                shown += part
+        os.close(ours)
+    assert process.returncode == 0, shown
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
 
 # One clear line

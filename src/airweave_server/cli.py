@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from .settings import Settings
 from .version import __version__
 
 POLL_S = 0.2
+PACE_S = 30.0  # of the last so many seconds the pace is told
 PASSAGE_CHARS = 240
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -43,6 +45,9 @@ Port = Annotated[
     int | None, typer.Option("--port", envvar="API_PORT", help="Port to listen on; 0 is any. [default: 8001]")
 ]
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when standard input is closed.")]
+Folder = Annotated[Path, typer.Argument(help="The folder to connect.")]
+Include = Annotated[list[str] | None, typer.Option(help="Glob of files to take; may be given again.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Glob of files to leave; may be given again.")]
 CollectionOf = Annotated[str, typer.Option("--collection", "-c", help="The collection's readable id.")]
 
 
@@ -358,26 +363,48 @@ def keys_revoke(key_id: str, data_dir: DataDir = None) -> None:
 
 
 @app.command()
+def preview(
+    folder: Folder, collection: CollectionOf = "default", include: Include = None, exclude: Exclude = None
+) -> None:
+    """Say what a first sync of a folder would read, make and leave out, and how long it would take; stores nothing."""
+    with _client() as client:
+        found = client.preview_folder(collection, _folder(folder, include, exclude))
+    _line(escape(_expected(found)))
+    for verb in ("skipped", "failed"):
+        for each in found[verb]:
+            about = "" if each["is_exact"] else "about "
+            more = ", …" if each["entities"] > len(each["examples"]) else ""
+            examples = escape(", ".join(each["examples"]) + more)
+            _line(f"  {verb}  {about}{each['entities']:,}  {escape(each['reason'])}: {examples}")
+    for note in found["notes"]:
+        _line(f"  {escape(note)}")
+
+
+@app.command()
 def add(
-    folder: Annotated[Path, typer.Argument(help="The folder to connect.")],
+    folder: Folder,
     collection: CollectionOf = "default",
     name: Annotated[str | None, typer.Option(help="The connection's name. [default: the folder's]")] = None,
-    include: Annotated[list[str] | None, typer.Option(help="Glob of files to take; may be given again.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(help="Glob of files to leave; may be given again.")] = None,
+    include: Include = None,
+    exclude: Exclude = None,
     wait: Annotated[bool, typer.Option(help="Wait for the first sync.")] = True,
 ) -> None:
     """Connect a folder to a collection (made if it is not there) and sync it."""
     with _client() as client:
         client.ensure_collection(collection)
-        path = folder.expanduser().absolute()
-        config: dict[str, Any] = {"path": str(path)}
-        config |= {key: value for key, value in (("include", include), ("exclude", exclude)) if value}
-        connection = client.connect_folder(collection, config, name=name or _fitting(path.name))
-        out.print(f"Connected {escape(str(path))} to {collection} as {connection['id']}", soft_wrap=True)
+        config = _folder(folder, include, exclude)
+        expected = None
         if wait:
-            _follow(client, connection, client.run(connection["id"]))
-        else:
-            client.run(connection["id"])
+            with suppress(ClientError):  # it is only a help; what is wrong with the folder the next request says
+                found = client.preview_folder(collection, config)
+                expected = found["entities"] if found["is_complete"] else None
+                _line(escape(_expected(found)))
+        path = config["path"]
+        connection = client.connect_folder(collection, config, name=name or _fitting(Path(path).name))
+        out.print(f"Connected {escape(path)} to {collection} as {connection['id']}", soft_wrap=True)
+        job = client.run(connection["id"])
+        if wait:
+            _follow(client, connection, job, expected=expected)
 
 
 @app.command()
@@ -395,7 +422,9 @@ def sync(
             raise ClientError("there is no such connection; airweave-server status lists them, add makes one")
         for item in found:
             out.print(f"[bold]{escape(item['name'])}[/] in {item['readable_collection_id']}")
-            _follow(client, item, client.run_or_join(item["id"], full=full))
+            before = client.last_full(item["id"])
+            expected = before["entities_encountered"] if before else None
+            _follow(client, item, client.run_or_join(item["id"], full=full), expected=expected)
 
 
 @app.command()
@@ -499,24 +528,34 @@ def _line(text: str) -> None:
     out.print(text, soft_wrap=True)
 
 
-def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any]) -> None:
-    """Show a job's progress until its end; a job that failed ends the command with exit 1."""
+def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any], *, expected: int | None) -> None:
+    """Show a job's progress until its end; a job that failed ends the command with exit 1. ``expected``: how many
+    entities a full listing meets, where that is known."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
         TimeElapsedColumn(),
     )
-    known = connection.get("entity_count") or None
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-        task = progress.add_task("pending", total=known)
+        task = progress.add_task("pending", total=expected, pace="")
+        pace = _Pace()
         while job["status"] in ("pending", "running", "cancelling"):
             doing = job["phase"] if job["status"] == "running" else job["status"]
             if job["waiting_for"]:
                 doing += f", waiting for {job['waiting_for']}"
             seen = job["entities_encountered"]
-            progress.update(task, description=doing, completed=seen, total=max(known, seen) if known else None)
+            # there are more than were expected, or only changes are read: then nobody knows how many are left
+            total = expected if expected and seen <= expected and job["mode"] != "incremental" else None
+            progress.update(
+                task,
+                description=doing,
+                completed=seen,
+                total=total,
+                pace=pace.shown(seen, total, at_s=time.monotonic()),
+            )
             time.sleep(POLL_S)
             job = client.job(connection["id"], job["id"])
     out.print(f"{job['status']}: {_counts(job)}", soft_wrap=True)
@@ -527,6 +566,44 @@ def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any]) -> 
         )  # fmt: skip
     if job["status"] == "failed":
         raise ClientError(f"the sync failed: {job['error']}")
+
+
+class _Pace:
+    """How fast entities are met of late, and how long the others will take at that pace."""
+
+    def __init__(self) -> None:
+        self._met: deque[tuple[float, int]] = deque()
+
+    def shown(self, seen: int, total: int | None, *, at_s: float) -> str:
+        self._met.append((at_s, seen))
+        while at_s - self._met[0][0] > PACE_S:
+            self._met.popleft()
+        since_s, before = self._met[0]
+        if seen == before:
+            return ""
+        per_s = (seen - before) / (at_s - since_s)
+        left = f", {_duration((total - seen) / per_s)} left" if total is not None and seen < total else ""
+        return f"{per_s:,.0f}/s{left}"
+
+
+def _expected(preview: dict[str, Any]) -> str:
+    least, about = "" if preview["is_complete"] else "at least ", "" if preview["is_exact"] else "about "
+    took = f", in about {_duration(preview['seconds'])}" if preview["seconds"] is not None else ""
+    return (
+        f"{least}{preview['entities']:,} files, {decimal(preview['size_bytes'])}; {about}{preview['chunks']:,} chunks "
+        f"of {preview['indexed']:,} of them with {preview['embedding_model_name']}{took}"
+    )
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
+
+
+def _folder(folder: Path, include: list[str] | None, exclude: list[str] | None) -> dict[str, Any]:
+    globs = {key: value for key, value in (("include", include), ("exclude", exclude)) if value}
+    return {"path": str(folder.expanduser().absolute()), **globs}
 
 
 def _counts(job: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ import httpx
 from .settings import Settings
 
 TIMEOUT_S = 60.0
+LATEST = 20
 
 
 class ClientError(Exception):
@@ -48,17 +49,12 @@ class Client:
             self.post("/collections", {"name": name[:64], "readable_id": readable_id})
 
     def connect_folder(self, collection: str, config: dict[str, Any], *, name: str) -> dict[str, Any]:
-        made: dict[str, Any] = self.post(
-            "/source-connections",
-            {
-                "short_name": "folder",
-                "readable_collection_id": collection,
-                "name": name,
-                "config": config,
-                "sync_immediately": False,
-            },
-        )
+        made: dict[str, Any] = self.post("/source-connections", {**_folder(collection, config), "name": name})
         return made
+
+    def preview_folder(self, collection: str, config: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = self.post("/source-connections/preview", _folder(collection, config))
+        return found
 
     def connections(self, collection: str | None) -> list[dict[str, Any]]:
         """All of them, page by page."""
@@ -76,6 +72,13 @@ class Client:
     def job(self, connection_id: str, job_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get(f"/source-connections/{connection_id}/jobs/{job_id}")
         return found
+
+    def last_full(self, connection_id: str) -> dict[str, Any] | None:
+        """The last job, of the latest ones, that listed everything to its end."""
+        for job in self.jobs(connection_id, limit=LATEST):
+            if job["status"] == "completed" and job["mode"] == "full":
+                return job
+        return None
 
     def run(self, connection_id: str, *, full: bool = False) -> dict[str, Any]:
         started: dict[str, Any] = self.post(f"/source-connections/{connection_id}/run", {"force_full_sync": full})
@@ -110,6 +113,15 @@ class Client:
             raise ClientError(
                 f"no server answers at {self.url} ({reason}); start one with: airweave-server up"
             ) from None
+
+
+def _folder(collection: str, config: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "short_name": "folder",
+        "readable_collection_id": collection,
+        "config": config,
+        "sync_immediately": False,
+    }
 
 
 def _said(answer: httpx.Response) -> str:

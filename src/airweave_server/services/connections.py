@@ -110,7 +110,8 @@ class Connections:
         collection = collections.find(session, organization_id, wanted.readable_collection_id)
         config = self._config(kind, wanted.config or {})
         credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
-        _cron(kind, wanted.cron, continuous=wanted.continuous)
+        if (cron := _cron(kind, wanted.cron, continuous=wanted.continuous)) is not None:
+            next_run(cron, kind)
         embedder = plugins.embedder(collection.embedder if collection is not None else self._settings.embedder)
         session.commit()  # what follows takes seconds: others must not wait for this transaction's locks
         if not self._previews.acquire(blocking=False):

@@ -27,18 +27,20 @@ AT_LEAST = 3  # of each kind
 KINDS = 24  # that are told apart; those that come later are one more
 KEPT = 100  # of a kind, to choose the sample from
 KEPT_CHARS = 10_000  # of a text that came with the listing
-OPENED_BYTES = 32_000_000  # what is larger is not opened
+OPENED_BYTES = 8_000_000  # what is larger is not opened
 EMBEDDED = (8, 64, 256)  # texts at once, while they take less than EMBED_S: the first ones warm it up, the last count
 EMBED_S = 2.0
 WRITE_S = 0.0005  # that a chunk, its vector and its words take to be written
 REASONS = 50
 EXAMPLES = 5
+EXAMPLE_CHARS = 200
 MOST_BYTES = MAX_CHUNKS * CHUNK_CHARS  # of one entity that become chunks
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Entities that would be skipped, or fail, for one reason. ``is_exact``: they were counted, not estimated."""
+    """Entities that would be skipped, or fail, for one reason. ``is_exact``: they were counted, not estimated.
+    ``examples``: some of their ids."""
 
     reason: str
     entities: int
@@ -204,7 +206,8 @@ class _Look:
     def _take_all(self, deadline: float) -> bool:
         """False when there was no time for all."""
         for partition in self._source.partitions():
-            with closing(self._source.read(partition, None)) as items:  # type: ignore[type-var]
+            items: Any = self._source.read(partition, None)
+            with closing(items):
                 for item in items:
                     self._take(item)
                     if time.monotonic() > deadline:
@@ -280,7 +283,7 @@ class _Look:
         else:
             noted.sampled.append(kind)
         if len(noted.examples) < EXAMPLES:
-            noted.examples.append(scrub(str(item.name or item.id), self._secrets))
+            noted.examples.append(scrub(str(item.id), self._secrets)[:EXAMPLE_CHARS])
 
     def _summed(self, state: str) -> tuple[LeftOut, ...]:
         """The reasons, the most frequent one first."""
@@ -354,7 +357,7 @@ def _extracted(entity: Entity, data: bytes) -> Extracted | NoText:
 
 
 def _size(item: Entity) -> int:
-    if item.size_bytes is not None:
+    if isinstance(item.size_bytes, int):
         return item.size_bytes
     return len(item.text) if isinstance(item.text, str) else 0
 
