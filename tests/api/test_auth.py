@@ -243,6 +243,8 @@ ROUTES = [
     ("GET", "/source-connections/{connection_id}/held-deletes"),
     ("POST", "/source-connections/{connection_id}/held-deletes/{plan_id}/approve"),
     ("POST", "/source-connections/{connection_id}/held-deletes/{plan_id}/dismiss"),
+    ("GET", "/sync/job/{job_id}/subscribe"),
+    ("GET", "/sync/job/{job_id}/subscribe-state"),
 ]
 
 

@@ -38,7 +38,7 @@ class EventStream(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-@router.get("/subscribe", response_class=EventStream)
+@router.get("/subscribe", response_class=EventStream, status_code=200)
 def subscribe_to_progress(
     job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization
 ) -> EventStream:  # fmt: skip
@@ -46,7 +46,7 @@ def subscribe_to_progress(
     return EventStream(parts, _watch(parts, session, organization, job_id, counts_types=False), _progress)
 
 
-@router.get("/subscribe-state", response_class=EventStream)
+@router.get("/subscribe-state", response_class=EventStream, status_code=200)
 def subscribe_to_state(job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
     """What the index holds of the job's connection: so far, then whenever that changes, and at the job's end."""
     return EventStream(parts, _watch(parts, session, organization, job_id, counts_types=True), _state)
