@@ -27,7 +27,7 @@ AT_LEAST = 3  # of each kind
 KINDS = 24  # that are told apart; those that come later are one more
 KEPT = 100  # of a kind, to choose the sample from
 KEPT_CHARS = 10_000  # of a text that came with the listing
-OPENED_BYTES = 8_000_000  # what is larger is not opened
+OPENED_BYTES = 32_000_000  # what is larger is not opened
 EMBEDDED = (8, 64, 256)  # texts at once, while they take less than EMBED_S: the first ones warm it up, the last count
 EMBED_S = 2.0
 WRITE_S = 0.0005  # that a chunk, its vector and its words take to be written
@@ -187,7 +187,9 @@ class _Look:
             read_s += factor * like.read_s
         if opened < listed:
             self._note(f"{opened:,} of {listed:,} were opened: what is inside, and the time, are estimates")
-        embed_s = self._embed_s(embedder)
+        text_s = self._embed_s(embedder)
+        # the next batch is read while the last one is written
+        seconds = None if text_s is None else self._list_s + made * text_s + max(read_s, made * WRITE_S)
         return Preview(
             embedder=embedder.name,
             is_complete=self._is_complete,
@@ -197,7 +199,7 @@ class _Look:
             opened=opened,
             indexed=round(indexed),
             chunks=round(made),
-            seconds=None if embed_s is None else self._list_s + read_s + made * (embed_s + WRITE_S),
+            seconds=seconds,
             skipped=self._summed("skipped"),
             failed=self._summed("failed"),
             notes=tuple(self._notes),
