@@ -540,15 +540,14 @@ def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any], *, 
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-        task = progress.add_task("pending", total=expected, pace="")
+        task = progress.add_task("pending", total=None, pace="")
         pace = _Pace()
         while job["status"] in ("pending", "running", "cancelling"):
             doing = job["phase"] if job["status"] == "running" else job["status"]
             if job["waiting_for"]:
                 doing += f", waiting for {job['waiting_for']}"
             seen = job["entities_encountered"]
-            # there are more than were expected, or only changes are read: then nobody knows how many are left
-            total = expected if expected and seen <= expected and job["mode"] != "incremental" else None
+            total = max(expected, seen) if expected and job["mode"] == "full" else None  # of changes nobody knows
             progress.update(
                 task,
                 description=doing,
