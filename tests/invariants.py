@@ -82,7 +82,7 @@ BROKEN = {
 }  # fmt: skip
 
 CONTENT = """
-    select e.entity_id, e.state, coalesce(string_agg(c.text, E'\\n' order by c.ordinal), ''),
+    select e.entity_id, e.state, coalesce(string_agg(c.text, '' order by c.ordinal), ''),
            coalesce(string_agg(c.heading, E'\\n' order by c.ordinal), '')
     from entity e left join chunk c on c.entity_row = e.row where e.connection_id = %s group by e.row
 """
