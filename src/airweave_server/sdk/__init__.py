@@ -14,6 +14,7 @@ from .errors import (
     Unavailable,
     Unreadable,
 )
+from .private import is_private, is_private_name
 from .source import Context, Items, Partition, Rate, Source
 
 __all__ = [
@@ -43,4 +44,6 @@ __all__ = [
     "Unavailable",
     "Unreadable",
     "Vectors",
+    "is_private",
+    "is_private_name",
 ]

@@ -1,6 +1,6 @@
 """A folder of this machine, read where it lies. Knows paths and bytes; what a file means is the engine's business.
 
-What is never read, whatever the configuration says: secrets (``_is_never_read``), folders of version control, the
+What is never read, whatever the configuration says: secrets (``is_private``), folders of version control, the
 server's own data, and anything whose real place is outside the connected folder. None of it is even yielded.
 """
 
@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 from urllib.parse import quote
@@ -34,6 +33,8 @@ from airweave_server.sdk import (
     Source,
     Unavailable,
     Unreadable,
+    is_private,
+    is_private_name,
 )
 
 PARTITIONS = 8  # up to so many top-level folders are a partition each; more are dealt into so many groups
@@ -241,7 +242,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
     def _below(self, folder: "_Folder", listing: "_Listing") -> Iterator["_Folder"]:
         """The folders in ``folder`` that are to be read, from the cursor on."""
         for name in listing.folders_after(folder.after):
-            if _are_never_read((folder.name, name)) or self._is_left_out(folder, name, is_folder=True):
+            if is_private((folder.name, name)) or self._is_left_out(folder, name, is_folder=True):
                 continue
             after = folder.after[1:] if name in folder.after[:1] else ()
             included = self._is_included(folder, name, is_folder=True)
@@ -267,7 +268,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
 
     def _item(self, root: "_Root", fd: int, folder: "_Folder", name: str) -> Entity | Skipped | None:
         """What one name in an open folder stands for; None for what is left out, or gone by now."""
-        if _is_never_read(name):
+        if is_private_name(name):
             return None
         if self._is_left_out(folder, name, is_folder=False) or not self._is_included(folder, name, is_folder=False):
             return None
@@ -355,7 +356,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         ours = [os.path.realpath(hidden) for hidden in self.context.hidden_paths]
         if any(_is_within(path, hidden) for hidden in (*ours, *PSEUDO_FILE_SYSTEMS)):
             raise ConfigError(f"{self.config.path} is never read: it belongs to this server or to the system")
-        if _are_never_read(Path(path).parts):
+        if is_private(Path(path).parts):
             raise ConfigError(f"{self.config.path} is never read: folders of this name hold secrets or internals")
         return path
 
@@ -484,7 +485,7 @@ class _Root:
         except OSError as error:
             raise Unreadable(f"symlink: {_reason(error)}") from None
         parts = target[len(self.place.path) :].strip("/").split("/")
-        if _are_never_read(parts):
+        if is_private(parts):
             return None
         above = (os.path.join(self.place.path, *parts[:end]) for end in range(len(parts)))
         if stat.S_ISDIR(found.st_mode) or not self.hidden.isdisjoint(_identities(above)):
@@ -697,41 +698,6 @@ def _one_of(chars: str) -> str:
             ranges += re.escape(chars[place])
             place += 1
     return f"(?!/)[{negation}{ranges}]"
-
-
-NEVER_READ = {  # names of files and folders, in lower case
-    *(".git", ".hg", ".svn", ".bzr", "cvs", "__pycache__"),
-    *(".ssh", ".gnupg", ".pki", ".password-store", ".vault-token", "keychains", "keyrings"),
-    *(".aws", ".azure", ".gcloud", ".kube", ".docker", ".oci", ".aliyun", ".bluemix", ".terraform.d", ".boto"),
-    *(".s3cfg", ".databrickscfg", ".dockercfg", "application_default_credentials.json", "rclone.conf"),
-    *(".netrc", "_netrc", ".pgpass", ".my.cnf", ".mylogin.cnf", ".htpasswd", ".git-credentials"),
-    *(".npmrc", ".yarnrc", ".pypirc", "credentials", "credentials.json", "credentials.toml", "credentials.db"),
-    *(".bash_history", ".zsh_history", ".python_history", ".psql_history", ".mysql_history"),
-}
-NEVER_READ_PAIRS = {  # a folder, by its parent and its own name
-    *((".config", name) for name in ("gcloud", "gh", "hub", "op", "rclone", "doctl", "heroku", "fly", "sops")),
-}
-NEVER_READ_ENDS = (".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".ppk", ".agekey")
-# keys are named id_ed25519, id_work, id_rsa.bak; id_map.py is no key
-NEVER_READ_KEY = re.compile(r"id_[^.]*|id_(rsa|dsa|ecdsa|ed25519|xmss)[^a-z].*|id_.*\.pub", re.DOTALL)
-
-
-def _is_never_read(name: str) -> bool:
-    """Whether a file or folder of this name holds secrets, or internals of a version control."""
-    name = name.lower()
-    return (
-        name in NEVER_READ
-        or name.endswith(NEVER_READ_ENDS)
-        or name.startswith(".env")
-        or (name.startswith("id_") and NEVER_READ_KEY.fullmatch(name) is not None)
-    )
-
-
-def _are_never_read(parts: Sequence[str]) -> bool:
-    """Whether any part of a path is never read, by its name or by that and its parent's."""
-    return any(map(_is_never_read, parts)) or any(
-        (parent.lower(), name.lower()) in NEVER_READ_PAIRS for parent, name in pairwise(parts)
-    )
 
 
 AMBIGUOUS = re.compile("%(?=25|[89A-F][0-9A-F])|[\udc80-\udcff]")
