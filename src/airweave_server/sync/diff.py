@@ -18,6 +18,7 @@ MAX_ID_BYTES = 1_000
 MAX_NAME_CHARS = 1_000
 MAX_URL_CHARS = 4_000
 MAX_FIELDS_BYTES = 200_000
+HASHED_AT_ONCE = 1_000_000  # characters
 RETRIES = 3  # jobs that try an entity again which could not be parsed
 
 
@@ -113,7 +114,8 @@ def fingerprint(entity: Entity, text: str) -> bytes:
     """SHA-256 of what is indexed of an entity."""
     digest = hashlib.sha256()
     for part in (entity.name, entity.type, text):
-        digest.update(part.encode())
+        for start in range(0, len(part), HASHED_AT_ONCE):
+            digest.update(part[start : start + HASHED_AT_ONCE].encode())
         digest.update(b"\x00")
     return digest.digest()
 

@@ -1,9 +1,13 @@
 """HTML to Markdown-like text, in one pass and without a tree: no nesting and no attribute makes it slow.
 
+Where a page says which part of it is the main one, what stands around that and is the same on every page of a site is
+left out: headers, footers, sidebars, menus, banners. A page that does not say so loses nothing but its ``nav``.
+
 Tree builders were tried and are quadratic in hostile pages (nested elements, thousands of attributes).
 """
 
 import re
+from functools import lru_cache
 from html import unescape
 
 START = re.compile(
@@ -28,6 +32,19 @@ _INLINE = frozenset(
     | {"sub", "sup", "time", "tt", "u", "var", "picture"}
 )
 _DROPPED = frozenset({"nav", "template", "svg"})
+_MAIN = frozenset({"main", "article"})
+_AROUND = frozenset({"header", "footer", "aside", "dialog"})
+_ROLE = re.compile(
+    r"""\srole\s*+=\s*+["']?+(main|navigation|banner|contentinfo|complementary|search|dialog|alertdialog)\b""", re.I
+)
+_NAMES = re.compile(r"""\s(?:id|class)\s*+=\s*+["']?+([^"'>]{1,300})""", re.I)
+_AROUND_NAMES = re.compile(
+    r"(?<![a-z])(?:cookies?|consent|gdpr|navbar|navigation|nav|menu|sidebar|sphinxsidebar|breadcrumbs?|footer|site-header"
+    r"|masthead|newsletter|social-links|share-buttons|skip-link|skiplink)(?![a-z])",
+    re.I,
+)
+TAG_CHARS = 2_000  # of a tag are looked at for what it is
+LEAST_MAIN_CHARS = 200  # a shorter main part does not stand for the page
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _LINES = frozenset(
     {
@@ -68,7 +85,7 @@ def to_text(html: str) -> str:
         if markup[1]:
             page.close(name)
         elif markup[0].endswith("/>") and (is_xml or name in _DROPPED):
-            page.open(name)
+            page.open(name, "")
             page.close(name)
         elif (pattern := _RAW.get(name)) and name not in unclosed:
             if end := pattern.search(html, position):
@@ -79,7 +96,7 @@ def to_text(html: str) -> str:
             else:
                 return page.finish()
         else:
-            page.open(name)
+            page.open(name, markup[0][:TAG_CHARS])
     page.text(html[position:])
     return page.finish()
 
@@ -89,6 +106,10 @@ class _Page:
 
     def __init__(self) -> None:
         self._lines: list[str] = []
+        self._around: list[int] = []  # which lines stand around the main part, if there is one
+        self._main_chars = 0
+        self._main_at: int | None = None  # height of the stack under the main part
+        self._around_at: int | None = None  # and under what stands around it
         self._inline: list[str] = []
         self._inline_chars = 0
         self._prefix = ""
@@ -99,7 +120,7 @@ class _Page:
         self._pre = False
         self._row = False
         self._title = ""
-        self._first_h1: str | None = None
+        self._first_h1: int | None = None  # the line it is
 
     def text(self, text: str) -> None:
         if text and self._dropped_at is None:
@@ -114,13 +135,20 @@ class _Page:
         elif name == "textarea":
             self.text(text)
 
-    def open(self, name: str) -> None:
+    def open(self, name: str, tag: str) -> None:
         if name in _INLINE:
             return
+        part = _part(name, tag)
+        if part:
+            self._row = False  # a layout then, and no data
         self._start(name)
         if name not in _VOID:
             if name in _DROPPED and self._dropped_at is None:
                 self._dropped_at = len(self._stack)
+            if part == "main" and self._main_at is None:
+                self._main_at = len(self._stack)
+            elif part == "around" and self._around_at is None:
+                self._around_at = len(self._stack)
             self._stack.append(name)
             self._open[name] = self._open.get(name, 0) + 1
 
@@ -134,17 +162,29 @@ class _Page:
             self._open[top] -= 1
             if self._dropped_at is not None and len(self._stack) <= self._dropped_at:
                 self._dropped_at = None
+            if len(self._stack) in (self._main_at, self._around_at):
+                self._row = False
             self._end(top)
+            if self._main_at is not None and len(self._stack) <= self._main_at:
+                self._main_at = None
+            if self._around_at is not None and len(self._stack) <= self._around_at:
+                self._around_at = None
             if top == name:
                 break
 
     def finish(self) -> str:
         self._dropped_at = None
         self._end("pre" if self._pre else "table")
-        if self._title and self._title != self._first_h1:
-            self._lines.insert(0, self._title if self._first_h1 else f"# {self._title}")
-            self._lines.insert(1, "")
-        return "\n".join(self._lines)
+        lines = self._lines
+        h1 = lines[self._first_h1][2:] if self._first_h1 is not None else None
+        if self._main_chars >= LEAST_MAIN_CHARS:
+            around = set(self._around)
+            lines = [line for number, line in enumerate(lines) if number not in around]
+            lines = [line for line, before in zip(lines, ["", *lines], strict=False) if line or before]
+            h1 = None if self._first_h1 in around else h1
+        if self._title and self._title != h1:
+            lines = [self._title if h1 else f"# {self._title}", "", *lines]
+        return "\n".join(lines).rstrip("\n")
 
     def _start(self, name: str) -> None:
         if self._dropped_at is not None:
@@ -201,7 +241,7 @@ class _Page:
         self._inline, self._inline_chars, self._row = [], 0, False
         if line:
             if self._prefix == "# " and self._first_h1 is None:
-                self._first_h1 = line
+                self._first_h1 = len(self._lines) + (self._blank and bool(self._lines))
             self._add(self._prefix + line)
         self._prefix = ""
 
@@ -220,7 +260,25 @@ class _Page:
         if self._blank and self._lines:
             self._lines.append("")
         self._blank = False
+        if self._main_at is not None:
+            self._main_chars += len(line)
+        elif self._around_at is not None:
+            self._around.append(len(self._lines))
         self._lines.append(line)
+
+
+@lru_cache(maxsize=1_000)  # a page has few kinds of tags
+def _part(name: str, tag: str) -> str:
+    """What an element says it is: "main", "around" it, or "" for neither."""
+    if name in _MAIN:
+        return "main"
+    if name in _AROUND:
+        return "around"
+    if name in ("html", "body", "p", "li", "td", "th", "tr") or name in _HEADINGS or " " not in tag:
+        return ""
+    if role := _ROLE.search(tag):
+        return "main" if role[1].lower() == "main" else "around"
+    return "around" if any(_AROUND_NAMES.search(names[1]) for names in _NAMES.finditer(tag)) else ""
 
 
 def _unescaped(text: str) -> str:
