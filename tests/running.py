@@ -255,11 +255,11 @@ class Running:
         self.temporal = temporal
         self.task_queue = f"q-{uuid4().hex[:12]}"
         self._times = {} if default_times else SHORT
-        self._workers: list[Worker] = []
+        self.workers: list[Worker] = []
         self.database_url = database_url
         self.folders = place / "folders"
         self.folders.mkdir()
-        self._servers: list[Server] = []
+        self.servers: list[Server] = []
 
     def environment(self, **more: str) -> dict[str, str]:
         own = {
@@ -277,14 +277,14 @@ class Running:
 
     def start_worker(self, **more: str) -> Worker:
         """One more worker; ``more`` are settings."""
-        log = self.place / f"worker-{len(self._workers)}.log"
+        log = self.place / f"worker-{len(self.workers)}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airweave_server", "worker"], env=self.environment(**more), stdout=output,
                 stderr=output, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         worker = Worker(process, log)
-        self._workers.append(worker)
+        self.workers.append(worker)
         return worker
 
     def start(self, *, verb: str = "api", ready: bool = True, worker: bool = True, **more: str) -> Server:
@@ -298,7 +298,7 @@ class Running:
             )  # fmt: skip
         own_worker = self.start_worker(**more) if worker and verb == "api" and self.temporal is not None else None
         server = Server(process, f"http://127.0.0.1:{port}", log, self.folders, own_worker)
-        self._servers.append(server)
+        self.servers.append(server)
         if ready:
             wait_until_ready(server)
             if own_worker is not None:
@@ -364,7 +364,7 @@ class Running:
         return None
 
     def stop_all(self) -> None:
-        processes = [started.process for started in (*self._servers, *self._workers)]
+        processes = [started.process for started in (*self.servers, *self.workers)]
         for process in processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -375,7 +375,7 @@ class Running:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        for server in self._servers:
+        for server in self.servers:
             server.http.close()
 
 

@@ -144,6 +144,12 @@ class Settings(BaseSettings):
     stuck_s: float = Field(
         default=600.0, gt=0, description="Seconds at one and the same entity, or batch, after which it is given up."
     )
+    parse_s: float = Field(
+        default=60.0, gt=0, description="Seconds that reading one document (PDF, Office, e-mail, archive) may take."
+    )
+    parse_memory_mb: int = Field(
+        default=400, ge=200, description="Memory that reading one document may take, in MB; two are read at once."
+    )
     full_sync_every_h: float = Field(
         default=24.0, gt=0, description="Hours after which a source that cannot tell deletes is read in full"
     )

@@ -1,5 +1,3 @@
-import gzip
-import io
 import json
 import os
 import py_compile
@@ -7,7 +5,6 @@ import sqlite3
 import struct
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airweave_server.sync.extract import MAX_GROWTH, Extracted, NoText, extract
+import formats
+from airweave_server.sync.extract import MAX_GROWTH, Extracted, NoText, extract, look
 
 
 def read(data: bytes | str, filename: str | None = None) -> Extracted:
@@ -146,14 +144,6 @@ def test_newlines_nul_and_surrogates_are_cleaned() -> None:
     assert read(rb'{"a": "x\ud800y", "b": "\ud83d\ude00"}', "a.json").text == "a: xy\nb: 😀"
 
 
-def archive(*names: str) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as zipped:
-        for name in names:
-            zipped.writestr(name, "text " * 100)
-    return file.getvalue()
-
-
 def database(folder: Path) -> bytes:
     connection = sqlite3.connect(folder / "x.db")
     connection.execute("create table t (a)")
@@ -162,26 +152,17 @@ def database(folder: Path) -> bytes:
 
 
 BINARIES: dict[str, tuple[bytes, str]] = {
-    "pdf": (b"%PDF-1.7\n1 0 obj <</Type /Catalog>>", "PDF document"),
-    "docx": (archive("[Content_Types].xml", "word/document.xml"), "DOCX document"),
-    "xlsx": (archive("[Content_Types].xml", "xl/workbook.xml"), "XLSX document"),
-    "pptx": (archive("[Content_Types].xml", "ppt/slides/slide1.xml"), "PPTX document"),
-    "zip": (archive("readme.txt"), "ZIP archive"),
-    "jar": (archive("META-INF/MANIFEST.MF", "A.class"), "Java archive"),
     "png": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "PNG image"),
     "jpeg": (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "JPEG image"),
     "gif": (b"GIF89a\x01\0\x01\0\x80\0\0\0\0\0\xff\xff\xff!\xf9\x04", "GIF image"),
     "webp": (b"RIFF\x24\0\0\0WEBPVP8 \0\0\0\0\x01\0\x02\0", "WebP image"),
     "wav": (b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0", "WAV audio"),
     "elf": (Path(sys.executable).resolve().read_bytes()[:5_000], "ELF binary"),
-    "gzip": (gzip.compress(b"hello"), "gzip archive"),
     "mp3": (b"ID3\x04\0\0\0\0\0\x23TSSE", "MP3 audio"),
     "mp3 frame": (b"\xff\xfb\x90\x64\0\0\0\0\0\0" * 20, "MP3 audio"),
     "mp4": (b"\0\0\0\x18ftypmp42\0\0\0\0", "MP4 video"),
     "class": (b"\xca\xfe\xba\xbe\0\0\0\x41\0\x1d", "Java class file"),
     "wasm": (b"\0asm\x01\0\0\0", "WebAssembly binary"),
-    "doc": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 100, "legacy Office document"),
-    "rtf": (rb"{\rtf1\ansi Hello}", "RTF document"),
     "exe": (b"MZ\x90\0\x03\0\0\0\x04\0\0\0\xff\xff\0\0", "Windows program"),
     "floats": (struct.pack("<500d", *[i / 7 for i in range(500)]), "binary data"),
     "shorts": (struct.pack("<500h", *[i % 200 - 100 for i in range(500)]), "binary data"),
@@ -312,6 +293,73 @@ More
 
 kept"""
     )
+
+
+ARTICLE = "<p>" + "What the page is about, in many words. " * 10 + "</p>"
+AROUND = {
+    "elements": "<header>Around</header>{}<aside>Around</aside><footer>Around</footer>",
+    "roles": "<div role='banner'>Around</div>{}<div class=x role=contentinfo><p>Around</div>",
+    "names": "<div class='top navbar'>Around</div>{}<ul id=main-menu><li>Around</ul><div id='cookie-bar'>Around</div>",
+    "a header that is never closed": "<header>Around {} <p>Around",
+}
+
+
+@pytest.mark.parametrize("page", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("main", ["<main>{}</main>", "<article>{}</article>", "<div role='main'>{}</div>"])
+def test_what_stands_around_the_main_part_is_left_out(page: str, main: str) -> None:
+    inside = f"<header><h1>Head</h1></header><aside>Beside</aside>{ARTICLE}<div class=footer>Last</div>"
+    text = read("<title>Page</title><body>" + page.format(main.format(inside)), "a.html").text
+    assert "Around" not in text
+    assert text.startswith("Page\n\n# Head\n\nBeside\n\nWhat the page")
+    assert text.endswith("Last")
+
+
+@pytest.mark.parametrize("page", AROUND.values(), ids=AROUND)
+def test_a_page_without_a_main_part_or_with_an_empty_one_loses_nothing(page: str) -> None:
+    for main in (ARTICLE, "<main>Loading</main>"):
+        assert read("<body>" + page.format(main), "a.html").text.count("Around") == page.count("Around")
+
+
+@given(
+    st.lists(st.sampled_from([*TAGS.split(), "<header>", "</header>", "<footer class=menu>", "a", "b "]), max_size=40)
+)
+def test_all_text_of_the_main_part_is_kept(pieces: list[str]) -> None:
+    inside = "".join(pieces)
+    alone = read(f"<p>{ARTICLE}{inside}", "a.html").text
+    around = read(f"<body><header>Around</header><main><p>{ARTICLE}{inside}", "a.html").text
+    assert "".join(around.split()) == "".join(alone.split())
+
+
+def test_a_notebook_becomes_its_cells_and_what_they_print() -> None:
+    found = read(formats.notebook(), "a.ipynb")
+    assert found.kind == "markdown"
+    code, *printed = ("print(1 + 1)", "2", "<Figure>", "KeyError: 'x'")
+    fences = "\n\n".join(f"```\n{text}\n```" for text in printed)
+    assert found.text == f"# Study\nWhat we ask.\n\n```python\n{code}\n```\n\n{fences}"
+    old = {
+        "worksheets": [
+            {"cells": [{"cell_type": "code", "input": ["x = 1"], "outputs": [{"text": "\x1b[1mok\x1b[0m"}]}]}
+        ]
+    }
+    assert read(json.dumps(old), "old.ipynb").text == "```python\nx = 1\n```\n\n```\nok\n```"
+
+
+@pytest.mark.parametrize(
+    "book",
+    ['{"cells": 3}', '{"cells": [3, {"source": {"a": 1}}, {"outputs": "x"}]}', '{"a": "words"}', "{broken", "[1]"],
+)
+def test_an_odd_notebook_is_read_as_what_it_is(book: str) -> None:
+    found = extract(book.encode(), filename="a.ipynb")
+    assert isinstance(found, Extracted | NoText)
+
+
+def test_an_email_is_told_by_its_headers() -> None:
+    mail = formats.email()
+    for name in ("a.eml", "1700000000.M1P2.host,S=123", "saved"):
+        assert look(mail, filename=name) == "email"
+    assert look(mail, filename="howto.md") is None
+    assert look(b"Title: a note\n\nFrom: nobody\nMessage-ID: none\nDate: x\n", filename="note") is None
+    assert look(b"Just a text that somebody named so", filename="a.eml") is None
 
 
 def test_a_title_is_said_once() -> None:

@@ -127,7 +127,8 @@ def still_the_same(session: Session, rows: Sequence[tuple[int, str | None, str, 
     session.execute(
         text("""
             update entity t set version = e.version, scope = e.scope, updated_at = coalesce(e.updated_at, t.updated_at),
-                   state = 'indexed', reason = null, retries_left = 0, missing = 0
+                   retries_left = 0, missing = 0,
+                   reason = case when state = 'indexed' then reason end, state = 'indexed'
             from unnest(cast(:rows as bigint[]), cast(:versions as text[]), cast(:scopes as text[]),
                         cast(:times as timestamptz[])) as e(row, version, scope, updated_at)
             where t.row = e.row

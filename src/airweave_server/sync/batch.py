@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from threading import Thread
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 from uuid import UUID
 
 import numpy as np
@@ -33,7 +33,8 @@ from ..errors import Fenced
 from ..sdk import Deleted, Embedder, EmbedderError, Entity, Seen, Skipped, Unreadable
 from . import diff
 from .chunk import CHUNKER_VERSION, Chunk, chunks
-from .extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable, extract
+from .extract import EXTRACTOR_VERSION, SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
+from .parsers import Parsers
 from .scrub import scrub
 
 BATCH_CHANGED = 200
@@ -46,7 +47,9 @@ EMBED_AT_ONCE = 1_000
 MAX_CHUNKS = 20_000
 CAREFUL_AFTER = 2  # crashes: one alone is most often nobody's fault
 QUARANTINE_AFTER = 3  # crashes at one entity, read alone
-READ_LIMIT_BYTES = 512 * 1024 * 1024
+READ_BYTES = 1024 * 1024
+TEXT_BYTES = 40 * 1024 * 1024  # of a text are read: about what MAX_CHUNKS hold
+DOCUMENT_BYTES = 512 * 1024 * 1024
 
 _OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an entity that is as it was
 
@@ -75,6 +78,7 @@ class Target:
     embedder: Embedder
     force: bool
     lease_s: float
+    parsers: Parsers
     secrets: tuple[str, ...] = ()
 
     @cached_property
@@ -141,7 +145,7 @@ class Writer:
     def __init__(
         self, session: Session, aside: Callable[[], AbstractContextManager[Session]], partition: SyncPartition,
         target: Target, met: BitMap64, waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
-        alive: Callable[[], None] = lambda: None,
+        alive: Callable[[], None] = lambda: None, beat: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._session = session  # the thread's that writes, until it has settled
         self._aside = aside
@@ -150,6 +154,7 @@ class Writer:
         self._met = met
         self._waiting = waiting  # stands around whatever the source may keep us waiting for
         self._alive = alive  # called at each entity and batch: work advances
+        self._beat = beat  # called while one entity takes its time; raises ``Stopped`` when nobody wants it any more
         self._careful = BATCH_ITEMS if partition.crashes >= CAREFUL_AFTER else 0  # entities to read one by one
         self._pending = Pending()
         self._flying = Pending()  # what is being written
@@ -294,17 +299,21 @@ class Writer:
             self._meet(before.row, "kept")
             return
         counts_as = "inserted" if before is None or before.fingerprint is None else "updated"
-        entry = self._entry(entity, INDEXED, fingerprint=content, metadata_fingerprint=shown)
+        entry = self._entry(
+            entity, INDEXED, reason=found.left_out and f"left out: {found.left_out}", fingerprint=content,
+            metadata_fingerprint=shown,
+        )  # fmt: skip
         change = Change(entry, before, counts_as=counts_as)
-        cut = self._pieces(entity, chunks(found.text, found.kind))
+        cut = self._pieces(entity, _cut(found))
         if indexed and alone and before is not None:
             change.entry = replace(entry, chunks=before.chunks, truncated=before.truncated)
             self._change(change)
         elif len(found.text) > BIG_CHARS:
-            self._big(change, cut)
+            self._big(change, cut, is_cut=found.left_out is not None)
         else:
             change.pieces = list(islice(cut, MAX_CHUNKS))
             change.entry = replace(entry, chunks=len(change.pieces), truncated=next(cut, None) is not None)
+            change.entry = replace(change.entry, truncated=change.entry.truncated or found.left_out is not None)
             self._pending.chars += len(found.text)
             self._change(change)
 
@@ -313,14 +322,42 @@ class Writer:
             return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
         if entity.open is None:
             return Extracted(diff.fields_as_text(entity), "text")
-        with self._waiting(), entity.open() as stream:
-            data = stream.read(READ_LIMIT_BYTES + 1)
-        if len(data) > READ_LIMIT_BYTES:
-            raise Unreadable(f"too_large: over {READ_LIMIT_BYTES // 1024 // 1024} MB")
+        filename = entity.filename or entity.name
+        with self._waiting():
+            stream = entity.open()
+        with stream:
+            content = self._content(stream)
+            head = next(content, b"")
+            form = look(head[:SAMPLE_BYTES], filename=filename)
+            if isinstance(form, NoText):
+                return form
+            if form is not None and (entity.size_bytes or 0) > DOCUMENT_BYTES:
+                return NoText(_TOO_LARGE)
+            if form is not None:
+                return self._target.parsers.read(_limited(head, content), filename=filename, beat=self._beat)
+            parts, is_all = _beginning(head, content)
         try:
-            return extract(data, filename=entity.filename or entity.name)
-        except Exception as error:  # around one entity: what its bytes do to a parser must not end the read
+            found = extract(_joined(parts), filename=filename)
+        except Exception as error:  # around one entity: what its bytes do to us must not end the read
             raise _unparseable(error) from error
+        if is_all:
+            return found
+        if isinstance(found, NoText):
+            return NoText(f"too_large: {found.reason}, as far as it was read")
+        return replace(found, left_out=f"what comes after {TEXT_BYTES // 1024 // 1024} MB")
+
+    def _content(self, stream: BinaryIO) -> Iterator[bytes]:
+        """What a source gives, in pieces; only while it does are we waiting for it."""
+        while True:
+            parts: list[bytes] = []
+            size = 0
+            with self._waiting():
+                while size < READ_BYTES and (part := stream.read(READ_BYTES - size)):
+                    parts.append(part)
+                    size += len(part)
+            if not size:
+                return
+            yield parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _seen(self, entity_id: str) -> None:
         before = self._known.get(entity_id)
@@ -395,7 +432,7 @@ class Writer:
             terms = identifiers.index_terms(chunk.text + named)
             yield Piece(ordinal, heading, chunk.text, digest, terms)
 
-    def _big(self, change: Change, pieces: Iterator[Piece]) -> None:
+    def _big(self, change: Change, pieces: Iterator[Piece], *, is_cut: bool) -> None:
         """Stage the pieces of a big entity in transactions of their own; the last one swaps them in."""
         self.commit()  # what came before stands alone
         have = self._stored_embeddings([change])
@@ -411,7 +448,7 @@ class Writer:
             self._session.commit()
             staged += len(group)
             group = list(islice(pieces, STAGE_AT_ONCE))
-        change.entry = replace(change.entry, chunks=staged, truncated=bool(group))
+        change.entry = replace(change.entry, chunks=staged, truncated=bool(group) or is_cut)
         change.staged = True
         self._change(change)
         self.commit()
@@ -542,9 +579,50 @@ class Writer:
             self._known[change.entry.entity_id] = _as_known(rows[change.entry.entity_id], change)
 
 
+def _cut(found: Extracted) -> Iterator[Chunk]:
+    """The chunks of a text, section by section where it has any; each tells its section first."""
+    if not found.sections:
+        yield from chunks(found.text, found.kind)
+        return
+    ends = [section.start for section in found.sections[1:]] + [len(found.text)]
+    for section, end in zip(found.sections, ends, strict=True):
+        for chunk in chunks(found.text[section.start : end], section.kind):
+            yield replace(chunk, heading=" > ".join(filter(None, (section.label, chunk.heading))))
+
+
+def _beginning(head: bytes, content: Iterator[bytes]) -> tuple[list[bytes], bool]:
+    """Up to ``TEXT_BYTES``, in pieces, and whether that is all."""
+    parts, room = [head], TEXT_BYTES - len(head)
+    for piece in content:
+        if len(piece) > room:
+            return [*parts, piece[:room]], False
+        parts.append(piece)
+        room -= len(piece)
+    return parts, True
+
+
+def _joined(parts: list[bytes]) -> bytes:
+    """All of it at once, and nothing of it twice."""
+    data = b"".join(parts)
+    parts.clear()
+    return data
+
+
+def _limited(head: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    """All of it. Raises ``Unreadable`` when it is too much."""
+    size = len(head)
+    yield head
+    for piece in content:
+        size += len(piece)
+        if size > DOCUMENT_BYTES:
+            raise Unreadable(_TOO_LARGE)
+        yield piece
+
+
+_TOO_LARGE = f"too_large: over {DOCUMENT_BYTES // 1024 // 1024} MB"
+
+
 def _unparseable(error: Exception) -> Unparseable:
-    if isinstance(error, Unparseable):
-        return error
     log.warning("parser_failed", exc_info=error)
     return Unparseable(f"it cannot be parsed: {type(error).__name__}: {error}")
 

@@ -52,6 +52,7 @@ from ..settings import Settings
 from ..vault import Vault, VaultError
 from . import diff
 from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, Item, Reached, Target, Writer, pipeline_version
+from .parsers import Parsers
 from .scrub import masked, scrub, secrets_of
 
 RETRY_LONGEST_S = 60.0
@@ -87,6 +88,12 @@ class Signals:
     def alive(self) -> None:
         """Work advances: the next thing is begun."""
         self.busy_since = time.monotonic()
+
+    def beat(self) -> None:
+        """One thing takes its time, within a limit of its own. Raises ``Stopped`` when it is no longer wanted."""
+        self.alive()
+        if self.stop.is_set():
+            raise Stopped("asked to stop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +139,7 @@ class SyncService:
         self._hidden_paths = hidden_paths
         self._lock = threading.Lock()
         self._owed: list[SyncPartition] = []
+        self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
     def run(self, job_id: UUID, signals: Signals) -> Outcome:
@@ -214,6 +222,7 @@ class SyncService:
                         partitions.met(session, job_id),
                         partial(_Noted, signals),
                         signals.alive,
+                        signals.beat,
                     )
                     session.commit()
                     if partition.crashes >= MOST_CRASHES:
@@ -463,6 +472,7 @@ class SyncService:
             embedder=plugins.embedder(collection.embedder),
             force=job.force_full,
             lease_s=self._settings.lease_s,
+            parsers=self._parsers,
             secrets=secrets,
         )
 
