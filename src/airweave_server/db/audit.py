@@ -14,6 +14,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from . import plans
+from .languages import CONFIGURATION
 from .ledger import INCOMPLETE
 from .models import SyncJob
 from .session import Database, raw
@@ -346,9 +347,10 @@ def _lookup(scope: Scope, indexes: Sequence[str]) -> str:
         ),
         looked_at as materialized (
             select c.entity_row, c.ordinal,
-                   c.ts is not distinct from to_tsvector('public.airweave', c.heading || ' ' || c.text) as text_fits
-                   {", " + asked if asked else ""}
+                   c.ts is not distinct from to_tsvector({CONFIGURATION.format("k.language")},
+                       c.heading || ' ' || c.text) as text_fits {", " + asked if asked else ""}
             from sampled s join chunk c on c.entity_row = s.row and c.ordinal = s.ordinal
+            join collection k on k.id = c.collection_id
         ),
         answered as materialized (select l.entity_row, l.text_fits {answers} from looked_at l)
         select count(*) as looked_up, {counted} from answered a join entity e on e.row = a.entity_row"""

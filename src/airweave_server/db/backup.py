@@ -35,11 +35,13 @@ from sqlalchemy.orm import Session
 from ..errors import Unstartable
 from ..version import __version__
 from . import leases
+from .languages import LANGUAGES, configuration
 from .models import ACTIVE, Base
 from .session import Database, known_revisions, lock_schema, now, raw, upgrade
 
 FORMAT = 1
 OF_PROCESSES = {"lease"}  # who is alive is nothing to keep
+DERIVED = {"chunk": ["ts"]}  # made by a trigger as the rows go in
 ALL = [table.name for table in Base.metadata.sorted_tables]  # what refers comes after what it refers to
 KEY, MANIFEST, DIGEST = "vault.key", "manifest.json", "sha256"
 BLOCK_BYTES = tarfile.BLOCKSIZE
@@ -235,7 +237,9 @@ def _drop_ours(session: Session) -> None:
     try:
         with session.begin_nested():  # never cascade: views and the like are others'
             session.execute(text(f"drop table {', '.join(tables)}, alembic_version"))
-            session.execute(text("drop text search configuration airweave"))
+            session.execute(text("drop function if exists chunk_words()"))
+            for language in LANGUAGES:
+                session.execute(text(f"drop text search configuration if exists {configuration(language)}"))
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.errors.DependentObjectsStillExist):
             detail = (error.orig.diag.message_detail or "").replace("\n", "; ")
@@ -248,9 +252,10 @@ def _copy_out(session: Session, file: BinaryIO, name: str) -> Rows:
         session.execute(
             text("""
                 select column_name from information_schema.columns where table_schema = current_schema()
-                  and table_name = :name and is_generated = 'NEVER' order by ordinal_position
+                  and table_name = :name and is_generated = 'NEVER' and column_name <> all(:derived)
+                order by ordinal_position
             """),
-            {"name": name},
+            {"name": name, "derived": DERIVED.get(name, [])},
         ).scalars()
     )
     statement = sql.SQL("copy {} ({}) to stdout (format binary)").format(*_names(name, columns))

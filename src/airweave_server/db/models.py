@@ -6,7 +6,6 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import (
     BigInteger,
-    Computed,
     DateTime,
     ForeignKey,
     Identity,
@@ -21,6 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
+
+from .languages import ENGLISH
 
 ACTIVE = "status in ('pending', 'running', 'cancelling')"
 
@@ -90,9 +91,34 @@ class Collection(Base):
     embedder: Mapped[str]
     embedder_name: Mapped[str]
     dimensions: Mapped[int]
+    language: Mapped[str] = mapped_column(server_default=ENGLISH)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]
+
+
+class CollectionSize(Base):
+    """How large a collection was when the keeper last counted its words (``counted_at``; None: not yet, for it is
+    small). ``looked_at``: when the keeper last saw whether that still holds."""
+
+    __tablename__ = "collection_size"
+
+    collection_id: Mapped[UUID] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True)
+    chunks: Mapped[int]
+    mean_bytes: Mapped[float]
+    counted_at: Mapped[datetime | None]
+    looked_at: Mapped[datetime]
+
+
+class CollectionWord(Base):
+    """About how many chunks of a collection hold a word: a stem, or a part of an identifier. Rare ones are left out."""
+
+    __tablename__ = "collection_word"
+
+    collection_id: Mapped[UUID] = mapped_column(ForeignKey("collection.id", ondelete="CASCADE"), primary_key=True)
+    word: Mapped[str] = mapped_column(primary_key=True)
+    is_ident: Mapped[bool] = mapped_column(primary_key=True)
+    chunks: Mapped[int]
 
 
 class SourceConnection(Base):
@@ -301,7 +327,8 @@ class EntityRow(Base):
 
 
 class Chunk(Base):
-    """A searchable piece. ``ts`` is the English full text, ``ident`` our own split for identifiers."""
+    """A searchable piece. ``ts`` is the full text, made by a trigger in the language of the collection; ``ident`` our
+    own split for identifiers."""
 
     __tablename__ = "chunk"
     __table_args__ = (
@@ -319,9 +346,10 @@ class Chunk(Base):
     hash: Mapped[bytes]
     embedding: Mapped[Any] = mapped_column(HalfVec)
     ident: Mapped[Any] = mapped_column(TSVECTOR)
-    ts: Mapped[Any] = mapped_column(
-        TSVECTOR, Computed("to_tsvector('public.airweave', heading || ' ' || text)", persisted=True)
-    )
+    ts: Mapped[Any] = mapped_column(TSVECTOR)
+
+
+Chunk.__table__.add_is_dependent_on(Collection.__table__)  # type: ignore[attr-defined]  # its trigger reads it
 
 
 class ChunkStaged(Base):
