@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,6 +50,7 @@ class InProcessDriver:
         self._engine = Engine(IN_PROCESS, reason)
         self._host = socket.gethostname()
         self._name = f"{self._host}:{os.getpid()}:{uuid4().hex[:8]}"
+        self.job_ended: Callable[[], None] | None = None  # called after each, on the job's own thread
         self._rides: dict[UUID, Ride] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
@@ -152,6 +154,8 @@ class InProcessDriver:
             trouble = None if is_outage(error) else error
         if self._drop(ride) and not outcome.ended:
             self._let_go(ride.job_id, outcome, trouble)
+        elif self.job_ended is not None:
+            self.job_ended()
         self._wake.set()
 
     def _drop(self, ride: Ride) -> bool:

@@ -20,6 +20,7 @@ from .db.session import Database, is_outage, now
 from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
 from .services.connections import next_run
+from .services.upkeep import Upkeep
 from .settings import Settings
 from .vault import Vault, VaultError
 
@@ -32,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 
 class Keeper:
-    """Ticks every ``TICK_S``, or when ``kick`` says that there is something to purge, if it holds the lease."""
+    """Ticks every ``TICK_S``, or when ``kick`` says that there is something to do, if it holds the lease."""
 
     def __init__(self, database: Database, vault: Vault, driver: job_service.Driver, settings: Settings) -> None:
         self._database = database
@@ -44,9 +45,11 @@ class Keeper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="keeper", daemon=True)
         self._forgot_at = -math.inf
+        self._upkeep = Upkeep(database, settings)
         self.holds_lease = False
 
     def start(self) -> None:
+        self._upkeep.start()
         self._thread.start()
 
     def kick(self) -> None:
@@ -56,6 +59,7 @@ class Keeper:
         self._stopping.set()
         self._wake.set()
         self._thread.join(10)
+        self._upkeep.stop()
         with suppress(SQLAlchemyError), self._database.session() as session:  # else it lapses by itself
             leases.release(session, "keeper", self._name)
 
@@ -66,7 +70,7 @@ class Keeper:
         if self.holds_lease:
             duties = (
                 self._end_unattended, self._start_repairs, self._fire_schedules, self._driver.reconcile,
-                self._say_what_waits, self._purge, self._reseal, self._forget,
+                self._say_what_waits, self._purge, self._reseal, self._forget, self._upkeep.kick,
             )  # fmt: skip
             for duty in duties:  # one that fails keeps no other from being done
                 self._try(duty)

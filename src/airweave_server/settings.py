@@ -85,6 +85,15 @@ class Settings(BaseSettings):
         "their deletes; the last of each connection stay.",
     )  # fmt: skip
 
+    vector_index_chunks: int = Field(
+        default=20_000, ge=1, description="Chunks from which a collection gets an index over its vectors; it loses it "
+        "when fewer than half of that are left. Without one, all vectors are compared.",
+    )  # fmt: skip
+    vector_index_memory_mb: int = Field(
+        default=512, ge=64, description="Memory that Postgres may take to build one such index; about 2 MB for 1,000 "
+        "chunks, and what does not fit is built several times slower.",
+    )  # fmt: skip
+
     temporal_enabled: bool = Field(
         default=False, description="Let Temporal drive jobs; without it, or while it cannot be reached, they run in "
         "process.",

@@ -88,6 +88,7 @@ def _serve(
     durable = _durable(database, in_process, settings) if settings.temporal_enabled else None
     driver = durable or in_process
     keeper = Keeper(database, sealed, driver, settings)
+    in_process.job_ended = keeper.kick  # a first load gets its indexes at once
     connections = Connections(sealed, settings, hidden_paths=hidden)
     watches = Watches(database)
     parts = Parts(settings, database, sealed, connections, driver, keeper, watches, children)

@@ -132,7 +132,8 @@ def tidy(session: Session, *, analyze: bool) -> None:
         """)
     )
     if analyze:
-        session.execute(text("analyze chunk"))
+        # while an index is built Postgres lets nobody analyze its table; that must not hold up a job's end
+        session.execute(text("analyze (skip_locked) chunk"))
         session.execute(text("analyze entity"))
 
 

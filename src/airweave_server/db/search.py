@@ -1,20 +1,27 @@
-"""The SQL of search: filters, the exact vector scan, and BM25 rebuilt from ranks of single terms.
+"""The SQL of search: filters, the nearest vectors by index or by an exact scan, and BM25 rebuilt from ranks of single
+terms.
 
-Every value is a bound parameter, and tsquery texts hold one quoted lexeme or several joined by ``|``.
+Every value is a bound parameter, and tsquery texts hold quoted lexemes joined by ``|`` and ``&``.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import combinations
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from ..sdk import Vectors
+from . import indexes
+from .languages import configuration
 from .models import Collection, SourceConnection
 
 K1, B = 1.2, 0.75  # the usual constants of BM25
+MEASURED = 200  # chunks of a collection that nobody has counted yet
+EF_SEARCH, MOST_EF_SEARCH = 400, 1_000  # how widely the index is searched; the most that pgvector allows
 HALF = 0.645  # ts_rank of one term that stands n times is about n / (n + HALF)
 
 # Where a field of a filter stands; an entity's id is matched with and without its chunk's number.
@@ -33,6 +40,10 @@ COLUMNS = {
     "airweave_system_metadata.sync_id": ("cast(e.connection_id as text)",),
     "airweave_system_metadata.sync_job_id": ("cast(e.job_id as text)",),
 }
+# Of an index that is asked: to go on until there are enough, and to be asked at all, even with a filter.
+WITH_INDEX = """
+    select set_config('hnsw.ef_search', cast(:width as text), true),
+           set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('enable_sort', 'off', true)"""
 COMPARISONS = {
     "equals": "{column} = {value}",
     "in": "{column} = any({value})",
@@ -61,7 +72,7 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What a query asks for once: a stem of the English full text, or the identifiers that mean the same, or both.
+    """What a query asks for once: a stem of the language, or the identifiers that mean the same, or both.
 
     ``exact``: an identifier, to be found whatever else is. ``frequency``: chunks of the collection that hold it.
     """
@@ -71,6 +82,20 @@ class Term:
     exact: bool = False
     frequency: int = 0
     idf: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What lets a chunk pass to be ranked: its words (``ts``) or its identifiers (``ident``), tsqueries both; with
+    ``both`` it takes the two."""
+
+    ts: str | None
+    ident: str | None
+    both: bool = False
+
+    def condition(self, n: int) -> str:
+        asked = [f"c.{name} @@ cast(:{name}_{n} as tsquery)" for name in ("ts", "ident") if getattr(self, name)]
+        return f"({(' and ' if self.both else ' or ').join(asked)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +110,27 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a query may see: the chunks of living connections of one collection, less what its filter leaves out."""
+    """What a query may see: the chunks of living connections of one collection, less what its filter leaves out.
+
+    ``about``: how many that are, where it is known to be few.
+    """
 
     source: str
     values: dict[str, Any]
+    about: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
+    """Of a collection; ``has_index``: whether one over its vectors can be used."""
+
     chunks: int
-    mean_length: float  # bytes
+    mean_bytes: float
+    has_index: bool
 
 
-def scope(session: Session, collection: Collection, filters: Sequence[Sequence[Condition]]) -> Scope:
+def scope(session: Session, collection: Collection, filters: Sequence[Sequence[Condition]], *, few: int = 0) -> Scope:
+    """With filters that leave no more than ``few`` chunks, these are looked up by their entities."""
     connections = session.scalars(
         select(SourceConnection.id).where(
             SourceConnection.collection_id == collection.id,
@@ -105,25 +138,44 @@ def scope(session: Session, collection: Collection, filters: Sequence[Sequence[C
             SourceConnection.deleted_at.is_(None),
         )
     )
-    values: dict[str, Any] = {"collection_id": collection.id, "connections": list(connections)}
-    seen = "c.collection_id = :collection_id and c.connection_id = any(:connections)"
+    # a literal, for the planner takes a collection's own index only where it can see which collection is asked for
+    seen = f"c.collection_id = '{UUID(str(collection.id))}' and c.connection_id = any(:connections)"
+    values: dict[str, Any] = {"connections": list(connections)}
     if not filters:
         return Scope(f"chunk c where {seen}", values)
     groups = " or ".join(" and ".join(_condition(one, values) for one in group) for group in filters)
-    joined = "chunk c join entity e on e.row = c.entity_row join source_connection s on s.id = c.connection_id"
-    return Scope(f"{joined} where {seen} and ({groups})", values)
+    joined = "join source_connection s on s.id = c.connection_id"
+    found = _few(session, collection, f"({groups})", values, few) if few else None
+    if found is None:
+        return Scope(f"chunk c join entity e on e.row = c.entity_row {joined} where {seen} and ({groups})", values)
+    rows, about = found
+    values["only"] = rows
+    few_of = "(select * from chunk where entity_row = any(:only))"
+    return Scope(
+        f"{few_of} c join entity e on e.row = c.entity_row {joined} where {seen} and ({groups})", values, about
+    )
 
 
-def size(session: Session, whole: Scope) -> Size:
-    row = session.execute(text(f"select count(*), avg({BYTES}) from {whole.source}"), whole.values).one()
-    return Size(chunks=row[0], mean_length=float(row[1] or 1))
-
-
-def lexemes(session: Session, texts: Sequence[str]) -> list[list[str]]:
-    """Each text's lexemes in the English full text."""
-    rows = session.scalars(
+def size(session: Session, collection: Collection) -> Size:
+    """As the keeper counted it; a collection that it has not seen yet is measured by its ledger and some chunks."""
+    row = session.execute(
         text("""
-            select tsvector_to_array(to_tsvector('public.airweave', t.text))
+            select coalesce(z.chunks, (select sum(chunks) from entity where collection_id = :id), 0),
+                   coalesce(nullif(z.mean_bytes, 0), (select avg(octet_length(heading) + octet_length(text)) from
+                       (select heading, text from chunk where collection_id = :id limit :some) as c), 1),
+                   exists (select from pg_index where indexrelid = to_regclass(:index) and indisvalid and indisready)
+            from (select) as one left join collection_size z on z.collection_id = :id
+        """),
+        {"id": collection.id, "index": indexes.name(collection.id), "some": MEASURED},
+    ).one()
+    return Size(int(row[0]), float(row[1]), row[2])
+
+
+def lexemes(session: Session, collection: Collection, texts: Sequence[str]) -> list[list[str]]:
+    """Each text's lexemes in the full text of the collection's language."""
+    rows = session.scalars(
+        text(f"""
+            select tsvector_to_array(to_tsvector('public.{configuration(collection.language)}', t.text))
             from unnest(cast(:texts as text[])) with ordinality as t(text, n) order by t.n
         """),
         {"texts": list(texts)},
@@ -131,71 +183,111 @@ def lexemes(session: Session, texts: Sequence[str]) -> list[list[str]]:
     return [list(row) for row in rows]
 
 
-def frequencies(session: Session, whole: Scope, terms: Sequence[Term], *, at_most: int) -> list[int]:
-    """In how many chunks each term occurs; counting stops at ``at_most``."""
+def frequencies(
+    session: Session, collection: Collection, whole: Scope, terms: Sequence[Term], *, at_most: int
+) -> list[int]:
+    """In about how many chunks each term occurs, as the keeper counted them. What it left out is rare, or new: that is
+    counted here, up to ``at_most``."""
     rows = session.scalars(
         text(f"""
-            select (select count(*) from (select from {whole.source} and {HOLDS} limit :at_most) as found)
-            from unnest(cast(:stems as text[]), cast(:idents as text[])) with ordinality as t(stem, ident, n)
+            select coalesce(
+                greatest(
+                    (select chunks from collection_word w
+                     where w.collection_id = :id and w.word = t.word and not w.is_ident),
+                    (select max(chunks) from collection_word w
+                     where w.collection_id = :id and w.word = any(string_to_array(t.words, ' ')) and w.is_ident)),
+                (select count(*) from (select from {whole.source} and {HOLDS} limit :at_most) as found)
+            )
+            from unnest(cast(:stems as text[]), cast(:idents as text[]), cast(:word as text[]), cast(:words as text[]))
+                with ordinality as t(stem, ident, word, words, n)
             order by t.n
         """),
-        {**whole.values, **_terms(terms), "at_most": at_most},
-    )
+        {
+            **whole.values, **_terms(terms), "at_most": at_most, "id": collection.id,
+            "word": [term.stem for term in terms], "words": [" ".join(term.idents) for term in terms],
+        },
+    )  # fmt: skip
     return list(rows)
 
 
 def matching(
-    session: Session, seen: Scope, terms: Sequence[Term], scored: Sequence[Term], *, mean_length: float, budget: int
-) -> list[Candidate]:
-    """The chunks that hold the most of ``terms``, at most ``budget``, best first by BM25 over all of ``scored``.
+    session: Session,
+    seen: Scope,
+    gates: Sequence[Gate],
+    scored: Sequence[Term],
+    *,
+    mean_bytes: float,
+    wanted: int,
+    budget: int,
+) -> tuple[list[Candidate], bool]:
+    """Chunks that pass a gate, best first by BM25 over all of ``scored``, and whether the last gate let all pass.
 
-    Chosen are those that would be best if each term stood in them once, for that needs the indexes alone.
+    A gate is tried when those before it let fewer than ``wanted`` pass, and lets ``budget`` pass.
     """
-    ranks = "ts_rank('{1,1,1,1}', z.ts, cast(:stem_%d as tsquery))"
-    score: list[str] = []
-    values: dict[str, Any] = {}
-    for n, term in enumerate(scored):
-        values[f"idf_{n}"] = term.idf
-        parts = []
-        if term.stem is not None:
-            values[f"stem_{n}"] = _tsquery([term.stem])
-            parts.append(f"(select r / (r + (1.0001 - r) * z.length / {HALF}) from (select {ranks % n} as r) as one)")
-        if term.idents:
-            values[f"ident_{n}"] = _tsquery(term.idents)
-            parts.append(f"case when z.ident @@ cast(:ident_{n} as tsquery) then 1 / (1 + z.length) else 0 end")
-        score.append(f"cast(:idf_{n} as float8) * greatest({', '.join(parts)})")
+    values: dict[str, Any] = {**seen.values, "mean_length": mean_bytes, "wanted": wanted, "budget": budget}
+    steps: list[str] = []
+    counts: list[str] = []
+    for n, gate in enumerate(gates):
+        values |= {f"ts_{n}": gate.ts, f"ident_{n}": gate.ident}
+        steps.append(f"""
+            gate_{n} as materialized (
+                select c.entity_row, c.ordinal, {LENGTH} as length, c.ts, c.ident from {seen.source}
+                and {gate.condition(n)} {f"and {' + '.join(counts)} < :wanted" if counts else ""} limit :budget
+            )""")
+        counts.append(f"(select count(*) from gate_{n})")
+    passed = " union all ".join(f"select * from gate_{n}" for n in range(len(gates)))
+    is_all = " and ".join([f"{counts[-1]} < :budget", *([f"{' + '.join(counts[:-1])} < :wanted"] if steps[1:] else [])])
     rows = session.execute(
         text(f"""
-            with gated as materialized (
-                {_gate(seen)} order by exact desc, gate desc, entity_row, ordinal limit :budget
-            ),
+            with {", ".join(steps)},
             z as materialized (
-                select g.entity_row, g.ordinal, g.exact, {LENGTH} as length,
-                       c.ts || cast('' as tsvector) as ts, c.ident || cast('' as tsvector) as ident  -- unpacked once
-                from gated g join chunk c on c.entity_row = g.entity_row and c.ordinal = g.ordinal
+                select distinct on (entity_row, ordinal) entity_row, ordinal, length,
+                       ts || cast('' as tsvector) as ts, ident || cast('' as tsvector) as ident  -- unpacked once
+                from ({passed}) as p
             )
-            select entity_row, ordinal, {" + ".join(score)} as score, exact from z
-            order by score desc, entity_row, ordinal
+            select entity_row, ordinal, {_score(scored, values)} as score, {_held(scored, values)} as exact,
+                   {is_all} as is_all
+            from z order by score desc, entity_row, ordinal
         """),
-        {**seen.values, **_terms(terms), **values, "mean_length": mean_length, "budget": budget},
-    )
-    return [Candidate(*row) for row in rows.all()]
+        values,
+    ).all()
+    return [Candidate(*row[:4]) for row in rows], bool(rows[0].is_all) if rows else True
 
 
-def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int) -> list[Candidate]:
-    """The chunks nearest by cosine, nearest first. A chunk without any known token is near nothing."""
+def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int, by_index: bool) -> list[Candidate]:
+    """The chunks nearest by cosine, nearest first. A chunk without any known token is near nothing.
+
+    By its index almost all of the nearest are found; where that ends too early, all vectors are compared.
+    """
+    if by_index:
+        distance = indexes.distance("c.embedding", ":vector", len(vector))
+        nested = session.begin_nested()  # what is set for it is undone with it
+        session.execute(text(WITH_INDEX), {"width": min(max(EF_SEARCH, limit), MOST_EF_SEARCH)})
+        rows = session.execute(
+            text(f"""
+                with near as materialized (
+                    select c.entity_row, c.ordinal, {distance} as distance from {seen.source}
+                    order by {distance} limit :limit
+                )
+                select * from near order by distance, entity_row, ordinal
+            """),
+            {**seen.values, "vector": _halfvec(vector), "limit": limit},
+        ).all()
+        nested.rollback()
+        if len(rows) == limit:
+            return [Candidate(row[0], row[1], 1 - row[2]) for row in rows]
     rows = session.execute(
         text(f"{_distances(seen)} order by distance, entity_row, ordinal limit :limit"),
         {**seen.values, "vector": _halfvec(vector), "limit": limit},
-    )
-    return [Candidate(row[0], row[1], 1 - row[2]) for row in rows.all() if row[2] == row[2]]
+    ).all()
+    return [Candidate(row[0], row[1], 1 - row[2]) for row in rows if row[2] == row[2]]
 
 
 def matching_deep(
-    session: Session, seen: Scope, terms: Sequence[Term], *, mean_length: float, group: bool, limit: int
+    session: Session, seen: Scope, terms: Sequence[Term], *, mean_bytes: float, group: bool, limit: int
 ) -> list[tuple[int, int]]:
     """Every chunk that holds a term, or the best of each entity, in the order in which ``matching`` chooses."""
-    values = {**seen.values, **_terms(terms), "mean_length": mean_length, "limit": limit}
+    values = {**seen.values, **_terms(terms), "mean_length": mean_bytes, "limit": limit}
     return _deep(
         session, f"select entity_row, ordinal, -exact as a, -gate as b from ({_gate(seen)}) as g", values, group
     )
@@ -225,6 +317,64 @@ def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[in
         {"rows": [row for row, _ in keys], "ordinals": [ordinal for _, ordinal in keys]},
     )
     return [(int(row.pop("n")) - 1, row) for row in map(dict, rows.mappings())]
+
+
+def any_of(terms: Sequence[Term]) -> Gate:
+    """What holds one of these terms."""
+    stems = [term.stem for term in terms if term.stem is not None]
+    idents = [ident for term in terms for ident in term.idents]
+    return Gate(_tsquery(stems) or None, _tsquery(idents) or None)
+
+
+def some_of(terms: Sequence[Term], count: int) -> Gate | None:
+    """What holds so many of these terms, either in its words or among its identifiers; None where these are fewer."""
+    stems = [_tsquery([term.stem]) for term in terms if term.stem is not None]
+    idents = [f"({_tsquery(term.idents)})" for term in terms if term.stem is None]
+    ts, ident = (
+        " | ".join(f"({' & '.join(chosen)})" for chosen in combinations(asked, count)) for asked in (stems, idents)
+    )
+    return Gate(ts or None, ident or None) if ts or ident else None
+
+
+def _score(terms: Sequence[Term], values: dict[str, Any]) -> str:
+    """BM25 of a row of ``z``."""
+    ranks = "ts_rank('{1,1,1,1}', z.ts, cast(:stem_%d as tsquery))"
+    score: list[str] = []
+    for n, term in enumerate(terms):
+        values[f"idf_{n}"] = term.idf
+        parts = []
+        if term.stem is not None:
+            values[f"stem_{n}"] = _tsquery([term.stem])
+            parts.append(f"(select r / (r + (1.0001 - r) * z.length / {HALF}) from (select {ranks % n} as r) as one)")
+        if term.idents:
+            values[f"held_{n}"] = _tsquery(term.idents)
+            parts.append(f"case when z.ident @@ cast(:held_{n} as tsquery) then 1 / (1 + z.length) else 0 end")
+        score.append(f"cast(:idf_{n} as float8) * greatest({', '.join(parts)})")
+    return " + ".join(score)
+
+
+def _held(terms: Sequence[Term], values: dict[str, Any]) -> str:
+    """How many of the exact terms a row of ``z`` holds."""
+    held = [f"cast(z.ident @@ cast(:held_{n} as tsquery) as int)" for n, term in enumerate(terms) if term.exact]
+    return " + ".join(held) or "0"
+
+
+def _few(
+    session: Session, collection: Collection, condition: str, values: dict[str, Any], few: int
+) -> tuple[list[int], int] | None:
+    """The entities with all the chunks that fulfil the condition, and how many chunks; None where they are not few."""
+    # a condition on a chunk's number asks for it of the ledger
+    numbered = "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)" if "c.ordinal" in condition else ""
+    rows = session.execute(
+        text(f"""
+            select e.row, e.chunks from entity e join source_connection s on s.id = e.connection_id {numbered}
+            where e.collection_id = :collection_id and e.chunks > 0 and {condition} limit :few
+        """),
+        {**values, "collection_id": collection.id, "few": few + 1},
+    ).all()
+    held = {row.row: row.chunks for row in rows}
+    about = sum(held.values()) if not numbered else len(rows)
+    return None if len(rows) > few or about > few else (list(held), about)
 
 
 def _gate(seen: Scope) -> str:

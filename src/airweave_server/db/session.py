@@ -62,6 +62,12 @@ class Database:
             yield session
 
     @contextmanager
+    def apart(self) -> Iterator[Connection]:
+        """A connection of its own, without limits and outside of any transaction."""
+        with self._steps.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+
+    @contextmanager
     def snapshot(self) -> Iterator[Session]:
         """A read-only session that sees one moment of the database."""
         connection = self.engine.connect().execution_options(isolation_level="REPEATABLE READ")

@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from . import indexes
 from .models import ACTIVE, Base
 
 DEAD_SHARE, DEAD_LEAST = 0.5, 50_000  # of a table's rows; Postgres clears them away by itself well before
@@ -106,16 +107,17 @@ def with_dead_rows(session: Session) -> list[tuple[str, int, int]]:
 
 
 def invalid_indexes(session: Session) -> list[str]:
-    """Indexes whose making was cut short: they cost, and answer nothing."""
+    """Indexes whose making was cut short, which cost and answer nothing; but for those that the keeper builds anew."""
     rows = session.execute(
         text("""
             select cast(cast(i.indexrelid as regclass) as text) from pg_index i join pg_class c on c.oid = i.indrelid
             join pg_namespace n on n.oid = c.relnamespace and n.nspname = current_schema()
-            where not i.indisvalid and c.relname = any(:tables)
+            where not i.indisvalid and c.relname = any(:tables) and i.indexrelid not in (
+                select oid from pg_class where starts_with(relname, :near))
               and not exists (select 1 from pg_stat_progress_create_index p where p.index_relid = i.indexrelid)
             order by 1
         """),
-        {"tables": TABLES},
+        {"tables": TABLES, "near": indexes.PREFIX},
     )
     return list(rows.scalars())
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from ..db import search as sql
 from ..db.models import Collection
-from ..db.search import Candidate, Scope, Size, Term
+from ..db.search import Candidate, Gate, Scope, Term
 from ..errors import BadInput
 from ..identifiers import exact_terms, query_terms
 from ..sdk import Embedder, Vectors
@@ -31,9 +31,9 @@ MAX_LIMIT = 1_000
 MAX_QUERY_CHARS = 10_000  # what follows is not looked at
 MAX_COUNTED_TERMS = 200  # of a query; of these the rarest are asked for
 MAX_TERMS = 32
-SCORED = 1_000  # chunks that are ranked by BM25
-NEAREST = 1_000  # chunks in the list of the vectors
-POSTINGS = 10_000  # occurrences that are gone through to choose the chunks to rank, rarest terms first
+POSTINGS = 1_000  # occurrences of the rarest terms, each of which alone lets a chunk be ranked
+COMBINED = 6  # terms of which chunks hold several, where the rarest alone do not find enough
+FEW_READ = 2_000  # chunks that a filter may leave for all of them to be read
 DEEPEST = 50_000  # place in the order of a collection behind which there are no pages
 
 
@@ -86,9 +86,25 @@ class _Question:
     """What a query asks the database. No terms, or no vector, ask nothing on that side."""
 
     terms: list[Term]
-    gate: list[Term]
+    gates: list[Gate]
     vector: Vectors | None
-    mean_length: float
+    mean_bytes: float
+    has_index: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    """How far the lists go that are fused: chunks that are enough for the words, the most of each gate, and chunks in
+    the list of the vectors."""
+
+    wanted: int
+    budget: int
+    nearest: int
+
+
+# The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
+# who page further get what the deeper lists have besides, and in the end everything there is.
+DEPTHS = (_Depth(wanted=200, budget=1_000, nearest=200), _Depth(wanted=2_000, budget=5_000, nearest=1_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +120,17 @@ def search(session: Session, collection: Collection, embedder: Embedder, query: 
     """The hits of one page. The session is a snapshot: all of them are of one moment of the collection."""
     asked = clean(query.text[:MAX_QUERY_CHARS])
     vector = _vector(embedder, asked) if query.strategy != "keyword" else None
+    size = sql.size(session, collection)
+    # up to so many it costs less to compare them than to find them among their neighbours
+    few = max(FEW_READ, math.isqrt(4 * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     whole = sql.scope(session, collection, ())
-    seen = sql.scope(session, collection, lowered(query.filter)) if query.filter else whole
-    question = _question(session, whole, asked if query.strategy != "semantic" else "", vector)
-    found, more = _first(session, seen, question, group=query.group == "entity")
-    end = min(query.offset + query.limit, DEEPEST)
-    if more and end > len(found):
-        found += _rest(session, seen, question, found, group=query.group == "entity", end=end)
-    page = found[query.offset : end]
+    seen = sql.scope(session, collection, lowered(query.filter), few=few) if query.filter else whole
+    terms = _known(session, collection, whole, asked, size.chunks) if query.strategy != "semantic" else []
+    gates = [sql.any_of(terms)] if seen.about is not None and seen.about <= FEW_READ else _gates(terms)
+    by_index = size.has_index and seen.about is None
+    question = _Question(terms, gates if terms else [], vector, size.mean_bytes, by_index)
+    found = _found(session, seen, question, group=query.group == "entity", end=min(query.offset + query.limit, DEEPEST))
+    page = found[query.offset : min(query.offset + query.limit, DEEPEST)]
     rows = sql.passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
     return [Hit(**row, score=page[place].score) for place, row in rows]
 
@@ -121,28 +140,50 @@ def _vector(embedder: Embedder, text: str) -> Vectors | None:
     return vector if vector.any() else None
 
 
-def _question(session: Session, whole: Scope, text: str, vector: Vectors | None) -> _Question:
-    terms = _terms(session, text)
+def _known(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> list[Term]:
+    """The terms to look for that occur in the collection, identifiers first, then the rarest first."""
+    terms = _terms(session, collection, text)
     if not terms:
-        return _Question([], [], vector, 1.0)
-    size = sql.size(session, whole)
-    counts = sql.frequencies(session, whole, terms, at_most=POSTINGS)
+        return []
+    counts = sql.frequencies(session, collection, whole, terms, at_most=POSTINGS)
     known = [
-        replace(term, frequency=count, idf=_idf(count, size))
+        replace(term, frequency=count, idf=_idf(count, chunks))
         for term, count in zip(terms, counts, strict=True)
         if count
     ]
     known.sort(key=lambda term: (not term.exact, term.frequency))
-    known = known[:MAX_TERMS]
-    gate, postings = [], 0
-    for term in known:
-        if term.exact or postings < POSTINGS:
-            gate.append(term)
-            postings += term.frequency
-    return _Question(known, gate, vector, size.mean_length)
+    return known[:MAX_TERMS]
 
 
-def _terms(session: Session, text: str) -> list[Term]:
+def _gates(terms: Sequence[Term]) -> list[Gate]:
+    """What chunks must hold to be ranked, the most telling first; the last is any of the terms.
+
+    That is one of the rarest; where these find too few, several of the others at once. An identifier that is frequent
+    goes together with any of the others first.
+    """
+    rare, postings = [], 0
+    for term in terms:
+        postings += 0 if term.exact else term.frequency
+        if term.frequency < POSTINGS if term.exact else postings < POSTINGS:
+            rare.append(term)
+    gates = [sql.any_of(rare)] if rare else []
+    if len(rare) == len(terms):
+        return gates
+    for term in terms:
+        if term.exact and term not in rare:
+            others = sql.any_of([other for other in terms if other is not term])
+            if others.ts is not None:
+                gates.append(Gate(others.ts, sql.any_of([term]).ident, both=True))
+            gates.append(replace(sql.any_of([term]), ts=None))
+    combined = terms[:COMBINED]
+    most = len(combined)
+    for count in sorted({most, (most + 2) // 2, 2} - {1}, reverse=True):
+        if count <= most and (gate := sql.some_of(combined, count)) is not None:
+            gates.append(gate)
+    return [*gates, sql.any_of(terms)]
+
+
+def _terms(session: Session, collection: Collection, text: str) -> list[Term]:
     """What to look for. A plain word is one term with its stem; identifiers that stemming changes stand for themselves.
 
     A hyphenated word of letters (boundary-layer) is language, not an identifier: its parts are looked for, once.
@@ -150,44 +191,51 @@ def _terms(session: Session, text: str) -> list[Term]:
     words = [word for word in query_terms(text) if word.isalpha() or not word.replace("-", "").isalpha()]
     words = words[:MAX_COUNTED_TERMS]
     exact = set(exact_terms(text))
-    stems, *each = sql.lexemes(session, [text, *words])
+    stems, *each = sql.lexemes(session, collection, [text, *words])
     by_stem: dict[str, Term] = {}
     others = []
     for word, found in zip(words, each, strict=True):
         if found == [word] or (len(found) == 1 and word.isalnum() and word not in exact):
             known = by_stem.get(found[0], Term(found[0], ()))
             by_stem[found[0]] = replace(known, idents=(*known.idents, word), exact=known.exact or word in exact)
-        else:
+        elif found or word in exact or not word.isalpha() or not word.isascii() or not stems:
             others.append(Term(None, (word,), exact=word in exact))
     plain = [Term(stem, ()) for stem in stems if stem not in by_stem]
     return [*by_stem.values(), *others, *plain][:MAX_COUNTED_TERMS]
 
 
-def _idf(frequency: int, size: Size) -> float:
-    return math.log(1 + (max(size.chunks - frequency, 0) + 0.5) / (frequency + 0.5))
+def _idf(frequency: int, chunks: int) -> float:
+    return math.log(1 + (max(chunks - frequency, 0) + 0.5) / (frequency + 0.5))
 
 
-def _first(session: Session, seen: Scope, question: _Question, *, group: bool) -> tuple[list[_Place], bool]:
-    """The best places, and whether there may be more behind them."""
+def _found(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[_Place]:
+    """The places up to ``end``, and those that came with them."""
+    found: list[_Place] = []
+    for depth in DEPTHS:
+        places, is_all = _at_depth(session, seen, question, depth, group=group)
+        found = _after(found, [(one.entity_row, one.ordinal) for one in places], group=group) if found else places
+        if is_all or len(found) >= end:
+            return found
+    return _after(found, _everything(session, seen, question, group=group, end=end), group=group)
+
+
+def _at_depth(
+    session: Session, seen: Scope, question: _Question, depth: _Depth, *, group: bool
+) -> tuple[list[_Place], bool]:
+    """The best places, and whether they are all there are."""
     lists: list[tuple[float, Sequence[Candidate]]] = []
-    more = False
+    is_all = True
     if question.terms:
-        matching = _matching(session, seen, question)
-        more |= len(matching) == SCORED
+        matching, is_all = sql.matching(
+            session, seen, question.gates, question.terms, mean_bytes=question.mean_bytes, wanted=depth.wanted,
+            budget=depth.budget,
+        )  # fmt: skip
         lists.append((KEYWORD_WEIGHT, matching))
     if question.vector is not None:
-        nearest = sql.nearest(session, seen, question.vector, limit=NEAREST)
-        more |= len(nearest) == NEAREST
+        nearest = sql.nearest(session, seen, question.vector, limit=depth.nearest, by_index=question.has_index)
+        is_all &= len(nearest) < depth.nearest
         lists.append((SEMANTIC_WEIGHT, nearest))
-    return _fused(lists, exact=sum(term.exact for term in question.terms), group=group), more
-
-
-def _matching(session: Session, seen: Scope, question: _Question) -> list[Candidate]:
-    terms = question.terms
-    found = sql.matching(session, seen, question.gate, terms, mean_length=question.mean_length, budget=SCORED)
-    if len(found) < SCORED and len(question.gate) < len(terms):
-        found = sql.matching(session, seen, terms, terms, mean_length=question.mean_length, budget=SCORED)
-    return found
+    return _fused(lists, exact=sum(term.exact for term in question.terms), group=group), is_all
 
 
 def _fused(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, group: bool) -> list[_Place]:
@@ -216,23 +264,24 @@ def _fused(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, gr
     return sorted(places, key=lambda place: (-place.score, place.entity_row, place.ordinal))
 
 
-def _rest(
-    session: Session, seen: Scope, question: _Question, first: Sequence[_Place], *, group: bool, end: int
-) -> list[_Place]:
-    """What follows the best places, for those who page that far: the other chunks with a term, then by distance."""
+def _everything(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[tuple[int, int]]:
+    """All chunks with a term, and then all by distance."""
     keys: list[tuple[int, int]] = []
     if question.terms:
-        keys += sql.matching_deep(
-            session, seen, question.terms, mean_length=question.mean_length, group=group, limit=end
-        )
+        keys += sql.matching_deep(session, seen, question.terms, mean_bytes=question.mean_bytes, group=group, limit=end)
     if question.vector is not None:
         keys += sql.nearest_deep(session, seen, question.vector, group=group, limit=end)
-    met = {place.entity_row if group else (place.entity_row, place.ordinal) for place in first}
-    last = first[-1].score if first else 1.0
+    return keys
+
+
+def _after(found: Sequence[_Place], keys: Sequence[tuple[int, int]], *, group: bool) -> list[_Place]:
+    """What was found, and behind it those of ``keys`` that are new."""
+    met = {place.entity_row if group else (place.entity_row, place.ordinal) for place in found}
+    last = found[-1].score if found else 1.0
     rest: list[_Place] = []
     for row, ordinal in keys:
         key = row if group else (row, ordinal)
         if key not in met:
             met.add(key)
             rest.append(_Place(row, ordinal, score=last * RRF_K / (RRF_K + 1 + len(rest))))
-    return rest
+    return [*found, *rest]

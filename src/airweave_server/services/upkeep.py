@@ -1,0 +1,102 @@
+"""The upkeep of what search is fast by: indexes over vectors and counts of words. It takes minutes, so it has a thread
+of its own; the keeper says when."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from ..db import indexes
+from ..db.session import Database, is_outage
+from ..settings import Settings
+
+FAILED_WAIT_S = 300.0  # after a build that failed: it may have been for want of room
+STOP_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+class Upkeep:
+    """Does a round of what is due whenever ``kick`` says that this process may."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._least_chunks = settings.vector_index_chunks
+        self._memory_mb = settings.vector_index_memory_mb
+        self._wake = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="upkeep", daemon=True)
+        self._builder: indexes.Builder | None = None
+        self._said: set[str] = set()
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def kick(self) -> None:
+        self._wake.set()
+
+    def stop(self) -> None:
+        """A build that is under way is cut short; the next keeper begins it anew."""
+        self._stopping.set()
+        self._wake.set()
+        if (builder := self._builder) is not None:
+            builder.cancel()
+        self._thread.join(STOP_S)
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            try:
+                self._round()
+            except Exception as error:  # the outermost loop of this thread: it must not end
+                if self._stopping.is_set():
+                    return
+                if is_outage(error):
+                    log.warning("database_unreachable", error=str(error).splitlines()[0])
+                else:
+                    log.error("upkeep_failed", exc_info=error)
+                    self._stopping.wait(FAILED_WAIT_S)
+
+    def _round(self) -> None:
+        with self._database.session() as session:
+            found = indexes.to_look_at(session)
+        for collection_id in found:
+            if self._stopping.is_set():
+                return
+            with self._database.session() as session:
+                if (chunks := indexes.count(session, collection_id)) is not None:
+                    log.info("words_counted", collection=str(collection_id), chunks=chunks)
+        with self._database.session() as session:
+            tasks = indexes.due(session, least_chunks=self._least_chunks)
+            self._say(indexes.too_wide(session, least_chunks=self._least_chunks))
+        if tasks and not self._stopping.is_set():
+            self._carry_out(tasks)
+
+    def _carry_out(self, tasks: Sequence[indexes.Task]) -> None:
+        with indexes.builder(self._database, memory_mb=self._memory_mb) as builder:
+            if builder is None:
+                return
+            self._builder = builder
+            try:
+                for task in tasks:
+                    if self._stopping.is_set():
+                        return
+                    what = "vector_index_dropped" if task.dimensions is None else "vector_index_built"
+                    began_at = time.monotonic()
+                    builder.carry_out(task)
+                    log.info(
+                        what, index=task.name, collection=task.collection, chunks=task.chunks,
+                        seconds=round(time.monotonic() - began_at, 1),
+                    )  # fmt: skip
+            finally:
+                self._builder = None
+
+    def _say(self, found: Sequence[tuple[str, int]]) -> None:
+        for collection, dimensions in found:
+            if collection not in self._said:
+                self._said.add(collection)
+                log.warning(
+                    "no_vector_index", collection=collection, dimensions=dimensions, most=indexes.MOST_DIMENSIONS
+                )
