@@ -387,11 +387,14 @@ def add(
     name: Annotated[str | None, typer.Option(help="The connection's name. [default: the folder's]")] = None,
     include: Include = None,
     exclude: Exclude = None,
+    language: Annotated[
+        str | None, typer.Option(help="Language of the collection's texts, if it is made. [default: english]")
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait for the first sync.")] = True,
 ) -> None:
     """Connect a folder to a collection (made if it is not there) and sync it."""
     with _client() as client:
-        client.ensure_collection(collection)
+        client.ensure_collection(collection, language=language)
         config = _folder(folder, include, exclude)
         expected = None
         if wait:
@@ -621,11 +624,11 @@ def _show_facts(facts: dict[str, str]) -> None:
 def _show_uses(uses: list[Any]) -> None:
     if uses:
         table = Table("collection", *(Column(name, justify="right") for name in ("connections", "entities", "chunks")),
-                      Column("about", justify="right"))  # fmt: skip
+                      Column("about", justify="right"), "vectors")  # fmt: skip
         for use in uses:
             name = f"{use.readable_id} (deleted, being removed)" if use.is_leaving else use.readable_id
             counts = (f"{count:,}" for count in (use.connections, use.entities, use.chunks))
-            table.add_row(name, *counts, decimal(use.size_bytes))
+            table.add_row(name, *counts, decimal(use.size_bytes), use.vectors)
         out.print(table)
 
 

@@ -43,10 +43,15 @@ class Client:
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._call("POST", path, json=body)
 
-    def ensure_collection(self, readable_id: str) -> None:
-        if self._http_call("GET", f"/collections/{readable_id}").status_code == 404:
+    def ensure_collection(self, readable_id: str, *, language: str | None = None) -> None:
+        """Make it if it is not there. ``language`` is fixed then: raises ``ClientError`` where it has another one."""
+        found = self._http_call("GET", f"/collections/{readable_id}")
+        if found.status_code == 404:
             name = readable_id if len(readable_id) >= 4 else f"Collection {readable_id}"
-            self.post("/collections", {"name": name[:64], "readable_id": readable_id})
+            spoken = {"language": language} if language else {}
+            self.post("/collections", {"name": name[:64], "readable_id": readable_id, **spoken})
+        elif language and found.is_success and (known := found.json()["language"]) != language:
+            raise ClientError(f"collection {readable_id} is {known}, which is fixed: use another one for {language}")
 
     def connect_folder(self, collection: str, config: dict[str, Any], *, name: str) -> dict[str, Any]:
         made: dict[str, Any] = self.post("/source-connections", {**_folder(collection, config), "name": name})

@@ -37,7 +37,7 @@ def create_collection(
 ) -> wire.Collection:
     made = service.make(
         session, organization, name=body.name, readable_id=body.readable_id, sync_config=body.sync_config,
-        embedder=parts.settings.embedder,
+        embedder=parts.settings.embedder, language=body.language,
     )  # fmt: skip
     return _shown(session, made)
 
@@ -105,6 +105,7 @@ def _shown(session: Session, collection: Collection, *, with_summaries: bool = F
         status=_status(session, [connection.id for connection in feeding]),
         vector_size=collection.dimensions,
         embedding_model_name=collection.embedder_name,
+        language=collection.language,
         source_connection_summaries=[
             wire.SourceConnectionSummary(short_name=connection.short_name, name=connection.name)
             for connection in feeding

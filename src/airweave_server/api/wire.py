@@ -7,6 +7,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
 
+from ..db.languages import ENGLISH, LANGUAGES
 from ..search.filters import FilterGroup
 
 Moment = Annotated[datetime, PlainSerializer(lambda value: value.astimezone(UTC).replace(tzinfo=None))]
@@ -80,12 +81,20 @@ class CollectionCreate(Form):
     name: CollectionName
     readable_id: ReadableId | None = None
     sync_config: dict[str, Any] | None = None
+    language: str = Field(default=ENGLISH, description=f"Of its texts: {', '.join(LANGUAGES)}.")
 
     @field_validator("readable_id")
     @classmethod
     def no_route(cls, value: str | None) -> str | None:
         if value in ROUTES_OF_COLLECTIONS:
             raise ValueError(f"{value} is the name of a route; choose another")
+        return value
+
+    @field_validator("language")
+    @classmethod
+    def a_language(cls, value: str) -> str:
+        if value not in LANGUAGES:
+            raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
         return value
 
 
@@ -112,6 +121,7 @@ class Collection(BaseModel):
     status: str
     vector_size: int
     embedding_model_name: str
+    language: str
     source_connection_summaries: list[SourceConnectionSummary]
 
 

@@ -17,7 +17,7 @@ TABLES = [table.name for table in Base.metadata.sorted_tables]
 @dataclass(frozen=True, slots=True)
 class Use:
     """What a collection takes. ``size_bytes``: its share of the tables of all collections, with their indexes, by the
-    number of its rows. ``is_leaving``: it was deleted, and the keeper removes it."""
+    number of its rows. ``is_leaving``: it was deleted, and the keeper removes it. ``vectors``: how they are compared."""
 
     readable_id: str
     is_leaving: bool
@@ -25,6 +25,7 @@ class Use:
     entities: int
     chunks: int
     size_bytes: int
+    vectors: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,16 @@ def by_collection(session: Session) -> list[Use]:
             select k.readable_id, k.deleted_at is not null,
                    (select count(*) from source_connection s where s.collection_id = k.id and s.deleted_at is null),
                    coalesce(h.entities, 0), coalesce(h.chunks, 0),
-                   coalesce(h.entities * r.of_entity + h.chunks * r.of_chunk, 0) as size_bytes
+                   coalesce(h.entities * r.of_entity + h.chunks * r.of_chunk, 0) as size_bytes,
+                   case when i.indisvalid then 'by index' when i.indexrelid is not null then 'index is being built'
+                        else 'all compared' end
             from collection k cross join row_size r left join held h on h.collection_id = k.id
+            left join pg_index i on i.indexrelid = to_regclass(:near || replace(cast(k.id as text), '-', ''))
             order by size_bytes desc, k.readable_id
-        """)
+        """),
+        {"near": indexes.PREFIX},
     )
-    return [Use(row[0], row[1], row[2], row[3], int(row[4]), int(row[5])) for row in rows]
+    return [Use(row[0], row[1], row[2], row[3], int(row[4]), int(row[5]), row[6]) for row in rows]
 
 
 def size_bytes(session: Session) -> int:

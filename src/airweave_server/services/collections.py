@@ -1,4 +1,4 @@
-"""Use cases of collections: make one with its embedder fixed, hide it with all it holds, refresh all of it."""
+"""Use cases of collections: make one, its embedder and language fixed, hide it with all it holds, refresh all of it."""
 
 import re
 import secrets
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from .. import plugins
 from ..db import collections, connections, jobs
+from ..db.languages import ENGLISH
 from ..db.models import Collection, SyncJob
 from ..errors import InvalidState, NotFound
 from ..vault import Vault
@@ -29,6 +30,7 @@ def make(
     readable_id: str | None,
     sync_config: dict[str, Any] | None,
     embedder: str,
+    language: str = ENGLISH,
 ) -> Collection:
     """Raises ``InvalidState`` when the readable id is taken."""
     model = plugins.embedder(embedder)
@@ -41,6 +43,7 @@ def make(
         embedder=embedder,
         embedder_name=model.name,
         dimensions=model.dimensions,
+        language=language,
     )
     try:
         with session.begin_nested():
