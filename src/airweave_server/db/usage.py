@@ -17,7 +17,7 @@ TABLES = [table.name for table in Base.metadata.sorted_tables]
 @dataclass(frozen=True, slots=True)
 class Use:
     """What a collection takes. ``size_bytes``: its share of the tables of all collections, with their indexes, by the
-    number of its rows. ``is_leaving``: it was deleted, and the keeper removes it. ``vectors``: how they are compared."""
+    number of its rows. ``is_leaving``: it was deleted, the keeper removes it. ``vectors``: how near ones are found."""
 
     readable_id: str
     is_leaving: bool

@@ -104,7 +104,7 @@ class _Depth:
 
 # The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
 # who page further get what the deeper lists have besides, and in the end everything there is.
-DEPTHS = (_Depth(wanted=200, budget=1_000, nearest=200), _Depth(wanted=2_000, budget=5_000, nearest=1_000))
+DEPTHS = (_Depth(wanted=100, budget=500, nearest=200), _Depth(wanted=2_000, budget=5_000, nearest=1_000))
 
 
 @dataclass(frozen=True, slots=True)
