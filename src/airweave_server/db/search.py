@@ -148,12 +148,12 @@ def scope(session: Session, collection: Collection, filters: Sequence[Sequence[C
     found = _few(session, collection, f"({groups})", values, few) if few else None
     if found is None:
         return Scope(f"chunk c join entity e on e.row = c.entity_row {joined} where {seen} and ({groups})", values)
-    rows, about = found
+    rows, about, is_whole = found
     values["only"] = rows
-    few_of = "(select * from chunk where entity_row = any(:only))"
-    return Scope(
-        f"{few_of} c join entity e on e.row = c.entity_row {joined} where {seen} and ({groups})", values, about
-    )
+    if is_whole:
+        return Scope(f"chunk c where {seen} and c.entity_row = any(:only)", values, about)
+    only = "(select * from chunk where entity_row = any(:only))"
+    return Scope(f"{only} c join entity e on e.row = c.entity_row {joined} where {seen} and ({groups})", values, about)
 
 
 def size(session: Session, collection: Collection) -> Size:
@@ -361,10 +361,12 @@ def _held(terms: Sequence[Term], values: dict[str, Any]) -> str:
 
 def _few(
     session: Session, collection: Collection, condition: str, values: dict[str, Any], few: int
-) -> tuple[list[int], int] | None:
-    """The entities with all the chunks that fulfil the condition, and how many chunks; None where they are not few."""
+) -> tuple[list[int], int, bool] | None:
+    """The entities with chunks that fulfil the condition, about how many chunks, and whether it is all of theirs; None
+    where they are not few."""
     # a condition on a chunk's number asks for it of the ledger
-    numbered = "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)" if "c.ordinal" in condition else ""
+    is_whole = "c.ordinal" not in condition
+    numbered = "" if is_whole else "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)"
     rows = session.execute(
         text(f"""
             select e.row, e.chunks from entity e join source_connection s on s.id = e.connection_id {numbered}
@@ -373,8 +375,8 @@ def _few(
         {**values, "collection_id": collection.id, "few": few + 1},
     ).all()
     held = {row.row: row.chunks for row in rows}
-    about = sum(held.values()) if not numbered else len(rows)
-    return None if len(rows) > few or about > few else (list(held), about)
+    about = sum(held.values()) if is_whole else len(rows)
+    return None if len(rows) > few or about > few else (list(held), about, is_whole)
 
 
 def _gate(seen: Scope) -> str:

@@ -31,9 +31,12 @@ MAX_LIMIT = 1_000
 MAX_QUERY_CHARS = 10_000  # what follows is not looked at
 MAX_COUNTED_TERMS = 200  # of a query; of these the rarest are asked for
 MAX_TERMS = 32
-POSTINGS = 1_000  # occurrences of the rarest terms, each of which alone lets a chunk be ranked
+POSTINGS = 500  # occurrences of the rarest terms, each of which alone lets a chunk be ranked
 COMBINED = 6  # terms of which chunks hold several, where the rarest alone do not find enough
-FEW_READ = 2_000  # chunks that a filter may leave for all of them to be read
+FEW_RANKED = 2_000  # chunks that a filter leaves, of which all with any of the terms are ranked
+# What a filter leaves is compared one by one where that costs less than to find it among its neighbours: 10 of these
+# for each chunk of the way, which is the longer the less the filter leaves.
+COMPARED_PER_STEP = 10
 DEEPEST = 50_000  # place in the order of a collection behind which there are no pages
 
 
@@ -104,7 +107,7 @@ class _Depth:
 
 # The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
 # who page further get what the deeper lists have besides, and in the end everything there is.
-DEPTHS = (_Depth(wanted=100, budget=500, nearest=200), _Depth(wanted=2_000, budget=5_000, nearest=1_000))
+DEPTHS = (_Depth(wanted=100, budget=750, nearest=200), _Depth(wanted=2_000, budget=5_000, nearest=1_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,18 +124,21 @@ def search(session: Session, collection: Collection, embedder: Embedder, query: 
     asked = clean(query.text[:MAX_QUERY_CHARS])
     vector = _vector(embedder, asked) if query.strategy != "keyword" else None
     size = sql.size(session, collection)
-    # up to so many it costs less to compare them than to find them among their neighbours
-    few = max(FEW_READ, math.isqrt(4 * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
+    few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     whole = sql.scope(session, collection, ())
     seen = sql.scope(session, collection, lowered(query.filter), few=few) if query.filter else whole
     terms = _known(session, collection, whole, asked, size.chunks) if query.strategy != "semantic" else []
-    gates = [sql.any_of(terms)] if seen.about is not None and seen.about <= FEW_READ else _gates(terms)
+    gates = [sql.any_of(terms)] if terms and _all_ranked(seen) else _gates(terms)
     by_index = size.has_index and seen.about is None
-    question = _Question(terms, gates if terms else [], vector, size.mean_bytes, by_index)
+    question = _Question(terms, gates, vector, size.mean_bytes, by_index)
     found = _found(session, seen, question, group=query.group == "entity", end=min(query.offset + query.limit, DEEPEST))
     page = found[query.offset : min(query.offset + query.limit, DEEPEST)]
     rows = sql.passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
     return [Hit(**row, score=page[place].score) for place, row in rows]
+
+
+def _all_ranked(seen: Scope) -> bool:
+    return seen.about is not None and seen.about <= FEW_RANKED
 
 
 def _vector(embedder: Embedder, text: str) -> Vectors | None:
@@ -168,7 +174,7 @@ def _gates(terms: Sequence[Term]) -> list[Gate]:
             rare.append(term)
     gates = [sql.any_of(rare)] if rare else []
     if len(rare) == len(terms):
-        return gates
+        return gates  # none where there are no terms
     for term in terms:
         if term.exact and term not in rare:
             others = sql.any_of([other for other in terms if other is not term])
@@ -228,7 +234,7 @@ def _at_depth(
     if question.terms:
         matching, is_all = sql.matching(
             session, seen, question.gates, question.terms, mean_bytes=question.mean_bytes, wanted=depth.wanted,
-            budget=depth.budget,
+            budget=max(depth.budget, FEW_RANKED + 1) if _all_ranked(seen) else depth.budget,
         )  # fmt: skip
         lists.append((KEYWORD_WEIGHT, matching))
     if question.vector is not None:
