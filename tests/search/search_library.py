@@ -1,7 +1,7 @@
 """Fills collections the way a job does, and searches them the way the API does."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
@@ -20,7 +20,7 @@ WORDLLAMA = WordLlama()
 class Library:
     """One collection of a test's own, with a first connection."""
 
-    def __init__(self, database: Database, *, organization_id: UUID | None = None) -> None:
+    def __init__(self, database: Database, *, organization_id: UUID | None = None, language: str = "english") -> None:
         self.database = database
         with database.session() as session:
             owner = organization_id or collections.organization(session).id
@@ -31,6 +31,7 @@ class Library:
                 embedder="wordllama",
                 embedder_name=WORDLLAMA.name,
                 dimensions=WORDLLAMA.dimensions,
+                language=language,
             )
             session.add(self.collection)
         self.connection = self.connect("folder")
@@ -86,6 +87,27 @@ class Library:
                 collection_id=self.collection.id,
                 connection_id=connection.id,
             )
+
+    def put_many(self, texts: Mapping[str, str], *, marked: int) -> None:
+        """Write entities of one chunk each, at once. The name of each so-and-so-manieth is ``marked``."""
+        entries = [
+            ledger.Entry(
+                entity_id=entity_id, name="plain" if n % marked else "marked", type="FileEntity", scope="",
+                state=ledger.INDEXED, chunks=1, fingerprint=b"f", metadata_fingerprint=b"m",
+            )
+            for n, entity_id in enumerate(texts)
+        ]  # fmt: skip
+        vectors = dict(zip(texts, chunks.wire_vectors(WORDLLAMA.embed(list(texts.values()))), strict=True))
+        with self.database.session() as session:
+            rows = ledger.write(
+                session, entries, organization_id=self.collection.organization_id, collection_id=self.collection.id,
+                connection_id=self.connection.id, job_id=uuid4(),
+            )  # fmt: skip
+            new = [
+                (rows[key], chunks.NewChunk(0, "", text, text.encode(), vectors[key], index_terms(text)))
+                for key, text in texts.items()
+            ]
+            chunks.insert(session, new, collection_id=self.collection.id, connection_id=self.connection.id)
 
     def search(self, text: str, *, filter: Sequence[dict[str, Any]] = (), **how: Any) -> list[Hit]:
         """``filter`` is in the form of the wire."""

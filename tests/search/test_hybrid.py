@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 from search_library import WORDLLAMA, Library
 
+from airweave_server.db import indexes
 from airweave_server.db.models import Organization, SourceConnection
 from airweave_server.db.session import Database
 from airweave_server.errors import BadInput
@@ -23,14 +24,22 @@ def library(fresh_database: Database) -> Library:
     return Library(fresh_database)
 
 
-@pytest.fixture(scope="module")
-def big(fresh_database: Database) -> Library:
-    """600 entities of one to four chunks; half of them hold ``common``."""
+@pytest.fixture(scope="module", params=["plain", "tended"])
+def big(request: pytest.FixtureRequest, fresh_database: Database) -> Library:
+    """600 entities of one to four chunks, half of which hold ``common``; as it is, and with what makes search fast."""
     made = Library(fresh_database)
     dice = random.Random(7)
     for n in range(600):
         texts = [" ".join(dice.choices(WORDS, k=8)) + " common" * (n % 2) for _ in range(dice.randint(1, 4))]
         made.put(f"{n:03}", *texts, name="even" if n % 10 == 0 else "odd")
+    if request.param == "tended":
+        with fresh_database.session() as session:
+            indexes.count(session, made.collection.id)
+        with fresh_database.session() as session:
+            (task,) = indexes.due(session, least_chunks=1_000)
+        with indexes.builder(fresh_database, memory_mb=64) as builder:
+            assert builder is not None
+            builder.carry_out(task)
     return made
 
 
@@ -126,6 +135,31 @@ def test_scripts_without_spaces_are_found(library: Library) -> None:
     library.put("ja", "私は東京都に住んでいます")
     library.put("other", "今日は雨です")
     assert library.ids("東京都", strategy="keyword") == ["ja"]
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "query"),
+    [
+        ("german", "Die Katzen schliefen auf den Häusern", "Katze und Haus"),
+        ("french", "Les chevaux mangeaient des pommes vertes", "la pomme verte"),
+        ("russian", "Кошки спали на крышах домов", "кошка на крыше"),
+        ("turkish", "Kediler evlerin çatılarında uyuyordu", "kedi evler"),
+        ("simple", "Ceci n'est pas une pipe, sagt er", "pipe"),
+    ],
+)
+def test_words_are_found_in_the_forms_of_the_language(
+    fresh_database: Database, language: str, text: str, query: str
+) -> None:
+    library = Library(fresh_database, language=language)
+    english = Library(fresh_database)
+    for one in (library, english):
+        one.put("it", text + " (see ERR_1234)")
+        one.put("other", "etwas ganz anderes, quelque chose, что-то другое: und, la, на, auf")
+    assert library.ids(query, strategy="keyword") == ["it"]
+    assert library.ids("ERR_1234", strategy="keyword") == ["it"]
+    if language == "german":  # whose stop words are words elsewhere
+        assert library.ids("und auf der", strategy="keyword") == []
+        assert english.ids("Katze", strategy="keyword") == []
 
 
 def test_other_collections_organizations_and_deleted_connections_are_not_seen(
