@@ -19,6 +19,7 @@ from .server import Unfit, scratch
 BENCHMARKS: dict[str, Callable[[Lab], list[Table]]] = {
     "sync": syncing.run,
     "search": searching.run,
+    "million": searching.run_million,
     "quality": quality.run,
     "memory": remembering.run,
     "durable": durable.run,

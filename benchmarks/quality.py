@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from html import unescape
 from pathlib import Path
 
+import airweave_server
+
 from .lab import Lab
 from .report import Table, number
 from .server import serving
 
 COLLECTION = "cranfield"
 DEPTH = 10
+NAMES, FEWEST = 60, 5
+SOURCES = Path(airweave_server.__file__).parent
 STRATEGIES = ("keyword", "semantic", "hybrid")
 FILES = ("cran.all.1400.xml", "cran.qry.xml", "cranqrel.trec.txt")
 HOW = (
@@ -24,6 +28,57 @@ HOW = (
 
 
 def run(lab: Lab) -> list[Table]:
+    return [*_cranfield(lab), _identifiers(lab)]
+
+
+def _identifiers(lab: Lab) -> Table:
+    """Names out of our own sources, bare and in a question; right are the files in which the name stands as a word."""
+    table = Table(f"Search quality: nDCG@{DEPTH} on identifiers", ("strategy", "as asked", "nDCG@10", "first is right"))
+    texts = {path.relative_to(SOURCES).as_posix(): path.read_text() for path in SOURCES.rglob("*.py")}
+    names = _names(texts)
+    lab.say(f"search quality on {len(names)} identifiers")
+    folder = lab.place / "sources"
+    for name, text in texts.items():
+        path = folder / name
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.write_text(text)
+    with serving(lab.place) as server:
+        server.sync(server.connect("sources", folder))
+        for strategy in STRATEGIES:
+            for asked in ("{}", "how is {} used and what does it return"):
+                gains, first = [], 0
+                for name, relevant in names.items():
+                    hits = server.search("sources", asked.format(name), limit=DEPTH, retrieval_strategy=strategy)
+                    found = [hit["airweave_system_metadata"]["original_entity_id"] for hit in hits]
+                    gains.append(_ndcg(found, relevant))
+                    first += bool(found) and found[0] in relevant
+                table.add(
+                    strategy, asked.format("NAME"), number(sum(gains) / len(gains), 4), f"{first} of {len(names)}"
+                )
+    table.notes.append(
+        f"{len(texts)} files of this package as it stands; {len(names)} names that are defined in them and stand in no "
+        f"more than {FEWEST}."
+    )
+    return table
+
+
+def _names(texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """So many names of functions, classes and constants, spread over the sources, and where each stands."""
+    defined = sorted(
+        {name for text in texts.values() for name in re.findall(r"^\s*(?:def|class) (\w+)|^([A-Z_]{6,}) =", text, re.M)}
+    )
+    told = [one or other for one, other in defined]
+    compound = [name for name in told if re.search(r"[a-z][A-Z]|\w_\w", name) and not name.startswith("__")]
+    where = {
+        name: {file for file, text in texts.items() if re.search(rf"(?<![\w.]){name}(?!\w)|(?<=\.){name}(?!\w)", text)}
+        for name in compound
+    }
+    rare = [name for name in compound if len(where[name]) <= FEWEST]
+    step = max(1, len(rare) // NAMES)
+    return {name: where[name] for name in rare[::step][:NAMES]}
+
+
+def _cranfield(lab: Lab) -> list[Table]:
     table = Table(f"Search quality: nDCG@{DEPTH} on Cranfield", (
         "strategy", "nDCG@10", "queries without a hit", "bounded by",
     ))  # fmt: skip

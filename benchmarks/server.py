@@ -123,10 +123,34 @@ class Server:
         hits: list[dict[str, Any]] = answer["results"]
         return hits
 
+    def database(self) -> "psycopg.Connection[Any]":
+        """A connection to its database, to look behind the API or to fill it past the API."""
+        return psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", ""), autocommit=True)
+
+    def wait_for_index(self) -> float:
+        """Wait until the keeper has built the index over the vectors of every large collection, and counted all words;
+        returns the seconds."""
+        began_at = time.perf_counter()
+        with self.database() as connection:
+            while True:
+                row = connection.execute("""
+                    select count(*) filter (where z.counted_at is null and e.chunks >= 1000),
+                           count(*) filter (where e.chunks >= 20000 and not coalesce(i.indisvalid, false))
+                    from (select collection_id, sum(chunks) as chunks from entity group by 1) as e
+                    left join collection_size z using (collection_id)
+                    left join pg_index i
+                      on i.indexrelid = to_regclass('chunk_near_' || replace(cast(collection_id as text), '-', ''))
+                """).fetchone()
+                if row == (0, 0):
+                    return time.perf_counter() - began_at
+                if time.perf_counter() - began_at > SYNC_S:
+                    raise Unfit("the keeper did not build the indexes of search")
+                time.sleep(MOST_POLL_S)
+
     def until_vectors_are_indexed(self, limit_s: float = 300.0) -> float:
         """Wait for a valid index over vectors; when it was there, by ``time.perf_counter``. Raises ``Unfit``."""
         deadline = time.perf_counter() + limit_s
-        with psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", ""), autocommit=True) as connection:
+        with self.database() as connection:
             while True:
                 row = connection.execute(
                     "select count(*) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a "
@@ -140,7 +164,7 @@ class Server:
 
     def database_mb(self) -> float:
         """What the database takes on disk, once what was written is out of the write-ahead log."""
-        with psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", ""), autocommit=True) as connection:
+        with self.database() as connection:
             connection.execute("checkpoint")
             row = connection.execute("select pg_database_size(current_database())").fetchone()
         assert row is not None
@@ -148,7 +172,7 @@ class Server:
 
     def indexes(self) -> str:
         """Which indexes over text and vectors the database has, so that peers can be compared on the same ground."""
-        with psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", "")) as connection:
+        with self.database() as connection:
             rows = connection.execute("select indexdef from pg_indexes where tablename = 'chunk'").fetchall()
         kinds = [row[0].partition(" USING ")[2].partition(" ")[0] for row in rows]
         vectors = next((kind for kind in kinds if kind in ("hnsw", "ivfflat")), None)

@@ -61,8 +61,9 @@ def test_what_is_well_is_shown_by_collection_and_needs_nothing(apart: Running, s
     sizes = [one.pop("size_bytes") for one in shown.values()]
     assert sizes[0] > 5 * sizes[1] > 0
     assert sizes[2] == 0
-    assert shown["large"] == {"is_leaving": False, "connections": 1, "entities": 90, "chunks": 90}
-    assert shown["empty"] == {"is_leaving": False, "connections": 0, "entities": 0, "chunks": 0}
+    near = "all compared"
+    assert shown["large"] == {"is_leaving": False, "connections": 1, "entities": 90, "chunks": 90, "vectors": near}
+    assert shown["empty"] == {"is_leaving": False, "connections": 0, "entities": 0, "chunks": 0, "vectors": near}
     for words in (f"api:{os.uname().nodename}:{server.process.pid}", "keeper:"):
         assert words in report["facts"]["alive"]
     done = apart.command("doctor")

@@ -21,7 +21,7 @@ from .models import Collection, SourceConnection
 
 K1, B = 1.2, 0.75  # the usual constants of BM25
 MEASURED = 200  # chunks of a collection that nobody has counted yet
-EF_SEARCH, MOST_EF_SEARCH = 400, 1_000  # how widely the index is searched; the most that pgvector allows
+EF_SEARCH, MOST_EF_SEARCH = 600, 1_000  # how widely the index is searched; the most that pgvector allows
 HALF = 0.645  # ts_rank of one term that stands n times is about n / (n + HALF)
 
 # Where a field of a filter stands; an entity's id is matched with and without its chunk's number.
@@ -129,8 +129,8 @@ class Size:
     has_index: bool
 
 
-def scope(session: Session, collection: Collection, filters: Sequence[Sequence[Condition]], *, few: int = 0) -> Scope:
-    """With filters that leave no more than ``few`` chunks, these are looked up by their entities."""
+def scope(session: Session, collection: Collection) -> Scope:
+    """All chunks of the collection."""
     connections = session.scalars(
         select(SourceConnection.id).where(
             SourceConnection.collection_id == collection.id,
@@ -138,22 +138,25 @@ def scope(session: Session, collection: Collection, filters: Sequence[Sequence[C
             SourceConnection.deleted_at.is_(None),
         )
     )
-    # a literal, for the planner takes a collection's own index only where it can see which collection is asked for
-    seen = f"c.collection_id = '{UUID(str(collection.id))}' and c.connection_id = any(:connections)"
-    values: dict[str, Any] = {"connections": list(connections)}
-    if not filters:
-        return Scope(f"chunk c where {seen}", values)
+    return Scope(f"chunk c where {_seen(collection)}", {"connections": list(connections)})
+
+
+def narrowed(
+    session: Session, collection: Collection, whole: Scope, filters: Sequence[Sequence[Condition]], *, few: int
+) -> Scope:
+    """What the filters leave of it. Where that is no more than ``few`` chunks, they are looked up by their entities."""
+    values = dict(whole.values)
     groups = " or ".join(" and ".join(_condition(one, values) for one in group) for group in filters)
-    joined = "join source_connection s on s.id = c.connection_id"
+    joined = "join entity e on e.row = c.entity_row join source_connection s on s.id = c.connection_id"
     found = _few(session, collection, f"({groups})", values, few) if few else None
     if found is None:
-        return Scope(f"chunk c join entity e on e.row = c.entity_row {joined} where {seen} and ({groups})", values)
+        return Scope(f"chunk c {joined} where {_seen(collection)} and ({groups})", values)
     rows, about, is_whole = found
     values["only"] = rows
     if is_whole:
-        return Scope(f"chunk c where {seen} and c.entity_row = any(:only)", values, about)
+        return Scope(f"chunk c where {_seen(collection)} and c.entity_row = any(:only)", values, about)
     only = "(select * from chunk where entity_row = any(:only))"
-    return Scope(f"{only} c join entity e on e.row = c.entity_row {joined} where {seen} and ({groups})", values, about)
+    return Scope(f"{only} c {joined} where {_seen(collection)} and ({groups})", values, about)
 
 
 def size(session: Session, collection: Collection) -> Size:
@@ -357,6 +360,11 @@ def _held(terms: Sequence[Term], values: dict[str, Any]) -> str:
     """How many of the exact terms a row of ``z`` holds."""
     held = [f"cast(z.ident @@ cast(:held_{n} as tsquery) as int)" for n, term in enumerate(terms) if term.exact]
     return " + ".join(held) or "0"
+
+
+def _seen(collection: Collection) -> str:
+    # a literal: the planner takes a collection's own index only where it can see which collection is asked for
+    return f"c.collection_id = '{UUID(str(collection.id))}' and c.connection_id = any(:connections)"
 
 
 def _few(

@@ -107,7 +107,7 @@ class _Depth:
 
 # The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
 # who page further get what the deeper lists have besides, and in the end everything there is.
-DEPTHS = (_Depth(wanted=100, budget=750, nearest=200), _Depth(wanted=2_000, budget=5_000, nearest=1_000))
+DEPTHS = (_Depth(wanted=100, budget=750, nearest=200), _Depth(wanted=1_000, budget=2_000, nearest=1_000))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +125,8 @@ def search(session: Session, collection: Collection, embedder: Embedder, query: 
     vector = _vector(embedder, asked) if query.strategy != "keyword" else None
     size = sql.size(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
-    whole = sql.scope(session, collection, ())
-    seen = sql.scope(session, collection, lowered(query.filter), few=few) if query.filter else whole
+    whole = sql.scope(session, collection)
+    seen = sql.narrowed(session, collection, whole, lowered(query.filter), few=few) if query.filter else whole
     terms = _known(session, collection, whole, asked, size.chunks) if query.strategy != "semantic" else []
     gates = [sql.any_of(terms)] if terms and _all_ranked(seen) else _gates(terms)
     by_index = size.has_index and seen.about is None
