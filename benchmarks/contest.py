@@ -18,7 +18,7 @@ from . import corpus
 from .lab import Lab
 from .limits import limits
 from .report import Table, number, spread
-from .server import Unfit, serving
+from .server import NO_VECTOR_INDEX, Unfit, serving
 
 HERE = Path(__file__).parent
 ENVIRONMENTS = HERE / ".scratch"
@@ -133,10 +133,13 @@ def _ours(lab: Lab, turn: int, runs: Runs, whole: Runs) -> None:
                     one.seconds[phase].append(sync.job_s)
                     one.whole[phase].append(sync.wall_s)
                 if phase == "initial":
-                    whole.seconds[phase][-1] = server.until_vectors_are_indexed() - began_at
+                    server.wait_for_index()
+                    whole.seconds[phase][-1] = perf_counter() - began_at
                     for one in (runs, whole):
                         one.chunks = server.chunks(connection)
-                    runs.indexes, whole.indexes = "GIN over words, over vectors not yet", server.indexes()
+                    runs.indexes, whole.indexes = "2 GIN over words, over vectors not yet", server.indexes()
+                    if NO_VECTOR_INDEX in whole.indexes:
+                        raise Unfit("there is no index over vectors")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

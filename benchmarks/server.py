@@ -27,6 +27,7 @@ START_S = 90.0
 STOP_S = 40.0
 SYNC_S = 3_600.0
 LEAST_POLL_S, MOST_POLL_S = 0.005, 0.25
+INDEX_POLL_S = 0.05
 OURS = (
     "AIRWEAVE_",
     "TEMPORAL_",
@@ -145,22 +146,7 @@ class Server:
                     return time.perf_counter() - began_at
                 if time.perf_counter() - began_at > SYNC_S:
                     raise Unfit("the keeper did not build the indexes of search")
-                time.sleep(MOST_POLL_S)
-
-    def until_vectors_are_indexed(self, limit_s: float = 300.0) -> float:
-        """Wait for a valid index over vectors; when it was there, by ``time.perf_counter``. Raises ``Unfit``."""
-        deadline = time.perf_counter() + limit_s
-        with self.database() as connection:
-            while True:
-                row = connection.execute(
-                    "select count(*) from pg_index i join pg_class c on c.oid = i.indexrelid join pg_am a "
-                    "on a.oid = c.relam where a.amname = 'hnsw' and i.indisvalid"
-                ).fetchone()
-                if row is not None and row[0]:
-                    return time.perf_counter()
-                if time.perf_counter() > deadline:
-                    raise Unfit(f"there was no index over vectors after {limit_s:.0f} s")
-                time.sleep(0.02)
+                time.sleep(INDEX_POLL_S)
 
     def database_mb(self) -> float:
         """What the database takes on disk, once what was written is out of the write-ahead log."""

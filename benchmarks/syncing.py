@@ -11,7 +11,6 @@ from .server import Server, Sync, Unfit, free_port, serving
 
 UNCHANGED_RUNS = 5
 MANY = 50_000
-ALWAYS_INDEXED = 25_000  # chunks from which on there surely is an index over vectors
 COLLECTION = "bench"
 INITIAL_BOUND = (
     "CPU of both sides: cutting and embedding on one thread (see the limits), rows and word index in Postgres"
@@ -116,8 +115,7 @@ def _again(lab: Lab, server: Server, connection: str, files: Sequence[Path], unc
     count = len(files)
     lab.say(f"unchanged and changed syncs of {count:,} documents")
     _unchanged(lab, server, connection, files, unchanged, "unchanged")
-    if server.chunks(connection) > ALWAYS_INDEXED:
-        server.until_vectors_are_indexed()
+    server.wait_for_index()
     few = max(1, count // 100)
     deltas = []
     for turn in range(lab.repeats):
