@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -323,9 +323,9 @@ class Writer:
         if entity.open is None:
             return Extracted(diff.fields_as_text(entity), "text")
         filename = entity.filename or entity.name
-        with self._waiting():
-            stream = entity.open()
-        with stream:
+        with ExitStack() as opened:
+            with self._waiting():
+                stream = opened.enter_context(entity.open())
             content = self._content(stream)
             head = next(content, b"")
             form = look(head[:SAMPLE_BYTES], filename=filename)
