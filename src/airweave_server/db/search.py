@@ -222,12 +222,19 @@ def matching(
     mean_bytes: float,
     wanted: int,
     budget: int,
+    limit: int,
 ) -> tuple[list[Candidate], bool]:
-    """Chunks that pass a gate, best first by BM25 over all of ``scored``, and whether the last gate let all pass.
+    """The best chunks that pass a gate, by BM25 over all of ``scored``, and whether they are all that hold any term.
 
     A gate is tried when those before it let fewer than ``wanted`` pass, and lets ``budget`` pass.
     """
-    values: dict[str, Any] = {**seen.values, "mean_length": mean_bytes, "wanted": wanted, "budget": budget}
+    values: dict[str, Any] = {
+        **seen.values,
+        "mean_length": mean_bytes,
+        "wanted": wanted,
+        "budget": budget,
+        "limit": limit,
+    }
     steps: list[str] = []
     counts: list[str] = []
     for n, gate in enumerate(gates):
@@ -250,11 +257,14 @@ def matching(
             )
             select entity_row, ordinal, {_score(scored, values)} as score, {_held(scored, values)} as exact,
                    {is_all} as is_all
-            from z order by score desc, entity_row, ordinal
+            from z order by exact desc, score desc, entity_row, ordinal limit :limit
         """),
         values,
     ).all()
-    return [Candidate(*row[:4]) for row in rows], bool(rows[0].is_all) if rows else True
+    candidates = sorted(
+        (Candidate(*row[:4]) for row in rows), key=lambda one: (-one.score, one.entity_row, one.ordinal)
+    )
+    return candidates, len(rows) < limit and (bool(rows[0].is_all) if rows else True)
 
 
 def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int, by_index: bool) -> list[Candidate]:

@@ -31,7 +31,7 @@ MAX_LIMIT = 1_000
 MAX_QUERY_CHARS = 10_000  # what follows is not looked at
 MAX_COUNTED_TERMS = 200  # of a query; of these the rarest are asked for
 MAX_TERMS = 32
-POSTINGS = 500  # occurrences of the rarest terms, each of which alone lets a chunk be ranked
+POSTINGS = 400  # occurrences of the rarest terms, each of which alone lets a chunk be ranked
 COMBINED = 6  # terms of which chunks hold several, where the rarest alone do not find enough
 FEW_RANKED = 2_000  # chunks that a filter leaves, of which all with any of the terms are ranked
 # What a filter leaves is compared one by one where that costs less than to find it among its neighbours: 10 of these
@@ -97,17 +97,21 @@ class _Question:
 
 @dataclass(frozen=True, slots=True)
 class _Depth:
-    """How far the lists go that are fused: chunks that are enough for the words, the most of each gate, and chunks in
-    the list of the vectors."""
+    """How far the lists go that are fused. Of the words: chunks that are enough to be ranked, the most of each gate,
+    and the best that are in the list; of the vectors, the nearest."""
 
     wanted: int
     budget: int
+    best: int
     nearest: int
 
 
 # The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
 # who page further get what the deeper lists have besides, and in the end everything there is.
-DEPTHS = (_Depth(wanted=100, budget=750, nearest=200), _Depth(wanted=1_000, budget=2_000, nearest=1_000))
+DEPTHS = (
+    _Depth(wanted=100, budget=600, best=300, nearest=200),
+    _Depth(wanted=1_000, budget=2_000, best=2_000, nearest=1_000),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +238,7 @@ def _at_depth(
     if question.terms:
         matching, is_all = sql.matching(
             session, seen, question.gates, question.terms, mean_bytes=question.mean_bytes, wanted=depth.wanted,
-            budget=max(depth.budget, FEW_RANKED + 1) if _all_ranked(seen) else depth.budget,
+            budget=max(depth.budget, FEW_RANKED + 1) if _all_ranked(seen) else depth.budget, limit=depth.best,
         )  # fmt: skip
         lists.append((KEYWORD_WEIGHT, matching))
     if question.vector is not None:
