@@ -34,9 +34,9 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The settings of a process that runs the version before the last change of the schema, from its own wheel."""
     if not (ROOT / ".git").exists():
         pytest.skip("there is no history here to take the former version from")
-    changed = output(*GIT, "log", "-1", "--format=%H", "--", MIGRATIONS)
+    added = output(*GIT, "log", "-1", "--diff-filter=A", "--format=%H", "--", MIGRATIONS)
     found = subprocess.run(
-        [*GIT, "rev-parse", "--verify", "--quiet", f"{changed}^"],
+        [*GIT, "rev-parse", "--verify", "--quiet", f"{added}^"],
         cwd=ROOT,
         capture_output=True,
         text=True,
