@@ -22,6 +22,7 @@ from ..db.session import be_patient
 from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
 from ..settings import Settings
+from ..sync.parsers import Parsers
 from ..sync.preview import Preview, preview
 from ..sync.scrub import scrub, secrets_of
 from ..vault import Vault, VaultError
@@ -59,6 +60,7 @@ class Connections:
         self._settings = settings
         self._hidden_paths = hidden_paths
         self._previews = threading.BoundedSemaphore(PREVIEWS)
+        self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
 
     def source(self, short_name: str) -> type[Source[Any, Any]]:
         """The source of this name, if it is offered here. Raises ``NotFound``."""
@@ -118,7 +120,7 @@ class Connections:
             raise TooMany(f"{PREVIEWS} previews are being made here; try again", retry_after_s=PREVIEW_AGAIN_S)
         try:
             with self._tried(kind, config, credentials) as source:
-                return preview(source, embedder, secrets_of(config, credentials))
+                return preview(source, embedder, self._parsers, secrets_of(config, credentials))
         finally:
             self._previews.release()
 

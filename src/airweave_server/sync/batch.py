@@ -5,14 +5,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from threading import Thread
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 from uuid import UUID
 
 import numpy as np
@@ -32,9 +32,10 @@ from ..db.session import is_duplicate, is_refused_data
 from ..errors import Fenced
 from ..sdk import Deleted, Embedder, EmbedderError, Entity, Seen, Skipped, Unreadable
 from . import diff
-from .chunk import CHUNKER_VERSION, Chunk, chunks
-from .extract import EXTRACTOR_VERSION, SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
+from .chunk import CHUNKER_VERSION, Chunk
+from .extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable
 from .parsers import Parsers
+from .reading import MAX_CHUNKS, Reader, cut, unparseable
 from .scrub import scrub
 
 BATCH_CHANGED = 200
@@ -44,12 +45,8 @@ BATCH_CHARS = 4_000_000  # what a batch holds in memory of texts
 BIG_CHARS = 1_000_000  # an entity above this goes in by way of the staging table
 STAGE_AT_ONCE = 1_000
 EMBED_AT_ONCE = 1_000
-MAX_CHUNKS = 20_000
 CAREFUL_AFTER = 2  # crashes: one alone is most often nobody's fault
 QUARANTINE_AFTER = 3  # crashes at one entity, read alone
-READ_BYTES = 1024 * 1024
-TEXT_BYTES = 40 * 1024 * 1024  # of a text are read: about what MAX_CHUNKS hold
-DOCUMENT_BYTES = 512 * 1024 * 1024
 
 _OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an entity that is as it was
 
@@ -152,9 +149,8 @@ class Writer:
         self._partition = partition
         self._target = target
         self._met = met
-        self._waiting = waiting  # stands around whatever the source may keep us waiting for
         self._alive = alive  # called at each entity and batch: work advances
-        self._beat = beat  # called while one entity takes its time; raises ``Stopped`` when nobody wants it any more
+        self._reader = Reader(target.parsers, waiting, beat)
         self._careful = BATCH_ITEMS if partition.crashes >= CAREFUL_AFTER else 0  # entities to read one by one
         self._pending = Pending()
         self._flying = Pending()  # what is being written
@@ -280,7 +276,7 @@ class Writer:
 
     def _read(self, entity: Entity, before: Known | None) -> None:
         try:
-            self._index(entity, before, self._extracted(entity))
+            self._index(entity, before, self._reader.read(entity))
         except Unreadable as reason:
             self._note(entity, before, SKIPPED, str(reason), version=None)
         except Unparseable as reason:
@@ -304,60 +300,18 @@ class Writer:
             metadata_fingerprint=shown,
         )  # fmt: skip
         change = Change(entry, before, counts_as=counts_as)
-        cut = self._pieces(entity, _cut(found))
+        pieces = self._pieces(entity, cut(found))
         if indexed and alone and before is not None:
             change.entry = replace(entry, chunks=before.chunks, truncated=before.truncated)
             self._change(change)
         elif len(found.text) > BIG_CHARS:
-            self._big(change, cut, is_cut=found.left_out is not None)
+            self._big(change, pieces, is_cut=found.left_out is not None)
         else:
-            change.pieces = list(islice(cut, MAX_CHUNKS))
-            change.entry = replace(entry, chunks=len(change.pieces), truncated=next(cut, None) is not None)
+            change.pieces = list(islice(pieces, MAX_CHUNKS))
+            change.entry = replace(entry, chunks=len(change.pieces), truncated=next(pieces, None) is not None)
             change.entry = replace(change.entry, truncated=change.entry.truncated or found.left_out is not None)
             self._pending.chars += len(found.text)
             self._change(change)
-
-    def _extracted(self, entity: Entity) -> Extracted | NoText:
-        if entity.text is not None:
-            return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
-        if entity.open is None:
-            return Extracted(diff.fields_as_text(entity), "text")
-        filename = entity.filename or entity.name
-        with ExitStack() as opened:
-            with self._waiting():
-                stream = opened.enter_context(entity.open())
-            content = self._content(stream)
-            head = next(content, b"")
-            form = look(head[:SAMPLE_BYTES], filename=filename)
-            if isinstance(form, NoText):
-                return form
-            if form is not None and (entity.size_bytes or 0) > DOCUMENT_BYTES:
-                return NoText(_TOO_LARGE)
-            if form is not None:
-                return self._target.parsers.read(_limited(head, content), filename=filename, beat=self._beat)
-            parts, is_all = _beginning(head, content)
-        try:
-            found = extract(_joined(parts), filename=filename)
-        except Exception as error:  # around one entity: what its bytes do to us must not end the read
-            raise _unparseable(error) from error
-        if is_all:
-            return found
-        if isinstance(found, NoText):
-            return NoText(f"too_large: {found.reason}, as far as it was read")
-        return replace(found, left_out=f"what comes after {TEXT_BYTES // 1024 // 1024} MB")
-
-    def _content(self, stream: BinaryIO) -> Iterator[bytes]:
-        """What a source gives, in pieces; only while it does are we waiting for it."""
-        while True:
-            parts: list[bytes] = []
-            size = 0
-            with self._waiting():
-                while size < READ_BYTES and (part := stream.read(READ_BYTES - size)):
-                    parts.append(part)
-                    size += len(part)
-            if not size:
-                return
-            yield parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _seen(self, entity_id: str) -> None:
         before = self._known.get(entity_id)
@@ -423,7 +377,7 @@ class Writer:
             except StopIteration:
                 return
             except Exception as error:  # around one entity, as above
-                raise _unparseable(error) from error
+                raise unparseable(error) from error
             heading, named = chunk.heading, ""
             if ordinal == 0:
                 heading = " > ".join(filter(None, (entity.name, chunk.heading)))
@@ -577,54 +531,6 @@ class Writer:
         self._met |= met
         for change in changes:
             self._known[change.entry.entity_id] = _as_known(rows[change.entry.entity_id], change)
-
-
-def _cut(found: Extracted) -> Iterator[Chunk]:
-    """The chunks of a text, section by section where it has any; each tells its section first."""
-    if not found.sections:
-        yield from chunks(found.text, found.kind)
-        return
-    ends = [section.start for section in found.sections[1:]] + [len(found.text)]
-    for section, end in zip(found.sections, ends, strict=True):
-        for chunk in chunks(found.text[section.start : end], section.kind):
-            yield replace(chunk, heading=" > ".join(filter(None, (section.label, chunk.heading))))
-
-
-def _beginning(head: bytes, content: Iterator[bytes]) -> tuple[list[bytes], bool]:
-    """Up to ``TEXT_BYTES``, in pieces, and whether that is all."""
-    parts, room = [head], TEXT_BYTES - len(head)
-    for piece in content:
-        if len(piece) > room:
-            return [*parts, piece[:room]], False
-        parts.append(piece)
-        room -= len(piece)
-    return parts, True
-
-
-def _joined(parts: list[bytes]) -> bytes:
-    """All of it at once, and nothing of it twice."""
-    data = b"".join(parts)
-    parts.clear()
-    return data
-
-
-def _limited(head: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
-    """All of it. Raises ``Unreadable`` when it is too much."""
-    size = len(head)
-    yield head
-    for piece in content:
-        size += len(piece)
-        if size > DOCUMENT_BYTES:
-            raise Unreadable(_TOO_LARGE)
-        yield piece
-
-
-_TOO_LARGE = f"too_large: over {DOCUMENT_BYTES // 1024 // 1024} MB"
-
-
-def _unparseable(error: Exception) -> Unparseable:
-    log.warning("parser_failed", exc_info=error)
-    return Unparseable(f"it cannot be parsed: {type(error).__name__}: {error}")
 
 
 def _as_known(row: int, change: Change) -> Known:

@@ -14,9 +14,10 @@ from typing import Any
 from .. import identifiers
 from ..sdk import ConfigError, Embedder, EmbedderError, Entity, Skipped, Source, SourceError, Stopped, Unreadable
 from . import diff
-from .batch import MAX_CHUNKS
-from .chunk import CHUNK_CHARS, chunks
-from .extract import Extracted, NoText, Unparseable, extract
+from .chunk import CHUNK_CHARS
+from .extract import NoText, Unparseable
+from .parsers import Parsers
+from .reading import MAX_CHUNKS, Reader, cut
 from .scrub import scrub
 
 LIST_S = 10.0
@@ -68,10 +69,10 @@ class Preview:
     notes: tuple[str, ...]
 
 
-def preview(source: Source[Any, Any], embedder: Embedder, secrets: Sequence[str]) -> Preview:
+def preview(source: Source[Any, Any], embedder: Embedder, parsers: Parsers, secrets: Sequence[str]) -> Preview:
     """Takes up to ``LIST_S + SAMPLE_S + EMBED_S`` and what source and embedder take to answer once. Raises what the
     source raises before it has named anything."""
-    looked = _Look(source, secrets)
+    looked = _Look(source, Reader(parsers, beat=source.context.check), secrets)
     looked.list()
     looked.open()
     return looked.sum_up(embedder)
@@ -122,8 +123,9 @@ class _Reason:
 class _Look:
     """One look at a source; the steps in their order."""
 
-    def __init__(self, source: Source[Any, Any], secrets: Sequence[str]) -> None:
+    def __init__(self, source: Source[Any, Any], reader: Reader, secrets: Sequence[str]) -> None:
         self._source = source
+        self._reader = reader
         self._secrets = secrets
         self._chance = random.Random(0)  # the same folder gives the same figures
         self._kinds: dict[tuple[str, str], _Kind] = {}
@@ -255,7 +257,7 @@ class _Look:
 
     def _open(self, kind: _Kind, item: Entity) -> None:
         began_at = time.perf_counter()
-        read = _read(item)
+        read = _read(item, self._reader)
         for text in read.texts:
             identifiers.index_terms(text)
             self._texts_seen += 1
@@ -325,37 +327,26 @@ class _Look:
         self._notes.append(scrub(text, self._secrets))
 
 
-def _read(item: Entity) -> _Read:
+def _read(item: Entity, reader: Reader) -> _Read:
     """Open it and cut it, as the sync does."""
     entity = diff.door(item)
     if isinstance(entity, diff.Malformed):
         return _Read(_size(item), "failed", entity.reason)
-    size, data = _size(entity), b""
-    if entity.text is None and entity.open is not None:
-        try:
-            with entity.open() as stream:
-                data = stream.read(OPENED_BYTES)
-        except Unreadable as error:
-            return _Read(size, "skipped", str(error))
-        size = size or len(data)
+    size = _size(entity)
     try:
-        found = _extracted(entity, data)
+        found = reader.read(entity)
         if isinstance(found, NoText):
             return _Read(size, "skipped", found.reason)
-        cut = islice(chunks(found.text, found.kind), MAX_CHUNKS)
-        texts = [f"{chunk.heading}\n{chunk.text}" for chunk in cut]
-        return _Read(size, is_whole=len(data) < OPENED_BYTES, texts=texts)
-    except Exception as error:  # around one entity, as in the sync: what its bytes do to a parser or to the chunker
-        said = str(error) if isinstance(error, Unparseable) else f"it cannot be parsed: {error}"
-        return _Read(size, "failed", said)
-
-
-def _extracted(entity: Entity, data: bytes) -> Extracted | NoText:
-    if entity.text is not None:
-        return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
-    if entity.open is None:
-        return Extracted(diff.fields_as_text(entity), "text")
-    return extract(data, filename=entity.filename or entity.name)
+        texts = [f"{chunk.heading}\n{chunk.text}" for chunk in islice(cut(found), MAX_CHUNKS)]
+        return _Read(size or len(found.text), is_whole=found.left_out is None, texts=texts)
+    except Unreadable as error:
+        return _Read(size, "skipped", str(error))
+    except Unparseable as error:
+        return _Read(size, "failed", str(error))
+    except (SourceError, Stopped):
+        raise
+    except Exception as error:  # around one entity, as in the sync: what its text does to the chunker
+        return _Read(size, "failed", f"it cannot be parsed: {error}")
 
 
 def _size(item: Entity) -> int:
