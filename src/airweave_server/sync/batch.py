@@ -131,8 +131,8 @@ def pipeline_version(embedder: Embedder) -> str:
 
 
 class Writer:
-    """Takes what one partition yields, in order, and commits it batch by batch. While a batch is embedded and written
-    the next one is read; there are never more than these two.
+    """Takes what one partition yields, in order, and commits it batch by batch. While a batch is written the next one
+    is read and embedded; there are never more than these two.
 
     ``met`` holds the rows that the job has met already: an entity that is read again, after a crash or because the
     source lists it twice, is written again if it differs but counted once. ``aside`` lends a session to look things up
@@ -203,13 +203,14 @@ class Writer:
         self._settle()
 
     def _send_off(self, *, done: bool = False) -> None:
-        """Have what is pending written, once what was sent off before is."""
-        self._settle()
+        """Embed what is pending, and have it written, once what was sent off before is."""
         pending, self._pending = self._pending, Pending()
         self._alive()
+        self._prepare(pending)
+        self._settle()
         if pending != Pending() or done or self.cursor != self._partition.cursor:
             self._flying, self._written = pending, Future()
-            work = (self._prepare_and_write, self._written, pending, self.cursor, done)
+            work = (self._write_apart, self._written, pending, self.cursor, done)
             # in this context, for the job's name in the log; a daemon: what hangs must not keep the process from ending
             Thread(target=copy_context().run, args=work, name="write", daemon=True).start()
         self._committed_at = time.monotonic()
@@ -220,11 +221,10 @@ class Writer:
             written.result()
             self._flying = Pending()
 
-    def _prepare_and_write(
+    def _write_apart(
         self, written: "Future[None]", pending: Pending, cursor: dict[str, Any] | None, done: bool
     ) -> None:
         try:
-            self._prepare(pending)
             self._write(pending, cursor, done=done)
         except BaseException as error:
             written.set_exception(error)
@@ -421,9 +421,10 @@ class Writer:
 
     def _stored_embeddings(self, changes: Sequence[Change]) -> dict[bytes, bytes]:
         rows = [change.known.row for change in changes if change.known is not None and change.known.chunks]
-        found = chunk_rows.embeddings(self._session, rows) if rows else {}
-        self._session.commit()
-        return found
+        if not rows:
+            return {}
+        with self._aside() as session:
+            return chunk_rows.embeddings(session, rows)
 
     def _is_good(self, before: Known | None) -> bool:
         """Whether what is stored of an entity was made as it would be made now, so that pieces of it may stay."""
