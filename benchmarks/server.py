@@ -39,7 +39,7 @@ OURS = (
     "AUTH_",
     "ALLOW",
     "VAULT_",
-    "EMBEDDER",
+    "EMBEDD",
     "JOB_",
     "LOG_",
     "ENABLE_",

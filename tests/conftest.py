@@ -21,7 +21,7 @@ from servers.scripted_server import ScriptedServer
 
 OURS = (
     "AIRWEAVE_", "TEMPORAL_", "LEASE_", "SLICE_", "TICK_", "RETRY_", "API_", "AUTH_", "ALLOW", "DATABASE_URL", "VAULT_",
-    "EMBEDDER", "LOG_", "ENABLE_",
+    "EMBEDD", "LOG_", "ENABLE_",
 )  # fmt: skip
 
 EXIT_STATUS = pytest.StashKey[int]()

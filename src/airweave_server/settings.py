@@ -58,6 +58,16 @@ class Settings(BaseSettings):
     )
     enable_internal_sources: bool = Field(default=False, description="Offer the test sources (stub, timed, ...).")
     embedder: str = Field(default="wordllama", description="The embedder that new collections get.")
+    embeddings_url: str = Field(
+        default="", description="The base address of an OpenAI-compatible service, up to where `/embeddings` follows, "
+        "for the embedder `openai`.",
+    )  # fmt: skip
+    embeddings_model: str = Field(default="", description="The model that the embedder `openai` asks for.")
+    embeddings_key: SecretStr | None = Field(default=None, description="What it sends as a bearer token.")
+    embeddings_dimensions: int | None = Field(
+        default=None, ge=1, le=16_000, description="The dimensions its vectors must have; they are asked for where the "
+        "model's own are others. Default: as many as the model answers.",
+    )  # fmt: skip
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least level that is logged."
     )
@@ -174,7 +184,10 @@ class Settings(BaseSettings):
         default=15.0, gt=0, description="Seconds without news after which a stream of progress says that it lives."
     )
 
-    @field_validator("database_url", "vault_key", "api_key", "data_dir", "metrics_port", "metrics_token", mode="before")
+    @field_validator(
+        "database_url", "vault_key", "api_key", "data_dir", "metrics_port", "metrics_token",
+        "embeddings_key", "embeddings_dimensions", mode="before",
+    )  # fmt: skip
     @classmethod
     def unset(cls, value: object) -> object:
         """A variable that is set to nothing is not set."""

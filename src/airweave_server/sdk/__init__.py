@@ -1,7 +1,7 @@
 """What the author of a connector or an embedder imports. Imports nothing else of this package."""
 
 from .auth import Auth, Bearer, BearerCredentials, Direct, NoAuth
-from .embedder import Embedder, Vectors
+from .embedder import Embedder, Endpoint, Vectors
 from .entity import Breadcrumb, Deleted, Entity, Seen, Skipped
 from .errors import (
     AuthError,
@@ -12,6 +12,7 @@ from .errors import (
     Stalled,
     Stopped,
     Unavailable,
+    Unembeddable,
     Unreadable,
 )
 from .private import is_private, is_private_name
@@ -29,6 +30,7 @@ __all__ = [
     "Direct",
     "Embedder",
     "EmbedderError",
+    "Endpoint",
     "Entity",
     "Items",
     "NoAuth",
@@ -42,6 +44,7 @@ __all__ = [
     "Stalled",
     "Stopped",
     "Unavailable",
+    "Unembeddable",
     "Unreadable",
     "Vectors",
     "is_private",

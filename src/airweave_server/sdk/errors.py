@@ -9,7 +9,10 @@ SourceError
 ├── Unreadable       around one entity: it is counted as skipped and the read goes on
 └── Stopped          the engine asked to stop; let it rise
 EmbedderError        passing trouble of an embedder: the batch is tried again
+└── Unembeddable     some texts alone are at fault: their entities are counted as failed and the batch goes on
 """
+
+from collections.abc import Mapping
 
 
 class SourceError(Exception):
@@ -49,4 +52,18 @@ class Stopped(SourceError):
 
 
 class EmbedderError(Exception):
-    """The embedder failed; the batch is tried again and nothing of it is lost."""
+    """The embedder failed; the batch is tried again and nothing of it is lost. ``retry_after_s``: it only said wait
+    this long, which is no failure."""
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class Unembeddable(EmbedderError):
+    """Texts that the embedder cannot take, however often; it works for others. ``reasons``: by their place in what it
+    was given."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__("; ".join(sorted(set(reasons.values()))))
+        self.reasons = dict(reasons)
