@@ -68,9 +68,10 @@ BROKEN = {
     """,
     "I2: an entity is indexed without a chunk": "select entity_id from entity where state = 'indexed' and chunks = 0",
     "I2: a vector is missing or is not of its collection's dimensions": """
-        select c.entity_row, c.ordinal, vector_dims(c.embedding), k.dimensions
-        from chunk c join collection k on k.id = c.collection_id
-        where c.embedding is null or vector_dims(c.embedding) <> k.dimensions
+        select c.entity_row, c.ordinal, vector_dims(searched), k.dimensions
+        from chunk c join collection k on k.id = c.collection_id cross join lateral
+            (select case k.slot when 1 then c.embedding else c.embedding_2 end) as s(searched)
+        where coalesce(vector_dims(searched) <> k.dimensions, true)
     """,
     "I2: chunks were left staged": f"""
         select s.partition_id, count(*) from chunk_staged s join sync_partition p on p.id = s.partition_id

@@ -54,6 +54,11 @@ def test_a_source_is_described_with_its_configuration(name: str) -> None:
         assert is_named(field, text), f"docs/sources.md says nothing of {name}'s {field}"
 
 
+@pytest.mark.parametrize("name", sorted(set(plugins.embedder_names()) - {"test-failing", "test-slow", "test-deadly"}))
+def test_an_embedder_is_described(name: str) -> None:
+    assert is_named(name, page("docs/embedders.md")), f"docs/embedders.md says nothing of {name}"
+
+
 def test_a_command_is_described() -> None:
     text = page("README.md", "docs/cli.md")
     every = list(commands(typer.main.get_command(cli.app)))

@@ -448,6 +448,36 @@ def search(
 
 
 @app.command()
+def reembed(
+    collection: Annotated[str, typer.Argument(help="The collection to move.")],
+    to: Annotated[str | None, typer.Option("--to", help="The embedder it is to have.")] = None,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Give the move up that is under way.")] = False,
+) -> None:
+    """Move a collection to another embedder, or go on with a move; it is searched as before until all is done. Exit 1
+    when it does not come to its end."""
+    with _client() as client:
+        path = f"/collections/{collection}/reembed"
+        if abandon:
+            seen = client.delete(path)
+            out.print(f"{collection} stays with {escape(seen['embedder'])} ({escape(seen['embedding_model_name'])}).")
+            return
+        if to is None:
+            raise ClientError("name the embedder with --to, or give a move up with --abandon")
+        seen = client.post(path, {"embedder": to})
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+            bar = progress.add_task(f"to {to}")
+            while seen["state"] == "moving":
+                progress.update(bar, total=seen["entities_total"], completed=seen["entities_done"])
+                if lost := [job for job in seen["jobs"] if job["status"] in ("failed", "cancelled")]:
+                    why = "; ".join(f"{job['status']}: {job['error'] or 'as asked'}" for job in lost)
+                    raise ClientError(f"it did not come to its end ({why}); the same command goes on")
+                time.sleep(POLL_S)
+                seen = client.get(path)
+        out.print(f"{collection} has {escape(seen['embedder'])} now ({escape(seen['embedding_model_name'])}).")
+
+
+@app.command()
 def status() -> None:
     """Show the server's health, its connections and their last sync."""
     with _client() as client:

@@ -43,6 +43,9 @@ class Client:
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._call("POST", path, json=body)
 
+    def delete(self, path: str) -> Any:
+        return self._call("DELETE", path)
+
     def ensure_collection(self, readable_id: str, *, language: str | None = None) -> None:
         """Make it if it is not there. ``language`` is fixed then: raises ``ClientError`` where it has another one."""
         found = self._http_call("GET", f"/collections/{readable_id}")

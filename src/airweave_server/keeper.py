@@ -15,10 +15,11 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import plugins
-from .db import audit, collections, connections, jobs, leases, ledger
+from .db import audit, collections, connections, jobs, leases, ledger, moves
 from .db.session import Database, is_outage, now
 from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
+from .services import reembed
 from .services.connections import next_run
 from .services.upkeep import Upkeep
 from .settings import Settings
@@ -69,8 +70,9 @@ class Keeper:
             self.holds_lease = leases.take(session, "keeper", self._name, self._settings.tick_s * LEASE_TICKS)
         if self.holds_lease:
             duties = (
-                self._end_unattended, self._start_repairs, self._fire_schedules, self._driver.reconcile,
-                self._say_what_waits, self._purge, self._reseal, self._forget, self._upkeep.kick,
+                self._end_unattended, self._start_repairs, self._go_on_moving, self._fire_schedules,
+                self._driver.reconcile, self._say_what_waits, self._purge, self._reseal, self._forget,
+                self._upkeep.kick,
             )  # fmt: skip
             for duty in duties:  # one that fails keeps no other from being done
                 self._try(duty)
@@ -125,6 +127,27 @@ class Keeper:
                 except (InvalidState, NotFound) as error:
                     log.warning("repair_skipped", connection=str(connection.id), reason=str(error))
         self._driver.kick()
+
+    def _go_on_moving(self) -> None:
+        """Start the jobs of moves that could not start before, and end moves of which nothing is left."""
+        with self._database.session() as session:
+            moving = [collection.id for collection in moves.under_way(session)]
+        if not moving:
+            return
+        try:
+            engine = self._driver.choose()
+        except Unavailable as error:
+            log.warning("moves_wait", reason=str(error))
+            return
+        started = 0
+        for collection_id in moving:
+            with self._database.session() as session:
+                if (collection := moves.lock(session, collection_id)) is not None:
+                    started += len(reembed.go_on(session, self._vault, collection, engine))
+                    if moves.switch(session, collection):
+                        log.info("collection_moved", collection=collection.readable_id, embedder=collection.embedder)
+        if started:
+            self._driver.kick()
 
     def _fire_schedules(self) -> None:
         """Start what is due; overlap is skipped, and however many times were missed, it runs once."""

@@ -8,7 +8,8 @@ from typing import Any
 import structlog
 
 from .errors import Unstartable
-from .sdk import Embedder, Source
+from .sdk import ConfigError, Embedder, EmbedderError, Endpoint, Source
+from .settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -29,23 +30,37 @@ def sources() -> dict[str, type[Source[Any, Any]]]:
     return dict(sorted(found.items()))
 
 
-@cache
-def embedder(name: str) -> Embedder:
-    """The installed embedder of this entry point name, loaded once a process. Raises ``LookupError``."""
-    for entry in entry_points(group="airweave_server.embedders"):
-        if entry.name == name:
-            made: Embedder = entry.load()()
-            return made
-    raise LookupError(f"no embedder {name!r} is installed; there are: {', '.join(embedder_names())}")
+def embedder(name: str, settings: Settings) -> Embedder:
+    """The installed embedder of this entry point name, made once a process. Raises ``ConfigError``."""
+    return _made(
+        name,
+        Endpoint(
+            settings.embeddings_url, settings.embeddings_model, settings.embeddings_key, settings.embeddings_dimensions
+        ),
+    )
 
 
-def load_embedder(name: str) -> None:
-    """Load the embedder of new collections when a process starts, not at the first use. Raises ``Unstartable``."""
+def try_embedder(settings: Settings) -> None:
+    """Try the embedder of new collections when a process starts. Raises ``Unstartable`` when it cannot work; that it
+    cannot now is only said, since it is needed for some things only."""
     try:
-        embedder(name)
-    except LookupError as error:
+        model = embedder(settings.embedder, settings)
+        model.check()
+        log.info("embedder", name=model.name, dimensions=model.dimensions)
+    except ConfigError as error:
         raise Unstartable(f"EMBEDDER: {error}") from None
+    except EmbedderError as error:
+        log.warning("embedder_unreachable", error=str(error))
 
 
 def embedder_names() -> list[str]:
     return sorted({entry.name for entry in entry_points(group="airweave_server.embedders")})
+
+
+@cache
+def _made(name: str, endpoint: Endpoint) -> Embedder:
+    for entry in entry_points(group="airweave_server.embedders"):
+        if entry.name == name:
+            kind: type[Embedder] = entry.load()
+            return kind.configured(endpoint)
+    raise ConfigError(f"no embedder {name!r} is installed; there are: {', '.join(embedder_names())}")

@@ -81,7 +81,7 @@ def _serve(
     settings: Settings, database: Database, listener: socket.socket, say: Say, children: Sequence[Child] = ()
 ) -> None:
     sealed = open_vault(settings)
-    plugins.load_embedder(settings.embedder)
+    plugins.try_embedder(settings)
     hidden = (settings.place(),)
     service = SyncService(database, sealed, settings, hidden_paths=hidden)
     in_process = InProcessDriver(database, service, settings)

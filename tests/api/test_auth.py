@@ -227,6 +227,9 @@ ROUTES = [
     ("PATCH", "/collections/{readable_id}"),
     ("DELETE", "/collections/{readable_id}"),
     ("POST", "/collections/{readable_id}/refresh_all"),
+    ("GET", "/collections/{readable_id}/reembed"),
+    ("POST", "/collections/{readable_id}/reembed"),
+    ("DELETE", "/collections/{readable_id}/reembed"),
     ("GET", "/collections/{readable_id}/source-connections"),
     ("POST", "/collections/{readable_id}/search/instant"),
     ("POST", "/collections/{readable_id}/search/classic"),
@@ -239,6 +242,7 @@ ROUTES = [
     ("GET", "/source-connections/{connection_id}/jobs/{job_id}"),
     ("POST", "/source-connections/{connection_id}/jobs/{job_id}/cancel"),
     ("GET", "/source-connections/{connection_id}/entities"),
+    ("GET", "/source-connections/{connection_id}/entities/text"),
     ("POST", "/source-connections/{connection_id}/entities/retry"),
     ("GET", "/source-connections/{connection_id}/held-deletes"),
     ("POST", "/source-connections/{connection_id}/held-deletes/{plan_id}/approve"),
@@ -264,14 +268,17 @@ def test_what_is_anothers_answers_as_what_is_not_there(
     first: Tenant, second: Tenant, theirs: dict[str, str], method: str, path: str
 ) -> None:
     nowhere = {name: f"no-{uuid4().hex}" if name == "readable_id" else str(uuid4()) for name in theirs}
-    bodies = {"PATCH": {"name": "Taken over"}, "POST": {"query": "vault"}}
+    bodies = {"PATCH": {"name": "Taken over"}, "POST": {"query": "vault", "embedder": "minilm"}}
+    asked = {"entity_id": "secret-0.txt"}
     for headers in (
         {}, {"X-Organization-ID": str(first.organization)}, {"X-Organization-ID": "1"},
         {"X-Organization-Id": str(first.organization), "X-Org": str(first.organization)},
     ):  # fmt: skip
 
         def ask(ids: dict[str, str], sent: dict[str, str] = headers) -> tuple[int, str]:
-            answer = second.http.request(method, path.format(**ids), json=bodies.get(method), headers=sent)
+            answer = second.http.request(
+                method, path.format(**ids), json=bodies.get(method), headers=sent, params=asked
+            )
             said = answer.text
             for name, id in ids.items():
                 said = said.replace(id, name)

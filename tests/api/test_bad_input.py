@@ -134,6 +134,7 @@ def test_characters_that_no_database_takes_are_refused_wherever_they_stand(
         yield "PATCH", f"/source-connections/{connection}", {"description": text}
         yield "POST", f"/source-connections/{connection}/run", {"access_token": text}
         yield "POST", f"/source-connections/{connection}/entities/retry", {"entity_ids": [text]}
+        yield "POST", f"/collections/{collection}/reembed", {"embedder": text}
 
     for method, path, body in bodies():
         answer = send(server, method, path, json.dumps(body))

@@ -12,7 +12,7 @@ from airweave_server.db.session import Database
 from airweave_server.embedders.local import WordLlama
 from airweave_server.identifiers import index_terms
 from airweave_server.search.filters import FilterGroup
-from airweave_server.search.hybrid import Hit, Query, search
+from airweave_server.search.hybrid import Hit, Query, embedded, search
 
 WORDLLAMA = WordLlama()
 
@@ -78,7 +78,9 @@ class Library:
             )  # fmt: skip
             chunks.drop(session, list(rows.values()))
             new = [
-                chunks.NewChunk(n, heading, text, hashlib.sha256(text.encode()).digest(), vector, index_terms(text))
+                chunks.NewChunk(
+                    n, heading, text, hashlib.sha256(text.encode()).digest(), (vector, None), index_terms(text)
+                )
                 for n, (text, vector) in enumerate(zip(texts, vectors, strict=True))
             ]
             chunks.insert(
@@ -113,7 +115,9 @@ class Library:
         """``filter`` is in the form of the wire."""
         groups = [FilterGroup.model_validate(group) for group in filter]
         with self.database.snapshot() as session:
-            return search(session, self.collection, WORDLLAMA, Query(text, filter=groups, **how))
+            query = Query(text, filter=groups, **how)
+            vector = embedded(WORDLLAMA, query) if query.strategy != "keyword" else None
+            return search(session, self.collection, vector, query)
 
     def ids(self, text: str, **how: Any) -> list[str]:
         return [hit.entity_id for hit in self.search(text, **how)]

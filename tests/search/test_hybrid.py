@@ -12,7 +12,7 @@ from airweave_server.db import indexes
 from airweave_server.db.models import Organization, SourceConnection
 from airweave_server.db.session import Database
 from airweave_server.errors import BadInput
-from airweave_server.search.hybrid import Query, search
+from airweave_server.search.hybrid import Query, embedded, search
 
 STRATEGIES = ["hybrid", "semantic", "keyword"]
 SENTENCE = "river boat water stone light paper music garden engine winter silver market doctor window copper summer"
@@ -275,11 +275,12 @@ def test_a_filter_comes_before_the_cut(big: Library, strategy: str) -> None:
 
 def test_one_query_sees_one_moment(library: Library) -> None:
     library.put("a", "the old lighthouse")
+    asked = Query("lighthouse")
     with library.database.snapshot() as session:
-        before = search(session, library.collection, WORDLLAMA, Query("lighthouse"))
+        before = search(session, library.collection, embedded(WORDLLAMA, asked), asked)
         library.put("a", "the new lighthouse")
         library.put("b", "another lighthouse")
-        during = search(session, library.collection, WORDLLAMA, Query("lighthouse"))
+        during = search(session, library.collection, embedded(WORDLLAMA, asked), asked)
     assert [hit.text for hit in before] == [hit.text for hit in during] == ["the old lighthouse"]
     assert {hit.text for hit in library.search("lighthouse")} == {"the new lighthouse", "another lighthouse"}
 

@@ -2,10 +2,12 @@
 
 from fastapi import APIRouter
 
-from .. import plugins
+from ..errors import Unavailable
+from ..sdk import ConfigError, EmbedderError
 from ..search import hybrid
 from ..search.hybrid import Hit
 from ..services import collections as service
+from ..sync.vectors import embedder_of
 from . import wire
 from .deps import Organization, PartsOf
 
@@ -22,9 +24,16 @@ def search_instant(
         text=body.query, strategy=body.retrieval_strategy, filter=body.filter or (), limit=body.limit,
         offset=body.offset, group=body.group,
     )  # fmt: skip
-    with parts.database.snapshot() as snapshot:
-        collection = service.get(snapshot, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
-        hits = hybrid.search(snapshot, collection, plugins.embedder(collection.embedder), query)
+    with parts.database.session() as session:
+        collection = service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
+    vector = None
+    if query.strategy != "keyword":
+        try:
+            vector = hybrid.embedded(embedder_of(collection, parts.settings), query)
+        except (ConfigError, EmbedderError) as error:
+            raise Unavailable(f"the query cannot be embedded: {error}; without: retrieval_strategy keyword") from None
+    with parts.database.snapshot() as snapshot:  # should the collection move just now, its former vectors still stand
+        hits = hybrid.search(snapshot, collection, vector, query)
     return wire.SearchResponse(results=[_shown(hit) for hit in hits])
 
 

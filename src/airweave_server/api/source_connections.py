@@ -10,7 +10,7 @@ from fastapi import APIRouter, BackgroundTasks, Body, Query
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import collections, connections, jobs, ledger, partitions, plans
+from ..db import chunks, collections, connections, jobs, ledger, partitions, plans
 from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob
 from ..errors import BadInput, InvalidState, NotFound
 from ..sdk import Bearer
@@ -18,9 +18,12 @@ from ..services import connections as service
 from ..services import jobs as job_service
 from ..services.connections import Wanted
 from ..services.jobs import Ask
+from ..sync.diff import clean_id
 from ..sync.preview import LeftOut
 from . import wire
 from .deps import Organization, Page, PageOf, PartsOf, SessionOf
+
+TEXT_CHARS = 10_000_000  # of an entity that are shown
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
@@ -180,6 +183,23 @@ def list_entities(
         )
         for row in ledger.listed(session, connection.id, state=state, skip=page.skip, limit=page.limit)
     ]  # fmt: skip
+
+
+@router.get("/{connection_id}/entities/text")
+def read_entity(
+    connection_id: UUID, session: SessionOf, organization: Organization,
+    entity_id: Annotated[str, Query(min_length=1, max_length=2_000)],
+) -> wire.EntityText:  # fmt: skip
+    """The text of one entity, whole, as it was extracted when it was indexed."""
+    connection = _found(session, organization, connection_id)
+    entity = ledger.find(session, connection.id, clean_id(entity_id))
+    if entity is None:
+        raise NotFound("Entity not found")
+    found = chunks.text_of(session, entity.row, at_most=TEXT_CHARS)
+    return wire.EntityText(
+        entity_id=entity.entity_id, name=entity.name, text=found[:TEXT_CHARS],
+        truncated=entity.truncated or len(found) > TEXT_CHARS,
+    )  # fmt: skip
 
 
 @router.post("/{connection_id}/entities/retry")

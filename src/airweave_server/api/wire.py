@@ -125,6 +125,33 @@ class Collection(BaseModel):
     source_connection_summaries: list[SourceConnectionSummary]
 
 
+class ReembedRequest(Form):
+    embedder: str = Field(min_length=1, max_length=100)
+
+
+class ReembedJob(BaseModel):
+    id: UUID
+    source_connection_id: UUID
+    status: str
+    error: str | None
+    waiting_for: str | None
+
+
+class Reembed(BaseModel):
+    """A collection's embedder, and the move to another one. ``state``: moving or settled. ``jobs``: the last one of
+    each connection that the move has had one of."""
+
+    state: str
+    embedder: str
+    embedding_model_name: str
+    vector_size: int
+    to: str | None = None
+    to_model_name: str | None = None
+    entities_done: int = 0
+    entities_total: int = 0
+    jobs: list[ReembedJob] = []
+
+
 class Schedule(Form):
     cron: str | None = None
     continuous: bool = False
@@ -404,6 +431,15 @@ class LedgerEntry(BaseModel):
     retries_left: int
     changed_at: Moment
     sync_job_id: UUID
+
+
+class EntityText(BaseModel):
+    """What the index holds of an entity. ``truncated``: not all of it."""
+
+    entity_id: str
+    name: str
+    text: str
+    truncated: bool
 
 
 class RetryRequest(Form):

@@ -45,6 +45,8 @@ SAID = {
     "index": "an index is missing, invalid or not kept up",
 }
 
+SEARCHED = "case k.slot when 1 then c.embedding else c.embedding_2 end"
+
 # What is wrong with an entity, the first thing first. One that is marked already waits to be read afresh.
 JUDGED = f"""
     select e.row, e.entity_id, e.chunks as declared, h.stored, m.is_marked,
@@ -63,7 +65,7 @@ JUDGED = f"""
     cross join lateral (
         select count(*) as stored, min(c.ordinal) as first, max(c.ordinal) as last,
                bool_or(c.collection_id <> e.collection_id or c.connection_id <> e.connection_id) as is_elsewhere,
-               bool_or(c.embedding is null or vector_dims(c.embedding) <> k.dimensions) as has_no_vector,
+               bool_or(coalesce(vector_dims({SEARCHED}) <> k.dimensions, true)) as has_no_vector,
                bool_or(c.ts is null or c.ident is null) as has_no_text
         from chunk c where c.entity_row = e.row
     ) as h"""
@@ -157,7 +159,8 @@ def touched(session: Session, job: SyncJob) -> Scope:
     found = session.scalars(
         text("""
             select id from sync_job where connection_id = :connection and created_at > coalesce(
-                (select max(created_at) from sync_job where connection_id = :connection and status = 'completed'),
+                (select max(created_at) from sync_job where connection_id = :connection and status = 'completed'
+                   and trigger <> 'reembed'),
                 '-infinity')
         """),
         {"connection": job.connection_id},
@@ -210,7 +213,7 @@ def mark(session: Session, scope: Scope, findings: Sequence[Finding]) -> int:
             text(f"""
                 delete from chunk c using entity e join collection k on k.id = e.collection_id
                 where c.entity_row = e.row and {scope.entities}
-                  and (c.embedding is null or vector_dims(c.embedding) <> k.dimensions)
+                  and coalesce(vector_dims({SEARCHED}) <> k.dimensions, true)
             """),
             scope.values,
         )

@@ -16,15 +16,18 @@ COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
 
 
+Pair = tuple[bytes | None, bytes | None]  # what stands in ``embedding`` and in ``embedding_2``
+
+
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """One piece on its way in. ``embedding`` is in the wire form of ``halfvec``; ``ident`` are distinct lexemes."""
+    """One piece on its way in. ``vectors`` are in the wire form of ``halfvec``; ``ident`` are distinct lexemes."""
 
     ordinal: int
     heading: str
     text: str
     hash: bytes
-    embedding: bytes
+    vectors: Pair
     ident: Sequence[str]
 
 
@@ -41,8 +44,8 @@ def insert(
     place = _field(collection_id.bytes) + _field(connection_id.bytes)
     _copy(
         session,
-        "chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding, ident)",
-        9,
+        "chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding, embedding_2, ident)",
+        10,
         (struct.pack(">iqiq", 8, row, 8, chunk.ordinal) + place + _content(chunk) for row, chunk in chunks),
     )
 
@@ -83,21 +86,40 @@ def drop_all_but(
     return {(row[0], row[1]) for row in kept}
 
 
-def embeddings(session: Session, entity_rows: Sequence[int]) -> dict[bytes, bytes]:
+def embeddings(session: Session, entity_rows: Sequence[int]) -> dict[bytes, Pair]:
     """What these entities' chunks are embedded as now, by the chunks' hash: unchanged text is not embedded again."""
     rows = session.execute(
-        text("select hash, halfvec_send(embedding) from chunk where entity_row = any(:rows)"),
+        text("""
+            select hash, halfvec_send(embedding), halfvec_send(embedding_2) from chunk where entity_row = any(:rows)
+        """),
         {"rows": list(entity_rows)},
     )
-    return {row[0]: row[1] for row in rows}
+    return {row[0]: (row[1], row[2]) for row in rows}
+
+
+def text_of(session: Session, entity_row: int, *, at_most: int) -> str:
+    """The entity's text, which its chunks are cut from without a gap; of a longer one a little more than ``at_most``
+    characters."""
+    found, chars = [], 0
+    rows = session.execute(
+        text("select text from chunk where entity_row = :row order by ordinal").execution_options(yield_per=1_000),
+        {"row": entity_row},
+    )
+    for row in rows:
+        found.append(row[0])
+        chars += len(row[0])
+        if chars > at_most:
+            break
+    rows.close()
+    return "".join(found)
 
 
 def stage(session: Session, partition_id: int, chunks: Sequence[NewChunk]) -> None:
     """Put pieces of the partition's big entity aside until all of them are there."""
     _copy(
         session,
-        "chunk_staged (partition_id, ordinal, heading, text, hash, embedding, ident)",
-        7,
+        "chunk_staged (partition_id, ordinal, heading, text, hash, embedding, embedding_2, ident)",
+        8,
         (struct.pack(">iqiq", 8, partition_id, 8, chunk.ordinal) + _content(chunk) for chunk in chunks),
     )
 
@@ -113,8 +135,10 @@ def swap_in(session: Session, partition_id: int, entity_row: int, *, collection_
     session.execute(
         text("""
             with staged as (delete from chunk_staged where partition_id = :partition_id returning *)
-            insert into chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding, ident)
-            select :row, ordinal, :collection_id, :connection_id, heading, text, hash, embedding, ident from staged
+            insert into chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding,
+                               embedding_2, ident)
+            select :row, ordinal, :collection_id, :connection_id, heading, text, hash, embedding, embedding_2, ident
+            from staged
         """),
         {
             "partition_id": partition_id, "row": entity_row, "collection_id": collection_id,
@@ -148,11 +172,19 @@ def _copy(session: Session, target: str, fields: int, rows: Iterable[bytes]) -> 
 def _content(chunk: NewChunk) -> bytes:
     return b"".join(
         _field(value)
-        for value in (chunk.heading.encode(), chunk.text.encode(), chunk.hash, chunk.embedding, _tsvector(chunk.ident))
+        for value in (
+            chunk.heading.encode(),
+            chunk.text.encode(),
+            chunk.hash,
+            *chunk.vectors,
+            _tsvector(chunk.ident),
+        )
     )
 
 
-def _field(value: bytes) -> bytes:
+def _field(value: bytes | None) -> bytes:
+    if value is None:
+        return struct.pack(">i", -1)
     return struct.pack(">i", len(value)) + value
 
 

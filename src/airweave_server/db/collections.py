@@ -37,6 +37,11 @@ def count(session: Session, organization_id: UUID, *, search: str | None) -> int
     )
 
 
+def living(session: Session) -> list[Collection]:
+    """All of all organizations, for who keeps the server."""
+    return list(session.scalars(select(Collection).where(Collection.deleted_at.is_(None)).order_by(Collection.id)))
+
+
 def touch(session: Session, collection: Collection) -> None:
     """Note that it was changed now."""
     session.flush()

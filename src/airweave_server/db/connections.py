@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
-from .jobs import SIGNED_OUT
+from .jobs import REEMBED, SIGNED_OUT
 from .models import ACTIVE, Collection, EntityRow, SourceConnection, SourceCursor, SyncJob
 
 
@@ -162,7 +162,7 @@ def remove(session: Session, connection_id: UUID) -> None:
 def _is_signed_out() -> ColumnElement[bool]:
     last = (
         select(SyncJob.error_category, SyncJob.config_version)
-        .where(SyncJob.connection_id == SourceConnection.id)
+        .where(SyncJob.connection_id == SourceConnection.id, SyncJob.trigger != REEMBED)
         .order_by(SyncJob.created_at.desc())
         .limit(1)
         .lateral()

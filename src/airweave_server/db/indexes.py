@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from .models import ACTIVE
+from .models import ACTIVE, VECTORS
 from .session import Database, is_storage_full
 
 PREFIX = "chunk_near_"
@@ -44,8 +44,9 @@ class Task:
     chunks: int
 
 
-def name(collection_id: UUID) -> str:
-    return f"{PREFIX}{collection_id.hex}"
+def name(collection_id: UUID, slot: int = 1) -> str:
+    """By the slot too: a collection that moved to another embedder has no index until there is one over its vectors."""
+    return f"{PREFIX}{collection_id.hex}" + ("" if slot == 1 else f"_{slot}")
 
 
 def distance(column: str, value: str, dimensions: int) -> str:
@@ -127,7 +128,8 @@ def due(session: Session, *, least_chunks: int) -> list[Task]:
                 join pg_class c on c.oid = i.indexrelid
                 where i.indrelid = 'chunk'::regclass and starts_with(c.relname, '{PREFIX}')
             ), large as (
-                select '{PREFIX}' || replace(cast(k.id as text), '-', '') as name, k.readable_id, k.dimensions,
+                select '{PREFIX}' || replace(cast(k.id as text), '-', '')
+                           || case k.slot when 1 then '' else '_' || k.slot end as name, k.readable_id, k.dimensions,
                        z.chunks, exists (
                            select from sync_job j where j.collection_id = k.id and j.{ACTIVE}
                              and j.created_at > now() - make_interval(secs => :quiet_s)) as is_busy
@@ -187,11 +189,12 @@ class Builder:
         connection.cancel()
 
     def _build(self, task: Task, *, helpers: int) -> None:
-        collection_id = UUID(task.name.removeprefix(PREFIX))
+        collection, _, slot = task.name.removeprefix(PREFIX).partition("_")
+        collection_id, column = UUID(collection), VECTORS[int(slot or 1) - 1]
         self._do(f"set max_parallel_maintenance_workers = {helpers}")
         self._do(f"""
             create index concurrently {task.name} on chunk
-            using hnsw (cast(embedding as halfvec({task.dimensions})) halfvec_cosine_ops)
+            using hnsw (cast({column} as halfvec({task.dimensions})) halfvec_cosine_ops)
             with (m = {M}, ef_construction = {EF_CONSTRUCTION}) where collection_id = '{collection_id}'
         """)
 

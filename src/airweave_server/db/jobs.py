@@ -16,6 +16,7 @@ from .models import SyncJob, SyncPartition
 
 LOCK_PATIENCE = "2s"
 TEMPORAL = "temporal"  # the engine, and the driver of the jobs that were handed to it
+REEMBED = "reembed"  # the trigger of jobs that read what is indexed, and no source
 ACTIVE = ("pending", "running", "cancelling")
 SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # categories of errors that only new credentials mend
 
@@ -519,12 +520,13 @@ def tokens_sealed_with(session: Session, key_ids: list[bytes]) -> list[SyncJob]:
 
 
 def to_resume(session: Session, job: SyncJob, *, mode: str, pipeline: str, window_h: float) -> SyncJob | None:
-    """The failed or cancelled job right before this one, when its progress can be taken up."""
+    """The failed or cancelled job right before this one, of its kind, when its progress can be taken up."""
     before = session.scalars(
         select(SyncJob)
         .where(
             SyncJob.connection_id == job.connection_id,
             SyncJob.id != job.id,
+            (SyncJob.trigger == REEMBED) == (job.trigger == REEMBED),
             SyncJob.created_at <= job.created_at,
             or_(SyncJob.phase != "open", SyncJob.mode.is_not(None)),
         )
@@ -586,6 +588,12 @@ def end_backends(session: Session, job_id: UUID) -> None:
     ).all()
     for writer in writers:
         end_backend(session, writer.pid, writer.started)
+
+
+def fence_off(session: Session, job_id: UUID) -> None:
+    """Let nobody write for the job's partitions who read them before now; they are read on from their cursors."""
+    lock(session, job_id)
+    _bump_partitions(session, job_id)
 
 
 def _bump_partitions(session: Session, job_id: UUID) -> None:

@@ -225,6 +225,12 @@ def listed(session: Session, connection_id: UUID, *, state: str | None, skip: in
     return list(session.scalars(query.order_by(EntityRow.row).offset(skip).limit(limit)))
 
 
+def find(session: Session, connection_id: UUID, entity_id: str) -> EntityRow | None:
+    return session.scalars(
+        select(EntityRow).where(EntityRow.connection_id == connection_id, EntityRow.entity_id == entity_id)
+    ).one_or_none()
+
+
 def named(session: Session, rows: Sequence[int]) -> list[tuple[str, str]]:
     """Ids and names of these rows, in their order."""
     query = select(EntityRow.entity_id, EntityRow.name).where(EntityRow.row.in_(rows)).order_by(EntityRow.row)

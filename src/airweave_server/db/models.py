@@ -23,6 +23,7 @@ from sqlalchemy.types import UserDefinedType
 
 from .languages import ENGLISH
 
+VECTORS = ("embedding", "embedding_2")  # of a chunk, by its collection's slot
 ACTIVE = "status in ('pending', 'running', 'cancelling')"
 
 
@@ -73,7 +74,9 @@ class ApiKey(Base):
 
 
 class Collection(Base):
-    """``deleted_at`` hides it at once; the keeper purges what it held."""
+    """``deleted_at`` hides it at once; the keeper purges what it held. ``slot``: which of a chunk's two vectors is
+    searched, of the embedder that is named here; ``other_*``: of what the other one is, null when that is not known
+    of all; ``next_*``: the embedder that a move leads to, and since when, while one is under way."""
 
     __tablename__ = "collection"
     __table_args__ = (
@@ -91,10 +94,27 @@ class Collection(Base):
     embedder: Mapped[str]
     embedder_name: Mapped[str]
     dimensions: Mapped[int]
+    slot: Mapped[int] = mapped_column(SmallInteger, default=1, server_default="1")
+    other_name: Mapped[str | None]
+    other_dimensions: Mapped[int | None]
+    next_embedder: Mapped[str | None]
+    next_name: Mapped[str | None]
+    next_dimensions: Mapped[int | None]
+    next_since: Mapped[datetime | None]
     language: Mapped[str] = mapped_column(server_default=ENGLISH)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]
+
+    @property
+    def searched(self) -> str:
+        """The column of ``chunk`` whose vectors are searched."""
+        return VECTORS[self.slot - 1]
+
+    @property
+    def other(self) -> str:
+        """The column that a move fills."""
+        return VECTORS[2 - self.slot]
 
 
 class CollectionSize(Base):
@@ -344,7 +364,8 @@ class Chunk(Base):
     heading: Mapped[str]
     text: Mapped[str]
     hash: Mapped[bytes]
-    embedding: Mapped[Any] = mapped_column(HalfVec)
+    embedding: Mapped[Any | None] = mapped_column(HalfVec)
+    embedding_2: Mapped[Any | None] = mapped_column(HalfVec)
     ident: Mapped[Any] = mapped_column(TSVECTOR)
     ts: Mapped[Any] = mapped_column(TSVECTOR)
 
@@ -362,7 +383,8 @@ class ChunkStaged(Base):
     heading: Mapped[str]
     text: Mapped[str]
     hash: Mapped[bytes]
-    embedding: Mapped[Any] = mapped_column(HalfVec)
+    embedding: Mapped[Any | None] = mapped_column(HalfVec)
+    embedding_2: Mapped[Any | None] = mapped_column(HalfVec)
     ident: Mapped[Any] = mapped_column(TSVECTOR)
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from ..sdk import Vectors
 from . import indexes
 from .languages import configuration
-from .models import Collection, SourceConnection
+from .models import VECTORS, Collection, SourceConnection
 
 K1, B = 1.2, 0.75  # the usual constants of BM25
 MEASURED = 200  # chunks of a collection that nobody has counted yet
@@ -118,6 +118,7 @@ class Scope:
     source: str
     values: dict[str, Any]
     about: int | None = None
+    vectors: str = VECTORS[0]  # the column of those that are searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def scope(session: Session, collection: Collection) -> Scope:
             SourceConnection.deleted_at.is_(None),
         )
     )
-    return Scope(f"chunk c where {_seen(collection)}", {"connections": list(connections)})
+    return Scope(f"chunk c where {_seen(collection)}", {"connections": list(connections)}, vectors=collection.searched)
 
 
 def narrowed(
@@ -150,13 +151,13 @@ def narrowed(
     joined = "join entity e on e.row = c.entity_row join source_connection s on s.id = c.connection_id"
     found = _few(session, collection, f"({groups})", values, few) if few else None
     if found is None:
-        return Scope(f"chunk c {joined} where {_seen(collection)} and ({groups})", values)
+        return Scope(f"chunk c {joined} where {_seen(collection)} and ({groups})", values, vectors=whole.vectors)
     rows, about, is_whole = found
     values["only"] = rows
     if is_whole:
-        return Scope(f"chunk c where {_seen(collection)} and c.entity_row = any(:only)", values, about)
+        return Scope(f"chunk c where {_seen(collection)} and c.entity_row = any(:only)", values, about, whole.vectors)
     only = "(select * from chunk where entity_row = any(:only))"
-    return Scope(f"{only} c {joined} where {_seen(collection)} and ({groups})", values, about)
+    return Scope(f"{only} c {joined} where {_seen(collection)} and ({groups})", values, about, whole.vectors)
 
 
 def size(session: Session, collection: Collection) -> Size:
@@ -169,7 +170,7 @@ def size(session: Session, collection: Collection) -> Size:
                    exists (select from pg_index where indexrelid = to_regclass(:index) and indisvalid and indisready)
             from (select) as one left join collection_size z on z.collection_id = :id
         """),
-        {"id": collection.id, "index": indexes.name(collection.id), "some": MEASURED},
+        {"id": collection.id, "index": indexes.name(collection.id, collection.slot), "some": MEASURED},
     ).one()
     return Size(int(row[0]), float(row[1]), row[2])
 
@@ -273,7 +274,7 @@ def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int, by_in
     By its index almost all of the nearest are found; where that ends too early, all vectors are compared.
     """
     if by_index:
-        distance = indexes.distance("c.embedding", ":vector", len(vector))
+        distance = indexes.distance(f"c.{seen.vectors}", ":vector", len(vector))
         nested = session.begin_nested()  # what is set for it is undone with it
         session.execute(text(WITH_INDEX), {"width": min(max(EF_SEARCH, limit), MOST_EF_SEARCH)})
         rows = session.execute(
@@ -293,7 +294,7 @@ def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int, by_in
         text(f"{_distances(seen)} order by distance, entity_row, ordinal limit :limit"),
         {**seen.values, "vector": _halfvec(vector), "limit": limit},
     ).all()
-    return [Candidate(row[0], row[1], 1 - row[2]) for row in rows if row[2] == row[2]]
+    return [Candidate(row[0], row[1], 1 - row[2]) for row in rows if row[2] is not None and row[2] == row[2]]
 
 
 def matching_deep(
@@ -408,7 +409,7 @@ def _gate(seen: Scope) -> str:
 
 
 def _distances(seen: Scope) -> str:
-    columns = "c.entity_row, c.ordinal, c.embedding <=> cast(:vector as halfvec) as distance"
+    columns = f"c.entity_row, c.ordinal, c.{seen.vectors} <=> cast(:vector as halfvec) as distance"
     return f"select {columns} from {seen.source}"
 
 

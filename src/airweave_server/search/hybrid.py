@@ -123,10 +123,17 @@ class _Place:
     score: float
 
 
-def search(session: Session, collection: Collection, embedder: Embedder, query: Query) -> list[Hit]:
-    """The hits of one page. The session is a snapshot: all of them are of one moment of the collection."""
+def embedded(embedder: Embedder, query: Query) -> Vectors | None:
+    """The vector of what is asked, None for one that is near nothing. Raises as the embedder does, and may take its
+    time: no transaction is to wait for it."""
+    vector = embedder.embed_query(clean(query.text[:MAX_QUERY_CHARS]))
+    return vector if vector.any() else None
+
+
+def search(session: Session, collection: Collection, vector: Vectors | None, query: Query) -> list[Hit]:
+    """The hits of one page; ``vector`` is the query's, None for a query by words alone. The session is a snapshot: all
+    of them are of one moment of the collection."""
     asked = clean(query.text[:MAX_QUERY_CHARS])
-    vector = _vector(embedder, asked) if query.strategy != "keyword" else None
     size = sql.size(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     whole = sql.scope(session, collection)
@@ -143,11 +150,6 @@ def search(session: Session, collection: Collection, embedder: Embedder, query: 
 
 def _all_ranked(seen: Scope) -> bool:
     return seen.about is not None and seen.about <= FEW_RANKED
-
-
-def _vector(embedder: Embedder, text: str) -> Vectors | None:
-    vector: Vectors = embedder.embed([text])[0]
-    return vector if vector.any() else None
 
 
 def _known(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> list[Term]:

@@ -13,7 +13,10 @@ from .. import plugins
 from ..db import collections, connections, jobs
 from ..db.languages import ENGLISH
 from ..db.models import Collection, SyncJob
-from ..errors import InvalidState, NotFound
+from ..db.session import be_patient
+from ..errors import InvalidState, NotFound, Unavailable
+from ..sdk import ConfigError, Embedder, EmbedderError
+from ..settings import Settings
 from ..vault import Vault
 from .connections import Connections
 from .jobs import Ask, Engine, create, fail_to_start
@@ -30,10 +33,13 @@ def make(
     readable_id: str | None,
     sync_config: dict[str, Any] | None,
     embedder: str,
+    settings: Settings,
     language: str = ENGLISH,
 ) -> Collection:
-    """Raises ``InvalidState`` when the readable id is taken."""
-    model = plugins.embedder(embedder)
+    """Raises ``InvalidState`` when the readable id is taken or the embedder cannot work, ``Unavailable`` when it cannot
+    now."""
+    be_patient(session)
+    model = usable(embedder, settings)
     collection = Collection(
         id=uuid4(),
         organization_id=organization_id,
@@ -89,6 +95,19 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
                 job = jobs.active(session, connection.id) or fail_to_start(session, connection, engine, str(error))
         started.append(job)
     return started
+
+
+def usable(embedder: str, settings: Settings) -> Embedder:
+    """The embedder, tried. Raises ``InvalidState`` when it cannot work as it is set up, ``Unavailable`` when it cannot
+    now."""
+    try:
+        model = plugins.embedder(embedder, settings)
+        model.check()
+    except ConfigError as error:
+        raise InvalidState(str(error)) from None
+    except EmbedderError as error:
+        raise Unavailable(f"embedder {embedder}: {error}") from None
+    return model
 
 
 def _readable(name: str) -> str:

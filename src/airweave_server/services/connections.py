@@ -114,7 +114,11 @@ class Connections:
         credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
         if (cron := _cron(kind, wanted.cron, continuous=wanted.continuous)) is not None:
             next_run(cron, kind)
-        embedder = plugins.embedder(collection.embedder if collection is not None else self._settings.embedder)
+        name = collection.embedder if collection is not None else self._settings.embedder
+        try:
+            embedder = plugins.embedder(name, self._settings)
+        except ConfigError as error:
+            raise InvalidState(str(error)) from None
         session.commit()  # what follows takes seconds: others must not wait for this transaction's locks
         if not self._previews.acquire(blocking=False):
             raise TooMany(f"{PREVIEWS} previews are being made here; try again", retry_after_s=PREVIEW_AGAIN_S)
@@ -164,7 +168,7 @@ class Connections:
         connection.config_version += 1
         active = jobs.active(session, connection.id)
         session.flush()
-        if active is None:
+        if active is None or active.trigger == jobs.REEMBED:
             return None
         jobs.lock(session, active.id)
         jobs.end(session, active.id, status="cancelled", error="configuration changed")

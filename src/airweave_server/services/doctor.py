@@ -10,9 +10,10 @@ from rich.filesize import decimal
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import connections, jobs, leases, usage
+from ..db import collections, connections, jobs, leases, moves, usage
 from ..db.session import Database, known_revisions, now
 from ..db.usage import Scheduled, Use, Waiting
+from ..sdk import ConfigError, EmbedderError
 from ..settings import Settings
 from .backup import kept_keys
 
@@ -51,6 +52,9 @@ def examine(database: Database, settings: Settings) -> Report:
             "alive": ", ".join(name.rpartition(":")[0] for name in alive) or "no server and no worker",
         }
         findings = [*_of_storage(session), *_of_jobs(session, settings), *_of_connections(session, settings)]
+        findings += _of_moves(session, settings)
+    facts["embedder"], trouble = _embedder(settings)
+    findings += trouble
     if settings.database_url is None:
         disk = shutil.disk_usage(settings.place())
         facts["free"] = f"{decimal(disk.free)} of {decimal(disk.total)}"
@@ -64,6 +68,44 @@ def examine(database: Database, settings: Settings) -> Report:
                 ),
             )
     return Report(facts, uses, findings)
+
+
+def _embedder(settings: Settings) -> tuple[str, list[Finding]]:
+    """What the embedder of new collections answers, and what is to be done if it does not."""
+    try:
+        model = plugins.embedder(settings.embedder, settings)
+        model.check()
+        return f"{settings.embedder} ({model.name}, {model.dimensions} dimensions)", []
+    except ConfigError as error:
+        return f"{settings.embedder} cannot work", [Finding(str(error), "set it right, or choose another EMBEDDER")]
+    except EmbedderError as error:
+        return f"{settings.embedder} does not answer", [
+            Finding(f"embedder {settings.embedder}: {error}", "see that it can be reached; jobs wait for it meanwhile")
+        ]
+
+
+def _of_moves(session: Session, settings: Settings) -> Iterator[Finding]:
+    for collection in moves.under_way(session):
+        progress = moves.progress(session, collection)
+        lost = [job for job in moves.jobs_of(session, collection) if job.status in ("failed", "cancelled")]
+        if lost:
+            yield Finding(
+                f"collection {collection.readable_id} does not go on to {collection.next_embedder}, at "
+                f"{progress.done:,} of {progress.total:,} entities: {lost[0].error or 'a job was cancelled'}",
+                f"airweave-server reembed {collection.readable_id} --to {collection.next_embedder}",
+            )
+    for collection in collections.living(session):
+        try:
+            embedder = plugins.embedder(collection.embedder, settings)
+            same = (embedder.name, embedder.dimensions) == (collection.embedder_name, collection.dimensions)
+        except (ConfigError, EmbedderError):
+            continue  # said of it already, or by the jobs that wait for it
+        if not same and collection.next_since is None:
+            yield Finding(
+                f"collection {collection.readable_id} has vectors of {collection.embedder_name}, and embedder "
+                f"{collection.embedder} is {embedder.name} ({embedder.dimensions} dimensions) now",
+                f"set it back, or airweave-server reembed {collection.readable_id} --to {collection.embedder}",
+            )
 
 
 def _of_storage(session: Session) -> Iterator[Finding]:

@@ -78,9 +78,11 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
         approves=ask.approves,
         access_token=vault.seal(ask.access_token.encode(), owner=str(job_id)) if ask.access_token else None,
     )
-    if (source := plugins.sources().get(connection.short_name)) is None:
+    if ask.trigger == jobs.REEMBED:
+        job.host = None  # what is indexed is read, which everybody can
+    elif (source := plugins.sources().get(connection.short_name)) is None:
         raise InvalidState(f"source {connection.short_name!r} is not installed on this server")
-    if not source.local:
+    elif not source.local:
         job.host = None
     try:
         with session.begin_nested():

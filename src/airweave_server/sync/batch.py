@@ -9,13 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cached_property
 from itertools import islice
 from threading import Thread
 from typing import Any, Self
 from uuid import UUID
 
-import numpy as np
 import structlog
 from pyroaring import BitMap64
 from sqlalchemy.exc import DBAPIError
@@ -24,19 +22,20 @@ from sqlalchemy.orm import Session
 from .. import identifiers, metrics
 from ..db import chunks as chunk_rows
 from ..db import ledger, partitions
-from ..db.chunks import NewChunk
+from ..db.chunks import NewChunk, Pair
 from ..db.jobs import Counts
 from ..db.ledger import FAILED, INCOMPLETE, INDEXED, SKIPPED, Entry, Known
 from ..db.models import SyncPartition
 from ..db.session import is_duplicate, is_refused_data
 from ..errors import Fenced
-from ..sdk import Deleted, Embedder, EmbedderError, Entity, Seen, Skipped, Unreadable
+from ..sdk import Deleted, Embedder, Entity, Seen, Skipped, Stopped, Unembeddable, Unreadable
 from . import diff
 from .chunk import CHUNKER_VERSION, Chunk
 from .extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable
 from .parsers import Parsers
 from .reading import MAX_CHUNKS, Reader, cut, unparseable
 from .scrub import scrub
+from .vectors import Models, embed
 
 BATCH_CHANGED = 200
 BATCH_ITEMS = 1_000
@@ -44,11 +43,17 @@ BATCH_S = 2.0
 BATCH_CHARS = 4_000_000  # what a batch holds in memory of texts
 BIG_CHARS = 1_000_000  # an entity above this goes in by way of the staging table
 STAGE_AT_ONCE = 1_000
-EMBED_AT_ONCE = 1_000
+EMBED_AT_ONCE = 128
+STOP_AFTER_S = 2.0  # of embedding a batch, when asked to stop; a quicker one is still written
 CAREFUL_AFTER = 2  # crashes: one alone is most often nobody's fault
 QUARANTINE_AFTER = 3  # crashes at one entity, read alone
+UNKNOWN: Pair = (None, None)
 
 _OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an entity that is as it was
+
+# What an entity's chunks depend on besides the entity: another value, and it is read again. Their vectors depend on the
+# collection's embedder, which `reembed` alone changes.
+PIPELINE_VERSION = f"extract-{EXTRACTOR_VERSION} chunk-{CHUNKER_VERSION}"
 
 log = structlog.get_logger(__name__)
 
@@ -72,15 +77,11 @@ class Target:
     job_id: UUID
     source: str
     scope: str
-    embedder: Embedder
+    models: Models
     force: bool
     lease_s: float
     parsers: Parsers
     secrets: tuple[str, ...] = ()
-
-    @cached_property
-    def pipeline(self) -> str:
-        return pipeline_version(self.embedder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,11 +126,6 @@ class Pending:
         return len(self.changes) >= BATCH_CHANGED or self.items >= BATCH_ITEMS or self.chars >= BATCH_CHARS
 
 
-def pipeline_version(embedder: Embedder) -> str:
-    """What an entity's chunks depend on besides the entity: another value, and it is read again."""
-    return f"extract-{EXTRACTOR_VERSION} chunk-{CHUNKER_VERSION} {embedder.name}"
-
-
 class Writer:
     """Takes what one partition yields, in order, and commits it batch by batch. While a batch is written the next one
     is read and embedded; there are never more than these two.
@@ -143,6 +139,7 @@ class Writer:
         self, session: Session, aside: Callable[[], AbstractContextManager[Session]], partition: SyncPartition,
         target: Target, met: BitMap64, waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         alive: Callable[[], None] = lambda: None, beat: Callable[[], None] = lambda: None,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:  # fmt: skip
         self._session = session  # the thread's that writes, until it has settled
         self._aside = aside
@@ -150,6 +147,7 @@ class Writer:
         self._target = target
         self._met = met
         self._alive = alive  # called at each entity and batch: work advances
+        self._stopping = stopping
         self._reader = Reader(target.parsers, waiting, beat)
         self._careful = BATCH_ITEMS if partition.crashes >= CAREFUL_AFTER else 0  # entities to read one by one
         self._pending = Pending()
@@ -267,7 +265,7 @@ class Writer:
         if not isinstance(entity.id, str) or entity.id in pending.changes:
             return False
         before = self._known.get(entity.id)
-        if before is None or not diff.unchanged(before, entity, pipeline=target.pipeline, force=target.force):
+        if before is None or not diff.unchanged(before, entity, pipeline=PIPELINE_VERSION, force=target.force):
             return False
         if before.scope != target.scope:
             pending.moved.append((before.row, target.scope))
@@ -288,7 +286,7 @@ class Writer:
             self._change(Change(entry, before, pieces=[], counts_as="skipped"))
             return
         content, shown = diff.fingerprint(entity, found.text), diff.metadata_fingerprint(entity)
-        indexed = before is not None and before.fingerprint == content and before.pipeline == self._target.pipeline
+        indexed = before is not None and before.fingerprint == content and before.pipeline == PIPELINE_VERSION
         alone = entity.id not in self._pending.changes
         if indexed and alone and before is not None and before.metadata_fingerprint == shown:
             self._pending.same.append((before.row, entity.version, self._target.scope, entity.updated_at))
@@ -338,8 +336,7 @@ class Writer:
         self._change(Change(replace(entry, version=version), before, counts_as=state))
 
     def _fail(self, entity: Entity, before: Known | None, reason: str) -> None:
-        again = before is not None and before.state == FAILED and before.version == entity.version
-        left = max(before.retries_left - 1, 0) if again and before is not None else diff.RETRIES
+        left = _retries_left(before, entity.version)
         entry = self._entry(entity, FAILED, reason=scrub(reason, self._target.secrets))
         self._change(Change(replace(entry, retries_left=left), before, counts_as="failed"))
 
@@ -355,7 +352,7 @@ class Writer:
             state=state,
             reason=reason,
             version=entity.version,
-            pipeline=self._target.pipeline,
+            pipeline=PIPELINE_VERSION,
             fingerprint=fingerprint,
             metadata_fingerprint=metadata_fingerprint,
             empties=empties,
@@ -394,7 +391,12 @@ class Writer:
         staged, group = 0, list(islice(pieces, STAGE_AT_ONCE))
         while group and staged < MAX_CHUNKS:
             group = group[: MAX_CHUNKS - staged]
-            made = self._embed(group, have)
+            try:
+                made = self._embed(group, have)
+            except _Refused as refused:
+                self._change(self._refused(change, refused.of(group) or "the embedder does not take its text"))
+                self.commit()
+                return
             chunk_rows.stage(self._session, self._partition.id, made)
             if not partitions.still_mine(self._session, self._partition):
                 self._session.rollback()
@@ -419,47 +421,73 @@ class Writer:
         self._pending.met.add(row)
         self._pending.deleted.discard(row)
 
-    def _stored_embeddings(self, changes: Sequence[Change]) -> dict[bytes, bytes]:
+    def _stored_embeddings(self, changes: Sequence[Change]) -> dict[bytes, Pair]:
         rows = [change.known.row for change in changes if change.known is not None and change.known.chunks]
         if not rows:
             return {}
         with self._aside() as session:
-            return chunk_rows.embeddings(session, rows)
+            found = chunk_rows.embeddings(session, rows)
+        if (stale := self._target.models.stale) is not None:
+            found = {piece: _with(pair, stale, None) for piece, pair in found.items()}
+        return found
 
     def _is_good(self, before: Known | None) -> bool:
         """Whether what is stored of an entity was made as it would be made now, so that pieces of it may stay."""
         return (
             before is not None
             and before.state == INDEXED
-            and before.pipeline == self._target.pipeline
+            and before.pipeline == PIPELINE_VERSION
             and not self._target.force
         )
 
-    def _embed(self, pieces: Sequence[Piece], have: dict[bytes, bytes]) -> list[NewChunk]:
+    def _embed(self, pieces: Sequence[Piece], have: dict[bytes, Pair]) -> list[NewChunk]:
         """The pieces with their vectors; text that is embedded already (``have``) is not embedded again."""
-        missing = {piece.hash: piece for piece in pieces if piece.hash not in have}
-        todo = list(missing.values())
-        for start in range(0, len(todo), EMBED_AT_ONCE):
-            self._alive()
-            part = todo[start : start + EMBED_AT_ONCE]
-            vectors = self._target.embedder.embed([f"{piece.heading}\n{piece.text}" for piece in part])
-            expected = (len(part), self._target.embedder.dimensions)
-            if vectors.shape != expected:
-                raise EmbedderError(f"the embedder answered {vectors.shape} for {expected}")
-            if not np.isfinite(vectors).all():
-                raise EmbedderError("the embedder answered numbers that are none")
-            have.update(zip((piece.hash for piece in part), chunk_rows.wire_vectors(vectors), strict=True))
+        for column, embedder in enumerate(self._target.models.of):
+            if embedder is not None:
+                missing = {piece.hash: piece for piece in pieces if have.get(piece.hash, UNKNOWN)[column] is None}
+                for key, vector in self._vectors(embedder, list(missing.values())):
+                    have[key] = _with(have.get(key, UNKNOWN), column, vector)
         return [
             NewChunk(piece.ordinal, piece.heading, piece.text, piece.hash, have[piece.hash], piece.ident)
             for piece in pieces
         ]
 
+    def _vectors(self, embedder: Embedder, pieces: Sequence[Piece]) -> Iterator[tuple[bytes, bytes]]:
+        """The vectors of the pieces' texts in their wire form, by the pieces' hashes."""
+        began_at = time.monotonic()
+        for start in range(0, len(pieces), EMBED_AT_ONCE):
+            self._alive()
+            if self._stopping() and time.monotonic() - began_at > STOP_AFTER_S:
+                raise Stopped("asked to stop")
+            part = pieces[start : start + EMBED_AT_ONCE]
+            try:
+                vectors = embed(embedder, [f"{piece.heading}\n{piece.text}" for piece in part])
+            except Unembeddable as error:
+                raise _Refused({part[place].hash: reason for place, reason in error.reasons.items()}) from None
+            yield from zip((piece.hash for piece in part), chunk_rows.wire_vectors(vectors), strict=True)
+
     def _prepare(self, pending: Pending) -> None:
-        changes = [change for change in pending.changes.values() if change.pieces]
-        have = self._stored_embeddings(changes)
-        self._embed([piece for change in changes for piece in change.pieces or ()], have)
+        have = self._stored_embeddings([change for change in pending.changes.values() if change.pieces])
+        while True:
+            changes = [change for change in pending.changes.values() if change.pieces]
+            try:
+                self._embed([piece for change in changes for piece in change.pieces or ()], have)
+                break
+            except _Refused as refused:
+                for change in changes:
+                    if (reason := refused.of(change.pieces or ())) is not None:
+                        pending.changes[change.entry.entity_id] = self._refused(change, reason)
         for change in changes:
             change.chunks = self._embed(change.pieces or (), have)
+
+    def _refused(self, change: Change, reason: str) -> Change:
+        """The entity failed: the embedder does not take a text of it."""
+        entry = replace(
+            change.entry, state=FAILED, reason=scrub(reason, self._target.secrets), fingerprint=None,
+            metadata_fingerprint=None, chunks=0, truncated=False,
+            retries_left=_retries_left(change.known, change.entry.version),
+        )  # fmt: skip
+        return Change(entry, change.known, counts_as="failed")
 
     def _write(self, pending: Pending, cursor: dict[str, Any] | None, *, done: bool) -> None:
         try:
@@ -532,6 +560,26 @@ class Writer:
         self._met |= met
         for change in changes:
             self._known[change.entry.entity_id] = _as_known(rows[change.entry.entity_id], change)
+
+
+def _with(pair: Pair, column: int, vector: bytes | None) -> Pair:
+    return (vector, pair[1]) if column == 0 else (pair[0], vector)
+
+
+class _Refused(Exception):
+    """Pieces, by their hash, that the embedder cannot take, and why."""
+
+    def __init__(self, reasons: dict[bytes, str]) -> None:
+        super().__init__(reasons)
+        self._reasons = reasons
+
+    def of(self, pieces: Sequence[Piece]) -> str | None:
+        return next((self._reasons[piece.hash] for piece in pieces if piece.hash in self._reasons), None)
+
+
+def _retries_left(before: Known | None, version: str | None) -> int:
+    again = before is not None and before.state == FAILED and before.version == version
+    return max(before.retries_left - 1, 0) if again and before is not None else diff.RETRIES
 
 
 def _as_known(row: int, change: Change) -> Known:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import metrics, plugins
-from ..db import audit, connections, jobs, ledger, partitions, plans
+from ..db import audit, connections, jobs, ledger, moves, partitions, plans
 from ..db import chunks as chunk_rows
 from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, SyncPartition
 from ..db.session import Database, is_outage, is_storage_full, now
@@ -51,15 +51,18 @@ from ..sdk import (
 from ..settings import Settings
 from ..vault import Vault, VaultError
 from . import diff
-from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, Item, Reached, Target, Writer, pipeline_version
+from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, PIPELINE_VERSION, Item, Reached, Target, Writer
 from .parsers import Parsers
+from .reembed import Filling, fill
 from .scrub import masked, scrub, secrets_of
+from .vectors import is_anew, models_of, next_embedder_of
 
 RETRY_LONGEST_S = 60.0
 SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
 LISTED_AT_ONCE = 5_000  # of what a comparison with the source holds in memory
 MOST_CRASHES = 20
+ALWAYS_H = 24.0 * 365  # a move's progress does not age
 WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by category of what went wrong; else the source
 
 log = structlog.get_logger(__name__)
@@ -160,6 +163,8 @@ class SyncService:
             connection, collection = connections.of_job(session, job)
             secrets: tuple[str, ...] = ()
             try:
+                if job.trigger == jobs.REEMBED:
+                    return self._lay_out_move(session, job, collection)
                 made = self._configured(job, connection)
                 secrets = secrets_of(made.config, made.credentials)
                 with closing(self._source(made, connection, signals)) as source:
@@ -210,6 +215,8 @@ class SyncService:
             session.commit()
             secrets: tuple[str, ...] = ()
             try:
+                if job.trigger == jobs.REEMBED:
+                    return self._fill(session, job, collection, partition, signals)
                 made = self._configured(job, connection)
                 secrets = secrets_of(made.config, made.credentials)
                 with closing(self._source(made, connection, signals)) as source:
@@ -223,6 +230,7 @@ class SyncService:
                         partial(_Noted, signals),
                         signals.alive,
                         signals.beat,
+                        signals.stop.is_set,
                     )
                     session.commit()
                     if partition.crashes >= MOST_CRASHES:
@@ -258,6 +266,12 @@ class SyncService:
                 return Outcome()
             if job.phase == "open" or (job.phase == "read" and partitions.count_open(session, job_id)):
                 return Outcome(wait_s=0.0)  # not everything was read; whoever drives looks again
+            if job.trigger == jobs.REEMBED:
+                if not jobs.fence(session, job_id, job.epoch, phase="delete"):  # there is nothing to
+                    session.rollback()
+                    raise Fenced("the job ended or another process sweeps it")
+                session.commit()
+                return Outcome()
             if job.phase == "read":
                 self._plan(session, job)
             plan = plans.applying(session, job_id)
@@ -299,14 +313,20 @@ class SyncService:
             if written:
                 chunk_rows.tidy(session, analyze=written >= BATCH_ITEMS)
                 session.commit()
-            found = self._audited(session, job)
+            is_reembed = job.trigger == jobs.REEMBED  # it listed nothing and changed no text
+            found = () if is_reembed else self._audited(session, job)
             parts = partitions.of_job(session, job_id)
-            connections.save_cursors(session, job)
+            if not is_reembed:
+                connections.save_cursors(session, job)
             lost = [part for part in parts if part.state == "failed"]
             if lost or found:
                 said = "; ".join(filter(None, (_named(lost), _doubted(found, is_repair=job.trigger == audit.REPAIR))))
                 category = lost[0].error_category if lost else ledger.INCOMPLETE
                 self._end(session, job, "failed", said, category=category, details=_details(lost, found))
+                return Outcome(ended=True)
+            if is_reembed:
+                self._end(session, job, "completed", None)
+                self._switch(session, job)
                 return Outcome(ended=True)
             if job.mode == "full" and job.resumed_from is None:  # a resumed one listed a part of it long ago
                 connections.note_full(session, job)
@@ -469,7 +489,7 @@ class SyncService:
             job_id=job.id,
             source=connection.short_name,
             scope=partition.scope,
-            embedder=plugins.embedder(collection.embedder),
+            models=models_of(collection, self._settings),
             force=job.force_full,
             lease_s=self._settings.lease_s,
             parsers=self._parsers,
@@ -480,22 +500,18 @@ class SyncService:
         self, session: Session, job: SyncJob, connection: SourceConnection, collection: Collection,
         source: Source[Any, Any], signals: Signals,
     ) -> None:  # fmt: skip
-        embedder = plugins.embedder(collection.embedder)
-        if embedder.dimensions != collection.dimensions:
-            raise ConfigError(
-                f"the collection holds vectors of {collection.dimensions} dimensions, and embedder "
-                f"{collection.embedder} makes {embedder.dimensions} now; sync into a new collection"
-            )
-        pipeline = pipeline_version(embedder)
+        models_of(collection, self._settings)  # what it would write with is tried before anything is listed
         cursors = connections.cursors(session, connection.id)
         listed_at = now(session)
         is_repair = job.trigger == audit.REPAIR
-        full = self._must_be_full(job, connection, source, pipeline, now=listed_at)
+        full = self._must_be_full(job, connection, source, now=listed_at)
         mode = "full" if full or not _fit(cursors, source.cursor_model) else "incremental"
         before = None
         # a local source is cheap to list, and what was edited since the earlier job must not be missed
         if not job.force_full and job.approves is None and not source.local and not is_repair:
-            before = jobs.to_resume(session, job, mode=mode, pipeline=pipeline, window_h=self._settings.resume_window_h)
+            before = jobs.to_resume(
+                session, job, mode=mode, pipeline=PIPELINE_VERSION, window_h=self._settings.resume_window_h
+            )
         if before is not None:
             partitions.take_up(session, before=before.id, job_id=job.id)
         else:
@@ -505,8 +521,8 @@ class SyncService:
         if is_repair:
             self._audited(session, job)  # what is damaged is read afresh by this very job
         if not jobs.fence(
-            session, job.id, job.epoch, phase="read", mode=mode, pipeline=pipeline, failures=0, waiting_for=None,
-            error=None, resumed_from=before.id if before is not None else None,
+            session, job.id, job.epoch, phase="read", mode=mode, pipeline=PIPELINE_VERSION, failures=0,
+            waiting_for=None, error=None, resumed_from=before.id if before is not None else None,
             listed_at=before.listed_at if before is not None else listed_at,
         ):  # fmt: skip
             session.rollback()
@@ -514,14 +530,68 @@ class SyncService:
         session.commit()
         log.info("job_opened", mode=mode, connection=str(connection.id), resumed=before is not None)
 
+    def _lay_out_move(self, session: Session, job: SyncJob, collection: Collection) -> Outcome:
+        """One partition: the connection's chunks in the order of their keys, from where an earlier job of this very
+        move got to."""
+        if next_embedder_of(collection, self._settings) is None or collection.next_since is None:
+            self._end(session, job, "cancelled", "the move was abandoned, or is done")
+            return Outcome(ended=True)
+        move = f"reembed {collection.next_name} {collection.next_since.isoformat()}"
+        before = jobs.to_resume(session, job, mode=jobs.REEMBED, pipeline=move, window_h=ALWAYS_H)
+        if before is not None:
+            partitions.take_up(session, before=before.id, job_id=job.id)
+        else:
+            first, last = moves.bounds(session, job.connection_id) or (0, -1)
+            data = {"first": first, "last": last}
+            part = SyncPartition(job_id=job.id, key="", scope="", ordinal=0, data=data, cursor=None)
+            partitions.replace_all(session, job.id, [part])
+        if not jobs.fence(
+            session, job.id, job.epoch, phase="read", mode=jobs.REEMBED, pipeline=move, failures=0, waiting_for=None,
+            error=None, resumed_from=before.id if before is not None else None, listed_at=now(session),
+        ):  # fmt: skip
+            session.rollback()
+            raise Fenced("the job ended or another process opens it")
+        session.commit()
+        log.info("job_opened", mode=jobs.REEMBED, connection=str(job.connection_id), resumed=before is not None)
+        return Outcome()
+
+    def _fill(
+        self, session: Session, job: SyncJob, collection: Collection, partition: SyncPartition, signals: Signals
+    ) -> Outcome:
+        """A slice of a move's job."""
+        embedder = next_embedder_of(collection, self._settings)
+        if embedder is None:
+            raise ConfigError("the move was abandoned")
+        filling = Filling(
+            job.connection_id, collection.other, embedder, is_anew(collection), self._settings.slice_s,
+            self._settings.lease_s,
+        )  # fmt: skip
+        session.commit()
+        with signals.at_work():
+            entities = fill(session, partition, filling, alive=signals.alive, stopping=signals.stop.is_set)
+        partitions.release(session, partition)
+        session.commit()
+        log.info("slice_read", partition=partition.key, entities=entities)
+        return Outcome()
+
+    def _switch(self, session: Session, job: SyncJob) -> None:
+        """The job may have been the last that the move of its collection waited for."""
+        collection = moves.lock(session, job.collection_id)
+        if collection is not None and moves.switch(session, collection):
+            log.info("collection_moved", collection=collection.readable_id, embedder=collection.embedder)
+        session.commit()
+
     def _must_be_full(
-        self, job: SyncJob, connection: SourceConnection, source: Source[Any, Any], pipeline: str, *, now: datetime
+        self, job: SyncJob, connection: SourceConnection, source: Source[Any, Any], *, now: datetime
     ) -> bool:
         if job.mode == "full" or job.force_full or job.approves is not None or not source.tells_changes:
             return True
         if connection.last_full_at is None:
             return True
-        same = (connection.last_full_config_version, connection.last_full_pipeline) == (job.config_version, pipeline)
+        same = (connection.last_full_config_version, connection.last_full_pipeline) == (
+            job.config_version,
+            PIPELINE_VERSION,
+        )
         due = now - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
         return not same or (due and not source.tells_deletes)
 
@@ -710,6 +780,9 @@ def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
         return Verdict(f"source_stalled: {text}", "source_stalled")
     if isinstance(error, SourceError):
         return Verdict(text, "source_unavailable")
+    if isinstance(error, EmbedderError) and error.retry_after_s is not None:
+        return Verdict(f"embedder: {text}", "embedder", waiting_for="embedder", waiting=True,
+                       wait_s=max(error.retry_after_s, SOURCE_WAIT_LEAST_S))  # fmt: skip
     if isinstance(error, EmbedderError):
         return Verdict(f"embedder: {text}", "embedder", waiting_for="embedder")
     if isinstance(error, SQLAlchemyError) and is_storage_full(error):

@@ -70,7 +70,7 @@ def run(settings: Settings) -> None:
         raise Unstartable(f"METRICS_HOST={settings.metrics_host} is reachable from other machines: set METRICS_TOKEN")
     with open_database(database_url(settings)) as database:
         database.migrate()
-        plugins.load_embedder(settings.embedder)
+        plugins.try_embedder(settings)
         service = SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
         working = _Working(database, service, settings)
         if settings.metrics_port is not None:
