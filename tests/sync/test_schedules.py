@@ -73,9 +73,14 @@ def test_refused_credentials_pause_the_schedule_and_new_ones_catch_up_once(
 def test_a_sync_that_works_again_takes_the_pause_away(running: Running, server: Server, source: ScriptedServer) -> None:
     source.partitions["a"] = items(5)
     connection = server.connect_to(source, cron=HOURLY)
+    with ScriptedServer() as other_source:
+        other_source.partitions["a"] = items(5)
+        other = server.connect_to(other_source, cron=HOURLY)
+        assert server.sync(other)["status"] == "completed"
     source.token = "another-token"
     assert server.sync(connection)["status"] == "failed"
     assert schedule_of(server, connection)["paused_reason"] is not None
+    assert schedule_of(server, other)["paused_reason"] is None  # the refusal is of the one alone
     source.token = None
     assert server.sync(connection)["status"] == "completed"
     assert schedule_of(server, connection)["paused_reason"] is None

@@ -165,6 +165,7 @@ def _is_signed_out() -> ColumnElement[bool]:
         .where(SyncJob.connection_id == SourceConnection.id, SyncJob.trigger != REEMBED)
         .order_by(SyncJob.created_at.desc())
         .limit(1)
+        .correlate(SourceConnection)  # by itself it would join all connections, and the last job of any be theirs
         .lateral()
     )
     return exists().where(
