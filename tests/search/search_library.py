@@ -106,7 +106,7 @@ class Library:
                 connection_id=self.connection.id, job_id=uuid4(),
             )  # fmt: skip
             new = [
-                (rows[key], chunks.NewChunk(0, "", text, text.encode(), vectors[key], index_terms(text)))
+                (rows[key], chunks.NewChunk(0, "", text, text.encode(), (vectors[key], None), index_terms(text)))
                 for key, text in texts.items()
             ]
             chunks.insert(session, new, collection_id=self.collection.id, connection_id=self.connection.id)
