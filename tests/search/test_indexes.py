@@ -66,7 +66,7 @@ def scans(library: Library) -> int:
         session.execute(text("select pg_stat_clear_snapshot()"))
         found: int = session.execute(
             text("select idx_scan from pg_stat_user_indexes where indexrelname = :name"),
-            {"name": indexes.name(library.collection.id)},
+            {"name": indexes.name(library.collection.id, library.collection.slot)},
         ).scalar_one()
     return found
 
@@ -166,6 +166,30 @@ def test_a_build_that_was_killed_is_found_and_begun_anew_and_search_is_right_mea
     assert large.ids("silver market", limit=50) == before
     tended(large)
     assert is_whole(large)
+
+
+def test_a_collection_that_moved_to_another_embedder_gets_an_index_over_its_new_vectors(
+    fresh_database: Database, large: Library
+) -> None:
+    tended(large)
+    old, new = (indexes.name(large.collection.id, slot) for slot in (1, 2))
+    with fresh_database.session() as session:
+        session.execute(text("update chunk set embedding_2 = embedding, embedding = null"))
+        session.execute(text("update collection set slot = 2 where id = :id"), {"id": large.collection.id})
+        due = indexes.due(session, least_chunks=LEAST)
+    assert {(task.name, task.dimensions) for task in due} == {(old, None), (new, WORDLLAMA.dimensions)}
+    with indexes.builder(fresh_database, memory_mb=64) as builder:
+        assert builder is not None
+        for task in due:
+            builder.carry_out(task)
+    large.collection.slot = 2
+    assert len(large.ids("silver market", strategy="semantic", limit=20)) == 20
+    until(lambda: scans(large) > 0, "the new index is used")
+    with fresh_database.session() as session:
+        assert indexes.due(session, least_chunks=LEAST) == []
+        session.execute(text("update chunk set embedding = embedding_2"))
+        session.execute(text("update collection set slot = 1 where id = :id"), {"id": large.collection.id})
+    large.collection.slot = 1
 
 
 def test_a_collection_that_shrinks_or_goes_loses_its_index(fresh_database: Database) -> None:
