@@ -97,6 +97,7 @@ def test_a_killed_postmaster_is_restarted_and_the_job_goes_on(up: Up) -> None:
     process = postmaster(home_of(server))
     assert process is not None
     process.kill()
+    server.wait_for(lambda: postmaster(home_of(server)), lambda found: found not in (None, process))
     server.wait_for(lambda: server.http.get("/health/ready").status_code, lambda code: code == 200)
     ended = server.finish(connection, job)
     assert (ended["status"], ended["entities_inserted"]) == ("completed", 1_000)
