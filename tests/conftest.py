@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -28,6 +29,11 @@ EXIT_STATUS = pytest.StashKey[int]()
 
 for name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[name]  # what a developer has set must not decide about a test
+
+
+# a shell that starts the run in the background has it ignore Ctrl-C, and our servers would inherit that
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

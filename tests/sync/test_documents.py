@@ -14,9 +14,9 @@ import pytest
 
 import formats
 from airweave_server.sdk import Stopped, Unavailable, Unreadable
-from airweave_server.sync.batch import _cut
 from airweave_server.sync.extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
 from airweave_server.sync.parsers import Parsers
+from airweave_server.sync.reading import cut
 
 MB = 1024 * 1024
 SECONDS = 20.0
@@ -91,7 +91,7 @@ def test_each_format_is_read_with_its_structure(parsers: Parsers, name: str) -> 
     assert found.left_out is None
     assert "".join(text for _, text in parts) == found.text
     for label, text in parts:
-        assert any(chunk.text.startswith(text[:20]) and chunk.heading.startswith(label) for chunk in _cut(found))
+        assert any(chunk.text.startswith(text[:20]) and chunk.heading.startswith(label) for chunk in cut(found))
 
 
 @pytest.mark.parametrize("name", formats.FORMATS)
