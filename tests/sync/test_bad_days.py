@@ -311,6 +311,15 @@ def test_one_entity_listed_twice_is_one_and_its_last_word_holds(
     agree(running, connection, twice)
 
 
+def test_what_is_taken_back_while_it_is_being_written_goes(server: Server, source: ScriptedServer) -> None:
+    listed = items(1_000)  # as many as are looked up at once: what follows is looked up while the last ones are written
+    source.page_size = 2_000
+    source.partitions["a"] = [*listed, {"id": listed[-1]["id"], "deleted": True}, items(1, start=1_000)[0]]
+    _, connection = connect(server, source)
+    assert counts(server.sync(connection)) == {"inserted": 1_001, "deleted": 1}
+    assert indexed(server, connection) == {item["id"] for item in [*listed[:-1], *items(1, start=1_000)]}
+
+
 @pytest.mark.fault("F16", on="temporal")
 def test_two_connections_of_one_collection_never_touch_each_other(
     running: Running, server: Server, source: ScriptedServer

@@ -170,8 +170,11 @@ class Writer:
     def take(self, window: Sequence[Item | Reached]) -> None:
         """Work through a window of what the source yielded, committing a batch whenever one is full."""
         ids = {diff.clean_id(item.id) for item in window if not isinstance(item, Reached) and isinstance(item.id, str)}
+        known: dict[str, Known] = {}
+        self._known = known  # from now on takes what is being written too, which is newer than what is looked up
         with self._aside() as session:
-            self._known = ledger.known(session, self._target.connection_id, ids)
+            for entity_id, found in ledger.known(session, self._target.connection_id, ids).items():
+                known.setdefault(entity_id, found)
         began_at = time.monotonic()
         for item in window:
             if isinstance(item, Reached):
