@@ -4,8 +4,8 @@ import re
 import sys
 import sysconfig
 import threading
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from itertools import accumulate, pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,19 @@ WEIGHTS = Path("weights", "l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers", "l2_supercat_tokenizer_config.json")
 TENSOR = "embedding.weight"
 
-CACHED_PIECES = 65_536  # 64 MB of vectors when full; then it is begun anew
+CACHED_PIECES = 131_072  # then all are forgotten
 CACHED_PIECE_CHARS = 48  # a longer one hardly comes twice
-SLICE = 4_096  # distinct pieces summed at once
-MANY_TOKENS = 1_000  # in one piece: then equal ones are counted before their vectors are gathered
+PLACES = 2 * CACHED_PIECES  # of the table that finds a piece by its hash; a power of two
+SHIFT = np.uint64(65 - PLACES.bit_length())  # what is left of a hash is its place
+AT_ONCE = 32_768  # pieces looked up and summed at once
 MAX_CHARS = 200_000  # of a text; what follows does not count
-TEXTS_PER_LOCK = 16  # how long a query may have to wait behind a big batch: some milliseconds
+TEXTS_PER_LOCK, CHARS_PER_LOCK = 32, 65_536  # how long a query may have to wait behind a big batch: milliseconds
 
 # No token of this vocabulary reaches over the border of two pieces (a test holds that), so the tokens of a text are
-# the tokens of its pieces. A piece is spaces followed by letters or by punctuation, or a digit, line end or tab.
-# Most pieces of any text are ASCII: the first two alternatives find these faster than the next two, which find all.
-PIECE = re.compile(
-    r" *+[a-zA-Z]++(?![^\x00-\x7f])| *+[^a-zA-Z0-9\n\t \x80-\U0010ffff]++(?![^\x00-\x7f])"
-    r"|[ ▁]*+[^\W\d_²]++|[ ▁]*+(?:[^\w\n\t ▁]|[_²])++|[ ▁]++|[\d\n\t]"
-)
-PIECE_ASCII = re.compile(r" *+[a-zA-Z]++| *+[^a-zA-Z0-9\n\t ]++| ++|[0-9\n\t]")
+# the tokens of its pieces. A piece is spaces followed by letters or by marks, or a digit, line end or tab.
+UNSEEN, SPACE, LETTER, MARK, ALONE = range(5)  # what a character is
+KINDS = {LETTER: re.compile(r"[^\W\d_²]"), SPACE: re.compile("[ ▁]"), ALONE: re.compile(r"[\d\n\t]")}
+CODE_POINTS = sys.maxunicode + 1
 BORDER = "\n"  # a piece by itself, and one token
 SPECIAL = re.compile(r"(<unk>|<s>|</s>)")
 
@@ -42,8 +40,10 @@ class WordLlama(Embedder):
     """WordLlama's 256-dimensional vectors, the same as its own ``embed(norm=True)``, several times faster.
 
     Weights and tokenizer are read at the first use. ``folder`` is the installed ``wordllama`` package; found by itself.
-    Its tokens need no context, so the vector of each piece of text is worked out once and kept. The tokenizer is asked
-    for one piece at a time: it never starts threads of its own, and a fork is safe without an environment variable.
+    Its tokens need no context, so the tokens of each piece of text are found once and kept. Pieces are cut and looked
+    up for several texts at once, in numpy, which lets other threads run meanwhile and starts none of its own (no BLAS:
+    its threads would wait for a core that others use). The tokenizer is asked for new pieces alone, as one text: it
+    never starts threads either, and a fork is safe without an environment variable.
     """
 
     name = "wordllama-256"
@@ -57,19 +57,26 @@ class WordLlama(Embedder):
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Raises ``ConfigError`` when the weights are not installed."""
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
-        for start in range(0, len(texts), TEXTS_PER_LOCK):
+        start = 0
+        while start < len(texts):
+            chars = accumulate(len(text) for text in texts[start : start + TEXTS_PER_LOCK])
+            end = start + max(1, sum(1 for _ in takewhile(CHARS_PER_LOCK.__ge__, chars)))
             with self._lock:
                 if self._pieces is None:
                     self._pieces = _Pieces(self._folder or _installed())
-                for row in range(start, min(start + TEXTS_PER_LOCK, len(texts))):
-                    self._pieces.add(texts[row], vectors[row])
+                self._pieces.add(texts[start:end], vectors[start:end])
+            start = end
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
         np.divide(vectors, norms, out=vectors, where=norms > 0)
         return vectors
 
 
 class _Pieces:
-    """Vectors of pieces of text, remembered. Not for two threads at once."""
+    """The tokens of pieces of text, remembered, and their vectors. Not for two threads at once.
+
+    A piece is known by a multilinear hash of 64 bits (Carter and Wegman 1979) with factors that are drawn anew in each
+    process: nobody can make up two pieces of one hash, and by chance there are none.
+    """
 
     def __init__(self, folder: Path) -> None:
         for path in (folder / WEIGHTS, folder / TOKENIZER):
@@ -81,75 +88,139 @@ class _Pieces:
         with safe_open(folder / WEIGHTS, framework="np") as file:
             self._weights: Vectors = file.get_tensor(TENSOR).astype(np.float32)  # halves are slow to add
         (self._border,) = self._tokens(BORDER)
-        self._vectors = np.empty((CACHED_PIECES, self._weights.shape[1]), dtype=np.float32)
+        self._kinds = np.zeros(CODE_POINTS, dtype=np.uint8)
+        self._factors = np.random.default_rng().integers(1, 2**64, CACHED_PIECE_CHARS, dtype=np.uint64)
+        self._hashes = np.empty(PLACES, dtype=np.uint64)
+        self._numbers = np.empty(PLACES, dtype=np.int64)  # of pieces, by their places; -1 where none is
+        self._ids = np.empty(PLACES, dtype=np.int64)  # all pieces' tokens, one piece after the other
+        self._ends = np.empty(CACHED_PIECES, dtype=np.int64)  # of each piece's tokens among them, by its number
         self._begin()
 
     def _begin(self) -> None:
-        self._rows = {BORDER: 0}
-        self._vectors[0] = self._weights[self._border]
+        self._numbers.fill(-1)
+        self._known = 0
+        self._put(np.zeros(1, dtype=np.uint64), [], [0])  # number 0 is what is no piece
+        self._put(self._factors[:1] * np.uint64(ord(BORDER) + 1), [self._border], [1])
 
-    def add(self, text: str, into: Vectors) -> None:
-        """Add the vectors of all tokens of the text. Their mean has the same direction."""
-        text = text[:MAX_CHARS]
-        if not text.isascii():
-            text = text.encode("utf-8", "replace").decode()  # lone surrogates
-        if "<" not in text:
-            self._add_plain(text, into)
+    def add(self, texts: Sequence[str], into: Vectors) -> None:
+        """Add to each text's row the vectors of all of its tokens. Their mean has the same direction."""
+        parts: list[str] = []
+        owners: list[int] = []
+        for owner, whole in enumerate(texts):
+            text = whole[:MAX_CHARS]
+            if not text.isascii():
+                text = text.encode("utf-8", "replace").decode()  # lone surrogates
+            for part in SPECIAL.split(text) if "<" in text else [text]:
+                if part in self._special:
+                    into[owner] += self._weights[self._special[part]]
+                elif part:
+                    parts.append(f"{BORDER} {part}")
+                    owners.append(owner)
+        if not parts:
             return
-        for part in SPECIAL.split(text):
-            if part in self._special:
-                into += self._weights[self._special[part]]
-            else:
-                self._add_plain(part, into)
+        joined = "".join(parts)
+        letters, starts, lengths = self._cut(joined)
+        borders = np.searchsorted(starts, np.cumsum([0, *map(len, parts[:-1])]))
+        part_of = np.zeros(len(starts), dtype=np.int64)
+        part_of[borders] = 1
+        part_of = np.array(owners)[np.cumsum(part_of) - 1]
+        lengths[borders] = 0  # they are ours, not the text's
+        for piece in np.flatnonzero(lengths > CACHED_PIECE_CHARS):
+            start = starts[piece]
+            into[part_of[piece]] += self._vector(joined[start : start + lengths[piece]])
+            lengths[piece] = 0
+        hashes = self._hashed(letters, starts)
+        for start in range(0, len(starts), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            numbers = self._looked_up(joined, hashes[some], starts[some], lengths[some])
+            self._sum(numbers, part_of[some], into)
 
-    def _add_plain(self, text: str, into: Vectors) -> None:
-        if not text:
-            return
-        pattern = PIECE_ASCII if text.isascii() else PIECE
-        counts = Counter(pattern.findall(" " + text))
-        if len(counts) <= SLICE:
-            self._add_pieces(counts, into)
-            return
-        pieces = list(counts.items())
-        for start in range(0, len(pieces), SLICE):
-            self._add_pieces(dict(pieces[start : start + SLICE]), into)
+    def _cut(self, text: str) -> tuple[Any, Any, Any]:
+        """The text's code points, where pieces start among them, and how long each is."""
+        letters = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        kinds = self._kinds[letters]
+        if not kinds.all():
+            for letter in np.unique(letters[kinds == UNSEEN]):
+                kind = next((kind for kind, pattern in KINDS.items() if pattern.match(chr(letter))), MARK)
+                self._kinds[letter] = kind
+            kinds = self._kinds[letters]
+        before, after = kinds[:-1], kinds[1:]
+        starts = np.flatnonzero((after == ALONE) | ((after != before) & (before != SPACE))) + 1
+        starts = np.concatenate(([0], starts))
+        return letters, starts, np.diff(starts, append=len(letters))
 
-    def _add_pieces(self, counts: dict[str, int], into: Vectors) -> None:
-        rows: list[Any] = list(map(self._rows.get, counts))
-        if None in rows:
-            missing = [piece for piece, row in zip(counts, rows, strict=True) if row is None]
-            for piece in [piece for piece in missing if len(piece) > CACHED_PIECE_CHARS]:
-                into += counts.pop(piece) * self._vector(piece)
-            self._learn([piece for piece in missing if piece in counts], counts)
-            rows = [self._rows[piece] for piece in counts]
-        into += np.fromiter(counts.values(), np.float32, len(counts)) @ self._vectors[rows]
+    def _hashed(self, letters: Any, starts: Any) -> Any:
+        places = np.arange(len(letters)) - np.repeat(starts, np.diff(starts, append=len(letters)))
+        factors = self._factors.take(places, mode="clip")
+        factors *= letters + 1  # or a NUL at its end would make no difference
+        return np.add.reduceat(factors, starts)
 
-    def _learn(self, missing: Sequence[str], all_now: Collection[str]) -> None:
-        """Work out the vectors of these pieces, all at once."""
-        if len(self._rows) + len(missing) > CACHED_PIECES:
-            self._begin()
-            missing = [piece for piece in all_now if piece != BORDER]
-        if not missing:
-            return
-        known = len(self._rows)
-        ids = np.array(self._tokens(BORDER.join(["", *missing])))
-        is_border = ids == self._border
-        vectors = self._weights[ids]
-        vectors[is_border] = 0
-        self._vectors[known : known + len(missing)] = np.add.reduceat(vectors, np.flatnonzero(is_border) + 1)
-        self._rows.update(zip(missing, range(known, known + len(missing)), strict=True))
+    def _looked_up(self, text: str, hashes: Any, starts: Any, lengths: Any) -> Any:
+        """The pieces' numbers, 0 for those without length. New ones are learned."""
+        hashes = np.where(lengths > 0, hashes, 0)
+        numbers = self._found(hashes)
+        if (numbers < 0).any():
+            if self._known + np.count_nonzero(numbers < 0) > CACHED_PIECES:
+                self._begin()
+                numbers = self._found(hashes)
+            missing = np.flatnonzero(numbers < 0)
+            new, first = np.unique(hashes[missing], return_index=True)
+            self._learn(new, [text[starts[piece] : starts[piece] + lengths[piece]] for piece in missing[first]])
+            numbers = self._found(hashes)
+        return numbers
+
+    def _found(self, hashes: Any) -> Any:
+        """The numbers by hash, -1 for those that are not there. A hash stands at its place, or behind it where others
+        do."""
+        places = (hashes >> SHIFT).astype(np.int64)
+        numbers = self._numbers[places]
+        other = np.flatnonzero((self._hashes[places] != hashes) & (numbers >= 0))
+        while len(other):
+            places[other] = (places[other] + 1) % PLACES
+            numbers[other] = self._numbers[places[other]]
+            other = other[(self._hashes[places[other]] != hashes[other]) & (numbers[other] >= 0)]
+        return numbers
+
+    def _learn(self, hashes: Any, pieces: Sequence[str]) -> None:
+        """Find the tokens of these pieces, all at once."""
+        ids = np.array(self._tokens(BORDER.join([*pieces, ""])))
+        borders = np.flatnonzero(ids == self._border)
+        self._put(hashes, np.delete(ids, borders), borders - np.arange(len(borders)))
+
+    def _put(self, hashes: Any, ids: Any, ends: Any) -> None:
+        used = int(self._ends[self._known - 1]) if self._known else 0
+        if used + len(ids) > len(self._ids):
+            self._ids = np.concatenate((self._ids, np.empty(len(self._ids) + len(ids), dtype=np.int64)))
+        self._ids[used : used + len(ids)] = ids
+        self._ends[self._known : self._known + len(ends)] = np.add(ends, used)
+        for piece, place in zip(hashes, (hashes >> SHIFT).tolist(), strict=True):
+            while self._numbers[place] >= 0:
+                place = (place + 1) % PLACES
+            self._hashes[place], self._numbers[place] = piece, self._known
+            self._known += 1
+
+    def _sum(self, numbers: Any, owners: Any, into: Vectors) -> None:
+        """Add the vectors of the pieces' tokens, each as often as it comes."""
+        ends = self._ends[numbers]
+        counts = ends - np.where(numbers > 0, self._ends[numbers - 1], 0)
+        places = np.arange(counts.sum()) + np.repeat(ends - np.cumsum(counts), counts)
+        both = np.repeat(owners, counts) * len(self._weights) + self._ids[places]
+        both.sort()
+        first = np.flatnonzero(np.diff(both, prepend=-1))
+        times = np.diff(first, append=len(both)).astype(np.float32)
+        owners, ids = np.divmod(both[first], len(self._weights))
+        bounds = np.searchsorted(owners, np.arange(len(into) + 1)).tolist()
+        for owner, (start, end) in enumerate(pairwise(bounds)):
+            into[owner] += np.einsum("i,ij->j", times[start:end], self._weights[ids[start:end]])
 
     def _tokens(self, piece: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(piece.replace(" ", "▁"), add_special_tokens=False).ids
         return ids
 
     def _vector(self, piece: str) -> Vectors:
-        ids = self._tokens(piece)
-        if len(ids) < MANY_TOKENS:
-            total: Vectors = self._weights[ids].sum(axis=0)
-            return total
-        distinct, counts = np.unique(ids, return_counts=True)
-        return counts.astype(np.float32) @ self._weights[distinct]
+        distinct, counts = np.unique(self._tokens(piece), return_counts=True)
+        total: Vectors = np.einsum("i,ij->j", counts.astype(np.float32), self._weights[distinct])
+        return total
 
 
 def _installed() -> Path:
