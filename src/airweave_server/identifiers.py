@@ -2,14 +2,15 @@
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 
 MAX_BYTES = 255  # of a lexeme, in UTF-8; what is longer is cut, in the index and in queries alike
 MAX_CHARS = 1_000  # of an identifier that are looked at
 MAX_PARTS = 48  # of one identifier; base64 and the like have thousands
 CACHED_CHARS = 64  # a longer word hardly comes twice
+CACHED_WORDS = 65_536  # then all are forgotten
 MAX_SUFFIXES = 4  # of a path: sync/steps.py and steps.py of src/app/sync/steps.py
 
 # Scripts written without spaces: Thai, Lao, Myanmar, Hangul, Khmer, kana, Han.
@@ -39,7 +40,7 @@ _STOPPED = """
     that the their then there these they this to was we were what when where which who why will with you your
 """
 _BEFORE, _AFTER = "([{\"'`*<", ")]}\"'`*>.,;:!?"  # no part of an identifier where they stand around a plain word
-_STOP_WORDS = frozenset(_STOPPED.split())
+_SILENT = frozenset(["", *map(chr, range(128)), *("_" * n for n in range(2, 17)), *_STOPPED.split()])  # tell nothing
 
 
 def index_terms(text: str, *, limit: int = 2000) -> list[str]:
@@ -48,13 +49,8 @@ def index_terms(text: str, *, limit: int = 2000) -> list[str]:
     They are compound identifiers, lowercase, whole and in parts, and bigrams of scripts written without spaces.
     Plain words are left to the full text index of the language.
     """
-    terms: list[str] = []
-    for word in dict.fromkeys(text.split()):  # no identifier reaches over white space
-        bare = word.rstrip(_AFTER).lstrip(_BEFORE)
-        if bare.isalpha() and bare.isascii() and (bare[1:].islower() or len(bare) == 1):
-            continue  # most are plain words
-        terms += _stored_again(word) if len(word) <= CACHED_CHARS else _stored(word)
-    return list(islice(dict.fromkeys(terms), limit))
+    words = dict.fromkeys(text.split())  # no identifier reaches over white space
+    return list(islice(dict.fromkeys(chain.from_iterable(map(_words.__getitem__, words))), limit))
 
 
 def query_terms(text: str) -> list[str]:
@@ -65,7 +61,7 @@ def query_terms(text: str) -> list[str]:
             terms.update(dict.fromkeys(_bigrams(token)))
         else:
             token = _normal(token)
-            if _is_compound(token) or _tells(token):
+            if _is_compound(token) or _tells(token.lower()):
                 terms[_lexeme(token)] = None
     return list(terms)
 
@@ -90,16 +86,28 @@ def _stored(word: str) -> list[str]:
     return found
 
 
-@lru_cache(maxsize=32_768)
-def _stored_again(word: str) -> tuple[str, ...]:
-    return tuple(_stored(word))
+class _Words(dict[str, tuple[str, ...]]):
+    """The lexemes of what stands between two white spaces, remembered: most words are met again and again."""
+
+    def __missing__(self, word: str) -> tuple[str, ...]:
+        bare = word.rstrip(_AFTER).lstrip(_BEFORE)
+        is_plain = bare.isalpha() and bare.isascii() and (bare[1:].islower() or len(bare) == 1)
+        lexemes = () if is_plain else tuple(_stored(word))
+        if len(word) <= CACHED_CHARS:
+            if len(self) >= CACHED_WORDS:
+                self.clear()
+            self[word] = lexemes
+        return lexemes
+
+
+_words = _Words()
 
 
 def _of_token(token: str) -> tuple[str, ...]:
     token = _normal(token)
     if not _is_compound(token):
         return ()
-    return tuple(dict.fromkeys([_lexeme(token), *_parts(token)[:MAX_PARTS]]))
+    return tuple(dict.fromkeys([_lexeme(token), *islice(_parts(token), MAX_PARTS)]))
 
 
 _token_again = lru_cache(maxsize=32_768)(_of_token)
@@ -125,10 +133,10 @@ def _is_compound(token: str) -> bool:
 
 
 def _tells(part: str) -> bool:
-    return (len(part) > 1 or not part.isascii()) and part.lower() not in _STOP_WORDS and part.strip("_") != ""
+    return part not in _SILENT and part.strip("_") != ""
 
 
-def _parts(token: str) -> list[str]:
+def _parts(token: str) -> Iterable[str]:
     """The lexemes of what an identifier consists of, but for what tells nothing."""
     bare = token.strip("_").lstrip(".#@$")
     found = [bare]
@@ -137,15 +145,20 @@ def _parts(token: str) -> list[str]:
     if not token.isalpha():
         ends = [match.end() for match in _SUFFIX.finditer(token)]
         found += [token[end:] for end in ends[-MAX_SUFFIXES:]]
-        for component in _PATH.split(token):
+        for component in _PATH.split(token) if "/" in token or "\\" in token else [token]:
             found.append(component)
             head, plus, _ = component.partition("++")
             if plus:
                 found.append(head + plus)
         found += _JOINER.split(token)
-    shape = _shape(token)
-    found += [token[piece.start() : piece.end()] for piece in _PIECE.finditer(shape)]
-    return [_lexeme(part) for part in found if _tells(part)]
+    if token.isascii():
+        found += _PIECE.findall(token)
+    else:
+        found += [token[piece.start() : piece.end()] for piece in _PIECE.finditer(_shape(token))]
+    parts = dict.fromkeys(map(str.lower, found))
+    for silent in _SILENT.intersection(parts):
+        del parts[silent]
+    return parts if len(token) * 4 <= MAX_BYTES else map(_lexeme, parts)
 
 
 def _shape(token: str) -> str:

@@ -55,7 +55,6 @@ SETTINGS = {
     "max_connections": "100",
     "jit": "off",
     "fsync": "on",
-    "wal_compression": "on",
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
     "log_startup_progress_interval": "5s",
