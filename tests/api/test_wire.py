@@ -1,6 +1,7 @@
 """The public API on the wire: as the public Python client speaks it, and field for field as its tables have it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,9 +14,11 @@ from airweave import AirweaveSDK
 from airweave.core.api_error import ApiError
 from pydantic import TypeAdapter
 
+from airweave_server.db.session import POOL_OVERFLOW, POOL_SIZE
 from running import Server
 
 STUB = {"authentication": {"credentials": {"stub_key": "k"}}}
+NO_LIMITS = httpx.Limits(max_connections=None)
 LONG = {"entity_count": 1000, "generation_delay_ms": 100}
 
 
@@ -283,6 +286,20 @@ def test_a_search_result_has_every_field_of_its_table(server: Server, library: t
     assert first["airweave_system_metadata"]["source_name"] == "folder"
     assert first["airweave_system_metadata"]["sync_id"] == library[1]
     assert server.search(library[0], "apples", group="chunk")[0]["entity_id"] == first["entity_id"]
+
+
+def test_more_searches_at_once_than_the_pool_has_connections_are_all_answered(
+    server: Server, library: tuple[str, str]
+) -> None:
+    place, at_once = f"/collections/{library[0]}/search/instant", 3 * (POOL_SIZE + POOL_OVERFLOW)
+    with (
+        ThreadPoolExecutor(at_once) as threads,
+        httpx.Client(base_url=server.http.base_url, timeout=20, limits=NO_LIMITS) as http,
+    ):
+        asked_all = [threads.submit(http.post, place, json={"query": "apples"}) for _ in range(at_once)]
+        answers = [asked.result() for asked in asked_all]
+    assert [answer.status_code for answer in answers] == [200] * at_once
+    assert all(answer.json()["results"][0]["name"] == "apples.md" for answer in answers)
 
 
 def test_refresh_all_answers_one_job_of_each_connection(server: Server) -> None:

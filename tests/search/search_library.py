@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+from sqlalchemy.orm import Session
+
 from airweave_server.db import chunks, collections, ledger
 from airweave_server.db.models import Collection, SourceConnection
 from airweave_server.db.session import Database
@@ -115,9 +117,11 @@ class Library:
         """``filter`` is in the form of the wire."""
         groups = [FilterGroup.model_validate(group) for group in filter]
         with self.database.snapshot() as session:
-            query = Query(text, filter=groups, **how)
-            vector = embedded(WORDLLAMA, query) if query.strategy != "keyword" else None
-            return search(session, self.collection, vector, query)
+            return self.search_in(session, Query(text, filter=groups, **how))
+
+    def search_in(self, snapshot: Session, query: Query) -> list[Hit]:
+        vector = embedded(WORDLLAMA, query) if query.strategy != "keyword" else None
+        return search(snapshot, self.collection, vector, query, self.database.beside)
 
     def ids(self, text: str, **how: Any) -> list[str]:
         return [hit.entity_id for hit in self.search(text, **how)]

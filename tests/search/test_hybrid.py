@@ -6,13 +6,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from search_library import WORDLLAMA, Library
+from search_library import Library
 
 from airweave_server.db import indexes
 from airweave_server.db.models import Organization, SourceConnection
 from airweave_server.db.session import Database
 from airweave_server.errors import BadInput
-from airweave_server.search.hybrid import Query, embedded, search
+from airweave_server.search.hybrid import Query
 
 STRATEGIES = ["hybrid", "semantic", "keyword"]
 SENTENCE = "river boat water stone light paper music garden engine winter silver market doctor window copper summer"
@@ -277,10 +277,10 @@ def test_one_query_sees_one_moment(library: Library) -> None:
     library.put("a", "the old lighthouse")
     asked = Query("lighthouse")
     with library.database.snapshot() as session:
-        before = search(session, library.collection, embedded(WORDLLAMA, asked), asked)
+        before = library.search_in(session, asked)
         library.put("a", "the new lighthouse")
         library.put("b", "another lighthouse")
-        during = search(session, library.collection, embedded(WORDLLAMA, asked), asked)
+        during = library.search_in(session, asked)
     assert [hit.text for hit in before] == [hit.text for hit in during] == ["the old lighthouse"]
     assert {hit.text for hit in library.search("lighthouse")} == {"the new lighthouse", "another lighthouse"}
 

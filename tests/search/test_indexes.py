@@ -120,7 +120,7 @@ def test_a_word_that_came_after_the_words_were_counted_is_found(large: Library) 
             text("select word, chunks from collection_word where collection_id = :id and not is_ident"),
             {"id": large.collection.id},
         ).all()
-        whole = sql.scope(session, large.collection)
+        whole, _ = sql.whole(session, large.collection)
         terms = [sql.Term(word, ()) for word in ("river", "zyzzyva")]
         counts = sql.frequencies(session, large.collection, whole, terms, at_most=5)
     assert {row.word for row in known} >= {"river", "boat", "copper"}

@@ -70,7 +70,7 @@ class Parts:
     bad_keys: BadKeys = field(default_factory=BadKeys)
 
 
-def parts(request: Request) -> Parts:
+async def parts(request: Request) -> Parts:  # not in a thread, as those that wait for something
     made: Parts = request.app.state.parts
     return made
 
@@ -78,7 +78,7 @@ def parts(request: Request) -> Parts:
 PartsOf = Annotated[Parts, Depends(parts)]
 
 
-def storable_parameters(request: Request) -> None:
+async def storable_parameters(request: Request) -> None:
     """Refuse what no column of Postgres takes, before anything is looked up by it. Raises ``BadInput``."""
     for part, given in (("path", request.path_params.items()), ("query", request.query_params.multi_items())):
         for name, value in given:
@@ -95,7 +95,7 @@ def session(made: PartsOf) -> Iterator[Session]:
 SessionOf = Annotated[Session, Depends(session, scope="function")]
 
 
-def organization(request: Request, response: Response, made: PartsOf, opened: SessionOf) -> UUID:
+def organization_of(request: Request, response: Response, made: PartsOf, opened: SessionOf) -> UUID:
     """The organization of the key, or the only one where authentication is off."""
     response.headers.update({f"RateLimit-{name}": "9999" for name in ("Limit", "Remaining", "Reset")})
     if not made.settings.auth_enabled:
@@ -112,7 +112,7 @@ def organization(request: Request, response: Response, made: PartsOf, opened: Se
     return key.organization_id
 
 
-Organization = Annotated[UUID, Depends(organization)]
+Organization = Annotated[UUID, Depends(organization_of)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,9 @@ class Page:
     limit: int
 
 
-def page(skip: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> Page:
+async def page(
+    skip: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+) -> Page:
     return Page(skip, limit)
 
 

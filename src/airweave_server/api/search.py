@@ -1,7 +1,10 @@
 """Search in a collection."""
 
-from fastapi import APIRouter
+from typing import Annotated
 
+from fastapi import APIRouter, Depends, Request, Response
+
+from ..db.models import Collection
 from ..errors import Unavailable
 from ..sdk import ConfigError, EmbedderError
 from ..search import hybrid
@@ -9,23 +12,29 @@ from ..search.hybrid import Hit
 from ..services import collections as service
 from ..sync.vectors import embedder_of
 from . import wire
-from .deps import Organization, PartsOf
+from .deps import PartsOf, organization_of
 
 router = APIRouter(prefix="/collections", tags=["search"])
+
+
+def searched(readable_id: str, request: Request, response: Response, parts: PartsOf) -> Collection:
+    """The collection, in a transaction that has ended: a request that holds one connection while it waits for others
+    would block the rest."""
+    with parts.database.session() as session:
+        organization = organization_of(request, response, parts, session)
+        return service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
 
 
 @router.post("/{readable_id}/search/classic", summary="Search, as clients that ask for the classic tier call it")
 @router.post("/{readable_id}/search/instant", summary="Search")
 def search_instant(
-    readable_id: str, body: wire.SearchRequest, parts: PartsOf, organization: Organization
+    collection: Annotated[Collection, Depends(searched)], body: wire.SearchRequest, parts: PartsOf
 ) -> wire.SearchResponse:
     """The passages that answer, best first: the best one of each entity, or all with ``group: chunk``."""
     query = hybrid.Query(
         text=body.query, strategy=body.retrieval_strategy, filter=body.filter or (), limit=body.limit,
         offset=body.offset, group=body.group,
     )  # fmt: skip
-    with parts.database.session() as session:
-        collection = service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
     vector = None
     if query.strategy != "keyword":
         try:
@@ -33,7 +42,7 @@ def search_instant(
         except (ConfigError, EmbedderError) as error:
             raise Unavailable(f"the query cannot be embedded: {error}; without: retrieval_strategy keyword") from None
     with parts.database.snapshot() as snapshot:  # should the collection move just now, its former vectors still stand
-        hits = hybrid.search(snapshot, collection, vector, query)
+        hits = hybrid.search(snapshot, collection, vector, query, parts.database.beside)
     return wire.SearchResponse(results=[_shown(hit) for hit in hits])
 
 

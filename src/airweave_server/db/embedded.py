@@ -47,11 +47,12 @@ SOCKET = ".s.PGSQL.5432"
 TEMP_PREFIX = "airweave-pg-"
 # a character type of UTF-8 tells letters from signs in full text; macOS and old glibc lack C.UTF-8
 CHARACTER_TYPES = ("C.UTF-8", "en_US.UTF-8", "C")
+LEAST_BUFFERS_MB, MOST_BUFFERS_MB = 128, 1_024
 SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
     "unix_socket_permissions": "0700",
-    "shared_buffers": "256MB",
+    "random_page_cost": "1.1",
     "max_connections": "100",
     "jit": "off",
     "fsync": "on",
@@ -503,7 +504,9 @@ class _Cluster:
         socket_folder = self._private_socket_folder(programs, self._former_socket_folder or pid_file.socket_folder)
         for name in (SOCKET, f"{SOCKET}.lock"):
             (socket_folder / name).unlink(missing_ok=True)
-        settings = SETTINGS | {"unix_socket_directories": str(socket_folder)}
+        settings = SETTINGS | {
+            "unix_socket_directories": str(socket_folder), "shared_buffers": f"{_buffers_mb()}MB",
+        }  # fmt: skip
         arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with _open_log(self.log) as log:
             self._log_start_bytes = self._log_size()
@@ -861,6 +864,11 @@ def _make_folders(folder: Path, mode: int) -> None:
         _make_folders(folder.parent, mode)
         os.mkdir(folder, mode)
         os.chmod(folder, mode)  # whatever the umask
+
+
+def _buffers_mb() -> int:
+    """A sixteenth of the memory; what is never used of it costs nothing."""
+    return min(max(psutil.virtual_memory().total // 16 // 1024**2, LEAST_BUFFERS_MB), MOST_BUFFERS_MB)
 
 
 def _open_log(path: Path) -> IO[bytes]:

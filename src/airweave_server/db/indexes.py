@@ -19,7 +19,7 @@ from .session import Database, is_storage_full
 
 PREFIX = "chunk_near_"
 MOST_DIMENSIONS = 4_000  # of a halfvec in an index
-M, EF_CONSTRUCTION = 24, 100  # with 16 and 64 a tenth of the nearest is not found among chunks that are much alike
+M, EF_CONSTRUCTION = 16, 100
 HELPERS = 1  # processes of Postgres that help to build one index
 BUILDING = 0x41_57_54  # any number, the same for every process of ours
 LEAST_MEMORY_MB = 64
@@ -29,7 +29,7 @@ LOOK_EVERY_S = 3_600.0  # where no job ended; connections may have been purged
 LOOK_AT_ACTIVE_S = 300
 
 COUNTED_FROM = 1_000  # chunks; the words of fewer are counted by each query
-COUNTED = 20_000  # chunks whose words are counted, of a larger collection at random
+COUNTED = 8_000  # chunks whose words are counted, of a larger collection at random
 SEEN_LEAST = 10  # of these must hold a word that is written down; a query counts rarer ones by itself
 CHANGED = 0.1  # share of the chunks by which a collection has grown or shrunk when it is counted anew
 

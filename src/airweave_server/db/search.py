@@ -7,21 +7,21 @@ Every value is a bound parameter, and tsquery texts hold quoted lexemes joined b
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import combinations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from ..sdk import Vectors
 from . import indexes
 from .languages import configuration
-from .models import VECTORS, Collection, SourceConnection
+from .models import VECTORS, Collection
 
 K1, B = 1.2, 0.75  # the usual constants of BM25
 MEASURED = 200  # chunks of a collection that nobody has counted yet
-EF_SEARCH, MOST_EF_SEARCH = 600, 1_000  # how widely the index is searched; the most that pgvector allows
+# How widely the index is searched, the wider the larger the collection; no wider than pgvector allows.
+LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 150
 HALF = 0.645  # ts_rank of one term that stands n times is about n / (n + HALF)
 
 # Where a field of a filter stands; an entity's id is matched with and without its chunk's number.
@@ -130,18 +130,6 @@ class Size:
     has_index: bool
 
 
-def scope(session: Session, collection: Collection) -> Scope:
-    """All chunks of the collection."""
-    connections = session.scalars(
-        select(SourceConnection.id).where(
-            SourceConnection.collection_id == collection.id,
-            SourceConnection.organization_id == collection.organization_id,
-            SourceConnection.deleted_at.is_(None),
-        )
-    )
-    return Scope(f"chunk c where {_seen(collection)}", {"connections": list(connections)}, vectors=collection.searched)
-
-
 def narrowed(
     session: Session, collection: Collection, whole: Scope, filters: Sequence[Sequence[Condition]], *, few: int
 ) -> Scope:
@@ -160,19 +148,26 @@ def narrowed(
     return Scope(f"{only} c {joined} where {_seen(collection)} and ({groups})", values, about, whole.vectors)
 
 
-def size(session: Session, collection: Collection) -> Size:
-    """As the keeper counted it; a collection that it has not seen yet is measured by its ledger and some chunks."""
+def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
+    """All chunks of the collection, and how many: as the keeper counted them; a collection that it has not seen yet is
+    measured by its ledger and some chunks."""
     row = session.execute(
         text("""
-            select coalesce(z.chunks, (select sum(chunks) from entity where collection_id = :id), 0),
+            select array(select id from source_connection
+                         where collection_id = :id and organization_id = :organization_id and deleted_at is null),
+                   coalesce(z.chunks, (select sum(chunks) from entity where collection_id = :id), 0),
                    coalesce(nullif(z.mean_bytes, 0), (select avg(octet_length(heading) + octet_length(text)) from
                        (select heading, text from chunk where collection_id = :id limit :some) as c), 1),
                    exists (select from pg_index where indexrelid = to_regclass(:index) and indisvalid and indisready)
             from (select) as one left join collection_size z on z.collection_id = :id
         """),
-        {"id": collection.id, "index": indexes.name(collection.id, collection.slot), "some": MEASURED},
-    ).one()
-    return Size(int(row[0]), float(row[1]), row[2])
+        {
+            "id": collection.id, "organization_id": collection.organization_id,
+            "index": indexes.name(collection.id, collection.slot), "some": MEASURED,
+        },
+    ).one()  # fmt: skip
+    everything = Scope(f"chunk c where {_seen(collection)}", {"connections": row[0]}, vectors=collection.searched)
+    return everything, Size(int(row[1]), float(row[2]), row[3])
 
 
 def lexemes(session: Session, collection: Collection, texts: Sequence[str]) -> list[list[str]]:
@@ -253,7 +248,7 @@ def matching(
             with {", ".join(steps)},
             z as materialized (
                 select distinct on (entity_row, ordinal) entity_row, ordinal, length,
-                       ts || cast('' as tsvector) as ts, ident || cast('' as tsvector) as ident  -- unpacked once
+                       setweight(ts, 'D') as ts, strip(ident) as ident  -- as they are, but unpacked once
                 from ({passed}) as p
             )
             select entity_row, ordinal, {_score(scored, values)} as score, {_held(scored, values)} as exact,
@@ -268,15 +263,19 @@ def matching(
     return candidates, len(rows) < limit and (bool(rows[0].is_all) if rows else True)
 
 
-def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int, by_index: bool) -> list[Candidate]:
-    """The chunks nearest by cosine, nearest first. A chunk without any known token is near nothing.
+def nearest(
+    session: Session, seen: Scope, vector: Vectors, *, limit: int, by_index: bool, chunks: int, is_alone: bool
+) -> list[Candidate]:
+    """The chunks nearest by cosine, nearest first, in a collection of so many. A chunk without any known token is near
+    nothing. ``is_alone``: nothing else is asked in this transaction.
 
     By its index almost all of the nearest are found; where that ends too early, all vectors are compared.
     """
     if by_index:
         distance = indexes.distance(f"c.{seen.vectors}", ":vector", len(vector))
-        nested = session.begin_nested()  # what is set for it is undone with it
-        session.execute(text(WITH_INDEX), {"width": min(max(EF_SEARCH, limit), MOST_EF_SEARCH)})
+        nested = None if is_alone else session.begin_nested()  # what is set for it is undone with it
+        width = min(max(chunks // CHUNKS_PER_EF, LEAST_EF_SEARCH, limit), MOST_EF_SEARCH)
+        session.execute(text(WITH_INDEX), {"width": width})
         rows = session.execute(
             text(f"""
                 with near as materialized (
@@ -287,7 +286,8 @@ def nearest(session: Session, seen: Scope, vector: Vectors, *, limit: int, by_in
             """),
             {**seen.values, "vector": _halfvec(vector), "limit": limit},
         ).all()
-        nested.rollback()
+        if nested is not None:
+            nested.rollback()
         if len(rows) == limit:
             return [Candidate(row[0], row[1], 1 - row[2]) for row in rows]
     rows = session.execute(
@@ -344,10 +344,16 @@ def some_of(terms: Sequence[Term], count: int) -> Gate | None:
     """What holds so many of these terms, either in its words or among its identifiers; None where these are fewer."""
     stems = [_tsquery([term.stem]) for term in terms if term.stem is not None]
     idents = [f"({_tsquery(term.idents)})" for term in terms if term.stem is None]
-    ts, ident = (
-        " | ".join(f"({' & '.join(chosen)})" for chosen in combinations(asked, count)) for asked in (stems, idents)
-    )
-    return Gate(ts or None, ident or None) if ts or ident else None
+    ts, ident = (_at_least(count, asked) if len(asked) >= count else None for asked in (stems, idents))
+    return Gate(ts, ident) if ts or ident else None
+
+
+def _at_least(count: int, asked: Sequence[str]) -> str:
+    """A tsquery for so many of these, as short as can be: a GIN index weighs all of it for each row it may find."""
+    if count == 1 or count == len(asked):
+        return (" & " if count > 1 else " | ").join(asked)
+    first, *others = asked
+    return f"{first} & ({_at_least(count - 1, others)}) | {_at_least(count, others)}"
 
 
 def _score(terms: Sequence[Term], values: dict[str, Any]) -> str:

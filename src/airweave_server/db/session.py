@@ -1,10 +1,12 @@
 """Engines, sessions and the schema: how everything above reaches Postgres."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from threading import BoundedSemaphore
+from typing import Any, TypeVar
 
 import psycopg
 import structlog
@@ -17,6 +19,7 @@ from ..version import __version__
 
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
+BESIDE = 4  # pooled connections at most that a request has besides its own; it waits for none while others hold all
 CONNECT_TIMEOUT_S = 10
 LOCK_S = 4  # that a pooled session waits for another's lock
 IDLE_S = 10  # after which the transaction of a process that was stopped in the middle gives its locks back
@@ -30,6 +33,8 @@ _GROWS_WITHIN = f"airweave-server {'.'.join(__version__.split('.')[:2])}"
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 class Database:
     """One database. Requests share a pool; a step has a connection of its own, whose end is the end of its backend."""
@@ -39,10 +44,13 @@ class Database:
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
         self.url = made
         self.engine: Engine = create_engine(
-            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments,
+            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, pool_use_lifo=True,
+            connect_args=arguments,
             use_native_hstore=False, hide_parameters=True,
         )  # fmt: skip
         event.listen(self.engine, "connect", _with_limits)
+        self._readers = ThreadPoolExecutor(BESIDE, thread_name_prefix="read")
+        self._beside = BoundedSemaphore(BESIDE)
         # no pool: the backend recorded as a partition's owner must never serve anybody else
         self._steps: Engine = create_engine(
             made, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, hide_parameters=True
@@ -70,10 +78,30 @@ class Database:
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
         """A read-only session that sees one moment of the database."""
-        connection = self.engine.connect().execution_options(isolation_level="REPEATABLE READ")
+        options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        connection = self.engine.connect().execution_options(**options)
         with connection, Session(connection) as session, session.begin():
-            session.execute(text("set transaction read only"))
             yield session
+
+    def beside(self, snapshot: Session, read: Callable[[Session], T]) -> Callable[[], T]:
+        """Begin to read what the snapshot sees on another connection, while its own is at work; what is returned waits
+        for the end. Where all that may do so are taken, it is read on the snapshot's own, then."""
+        if not self._beside.acquire(blocking=False):
+            return lambda: read(snapshot)
+        try:
+            moment = snapshot.execute(text("select pg_export_snapshot()")).scalar_one()
+            return self._readers.submit(self._read_beside, moment, read).result
+        except BaseException:
+            self._beside.release()
+            raise
+
+    def _read_beside(self, moment: str, read: Callable[[Session], T]) -> T:
+        try:
+            with self.snapshot() as session:
+                session.execute(text(f"set transaction snapshot '{moment}'"))
+                return read(session)
+        finally:
+            self._beside.release()
 
     def check(self) -> None:
         """Raise ``Unstartable`` unless this is a Postgres that we can use."""
@@ -117,6 +145,7 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     def close(self) -> None:
+        self._readers.shutdown()
         self.engine.dispose()
         self._steps.dispose()
 

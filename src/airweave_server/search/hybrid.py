@@ -6,9 +6,10 @@ ledger, so that the order is total: pages neither repeat nor lose a hit.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal
 from uuid import UUID
 
@@ -16,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from ..db import search as sql
 from ..db.models import Collection
-from ..db.search import Candidate, Gate, Scope, Term
+from ..db.search import Candidate, Gate, Scope, Size, Term
 from ..errors import BadInput
 from ..identifiers import exact_terms, query_terms
 from ..sdk import Embedder, Vectors
@@ -32,7 +33,7 @@ MAX_QUERY_CHARS = 10_000  # what follows is not looked at
 MAX_COUNTED_TERMS = 200  # of a query; of these the rarest are asked for
 MAX_TERMS = 32
 POSTINGS = 400  # occurrences of the rarest terms, each of which alone lets a chunk be ranked
-COMBINED = 6  # terms of which chunks hold several, where the rarest alone do not find enough
+COMBINED = 4  # terms of which chunks hold several, where the rarest alone do not find enough
 FEW_RANKED = 2_000  # chunks that a filter leaves, of which all with any of the terms are ranked
 # What a filter leaves is compared one by one where that costs less than to find it among its neighbours: 10 of these
 # for each chunk of the way, which is the longer the less the filter leaves.
@@ -84,15 +85,8 @@ class Hit:
         return f"{self.entity_id}__chunk_{self.ordinal}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """What a query asks the database. No terms, or no vector, ask nothing on that side."""
-
-    terms: list[Term]
-    gates: list[Gate]
-    vector: Vectors | None
-    mean_bytes: float
-    has_index: bool
+Answer = Callable[[], Sequence[Candidate]]  # waits for it
+Beside = Callable[[Session, Callable[[Session], Sequence[Candidate]]], Answer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +103,22 @@ class _Depth:
 # The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
 # who page further get what the deeper lists have besides, and in the end everything there is.
 DEPTHS = (
-    _Depth(wanted=100, budget=600, best=300, nearest=200),
+    _Depth(wanted=100, budget=400, best=300, nearest=200),
+    _Depth(wanted=300, budget=700, best=700, nearest=1_000),
     _Depth(wanted=1_000, budget=2_000, best=2_000, nearest=1_000),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What a query asks the database. No terms, or no vector, ask nothing on that side. ``near`` begins to look for the
+    nearest at a depth, the first time that it is asked to."""
+
+    terms: list[Term]
+    gates: list[Gate]
+    vector: Vectors | None
+    near: Callable[[_Depth], Answer] | None
+    mean_bytes: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +137,20 @@ def embedded(embedder: Embedder, query: Query) -> Vectors | None:
     return vector if vector.any() else None
 
 
-def search(session: Session, collection: Collection, vector: Vectors | None, query: Query) -> list[Hit]:
+def search(session: Session, collection: Collection, vector: Vectors | None, query: Query, beside: Beside) -> list[Hit]:
     """The hits of one page; ``vector`` is the query's, None for a query by words alone. The session is a snapshot: all
-    of them are of one moment of the collection."""
+    of them are of one moment of the collection. ``beside`` is ``Database.beside``, for the two halves of a query."""
     asked = clean(query.text[:MAX_QUERY_CHARS])
-    size = sql.size(session, collection)
+    whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
-    whole = sql.scope(session, collection)
     seen = sql.narrowed(session, collection, whole, lowered(query.filter), few=few) if query.filter else whole
+    near = None
+    if vector is not None:
+        near = _nearest(session, seen, vector, size, beside if query.strategy == "hybrid" else None)
+        near(DEPTHS[0])
     terms = _known(session, collection, whole, asked, size.chunks) if query.strategy != "semantic" else []
     gates = [sql.any_of(terms)] if terms and _all_ranked(seen) else _gates(terms)
-    by_index = size.has_index and seen.about is None
-    question = _Question(terms, gates, vector, size.mean_bytes, by_index)
+    question = _Question(terms, gates, vector, near, size.mean_bytes)
     found = _found(session, seen, question, group=query.group == "entity", end=min(query.offset + query.limit, DEEPEST))
     page = found[query.offset : min(query.offset + query.limit, DEEPEST)]
     rows = sql.passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
@@ -243,11 +252,29 @@ def _at_depth(
             budget=max(depth.budget, FEW_RANKED + 1) if _all_ranked(seen) else depth.budget, limit=depth.best,
         )  # fmt: skip
         lists.append((KEYWORD_WEIGHT, matching))
-    if question.vector is not None:
-        nearest = sql.nearest(session, seen, question.vector, limit=depth.nearest, by_index=question.has_index)
-        is_all &= len(nearest) < depth.nearest
-        lists.append((SEMANTIC_WEIGHT, nearest))
+    if question.near is not None:
+        candidates = question.near(depth)()
+        is_all &= len(candidates) < depth.nearest
+        lists.append((SEMANTIC_WEIGHT, candidates))
     return _fused(lists, exact=sum(term.exact for term in question.terms), group=group), is_all
+
+
+def _nearest(
+    session: Session, seen: Scope, vector: Vectors, size: Size, beside: Beside | None
+) -> Callable[[_Depth], Answer]:
+    """Where words are asked for too (``beside``), the nearest are looked for meanwhile."""
+
+    @cache
+    def near(depth: _Depth) -> Answer:
+        def read(on: Session) -> Sequence[Candidate]:
+            return sql.nearest(
+                on, seen, vector, limit=depth.nearest, by_index=size.has_index and seen.about is None,
+                chunks=size.chunks, is_alone=on is not session,
+            )  # fmt: skip
+
+        return beside(session, read) if beside else lambda: read(session)
+
+    return near
 
 
 def _fused(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, group: bool) -> list[_Place]:

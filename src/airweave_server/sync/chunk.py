@@ -205,6 +205,7 @@ _ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*))?")
 _UNDERLINE = re.compile(r" {0,3}(={3,}|-{3,})[ \t]*\n*")
 _ITEM = re.compile(r"[ \t]{0,40}(?:[-*+]|\d{1,9}[.)])[ \t]")
 MAX_HEADING_LINE_CHARS = 1_000
+_RULES = ("=", "-", " ")  # how an underline begins
 
 
 def _markdown_units(all_lines: Iterator[str]) -> Iterator[_Unit]:
@@ -216,6 +217,8 @@ def _markdown_units(all_lines: Iterator[str]) -> Iterator[_Unit]:
         cut = _cut_after(before)
         if not before.endswith("\n"):
             yield from _units(line, cut, heading)
+        elif line[0].isalpha() and len(line) <= FULL_CHARS and not (cut == PARAGRAPH and lines.peek()[:1] in _RULES):
+            yield _Unit(line, cut, heading)  # as most do: nothing below begins with a letter, but a line that is ruled
         elif marker := _fence_marker(line):
             yield from _fence_units(line, lines, marker, max(cut, STATEMENT), heading)
             line = lines.last
