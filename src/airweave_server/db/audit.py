@@ -19,7 +19,7 @@ from .ledger import INCOMPLETE
 from .models import SyncJob
 from .session import Database, raw
 
-SAMPLE = 1_000  # chunks whose words are looked up
+SAMPLE = 250  # chunks whose words are looked up
 EXAMPLES = 5
 LEXEMES = 4  # of a chunk that are looked up at once: its longest, which are rare, and as many of any
 KEY = "chunk_pkey"

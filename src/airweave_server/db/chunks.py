@@ -21,14 +21,15 @@ Pair = tuple[bytes | None, bytes | None]  # what stands in ``embedding`` and in 
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """One piece on its way in. ``vectors`` are in the wire form of ``halfvec``; ``ident`` are distinct lexemes."""
+    """One piece on its way in. ``vectors`` are in the wire form of ``halfvec``; ``ident`` are distinct lexemes, which
+    may be left out of one that is not inserted."""
 
     ordinal: int
     heading: str
     text: str
     hash: bytes
     vectors: Pair
-    ident: Sequence[str]
+    ident: Sequence[str] | None
 
 
 def wire_vectors(vectors: Vectors) -> list[bytes]:
@@ -170,6 +171,7 @@ def _copy(session: Session, target: str, fields: int, rows: Iterable[bytes]) -> 
 
 
 def _content(chunk: NewChunk) -> bytes:
+    assert chunk.ident is not None
     return b"".join(
         _field(value)
         for value in (

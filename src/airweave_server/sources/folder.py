@@ -318,7 +318,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
             breadcrumbs=folder.breadcrumbs,
             created_at=_time(getattr(found, "st_birthtime", None)),
             updated_at=_time(found.st_mtime),
-            url=f"{folder.url_prefix}{quote(os.fsencode(name))}",
+            url=folder.url_prefix + (name if UNQUOTED.fullmatch(name) else quote(os.fsencode(name))),
             fields={"path": id, "size": size, "extension": os.path.splitext(shown)[1].lower()},
         )
 
@@ -700,6 +700,7 @@ def _one_of(chars: str) -> str:
     return f"(?!/)[{negation}{ranges}]"
 
 
+UNQUOTED = re.compile("[A-Za-z0-9_.~-]*+")
 AMBIGUOUS = re.compile("%(?=25|[89A-F][0-9A-F])|[\udc80-\udcff]")
 ESCAPED = re.compile("%(25|[89A-F][0-9A-F])")
 

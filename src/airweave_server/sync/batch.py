@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import copy_context
@@ -86,13 +86,17 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chunk before it has its vector; ``hash`` covers heading and text, ``ident`` are its identifiers' lexemes."""
+    """A chunk before it has its vector; ``hash`` covers heading and text. ``named`` is found by identifiers too."""
 
     ordinal: int
     heading: str
     text: str
     hash: bytes
-    ident: Sequence[str]
+    named: str = ""
+
+    def ident(self) -> Sequence[str]:
+        """Its identifiers' lexemes."""
+        return identifiers.index_terms(self.text + self.named)
 
 
 @dataclass(slots=True)
@@ -383,8 +387,7 @@ class Writer:
                 heading = " > ".join(filter(None, (entity.name, chunk.heading)))
                 named = f" {entity.name} {entity.id}"
             digest = hashlib.sha256(f"{heading}\x00{chunk.text}".encode()).digest()[:16]
-            terms = identifiers.index_terms(chunk.text + named)
-            yield Piece(ordinal, heading, chunk.text, digest, terms)
+            yield Piece(ordinal, heading, chunk.text, digest, named)
 
     def _big(self, change: Change, pieces: Iterator[Piece], *, is_cut: bool) -> None:
         """Stage the pieces of a big entity in transactions of their own; the last one swaps them in."""
@@ -443,17 +446,27 @@ class Writer:
             and not self._target.force
         )
 
-    def _embed(self, pieces: Sequence[Piece], have: dict[bytes, Pair]) -> list[NewChunk]:
-        """The pieces with their vectors; text that is embedded already (``have``) is not embedded again."""
+    def _embed(
+        self, pieces: Sequence[Piece], have: dict[bytes, Pair], stays: Container[bytes] = frozenset()
+    ) -> list[NewChunk]:
+        """The pieces with their vectors; text that is embedded already (``have``) is not embedded again. What most
+        likely ``stays`` as it is stored gets its identifiers only when it is written."""
+        self._vectorize(pieces, have)
+        return [
+            NewChunk(
+                piece.ordinal, piece.heading, piece.text, piece.hash, have[piece.hash],
+                None if piece.hash in stays else piece.ident(),
+            )
+            for piece in pieces
+        ]  # fmt: skip
+
+    def _vectorize(self, pieces: Sequence[Piece], have: dict[bytes, Pair]) -> None:
+        """Add to ``have`` the vectors of the pieces that are not among them."""
         for column, embedder in enumerate(self._target.models.of):
             if embedder is not None:
                 missing = {piece.hash: piece for piece in pieces if have.get(piece.hash, UNKNOWN)[column] is None}
                 for key, vector in self._vectors(embedder, list(missing.values())):
                     have[key] = _with(have.get(key, UNKNOWN), column, vector)
-        return [
-            NewChunk(piece.ordinal, piece.heading, piece.text, piece.hash, have[piece.hash], piece.ident)
-            for piece in pieces
-        ]
 
     def _vectors(self, embedder: Embedder, pieces: Sequence[Piece]) -> Iterator[tuple[bytes, bytes]]:
         """The vectors of the pieces' texts in their wire form, by the pieces' hashes."""
@@ -471,17 +484,19 @@ class Writer:
 
     def _prepare(self, pending: Pending) -> None:
         have = self._stored_embeddings([change for change in pending.changes.values() if change.pieces])
+        stored = frozenset(have)
         while True:
             changes = [change for change in pending.changes.values() if change.pieces]
             try:
-                self._embed([piece for change in changes for piece in change.pieces or ()], have)
+                self._vectorize([piece for change in changes for piece in change.pieces or ()], have)
                 break
             except _Refused as refused:
                 for change in changes:
                     if (reason := refused.of(change.pieces or ())) is not None:
                         pending.changes[change.entry.entity_id] = self._refused(change, reason)
         for change in changes:
-            change.chunks = self._embed(change.pieces or (), have)
+            stays = stored if self._is_good(change.known) else frozenset[bytes]()
+            change.chunks = self._embed(change.pieces or (), have, stays)
 
     def _refused(self, change: Change, reason: str) -> Change:
         """The entity failed: the embedder does not take a text of it."""
@@ -528,11 +543,13 @@ class Writer:
         anew = [(rows[change.entry.entity_id], change) for change in changes if change.pieces is not None]
         if anew:
             wanted = [(row, chunk) for row, change in anew for chunk in change.chunks]
+            pieces = {row: change.pieces for row, change in anew if change.pieces}
             good = {row for row, change in anew if self._is_good(change.known)}
             kept = chunk_rows.drop_all_but(
                 session, [row for row, _ in anew], [(row, chunk) for row, chunk in wanted if row in good]
             )
-            chunk_rows.insert(session, [one for one in wanted if (one[0], one[1].ordinal) not in kept], **place)
+            new = ((row, chunk) for row, chunk in wanted if (row, chunk.ordinal) not in kept)
+            chunk_rows.insert(session, ((row, _whole(chunk, pieces[row])) for row, chunk in new), **place)
         for change in changes:
             if change.staged:
                 chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place)
@@ -563,6 +580,10 @@ class Writer:
         self._met |= met
         for change in changes:
             self._known[change.entry.entity_id] = _as_known(rows[change.entry.entity_id], change)
+
+
+def _whole(chunk: NewChunk, pieces: Sequence[Piece]) -> NewChunk:
+    return replace(chunk, ident=pieces[chunk.ordinal].ident()) if chunk.ident is None else chunk
 
 
 def _with(pair: Pair, column: int, vector: bytes | None) -> Pair:

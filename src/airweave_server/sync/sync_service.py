@@ -859,9 +859,11 @@ class Windows:
                 break
             if item is None:
                 break
-            window.append(Reached(item.model_dump(mode="json")) if isinstance(item, self._cursor_model) else item)
-            if isinstance(item, Entity) and isinstance(item.text, str):
-                chars += len(item.text)
+            if isinstance(item, Entity):
+                chars += len(item.text) if isinstance(item.text, str) else 0
+            elif isinstance(item, self._cursor_model):
+                item = Reached(item.model_dump(mode="json"))
+            window.append(item)
             if time.monotonic() - began_at > BATCH_S:
                 break
         return window

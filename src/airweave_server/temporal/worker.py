@@ -1,6 +1,7 @@
 """The worker process: polls Temporal for steps of jobs and takes them, until it is told to end."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -76,6 +77,7 @@ def run(settings: Settings) -> None:
         if settings.metrics_port is not None:
             token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
             metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=working.trouble)
+        gc.freeze()  # as the server does
         asyncio.run(working.run())
 
 
