@@ -1,6 +1,7 @@
 """What this installation has: its database, on ``DATABASE_URL`` or in the data directory, and its vault key. For every
 process, so it loads neither the HTTP API nor Temporal."""
 
+import gc
 import os
 import signal
 import sys
@@ -15,6 +16,17 @@ from .errors import Unstartable
 from .settings import Settings
 
 Say = Callable[[str], None]
+
+
+NEW_OBJECTS = 10_000  # after which garbage among them is looked for
+
+
+def loaded() -> None:
+    """Called by a process that begins to serve: what it has loaded stays, and is no longer looked at whenever garbage
+    is collected. That was a fifth of the time in which a folder is listed."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS)
 
 
 def database_url(settings: Settings) -> str:

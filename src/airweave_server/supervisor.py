@@ -1,6 +1,5 @@
 """Puts a server process together, runs it in the foreground and takes it down again, Postgres included."""
 
-import gc
 import os
 import signal
 import socket
@@ -22,7 +21,7 @@ from .children import Child, command
 from .db.embedded import EmbeddedPostgres
 from .db.session import Database
 from .errors import Unstartable
-from .installation import Say, database_url, forget_libpq_variables, open_database, open_vault
+from .installation import Say, database_url, forget_libpq_variables, loaded, open_database, open_vault
 from .keeper import Keeper
 from .services.connections import Connections
 from .settings import Settings, is_loopback
@@ -115,7 +114,7 @@ def _serve(
         say(f"API       {url}  (docs at {url}/docs)")
         engine = "Temporal, while it can be reached" if settings.temporal_enabled else "in process"
         say(f"Engine    {engine}" + ("" if settings.auth_enabled else ", no authentication"))
-        gc.freeze()  # what is there by now stays; a tenth of a job's time went into looking at it again and again
+        loaded()
         server.run(sockets=[listener])
     finally:
         say("Stopping: jobs are checkpointed and go on at the next start.")

@@ -319,7 +319,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
             created_at=_time(getattr(found, "st_birthtime", None)),
             updated_at=_time(found.st_mtime),
             url=folder.url_prefix + (name if UNQUOTED.fullmatch(name) else quote(os.fsencode(name))),
-            fields={"path": id, "size": size, "extension": os.path.splitext(shown)[1].lower()},
+            fields={"path": id, "size": size, "extension": _extension(shown)},
         )
 
     def _open(self, place: "_Place", path: str, identity: tuple[int, int]) -> BinaryIO:
@@ -720,6 +720,12 @@ def _path_of(id: str) -> str:
 def _shown(name: str) -> str:
     """A name that may be shown and stored: bytes that are no text become the replacement character."""
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _extension(name: str) -> str:
+    """As ``os.path.splitext`` has it, in lower case: nothing for .profile."""
+    stem, dot, end = name.rpartition(".")
+    return (dot + end).lower() if stem.strip(".") else ""
 
 
 def _time(seconds: float | None) -> datetime | None:

@@ -1,7 +1,6 @@
 """The worker process: polls Temporal for steps of jobs and takes them, until it is told to end."""
 
 import asyncio
-import gc
 import os
 import signal
 import socket
@@ -30,7 +29,7 @@ from .. import metrics, plugins
 from ..db import jobs, leases
 from ..db.session import Database
 from ..errors import Unstartable
-from ..installation import database_url, open_database, open_vault
+from ..installation import database_url, loaded, open_database, open_vault
 from ..settings import Settings, is_loopback
 from ..sync.sync_service import SyncService
 from .activities import Activities
@@ -77,7 +76,7 @@ def run(settings: Settings) -> None:
         if settings.metrics_port is not None:
             token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
             metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=working.trouble)
-        gc.freeze()  # as the server does
+        loaded()
         asyncio.run(working.run())
 
 
