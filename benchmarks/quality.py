@@ -34,7 +34,9 @@ def run(lab: Lab) -> list[Table]:
 
 def _identifiers(lab: Lab) -> Table:
     """Names out of our own sources, bare and in a question; right are the files in which the name stands as a word."""
-    table = Table(f"Search quality: nDCG@{DEPTH} on identifiers", ("strategy", "as asked", "nDCG@10", "first is right"))
+    table = Table(f"Search quality: nDCG@{DEPTH} on identifiers", (
+        "strategy", "as asked", "nDCG@10", "first is right", "right files whose passage shows NAME",
+    ))  # fmt: skip
     texts = {path.relative_to(SOURCES).as_posix(): path.read_text() for path in SOURCES.rglob("*.py")}
     names = _names(texts)
     lab.say(f"search quality on {len(names)} identifiers")
@@ -47,15 +49,19 @@ def _identifiers(lab: Lab) -> Table:
         server.sync(server.connect("sources", folder))
         for strategy in STRATEGIES:
             for asked in ("{}", "how is {} used and what does it return"):
-                gains, first = [], 0
+                gains, first, right, shown = [], 0, 0, 0
                 for name, relevant in names.items():
                     hits = server.search("sources", asked.format(name), limit=DEPTH, retrieval_strategy=strategy)
                     found = [hit["airweave_system_metadata"]["original_entity_id"] for hit in hits]
                     gains.append(_ndcg(found, relevant))
                     first += bool(found) and found[0] in relevant
+                    passages = [hit for hit, file in zip(hits, found, strict=True) if file in relevant]
+                    right += len(passages)
+                    shown += sum(name in hit["textual_representation"] for hit in passages)
                 table.add(
-                    strategy, asked.format("NAME"), number(sum(gains) / len(gains), 4), f"{first} of {len(names)}"
-                )
+                    strategy, asked.format("NAME"), number(sum(gains) / len(gains), 4), f"{first} of {len(names)}",
+                    f"{shown} of {right}",
+                )  # fmt: skip
     table.notes.append(
         f"{len(texts)} files of this package as it stands; {len(names)} names that are defined in them and stand in no "
         f"more than {FEWEST}."

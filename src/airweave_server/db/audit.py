@@ -19,7 +19,7 @@ from .ledger import INCOMPLETE
 from .models import SyncJob
 from .session import Database, raw
 
-SAMPLE = 250  # chunks whose words are looked up
+SAMPLE, SAMPLE_OF_JOB = 1_000, 250  # chunks whose words are looked up; of those that a job wrote
 EXAMPLES = 5
 LEXEMES = 4  # of a chunk that are looked up at once: its longest, which are rare, and as many of any
 KEY = "chunk_pkey"
@@ -168,7 +168,7 @@ def touched(session: Session, job: SyncJob) -> Scope:
     return Scope(job.connection_id, jobs=tuple({*found, job.id}), job=job.id)
 
 
-def check(session: Session, scope: Scope, *, sample: int | None = SAMPLE) -> Report:
+def check(session: Session, scope: Scope, *, sample: int | None) -> Report:
     """What is wrong. The words of about ``sample`` chunks are looked up, of all with None."""
     findings: list[Finding] = []
     kept_up = _kept_up(session)

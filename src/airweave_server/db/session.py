@@ -19,7 +19,7 @@ from ..version import __version__
 
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
-BESIDE = 4  # pooled connections at most that a request has besides its own; it waits for none while others hold all
+BESIDE = 4  # requests at a time that may have a second connection of the pool; too few to keep all others waiting
 CONNECT_TIMEOUT_S = 10
 LOCK_S = 4  # that a pooled session waits for another's lock
 IDLE_S = 10  # after which the transaction of a process that was stopped in the middle gives its locks back
@@ -44,8 +44,8 @@ class Database:
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
         self.url = made
         self.engine: Engine = create_engine(
-            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, pool_use_lifo=True,
-            connect_args=arguments,
+            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments,
+            pool_use_lifo=True,  # backends that are asked often have their plans and caches ready
             use_native_hstore=False, hide_parameters=True,
         )  # fmt: skip
         event.listen(self.engine, "connect", _with_limits)
