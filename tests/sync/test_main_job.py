@@ -70,6 +70,21 @@ def test_an_edited_document_keeps_the_rows_of_its_unchanged_pieces(server: Serve
     assert stored() == {number: before[number] for number in (0, 1)}
 
 
+def test_pieces_that_move_within_a_document_are_found_by_their_identifiers(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    sections = [f"# Section {number}\n\nERR_{4000 + number} {'Words of it. ' * 120}\n\n" for number in range(5)]
+    (folder / "long.md").write_text("".join(sections))
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    server.sync(connection)
+    for order in ([4, 0, 1, 2, 3], [3, 2, 0], [0, 1, 2, 3, 4]):
+        (folder / "long.md").write_text("".join(sections[number] for number in order))
+        assert server.sync(connection)["entities_updated"] == 1
+        for number in range(5):
+            hits = server.search(collection, f"ERR_{4000 + number}", retrieval_strategy="keyword", limit=1)
+            is_shown = any(f"ERR_{4000 + number}" in hit["textual_representation"] for hit in hits)
+            assert is_shown == (number in order), (order, number)
+
+
 def test_a_touched_file_is_kept_and_its_time_follows(server: Server) -> None:
     folder, collection = server.folder(), server.collection()
     (folder / "a.txt").write_text("the same words")
