@@ -21,7 +21,7 @@ from .models import VECTORS, Collection
 K1, B = 1.2, 0.75  # the usual constants of BM25
 MEASURED = 200  # chunks of a collection that nobody has counted yet
 # How widely the index is searched, the wider the larger the collection; no wider than pgvector allows.
-LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 150
+LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 110
 HALF = 0.645  # ts_rank of one term that stands n times is about n / (n + HALF)
 
 # Where a field of a filter stands; an entity's id is matched with and without its chunk's number.

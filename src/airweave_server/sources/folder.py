@@ -316,7 +316,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
             filename=shown,
             size_bytes=size,
             breadcrumbs=folder.breadcrumbs,
-            created_at=_time(getattr(found, "st_birthtime", None)),
+            created_at=_time(getattr(found, BIRTHTIME)) if hasattr(os.stat_result, BIRTHTIME) else None,
             updated_at=_time(found.st_mtime),
             url=folder.url_prefix + (name if UNQUOTED.fullmatch(name) else quote(os.fsencode(name))),
             fields={"path": id, "size": size, "extension": _extension(shown)},
@@ -365,7 +365,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         """Open the connected folder; raises ``Unavailable`` for whatever trouble there is with it as a whole."""
         try:
             place = _Place.at(self._confined())
-            with place.opened(self._path, self.context.hidden_paths) as root:
+            with place.opened(self._path, (*self.context.hidden_paths, *PSEUDO_FILE_SYSTEMS)) as root:
                 # a parent that was swapped for a symlink after the check would have led elsewhere
                 self._confined(_real_path_of(root.fd))
                 if (root.device, root.inode) in root.hidden:
@@ -392,14 +392,14 @@ class _Place:
         return cls(path, found.st_dev, found.st_ino)
 
     @contextmanager
-    def opened(self, configured: str = "", hidden: Iterable[Path] = ()) -> Iterator["_Root"]:
+    def opened(self, configured: str = "", hidden: Iterable[str | Path] = ()) -> Iterator["_Root"]:
         """Open it; raises ``Unavailable`` when it is not the same any more, ``OSError`` when it is not there."""
         fd = os.open(self.path, FOLDER_FLAGS)
         try:
             found = os.fstat(fd)
             if (found.st_dev, found.st_ino) != (self.device, self.inode):
                 raise Unavailable(f"the folder {_shown(self.path)} was replaced while it was read")
-            yield _Root(self, fd, configured or self.path, frozenset(_identities((*hidden, *PSEUDO_FILE_SYSTEMS))))
+            yield _Root(self, fd, configured or self.path, frozenset(_identities(hidden)))
         finally:
             os.close(fd)
 
@@ -700,6 +700,7 @@ def _one_of(chars: str) -> str:
     return f"(?!/)[{negation}{ranges}]"
 
 
+BIRTHTIME = "st_birthtime"  # not on every system
 UNQUOTED = re.compile("[A-Za-z0-9_.~-]*+")
 AMBIGUOUS = re.compile("%(?=25|[89A-F][0-9A-F])|[\udc80-\udcff]")
 ESCAPED = re.compile("%(25|[89A-F][0-9A-F])")
@@ -707,7 +708,7 @@ ESCAPED = re.compile("%(25|[89A-F][0-9A-F])")
 
 def _id_of(name: str) -> str:
     """How a name, as Python decodes it, is written in an id; see ``Folder``."""
-    if AMBIGUOUS.search(name) is None:
+    if (name.isascii() and "%" not in name) or AMBIGUOUS.search(name) is None:
         return name
     return AMBIGUOUS.sub(lambda found: "%25" if found[0] == "%" else f"%{ord(found[0]) - 0xDC00:02X}", name)
 
@@ -728,10 +729,10 @@ def _extension(name: str) -> str:
     return (dot + end).lower() if stem.strip(".") else ""
 
 
-def _time(seconds: float | None) -> datetime | None:
+def _time(seconds: float) -> datetime | None:
     """None for a time that a calendar has no place for."""
     try:
-        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+        return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
 

@@ -189,6 +189,10 @@ class Writer:
             if self._flying.changes and isinstance(item.id, str) and diff.clean_id(item.id) in self._flying.changes:
                 self._settle()  # what is decided about it depends on what stands there then
             if isinstance(item, Entity):
+                if self._is_unchanged(item):  # as it came: what the door must change is stored under no such id
+                    if self._pending.items >= BATCH_ITEMS:
+                        self._send_off()
+                    continue
                 self._entity(item)
             elif isinstance(item, Seen):
                 self._seen(diff.clean_id(item.id))
@@ -237,8 +241,6 @@ class Writer:
             written.set_result(None)
 
     def _entity(self, item: Entity) -> None:
-        if self._is_unchanged(item):  # as it came: what the door would have to change is stored under no such id
-            return
         entity = diff.door(item)
         if isinstance(entity, diff.Malformed):
             before = self._known.get(entity.entity_id)
