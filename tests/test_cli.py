@@ -171,7 +171,7 @@ def test_what_the_server_refuses_is_said_in_its_words(running: Running, server: 
     assert "no such connection" in line
     assert "airweave-server status" in line
     assert "Collection 'nothing' not found" in refusal(command(running, server, "search", "q", "-c", "nothing"))
-    assert "blank" in refusal(command(running, server, "search", " ", "-c", "nothing"))
+    assert "blank" in refusal(command(running, server, "search", " ", "-c", server.collection()))
     missing = running.folders / "missing [red]folder"
     assert str(missing) in refusal(command(running, server, "add", str(missing)))
     assert "readable_id" in refusal(command(running, server, "add", str(running.folders), "-c", "Not An Id"))

@@ -17,6 +17,8 @@ from .models import SyncJob, SyncPartition
 LOCK_PATIENCE = "2s"
 TEMPORAL = "temporal"  # the engine, and the driver of the jobs that were handed to it
 REEMBED = "reembed"  # the trigger of jobs that read what is indexed, and no source
+# A transaction may have begun just before that of what it finds.
+BEGUN = "greatest(now(), created_at, started_at)"
 ACTIVE = ("pending", "running", "cancelling")
 SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # categories of errors that only new credentials mend
 
@@ -175,13 +177,13 @@ def claim_to_drive(session: Session, *, engine: str, driver: str, host: str, lea
     if found.driver is not None:
         metrics.TAKEOVERS.labels("job").inc()
     started = session.execute(
-        text("""
+        text(f"""
             update sync_job set driver = :driver, driven_until = now() + make_interval(secs => :lease_s),
                    attempts = attempts + 1, epoch = epoch + 1, not_before = null, waiting_for = null,
                    status = case status when 'pending' then 'running' else status end,
-                   started_at = coalesce(started_at, now()), modified_at = now()
+                   started_at = coalesce(started_at, {BEGUN}), modified_at = now()
             where id = :id
-            returning case when started_at = now() then extract(epoch from now() - created_at) end
+            returning case when started_at = {BEGUN} then extract(epoch from started_at - created_at) end
         """),
         {"id": found.id, "driver": driver, "lease_s": lease_s},
     ).scalar_one()
@@ -246,13 +248,14 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> 
     """A worker takes a step of a job that is Temporal's: it runs now, and the lease is renewed. ``anew``: nobody had
     taken this step, or whoever had is gone. Returns the status; None when it ended or is not Temporal's any more."""
     taken = session.execute(
-        text("""
+        text(f"""
             update sync_job set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
                    attempts = greatest(attempts + :anew, 1), waiting_for = null, not_before = null, modified_at = now(),
                    status = case status when 'pending' then 'running' else status end,
-                   started_at = coalesce(started_at, now())
+                   started_at = coalesce(started_at, {BEGUN})
             where id = :id and engine = 'temporal' and status in ('pending', 'running', 'cancelling')
-            returning status, case when started_at = now() then extract(epoch from now() - created_at) end as after_s
+            returning status,
+                      case when started_at = {BEGUN} then extract(epoch from started_at - created_at) end as after_s
         """),
         {"id": job_id, "lease_s": lease_s, "anew": int(anew)},
     ).one_or_none()
@@ -459,12 +462,12 @@ def end(
     """Bring an active job to its end, from which nothing is written for it. False when it is in none of
     ``statuses``, or is driven by another than ``driver`` where one is named."""
     ended = session.execute(
-        text("""
+        text(f"""
             update sync_job set status = :status, error = :error, error_category = :category, error_details = :details,
                    epoch = epoch + 1, driver = null, driven_until = null, waiting_for = null, not_before = null,
-                   access_token = null, modified_at = now(), started_at = coalesce(started_at, now()),
-                   completed_at = now(), phase = case when :status = 'completed' then 'done' else phase end,
-                   failed_at = case when :status = 'failed' then now() end
+                   access_token = null, modified_at = now(), started_at = coalesce(started_at, {BEGUN}),
+                   completed_at = {BEGUN}, phase = case when :status = 'completed' then 'done' else phase end,
+                   failed_at = case when :status = 'failed' then {BEGUN} end
             where id = :id and status = any(:statuses) and (cast(:driver as text) is null or driver = :driver)
             returning approves, engine,
                       (select short_name from source_connection where id = connection_id) as source
