@@ -14,7 +14,8 @@ from airweave import AirweaveSDK
 from airweave.core.api_error import ApiError
 from pydantic import TypeAdapter
 
-from airweave_server.db.session import POOL_OVERFLOW, POOL_SIZE
+from airweave_server.db import collections
+from airweave_server.db.session import POOL_OVERFLOW, POOL_SIZE, Database
 from running import Server
 
 STUB = {"authentication": {"credentials": {"stub_key": "k"}}}
@@ -300,6 +301,13 @@ def test_more_searches_at_once_than_the_pool_has_connections_are_all_answered(
         answers = [asked.result() for asked in asked_all]
     assert [answer.status_code for answer in answers] == [200] * at_once
     assert all(answer.json()["results"][0]["name"] == "apples.md" for answer in answers)
+
+
+def test_a_request_that_takes_its_time_keeps_no_other_waiting(server: Server, fresh_database: Database) -> None:
+    server.collection()
+    with fresh_database.session() as session:  # as that of a request which tries a source that does not answer
+        collections.organization(session)
+        assert server.http.get("/collections", timeout=3).status_code == 200
 
 
 def test_refresh_all_answers_one_job_of_each_connection(server: Server) -> None:

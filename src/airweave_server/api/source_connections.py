@@ -10,7 +10,7 @@ from fastapi import APIRouter, BackgroundTasks, Body, Query
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import chunks, collections, connections, jobs, ledger, partitions, plans
+from ..db import chunks, collections, connections, jobs, ledger, plans
 from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob
 from ..errors import BadInput, InvalidState, NotFound
 from ..sdk import Bearer
@@ -281,11 +281,11 @@ def listed(
 
 
 def shown_jobs(session: Session, found: list[SyncJob]) -> list[wire.SourceConnectionJob]:
-    ids = [job.id for job in found]
-    counts, done = jobs.counts_of(session, ids), partitions.done_of(session, ids)
+    progress = jobs.progress(session, [job.id for job in found])
     shown = []
     for job in found:
-        count, (total, finished) = counts[job.id], done.get(job.id, (0, 0))
+        seen = progress.get(job.id)  # None: it was deleted just now
+        count = seen.counts if seen else jobs.Counts()
         shown.append(
             wire.SourceConnectionJob(
                 id=job.id,
@@ -317,8 +317,8 @@ def shown_jobs(session: Session, found: list[SyncJob]) -> list[wire.SourceConnec
                 held_deletes=job.held_deletes,
                 resumed_from=job.resumed_from,
                 attempts=job.attempts,
-                partitions_total=total,
-                partitions_done=finished,
+                partitions_total=seen.partitions_total if seen else 0,
+                partitions_done=seen.partitions_done if seen else 0,
             )
         )
     return shown

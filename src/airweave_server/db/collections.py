@@ -12,8 +12,11 @@ DEFAULT_ORGANIZATION = "default"
 
 def organization(session: Session) -> Organization:
     """The organization of a server without authentication, made at first use."""
-    session.execute(text("select pg_advisory_xact_lock(hashtext('airweave organization'))"))
-    found = session.scalars(select(Organization).order_by(Organization.created_at, Organization.id).limit(1)).first()
+    only = select(Organization).order_by(Organization.created_at, Organization.id).limit(1)
+    found = session.scalars(only).first()
+    if found is None:  # of several that begin at once one makes it
+        session.execute(text("select pg_advisory_xact_lock(hashtext('airweave organization'))"))
+        found = session.scalars(only).first()
     if found is None:
         found = Organization(name=DEFAULT_ORGANIZATION)
         session.add(found)

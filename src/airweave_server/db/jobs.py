@@ -111,24 +111,6 @@ def last_of(session: Session, connection_ids: list[UUID]) -> dict[UUID, SyncJob]
     return {job.connection_id: job for job in found}
 
 
-def counts_of(session: Session, job_ids: list[UUID]) -> dict[UUID, Counts]:
-    sums = (
-        select(
-            SyncPartition.job_id,
-            *(func.sum(getattr(SyncPartition, name)) for name in ("inserted", "updated", "kept", "skipped", "failed")),
-        )
-        .where(SyncPartition.job_id.in_(job_ids))
-        .group_by(SyncPartition.job_id)
-    )
-    read = {row[0]: [int(value) for value in row[1:]] for row in session.execute(sums)}
-    deleted = dict(session.execute(select(SyncJob.id, SyncJob.deleted).where(SyncJob.id.in_(job_ids))).all())
-    made = {}
-    for job_id in job_ids:
-        inserted, updated, kept, skipped, failed = read.get(job_id, [0] * 5)
-        made[job_id] = Counts(inserted, updated, deleted.get(job_id, 0), kept, skipped, failed)
-    return made
-
-
 def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
     """How far these jobs are, in one query; one that is gone is left out."""
     rows = session.execute(

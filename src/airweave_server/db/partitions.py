@@ -42,17 +42,6 @@ def of_job(session: Session, job_id: UUID) -> list[SyncPartition]:
     )
 
 
-def done_of(session: Session, job_ids: list[UUID]) -> dict[UUID, tuple[int, int]]:
-    """How many partitions each job has, and how many of them are done."""
-    done = func.count().filter(SyncPartition.state == "done")
-    rows = session.execute(
-        select(SyncPartition.job_id, func.count(), done)
-        .where(SyncPartition.job_id.in_(job_ids))
-        .group_by(SyncPartition.job_id)
-    )
-    return {job_id: (total, finished) for job_id, total, finished in rows}
-
-
 def replace_all(session: Session, job_id: UUID, partitions: Sequence[SyncPartition]) -> None:
     """Lay out a job's partitions anew (``open`` may be repeated)."""
     session.execute(delete(SyncPartition).where(SyncPartition.job_id == job_id))

@@ -7,7 +7,7 @@ Every value is a bound parameter, and tsquery texts hold quoted lexemes joined b
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -98,8 +98,7 @@ class Gate:
         return f"({(' and ' if self.both else ' or ').join(asked)})"
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A chunk, how well it answers one question, and how many of the exact terms it holds."""
 
     entity_row: int
@@ -392,16 +391,17 @@ def _few(
     # a condition on a chunk's number asks for it of the ledger
     is_whole = "c.ordinal" not in condition
     numbered = "" if is_whole else "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)"
-    rows = session.execute(
+    found, rows, about = session.execute(
         text(f"""
-            select e.row, e.chunks from entity e join source_connection s on s.id = e.connection_id {numbered}
-            where e.collection_id = :collection_id and e.chunks > 0 and {condition} limit :few
+            select count(*), coalesce(array_agg(distinct row), '{{}}'), coalesce(sum(chunks), 0) from (
+                select e.row, {"e.chunks" if is_whole else "1 as chunks"}
+                from entity e join source_connection s on s.id = e.connection_id {numbered}
+                where e.collection_id = :collection_id and e.chunks > 0 and {condition} limit :few
+            ) as e
         """),
         {**values, "collection_id": collection.id, "few": few + 1},
-    ).all()
-    held = {row.row: row.chunks for row in rows}
-    about = sum(held.values()) if is_whole else len(rows)
-    return None if len(rows) > few or about > few else (list(held), about, is_whole)
+    ).one()
+    return None if found > few or about > few else (rows, int(about), is_whole)
 
 
 def _gate(seen: Scope) -> str:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import psycopg
 import structlog
+from pydantic_core import from_json
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
@@ -46,7 +47,7 @@ class Database:
         self.engine: Engine = create_engine(
             made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments,
             pool_use_lifo=True,  # backends that are asked often have their plans and caches ready
-            use_native_hstore=False, hide_parameters=True,
+            use_native_hstore=False, hide_parameters=True, json_deserializer=from_json,  # several times json's speed
         )  # fmt: skip
         event.listen(self.engine, "connect", _with_limits)
         self._readers = ThreadPoolExecutor(BESIDE, thread_name_prefix="read")

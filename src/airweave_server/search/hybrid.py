@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -121,8 +121,7 @@ class _Question:
     mean_bytes: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """A passage and why it stands where it stands."""
 
     entity_row: int
@@ -284,23 +283,25 @@ def _fused(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, gr
     """
     scores: dict[tuple[int, int], float] = {}
     held: dict[tuple[int, int], int] = {}
-    groups: dict[tuple[int, int], float] = {}
+    groups: dict[int | tuple[int, int], float] = {}
     for weight, candidates in lists:
         met = set()
-        for rank, one in enumerate(candidates, start=1):
-            chunk = (one.entity_row, one.ordinal)
-            scores[chunk] = scores.get(chunk, 0.0) + weight / (RRF_K + rank)
-            held[chunk] = max(held.get(chunk, 0), one.exact)
-            key = (one.entity_row, -1) if group else chunk
+        for rank, (row, ordinal, _, exactly) in enumerate(candidates, start=RRF_K + 1):
+            chunk = (row, ordinal)
+            scores[chunk] = scores.get(chunk, 0.0) + weight / rank
+            if exactly:
+                held[chunk] = exactly
+            key = row if group else chunk
             if key not in met:
                 met.add(key)
                 groups[key] = groups.get(key, 0.0) + weight / (RRF_K + len(met))
-    best: dict[tuple[int, int], tuple[int, int]] = {}
-    for chunk in sorted(scores, key=lambda chunk: (-held[chunk], -scores[chunk], chunk)):
-        best.setdefault((chunk[0], -1) if group else chunk, chunk)
     top = sum(weight for weight, _ in lists) / (RRF_K + 1)
-    places = [_Place(*chunk, score=(held[chunk] + groups[key] / top) / (exact + 1)) for key, chunk in best.items()]
-    return sorted(places, key=lambda place: (-place.score, place.entity_row, place.ordinal))
+    best = {}
+    for less_held, _, row, ordinal in sorted((-held.get(chunk, 0), -scores[chunk], *chunk) for chunk in scores):
+        key = row if group else (row, ordinal)
+        if key not in best:
+            best[key] = (-(groups[key] / top - less_held) / (exact + 1), row, ordinal)
+    return [_Place(row, ordinal, -less) for less, row, ordinal in sorted(best.values())]
 
 
 def _everything(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[tuple[int, int]]:

@@ -307,7 +307,7 @@ class SyncService:
                 return Outcome(ended=True)
             if job.phase in ("open", "read"):
                 return Outcome(wait_s=0.0)
-            counts = jobs.counts_of(session, [job_id])[job_id]
+            counts = jobs.progress(session, [job_id])[job_id].counts
             written = counts.inserted + counts.updated + counts.deleted
             session.commit()
             if written:
