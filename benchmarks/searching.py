@@ -36,7 +36,7 @@ BOUNDS = {
 
 
 def run(lab: Lab) -> list[Table]:
-    table, recall = _table("4. Search"), _recall_table()
+    table, recall = _table("4. Search"), _recall_table("4a. Of the nearest vectors, how many search finds")
     for count in lab.sizes():
         folder = lab.place / f"search-{count}"
         files = lab.corpus.copy(folder, count)
@@ -58,7 +58,7 @@ def run(lab: Lab) -> list[Table]:
 def run_million(lab: Lab) -> list[Table]:
     """The same on a collection that is filled past the API: the whole corpus, and copies in which each chunk is put
     together of two."""
-    table, recall = _table("4b. Search over a million chunks"), _recall_table()
+    table, recall = _table("4b. Search over a million chunks"), _recall_table("4d. The same over a million chunks")
     folder = lab.place / "search-million"
     files = lab.corpus.copy(folder, lab.whole)
     wanted = 5_000 if lab.quick else MILLION
@@ -93,8 +93,8 @@ def _table(title: str) -> Table:
     ))  # fmt: skip
 
 
-def _recall_table() -> Table:
-    return Table("4a. Of the nearest vectors, how many search finds", ("chunks", "recall@10", "queries", "bounded by"))
+def _recall_table(title: str) -> Table:
+    return Table(title, ("chunks", "recall@10", "queries", "bounded by"))
 
 
 def _write_recall(server: Server, queries: Sequence[str], chunks: str, table: Table) -> None:

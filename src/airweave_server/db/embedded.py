@@ -48,6 +48,8 @@ TEMP_PREFIX = "airweave-pg-"
 # a character type of UTF-8 tells letters from signs in full text; macOS and old glibc lack C.UTF-8
 CHARACTER_TYPES = ("C.UTF-8", "en_US.UTF-8", "C")
 LEAST_BUFFERS_MB, MOST_BUFFERS_MB = 128, 1_024
+# of memory, in bytes, by the two versions of control groups
+CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
@@ -867,8 +869,12 @@ def _make_folders(folder: Path, mode: int) -> None:
 
 
 def _buffers_mb() -> int:
-    """A sixteenth of the memory; what is never used of it costs nothing."""
-    return min(max(psutil.virtual_memory().total // 16 // 1024**2, LEAST_BUFFERS_MB), MOST_BUFFERS_MB)
+    """A sixteenth of the memory, or of what a container may have of it; what is never used of it costs nothing."""
+    memory = psutil.virtual_memory().total
+    for limit in CONTAINER_LIMITS:
+        with suppress(OSError, ValueError):  # another system, or no limit
+            memory = min(memory, int(limit.read_text()))
+    return min(max(memory // 16 // 1024**2, LEAST_BUFFERS_MB), MOST_BUFFERS_MB)
 
 
 def _open_log(path: Path) -> IO[bytes]:

@@ -313,7 +313,7 @@ class EntityRow(Base):
     __tablename__ = "entity"
     __table_args__ = (
         UniqueConstraint("connection_id", "entity_id", name="entity_key"),
-        Index("entity_collection", "collection_id"),
+        Index("entity_updated", "collection_id", "updated_at"),
         Index("entity_job", "job_id"),
         Index("entity_trouble", "connection_id", "state", postgresql_where=text("state <> 'indexed'")),
     )

@@ -22,6 +22,7 @@ K1, B = 1.2, 0.75  # the usual constants of BM25
 MEASURED = 200  # chunks of a collection that nobody has counted yet
 # How widely the index is searched, the wider the larger the collection; no wider than pgvector allows.
 LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 110
+LISTED = 30_000  # entities that a filter leaves, which a query names one by one
 HALF = 0.645  # ts_rank of one term that stands n times is about n / (n + HALF)
 
 # Where a field of a filter stands; an entity's id is matched with and without its chunk's number.
@@ -132,19 +133,29 @@ class Size:
 def narrowed(
     session: Session, collection: Collection, whole: Scope, filters: Sequence[Sequence[Condition]], *, few: int
 ) -> Scope:
-    """What the filters leave of it. Where that is no more than ``few`` chunks, they are looked up by their entities."""
+    """What the filters leave of it. Where that is of no more than ``LISTED`` entities, these are looked up first, and
+    what is ``about`` no more than ``few`` chunks is then read by its entities."""
     values = dict(whole.values)
     groups = " or ".join(" and ".join(_condition(one, values) for one in group) for group in filters)
     joined = "join entity e on e.row = c.entity_row join source_connection s on s.id = c.connection_id"
-    found = _few(session, collection, f"({groups})", values, few) if few else None
+    everything = Scope(f"chunk c {joined} where {_seen(collection)} and ({groups})", values, vectors=whole.vectors)
+    if "c.ordinal" in groups:  # a condition on a chunk's number asks for it of the ledger
+        found = _left(session, collection, f"({groups})", values, numbered=True, most=few) if few else None
+        if found is None or found.chunks > few:
+            return everything
+        only = "(select * from chunk where entity_row = any(cast(:only as bigint[])))"
+        source = f"{only} c {joined} where {_seen(collection)} and ({groups})"
+        return Scope(source, {**values, "only": found.rows}, found.chunks, whole.vectors)
+    found = _left(session, collection, f"({groups})", values, numbered=False, most=LISTED) if few else None
     if found is None:
-        return Scope(f"chunk c {joined} where {_seen(collection)} and ({groups})", values, vectors=whole.vectors)
-    rows, about, is_whole = found
-    values["only"] = rows
-    if is_whole:
-        return Scope(f"chunk c where {_seen(collection)} and c.entity_row = any(:only)", values, about, whole.vectors)
-    only = "(select * from chunk where entity_row = any(:only))"
-    return Scope(f"{only} c {joined} where {_seen(collection)} and ({groups})", values, about, whole.vectors)
+        return everything
+    values["only"] = found.rows
+    if found.chunks <= few:
+        source = f"chunk c where {_seen(collection)} and c.entity_row = any(cast(:only as bigint[]))"
+        return Scope(source, values, found.chunks, whole.vectors)
+    # "is true" keeps it from becoming a join, in which each gate would be read to its end
+    source = f"chunk c where {_seen(collection)} and (c.entity_row in (select unnest(cast(:only as bigint[])))) is true"
+    return Scope(source, values, vectors=whole.vectors)
 
 
 def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
@@ -383,25 +394,31 @@ def _seen(collection: Collection) -> str:
     return f"c.collection_id = '{UUID(str(collection.id))}' and c.connection_id = any(:connections)"
 
 
-def _few(
-    session: Session, collection: Collection, condition: str, values: dict[str, Any], few: int
-) -> tuple[list[int], int, bool] | None:
-    """The entities with chunks that fulfil the condition, about how many chunks, and whether it is all of theirs; None
-    where they are not few."""
-    # a condition on a chunk's number asks for it of the ledger
-    is_whole = "c.ordinal" not in condition
-    numbered = "" if is_whole else "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)"
-    found, rows, about = session.execute(
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """The entities of which a filter leaves something, and how many chunks."""
+
+    rows: str  # as an array's text: it goes back as it came
+    chunks: int
+
+
+def _left(
+    session: Session, collection: Collection, condition: str, values: dict[str, Any], *, numbered: bool, most: int
+) -> _Left | None:
+    """None where it is more than ``most`` entities, or chunks where it asks for their numbers."""
+    each = "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)" if numbered else ""
+    found, rows, chunks = session.execute(
         text(f"""
-            select count(*), coalesce(array_agg(distinct row), '{{}}'), coalesce(sum(chunks), 0) from (
-                select e.row, {"e.chunks" if is_whole else "1 as chunks"}
-                from entity e join source_connection s on s.id = e.connection_id {numbered}
-                where e.collection_id = :collection_id and e.chunks > 0 and {condition} limit :few
+            select count(*), cast(coalesce(array_agg({"distinct" if numbered else ""} row), '{{}}') as text),
+                   coalesce(sum(chunks), 0) from (
+                select e.row, {"1 as chunks" if numbered else "e.chunks"}
+                from entity e join source_connection s on s.id = e.connection_id {each}
+                where e.collection_id = :collection_id and e.chunks > 0 and {condition} limit :most
             ) as e
         """),
-        {**values, "collection_id": collection.id, "few": few + 1},
+        {**values, "collection_id": collection.id, "most": most + 1},
     ).one()
-    return None if found > few or about > few else (rows, int(about), is_whole)
+    return None if found > most else _Left(rows, int(chunks))
 
 
 def _gate(seen: Scope) -> str:

@@ -103,7 +103,7 @@ class _Depth:
 # The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
 # who page further get what the deeper lists have besides, and in the end everything there is.
 DEPTHS = (
-    _Depth(wanted=100, budget=400, best=300, nearest=200),
+    _Depth(wanted=100, budget=400, best=300, nearest=300),
     _Depth(wanted=300, budget=700, best=700, nearest=1_000),
     _Depth(wanted=1_000, budget=2_000, best=2_000, nearest=1_000),
 )
@@ -191,7 +191,7 @@ def _gates(terms: Sequence[Term]) -> list[Gate]:
         return gates  # none where there are no terms
     for term in terms:
         if term.exact and term not in rare:
-            others = sql.any_of([other for other in terms if other is not term])
+            others = sql.any_of(_rarest([other for other in terms if other is not term], term.frequency))
             if others.ts is not None:
                 gates.append(Gate(others.ts, sql.any_of([term]).ident, both=True))
             gates.append(replace(sql.any_of([term]), ts=None))
@@ -201,6 +201,15 @@ def _gates(terms: Sequence[Term]) -> list[Gate]:
         if count <= most and (gate := sql.some_of(combined, count)) is not None:
             gates.append(gate)
     return [*gates, sql.any_of(terms)]
+
+
+def _rarest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
+    """Of terms, the rarest first: so many that together they occur about so often, but one at least."""
+    taken, total = 1, sum(term.frequency for term in terms[:1])
+    while taken < len(terms) and total < postings:
+        total += terms[taken].frequency
+        taken += 1
+    return terms[:taken]
 
 
 def _terms(session: Session, collection: Collection, text: str) -> list[Term]:
