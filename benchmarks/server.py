@@ -26,7 +26,7 @@ from .processes import Cpu
 START_S = 90.0
 STOP_S = 40.0
 SYNC_S = 3_600.0
-LEAST_POLL_S, MOST_POLL_S = 0.005, 0.25
+LEAST_POLL_S, MOST_POLL_S = 0.01, 0.25
 INDEX_POLL_S = 0.05
 OURS = (
     "AIRWEAVE_",
@@ -90,16 +90,18 @@ class Server:
         }  # fmt: skip
         return str(self.client.post("/source-connections", body)["id"])
 
-    def sync(self, connection: str, **expected: int) -> Sync:
-        """Run a job to its end. Raises ``Unfit`` unless it completed with these counts and no failures."""
+    def sync(self, connection: str, *, quiet_s: float = 0.0, **expected: int) -> Sync:
+        """Run a job to its end, and do not ask for it in the first ``quiet_s``: each time costs the server some ms.
+        Raises ``Unfit`` unless it completed with these counts and no failures."""
         before = processes.cpu(self.pid)
         began_at = time.perf_counter()
         job = self.client.run(connection)
+        time.sleep(quiet_s)
         while job["status"] in ("pending", "running"):
             spent_s = time.perf_counter() - began_at
             if spent_s > SYNC_S:
                 raise Unfit(f"a job was not done after {SYNC_S:.0f} s")
-            time.sleep(min(max(spent_s / 20, LEAST_POLL_S), MOST_POLL_S))  # polling costs the server time as well
+            time.sleep(min(max((spent_s - quiet_s) / 10, LEAST_POLL_S), MOST_POLL_S))
             job = self.client.job(connection, job["id"])
         wall_s = time.perf_counter() - began_at
         counts = {name: int(job[f"entities_{name}"]) for name in COUNTS}

@@ -95,32 +95,42 @@ def _through_temporal(lab: Lab, unchanged: Table) -> None:
         _unchanged(lab, server, connection, files, unchanged, "unchanged, through Temporal")
 
 
-def _unchanged(lab: Lab, server: Server, connection: str, files: Sequence[Path], table: Table, what: str) -> None:
-    """Five syncs that have nothing to do, and those that find the one file that was touched."""
+def _unchanged(
+    lab: Lab, server: Server, connection: str, files: Sequence[Path], table: Table, what: str
+) -> Sequence[Sync]:
+    """Five syncs that have nothing to do, which are returned, and those that find the one file that was touched."""
     count = len(files)
     server.wait_for_index()  # it is built beside whatever comes
-    same = [server.sync(connection, inserted=0, updated=0, deleted=0) for _ in range(UNCHANGED_RUNS)]
+    same: list[Sync] = []
+    for _ in range(UNCHANGED_RUNS):
+        same.append(server.sync(connection, quiet_s=_quiet_s(same), inserted=0, updated=0, deleted=0))
     touched = []
     for turn in range(lab.repeats):
         ((path, word),) = corpus.edit(files, 1, seed=100 + turn)
-        touched.append(server.sync(connection, inserted=0, updated=1, deleted=0))
+        touched.append(server.sync(connection, quiet_s=_quiet_s(same), inserted=0, updated=1, deleted=0))
         _must_find(server, path, word)
     for name, runs in ((what, same), ("one touched, in a random place; found", touched)):
         table.add(
             f"{count:,}", name, _jobs(runs), _walls(runs), spread((count / one.wall_s for one in runs), digits=0),
             UNCHANGED_BOUND,
         )  # fmt: skip
+    return same
+
+
+def _quiet_s(before: Sequence[Sync]) -> float:
+    """How long a job that does no less than these is not asked about."""
+    return 0.8 * min((one.wall_s for one in before), default=0.0)
 
 
 def _again(lab: Lab, server: Server, connection: str, files: Sequence[Path], unchanged: Table, changed: Table) -> None:
     count = len(files)
     lab.say(f"unchanged and changed syncs of {count:,} documents")
-    _unchanged(lab, server, connection, files, unchanged, "unchanged")
+    same = _unchanged(lab, server, connection, files, unchanged, "unchanged")
     few = max(1, count // 100)
     deltas = []
     for turn in range(lab.repeats):
         edited = corpus.edit(files, few, seed=200 + turn)
-        deltas.append(server.sync(connection, inserted=0, updated=few, deleted=0))
+        deltas.append(server.sync(connection, quiet_s=_quiet_s(same), inserted=0, updated=few, deleted=0))
         for path, word in edited[:3]:
             _must_find(server, path, word)
     changed.add(

@@ -19,7 +19,9 @@ from .ledger import INCOMPLETE
 from .models import SyncJob
 from .session import Database, raw
 
-SAMPLE, SAMPLE_OF_JOB = 1_000, 250  # chunks whose words are looked up; of those that a job wrote
+SAMPLE = 1_000  # chunks whose words are looked up
+# of those that jobs wrote: a tenth, which takes as long as a tenth of the writing did, within these
+LEAST_OF_JOBS, MOST_OF_JOBS = 50, 250
 EXAMPLES = 5
 LEXEMES = 4  # of a chunk that are looked up at once: its longest, which are rare, and as many of any
 KEY = "chunk_pkey"
@@ -95,6 +97,10 @@ class Scope:
         whole = "e.connection_id = :connection"
         return whole if self.jobs is None else f"{whole} and e.job_id = any(:jobs)"
 
+    def sample(self, chunks: int) -> int:
+        """Of how many of its chunks the words are looked up."""
+        return SAMPLE if self.jobs is None else min(max(chunks // 10, LEAST_OF_JOBS), MOST_OF_JOBS)
+
     @property
     def values(self) -> dict[str, Any]:
         values = {"connection": self.connection_id, "job": self.job}
@@ -168,8 +174,8 @@ def touched(session: Session, job: SyncJob) -> Scope:
     return Scope(job.connection_id, jobs=tuple({*found, job.id}), job=job.id)
 
 
-def check(session: Session, scope: Scope, *, sample: int | None) -> Report:
-    """What is wrong. The words of about ``sample`` chunks are looked up, of all with None."""
+def check(session: Session, scope: Scope, *, every_chunk: bool = False) -> Report:
+    """What is wrong. The words of ``every_chunk`` are looked up, or of a sample."""
     findings: list[Finding] = []
     kept_up = _kept_up(session)
     if broken := tuple(name for name in INDEXES if name not in kept_up):
@@ -185,7 +191,7 @@ def check(session: Session, scope: Scope, *, sample: int | None) -> Report:
             findings.append(Finding(row.fault, Some(row.entities, tuple(row.examples))))
     if declared:
         words = [name for name in WORDS if name in kept_up]
-        share = 1.0 if sample is None else min(1.0, sample / declared)
+        share = 1.0 if every_chunk else min(1.0, scope.sample(declared) / declared)
         found = session.execute(text(_lookup(scope, words)), {**scope.values, "share": share}).mappings().one()
         looked_up = found["looked_up"]
         for fault in ("text", *words):

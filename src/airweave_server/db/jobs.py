@@ -447,9 +447,11 @@ def end(
         text(f"""
             update sync_job set status = :status, error = :error, error_category = :category, error_details = :details,
                    epoch = epoch + 1, driver = null, driven_until = null, waiting_for = null, not_before = null,
-                   access_token = null, modified_at = now(), started_at = coalesce(started_at, {BEGUN}),
-                   completed_at = {BEGUN}, phase = case when :status = 'completed' then 'done' else phase end,
-                   failed_at = case when :status = 'failed' then {BEGUN} end
+                   access_token = null, modified_at = at, started_at = coalesce(started_at, {BEGUN}),
+                   completed_at = greatest(at, created_at, started_at),
+                   failed_at = case when :status = 'failed' then greatest(at, created_at, started_at) end,
+                   phase = case when :status = 'completed' then 'done' else phase end
+            from (select clock_timestamp() as at) as clock  -- not now(): this transaction may have audited for a while
             where id = :id and status = any(:statuses) and (cast(:driver as text) is null or driver = :driver)
             returning approves, engine,
                       (select short_name from source_connection where id = connection_id) as source

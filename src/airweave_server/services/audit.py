@@ -22,10 +22,6 @@ class Wanted:
     named: bool = False
     repair: bool = False
 
-    @property
-    def sample(self) -> int | None:
-        return None if self.every_chunk else audit.SAMPLE
-
 
 @dataclass(slots=True)
 class Audited:
@@ -53,7 +49,7 @@ def look(database: Database, connection: SourceConnection, wanted: Wanted) -> Au
     scope = Scope(connection.id)
     with database.snapshot() as session:
         place = session.get_one(Collection, connection.collection_id).readable_id
-        report = audit.check(session, scope, sample=wanted.sample)
+        report = audit.check(session, scope, every_chunk=wanted.every_chunk)
     audited = Audited(f"{connection.name} in {place} ({connection.id})", report)
     audited.found += map(str, report.findings)
     if report.waiting:
@@ -135,4 +131,4 @@ def _mend(database: Database, scope: Scope, wanted: Wanted, audited: Audited) ->
     if not audited.mended:
         return audited.report.findings
     with database.snapshot() as session:
-        return audit.check(session, scope, sample=wanted.sample).findings
+        return audit.check(session, scope, every_chunk=wanted.every_chunk).findings

@@ -387,7 +387,7 @@ class SyncService:
         scope = audit.touched(session, job)
         if orphans := audit.delete_orphans(session, scope):
             log.warning("index_mended", orphans=orphans)
-        found = audit.check(session, scope, sample=audit.SAMPLE_OF_JOB).findings
+        found = audit.check(session, scope).findings
         if found:
             marked = audit.mark(session, scope, found)
             connections.doubt(session, job.connection_id, repair=job.trigger != audit.REPAIR)
