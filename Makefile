@@ -37,7 +37,7 @@ test: install .venv/.tests lint  ## Everything that is checked, the same that CI
 	$(BIN)/python -m pytest
 
 faults: install .venv/.tests  ## Every fault on both drivers at default times; writes docs/faults.md
-	$(BIN)/python -m pytest -m fault --both-drivers --default-times --fault-table docs/faults.md
+	$(BIN)/python -m pytest tests -m fault --both-drivers --default-times --fault-table=docs/faults.md
 
 soak: install .venv/.tests  ## Random faults on both drivers for 20 minutes; prints its seed
 	$(BIN)/python tests/soak.py --minutes 20 --driver both

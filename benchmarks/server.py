@@ -150,6 +150,12 @@ class Server:
                     raise Unfit("the keeper did not build the indexes of search")
                 time.sleep(INDEX_POLL_S)
 
+    def vacuum(self) -> None:
+        """Do at once what autovacuum and the checkpointer do beside the next minutes' work."""
+        with self.database() as connection:
+            connection.execute("vacuum (analyze)")
+            connection.execute("checkpoint")
+
     def database_mb(self) -> float:
         """What the database takes on disk, once what was written is out of the write-ahead log."""
         with self.database() as connection:

@@ -13,7 +13,7 @@ from invariants import agree, hold, no_open_workflow
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
 
-CANCEL_S = 10.0
+CANCEL_S = 8.0
 
 
 @pytest.fixture
@@ -24,8 +24,9 @@ def connection(server: Server, source: ScriptedServer) -> str:
 
 @contextmanager
 def locked(database: Database, statement: str, **values: Any) -> Iterator[None]:
-    """Hold rows locked, so that a step stands still right there."""
+    """Hold rows locked for as long as it takes, so that a step stands still right there."""
     with database.engine.connect() as held, held.begin():
+        held.execute(text("set local idle_in_transaction_session_timeout = 0"))
         assert held.execute(text(statement), values).all()
         yield
 
