@@ -24,7 +24,6 @@ OUTAGE_WAIT_S = 1.0
 RENEWALS_PER_LEASE = 4
 SHOWN_TICKS = 4  # after which others take this process for gone
 CANCEL_LOOK_S = 1.0
-CANCEL_PATIENCE_S = 3.0  # for a step to come to a safe place by itself
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +35,6 @@ class Ride:
     job_id: UUID
     thread: threading.Thread | None = None
     signals: Signals = field(default_factory=Signals)
-    cancelling_since: float | None = None
-    is_cut_off: bool = False
 
 
 class InProcessDriver:
@@ -206,24 +203,12 @@ class InProcessDriver:
                 ride.signals.stop.set()
             if job_id not in still:  # it ended or went to somebody else; its thread comes back when its source lets it
                 self._drop(ride)
-            if still.get(job_id) == "cancelling":
-                self._hasten(ride)
             since = ride.signals.source_since
             if since is not None and time.monotonic() - since > self._settings.source_stall_s:
                 self._give_up(ride)
             busy = ride.signals.busy_since
             if busy is not None and time.monotonic() - busy > self._settings.stuck_s:
                 self._leave_behind(ride)
-
-    def _hasten(self, ride: Ride) -> None:
-        """A step of a cancelled job that waits in the database, for a lock or a long statement, waits no longer: its
-        thread comes back with an error, and the job is taken up once more, to be ended."""
-        now = time.monotonic()
-        ride.cancelling_since = ride.cancelling_since or now
-        if now - ride.cancelling_since > CANCEL_PATIENCE_S and not ride.is_cut_off:
-            ride.is_cut_off = True
-            with self._database.session() as session:
-                jobs.end_backends(session, ride.job_id)
 
     def _leave_behind(self, ride: Ride) -> None:
         """It does not come back from one entity: another thread takes the job up, and finds which one by its mark."""
