@@ -16,6 +16,7 @@ from airweave_server.db import indexes
 from airweave_server.db import search as sql
 from airweave_server.db.models import Collection
 from airweave_server.db.session import Database
+from airweave_server.search.filters import FilterGroup, lowered
 from running import Running, plain
 from servers.scripted_server import ScriptedServer, items
 
@@ -23,6 +24,7 @@ SENTENCE = "river boat water stone light paper music garden engine winter silver
 WORDS = SENTENCE.split()
 DEADLINE_S = 60.0
 LEAST = 1_000
+MARKED = {"field": "name", "operator": "equals", "value": "marked"}
 
 
 def until(seen: Callable[[], bool], what: str) -> None:
@@ -99,9 +101,34 @@ def test_an_index_that_ends_too_early_is_not_the_last_word(large: Library) -> No
     assert len(large.ids("river boat", strategy="semantic", limit=1_000)) == 1_000
     everyone = large.ids("river boat", strategy="semantic", limit=1_000, offset=1_000)
     assert len(everyone) == 200
-    marked = {"conditions": [{"field": "name", "operator": "equals", "value": "marked"}]}
+    marked = {"conditions": [MARKED]}
     for strategy in ("semantic", "hybrid"):
         assert len(large.ids("river boat", strategy=strategy, filter=[marked], limit=500)) == 120
+
+
+def test_what_a_filter_leaves_is_the_same_however_it_is_looked_for(large: Library) -> None:
+    tended(large)
+    marked = lowered([FilterGroup.model_validate({"conditions": [MARKED]})])
+    river = sql.Term("river", ())
+    found = []
+    with large.database.snapshot() as session:
+        whole, size = sql.whole(session, large.collection)
+        for few, about in ((0, None), (1, None), (LEAST, 120)):  # by a join, as a list, chunk by chunk
+            seen = sql.narrowed(session, large.collection, whole, marked, few=few)
+            assert seen.about == about
+            near = sql.nearest(
+                session, seen, WORDLLAMA.embed_query("river boat"), limit=120, by_index=few < LEAST, chunks=size.chunks,
+                is_alone=False,
+            )  # fmt: skip
+            words, _ = sql.matching(
+                session, seen, [sql.any_of([river])], [river], mean_bytes=size.mean_bytes, wanted=1, budget=LEAST,
+                limit=LEAST,
+            )  # fmt: skip
+            found.append([{(one.entity_row, one.ordinal) for one in each} for each in (near, words)])
+    near_ids, word_ids = found[0]
+    assert (len(near_ids), found[1], found[2]) == (120, found[0], found[0])
+    assert 0 < len(word_ids) < 120
+    assert word_ids < near_ids
 
 
 def test_a_filter_on_a_passage_finds_it_among_many(large: Library) -> None:

@@ -20,7 +20,7 @@ from .models import SyncJob
 from .session import Database, raw
 
 SAMPLE = 1_000  # chunks whose words are looked up
-# of those that jobs wrote: a tenth, which takes as long as a tenth of the writing did, within these
+# of what jobs wrote: a tenth, but no fewer and no more than these
 LEAST_OF_JOBS, MOST_OF_JOBS = 50, 250
 EXAMPLES = 5
 LEXEMES = 4  # of a chunk that are looked up at once: its longest, which are rare, and as many of any
