@@ -18,8 +18,8 @@ from tokenizers import Tokenizer
 from wordllama.inference import WordLlamaInference
 
 from airweave_server.embedders import local
-from airweave_server.sync.chunk import chunks
-from airweave_server.sync.extract import Extracted, extract
+from airweave_server.text.chunk import chunks
+from airweave_server.text.extract import Extracted, extract
 
 EMBED_AT_ONCE = 64
 SCANS = 5

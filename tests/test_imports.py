@@ -28,7 +28,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("background", "children", "installation"),
     ("services",),
     ("sync", "search"),
-    ("db", "plugins", "identifiers"),
+    ("text", "db", "plugins"),
     ("sdk",),
 )
 # Values that every floor may use, and that know none.
@@ -163,6 +163,15 @@ def test_sync_and_search_do_not_know_each_other() -> None:
         str(one) for one in imports() if one.is_ours and {room(one.module), room(one.target)} == {"sync", "search"}
     ]
     assert not wrong
+
+
+def test_text_knows_no_database() -> None:
+    reached = {f"{PACKAGE}.text"} | {module for module in modules() if room(module) == "text"}
+    while new := {one.target for one in imports() if one.module in reached and one.target in modules()} - reached:
+        reached |= new
+    assert {room(module) for module in reached} <= {"text", "sdk", "", *GROUND}
+    libraries = {one.library for one in imports() if one.module in reached and not one.is_ours}
+    assert libraries.isdisjoint({"sqlalchemy", "psycopg", "alembic", "pyroaring"})
 
 
 def test_the_ground_knows_no_floor() -> None:

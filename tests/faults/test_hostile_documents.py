@@ -35,7 +35,7 @@ def parsers(running: Running) -> list[psutil.Process]:
     found = []
     for process in processes(running):
         with suppress(psutil.Error):
-            if "airweave_server.sync.parser" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            if "airweave_server.text.parser" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
     return found
 

@@ -19,8 +19,8 @@ from ..db import search as sql
 from ..db.models import Collection
 from ..db.search import Candidate, Gate, Scope, Size, Term
 from ..errors import BadInput
-from ..identifiers import exact_terms, query_terms
 from ..sdk import Embedder, Vectors
+from ..text.identifiers import exact_terms, query_terms
 from .filters import FilterGroup, clean, lowered
 
 # To be judged on more collections; on Cranfield 2:1 was best.

@@ -22,9 +22,9 @@ from ..db.session import be_patient
 from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
 from ..settings import Settings
-from ..sync.parsers import Parsers
 from ..sync.preview import Preview, preview
 from ..sync.scrub import scrub, secrets_of
+from ..text.parsers import Parsers
 from ..vault import Vault, VaultError
 from .jobs import Ask, Engine, create
 

@@ -19,7 +19,7 @@ from pyroaring import BitMap64
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from .. import identifiers, metrics
+from .. import metrics
 from ..db import chunks as chunk_rows
 from ..db import ledger, partitions
 from ..db.chunks import NewChunk, Pair
@@ -29,11 +29,12 @@ from ..db.models import SyncPartition
 from ..db.session import is_duplicate, is_refused_data
 from ..errors import Fenced
 from ..sdk import Deleted, Embedder, Entity, Seen, Skipped, Stopped, Unembeddable, Unreadable
+from ..text import identifiers
+from ..text.chunk import CHUNKER_VERSION, Chunk
+from ..text.extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable
+from ..text.parsers import Parsers
+from ..text.reading import MAX_CHUNKS, Reader, cut, unparseable
 from . import diff
-from .chunk import CHUNKER_VERSION, Chunk
-from .extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable
-from .parsers import Parsers
-from .reading import MAX_CHUNKS, Reader, cut, unparseable
 from .scrub import scrub
 from .vectors import Models, embed
 

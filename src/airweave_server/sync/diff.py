@@ -136,15 +136,6 @@ def breadcrumbs_json(entity: Entity) -> list[dict[str, str]]:
     return [{"entity_id": b.entity_id, "name": b.name, "entity_type": b.type} for b in entity.breadcrumbs]
 
 
-def fields_as_text(entity: Entity) -> str:
-    """What is indexed of an entity that has neither text nor content: its name and its fields."""
-    lines = [entity.name]
-    for key, value in entity.fields.items():
-        if value not in (None, "", [], {}):
-            lines.append(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
-    return "\n".join(lines)
-
-
 def delete_plan(
     ledger: Mapping[str, BitMap64],
     progress: Sequence[Progress],

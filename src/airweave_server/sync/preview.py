@@ -11,13 +11,13 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
-from .. import identifiers
 from ..sdk import ConfigError, Embedder, EmbedderError, Entity, Skipped, Source, SourceError, Stopped, Unreadable
+from ..text import identifiers
+from ..text.chunk import CHUNK_CHARS
+from ..text.extract import NoText, Unparseable
+from ..text.parsers import Parsers
+from ..text.reading import MAX_CHUNKS, Reader, cut
 from . import diff
-from .chunk import CHUNK_CHARS
-from .extract import NoText, Unparseable
-from .parsers import Parsers
-from .reading import MAX_CHUNKS, Reader, cut
 from .scrub import scrub
 
 LIST_S = 10.0

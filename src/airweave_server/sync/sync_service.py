@@ -49,10 +49,10 @@ from ..sdk import (
     Stopped,
 )
 from ..settings import Settings
+from ..text.parsers import Parsers
 from ..vault import Vault, VaultError
 from . import diff
 from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, PIPELINE_VERSION, Item, Reached, Target, Writer
-from .parsers import Parsers
 from .reembed import Filling, fill
 from .scrub import masked, scrub, secrets_of
 from .vectors import is_anew, models_of, next_embedder_of

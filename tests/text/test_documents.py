@@ -14,9 +14,9 @@ import pytest
 
 import formats
 from airweave_server.sdk import Stopped, Unavailable, Unreadable
-from airweave_server.sync.extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
-from airweave_server.sync.parsers import Parsers
-from airweave_server.sync.reading import cut
+from airweave_server.text.extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
+from airweave_server.text.parsers import Parsers
+from airweave_server.text.reading import cut
 
 MB = 1024 * 1024
 SECONDS = 20.0
@@ -67,7 +67,7 @@ def pids() -> set[int]:
     found = set()
     for child in psutil.Process().children():
         try:
-            if "airweave_server.sync.parser" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
+            if "airweave_server.text.parser" in child.cmdline() and child.status() != psutil.STATUS_ZOMBIE:
                 found.add(child.pid)
         except psutil.Error:
             continue
@@ -320,7 +320,7 @@ def test_a_parser_ends_with_who_asked_it_even_in_the_midst_of_a_document(endless
     place = tmp_path / "temporary"
     place.mkdir()
     ask = (
-        "import sys; from pathlib import Path; from airweave_server.sync.parsers import Parsers; "
+        "import sys; from pathlib import Path; from airweave_server.text.parsers import Parsers; "
         "content = [Path(sys.argv[1]).read_bytes()]; "
         "Parsers(seconds=600, memory_mb=400).read(content, filename='a.pdf', beat=lambda: None)"
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airweave_server.identifiers import MAX_BYTES, exact_terms, index_terms, query_terms
+from airweave_server.text.identifiers import MAX_BYTES, exact_terms, index_terms, query_terms
 
 IDENTIFIERS = [
     "ERR_1234",

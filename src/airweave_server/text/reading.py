@@ -1,5 +1,6 @@
 """From what an entity brings to its text, and from that to its chunks. Knows no database and no index."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
@@ -8,7 +9,6 @@ from typing import BinaryIO
 import structlog
 
 from ..sdk import Entity, Unreadable
-from . import diff
 from .chunk import CHUNK_CHARS, Chunk, chunks
 from .extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
 from .parsers import Parsers
@@ -42,7 +42,7 @@ class Reader:
         if entity.text is not None:
             return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
         if entity.open is None:
-            return Extracted(diff.fields_as_text(entity), "text")
+            return Extracted(fields_as_text(entity), "text")
         filename = entity.filename or entity.name
         with ExitStack() as opened:
             with self._waiting():
@@ -90,6 +90,15 @@ def cut(found: Extracted) -> Iterator[Chunk]:
     for section, end in zip(found.sections, ends, strict=True):
         for chunk in chunks(found.text[section.start : end], section.kind):
             yield replace(chunk, heading=" > ".join(filter(None, (section.label, chunk.heading))))
+
+
+def fields_as_text(entity: Entity) -> str:
+    """What is indexed of an entity that has neither text nor content: its name and its fields."""
+    lines = [entity.name]
+    for key, value in entity.fields.items():
+        if value not in (None, "", [], {}):
+            lines.append(f"{key}: {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    return "\n".join(lines)
 
 
 def unparseable(error: Exception) -> Unparseable:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import formats
-from airweave_server.sync.extract import MAX_GROWTH, Extracted, NoText, extract, look
+from airweave_server.text.extract import MAX_GROWTH, Extracted, NoText, extract, look
 
 
 def read(data: bytes | str, filename: str | None = None) -> Extracted:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airweave_server.sync.chunk import CHUNK_CHARS, TAIL_CHARS, Chunk, chunks
+from airweave_server.text.chunk import CHUNK_CHARS, TAIL_CHARS, Chunk, chunks
 
 KINDS = ["text", "markdown", "html", "json", "csv", "code"]
 

@@ -166,7 +166,7 @@ class _Process:
         self.idle_since = 0.0
         self._memory_bytes = memory_bytes
         self._seconds = seconds
-        command = [sys.executable, "-P", "-m", "airweave_server.sync.parser", str(memory_bytes), str(seconds)]
+        command = [sys.executable, "-P", "-m", "airweave_server.text.parser", str(memory_bytes), str(seconds)]
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
         environment = {**kept, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
