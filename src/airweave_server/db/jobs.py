@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from .. import metrics
+from ..errors import Fenced
 from .models import SyncJob, SyncPartition
 
 LOCK_PATIENCE = "2s"
@@ -403,8 +404,11 @@ def claim_step(session: Session, job_id: UUID, *, statuses: tuple[str, ...] = ("
     return job
 
 
-def fence(session: Session, job_id: UUID, epoch: int, **values: Any) -> bool:
-    """The last statement of a step's transaction: write ``values`` to the job if its epoch is still ours."""
+def fence(session: Session, job_id: UUID, epoch: int, **values: Any) -> None:
+    """The last statement of a step's transaction: write ``values`` to the job if its epoch is still ours.
+
+    Otherwise roll the transaction back and raise ``Fenced``.
+    """
     changed = session.execute(
         update(SyncJob)
         .where(SyncJob.id == job_id, SyncJob.epoch == epoch)
@@ -412,7 +416,9 @@ def fence(session: Session, job_id: UUID, epoch: int, **values: Any) -> bool:
         .returning(SyncJob.id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
-    return changed is not None
+    if changed is None:
+        session.rollback()
+        raise Fenced("the job ended, or another process takes its steps now")
 
 
 def request_cancel(session: Session, job_id: UUID) -> str | None:

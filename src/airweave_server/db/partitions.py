@@ -10,6 +10,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from .. import metrics
+from ..errors import Fenced
 from .chunks import unstage
 from .jobs import Counts, end_backend
 from .models import SyncMark, SyncPartition
@@ -167,8 +168,11 @@ def fence(
     done: bool,
     lease_s: float,
     progressed: bool,
-) -> bool:
-    """The last statement of a batch: cursor, counters and lease, if the epoch is still ours. False: roll back."""
+) -> None:
+    """The last statement of a batch: write cursor, counters and lease if the epoch is still ours.
+
+    Otherwise roll the batch back and raise ``Fenced``.
+    """
     changed = session.execute(
         update(SyncPartition)
         .where(SyncPartition.id == partition.id, SyncPartition.epoch == partition.epoch)
@@ -190,16 +194,17 @@ def fence(
         .returning(SyncPartition.id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
-    return changed is not None
+    _hold(session, changed)
 
 
-def still_mine(session: Session, partition: SyncPartition) -> bool:
-    """The fence of a transaction that moves no cursor (the staging of a big entity)."""
+def hold(session: Session, partition: SyncPartition) -> None:
+    """The fence of a transaction that moves no cursor (the staging of a big entity): lock the partition's row, or roll
+    back and raise ``Fenced`` if the epoch is no longer ours."""
     row = session.execute(
         text("select 1 from sync_partition where id = :id and epoch = :epoch for update"),
         {"id": partition.id, "epoch": partition.epoch},
     ).one_or_none()
-    return row is not None
+    _hold(session, row)
 
 
 def renew(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> None:
@@ -224,8 +229,8 @@ def disown(session: Session, job_id: UUID, *, owners: list[str]) -> None:
     )
 
 
-def suspect(session: Session, partition: SyncPartition, entity_id: str) -> bool:
-    """Note what is about to be read, in case it ends the process. False when the partition is somebody else's."""
+def suspect(session: Session, partition: SyncPartition, entity_id: str) -> None:
+    """Note the entity that is about to be read, in case it ends the process; raises ``Fenced`` as ``fence`` does."""
     noted = session.execute(
         text("""
             update sync_partition set suspect = :entity_id,
@@ -234,7 +239,7 @@ def suspect(session: Session, partition: SyncPartition, entity_id: str) -> bool:
         """),
         {"id": partition.id, "epoch": partition.epoch, "entity_id": entity_id},
     ).one_or_none()
-    return noted is not None
+    _hold(session, noted)
 
 
 def clear(session: Session, partition: SyncPartition) -> None:
@@ -278,9 +283,11 @@ def stumble(
     wait_s: float,
     final: bool,
     waiting: bool,
-) -> bool:
+) -> None:
     """Note a failed read and when it is tried again, or that it never is. ``waiting``: the source only said wait.
-    False when the partition is somebody else's by now."""
+
+    Raises ``Fenced`` as ``fence`` does.
+    """
     noted = session.execute(
         text("""
             update sync_partition set error = :error, error_category = :category,
@@ -298,7 +305,7 @@ def stumble(
             "wait_s": wait_s, "final": final, "waiting": waiting,
         },
     ).one_or_none()  # fmt: skip
-    return noted is not None
+    _hold(session, noted)
 
 
 def waited_s(session: Session, partition_id: int) -> float:
@@ -360,3 +367,10 @@ def forget_marks(session: Session, connection_id: UUID) -> None:
         text("delete from sync_mark where job_id in (select id from sync_job where connection_id = :id)"),
         {"id": connection_id},
     )
+
+
+def _hold(session: Session, row: object | None) -> None:
+    """Roll back and raise ``Fenced`` unless a statement that names our epoch found its row."""
+    if row is None:
+        session.rollback()
+        raise Fenced("another process reads this partition now, or its job ended")

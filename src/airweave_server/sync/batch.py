@@ -27,7 +27,6 @@ from ..db.jobs import Counts
 from ..db.ledger import FAILED, INCOMPLETE, INDEXED, SKIPPED, Entry, Known
 from ..db.models import SyncPartition
 from ..db.session import is_duplicate, is_refused_data
-from ..errors import Fenced
 from ..sdk import Deleted, Embedder, Entity, Seen, Skipped, Stopped, Unembeddable, Unreadable
 from ..text import identifiers
 from ..text.chunk import CHUNKER_VERSION, Chunk
@@ -260,9 +259,7 @@ class Writer:
         if entity.id == self._partition.suspect and self._partition.suspect_crashes >= QUARANTINE_AFTER:
             self._fail(entity, before, f"quarantined: reading it ended the process {QUARANTINE_AFTER} times")
             return
-        if not partitions.suspect(self._session, self._partition, entity.id):
-            self._session.rollback()
-            raise Fenced("another process reads this partition now")
+        partitions.suspect(self._session, self._partition, entity.id)
         self._session.commit()
         self._read(entity, before)
         self.commit()
@@ -407,9 +404,7 @@ class Writer:
                 self.commit()
                 return
             chunk_rows.stage(self._session, self._partition.id, made)
-            if not partitions.still_mine(self._session, self._partition):
-                self._session.rollback()
-                raise Fenced("another process reads this partition now")
+            partitions.hold(self._session, self._partition)
             self._session.commit()
             staged += len(group)
             group = list(islice(pieces, STAGE_AT_ONCE))
@@ -566,13 +561,10 @@ class Writer:
                 tally[change.counts_as] += 1
         met = pending.met | BitMap64(rows.values())
         partitions.mark(session, self._partition, met=met, deleted=pending.deleted - met, subtrees=pending.subtrees)
-        held = partitions.fence(
+        partitions.fence(
             session, self._partition, cursor=cursor, counts=Counts(**tally), done=done, lease_s=target.lease_s,
             progressed=bool(met - self._met) or done or cursor != self._partition.cursor,
         )  # fmt: skip
-        if not held:
-            session.rollback()
-            raise Fenced("another process reads this partition now, or its job ended")
         session.commit()
         for outcome, count in tally.items():
             metrics.ENTITIES.labels(target.source, outcome).inc(count)

@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 from ..db import moves, partitions
 from ..db.jobs import Counts
 from ..db.models import SyncPartition
-from ..errors import Fenced
 from ..sdk import Embedder, Unembeddable, Vectors
 from .vectors import embed
 
@@ -56,13 +55,10 @@ def fill(
             row, ordinal = chunks[-1].entity_row, chunks[-1].ordinal
         done = len(chunks) < BATCH
         cursor = {"entity_row": row, "ordinal": ordinal}
-        held = partitions.fence(
+        partitions.fence(
             session, partition, cursor=cursor, counts=Counts(updated=len(come_to)), done=done, lease_s=filling.lease_s,
             progressed=True,
         )  # fmt: skip
-        if not held:
-            session.rollback()
-            raise Fenced("another process reads this partition now, or its job ended")
         session.commit()
         partition.cursor = cursor
         entities += len(come_to)

@@ -267,9 +267,7 @@ class SyncService:
             if job.phase == "open" or (job.phase == "read" and partitions.count_open(session, job_id)):
                 return Outcome(wait_s=0.0)  # not everything was read; whoever drives looks again
             if job.trigger == jobs.REEMBED:
-                if not jobs.fence(session, job_id, job.epoch, phase="delete"):  # there is nothing to
-                    session.rollback()
-                    raise Fenced("the job ended or another process sweeps it")
+                jobs.fence(session, job_id, job.epoch, phase="delete")  # there is nothing to delete
                 session.commit()
                 return Outcome()
             if job.phase == "read":
@@ -284,14 +282,10 @@ class SyncService:
                     return Outcome(wait_s=0.0)
                 part = rows[start : start + ledger.DELETE_AT_ONCE]
                 gone = ledger.delete_rows(session, job.connection_id, part)
-                if not jobs.fence(session, job_id, job.epoch, deleted=SyncJob.deleted + gone):
-                    session.rollback()
-                    raise Fenced("the job ended or another process sweeps it")
+                jobs.fence(session, job_id, job.epoch, deleted=SyncJob.deleted + gone)
                 session.commit()
             plan.state = "applied"
-            if not jobs.fence(session, job_id, job.epoch):
-                session.rollback()
-                raise Fenced("the job ended or another process sweeps it")
+            jobs.fence(session, job_id, job.epoch)
             session.commit()
             log.info("deletes_applied", deleted=len(rows))
             return Outcome()
@@ -520,13 +514,11 @@ class SyncService:
             partitions.replace_all(session, job.id, listed)
         if is_repair:
             self._audited(session, job)  # what is damaged is read afresh by this very job
-        if not jobs.fence(
+        jobs.fence(
             session, job.id, job.epoch, phase="read", mode=mode, pipeline=PIPELINE_VERSION, failures=0,
             waiting_for=None, error=None, resumed_from=before.id if before is not None else None,
             listed_at=before.listed_at if before is not None else listed_at,
-        ):  # fmt: skip
-            session.rollback()
-            raise Fenced("the job ended or another process opens it")
+        )  # fmt: skip
         session.commit()
         log.info("job_opened", mode=mode, connection=str(connection.id), resumed=before is not None)
 
@@ -545,12 +537,10 @@ class SyncService:
             data = {"first": first, "last": last}
             part = SyncPartition(job_id=job.id, key="", scope="", ordinal=0, data=data, cursor=None)
             partitions.replace_all(session, job.id, [part])
-        if not jobs.fence(
+        jobs.fence(
             session, job.id, job.epoch, phase="read", mode=jobs.REEMBED, pipeline=move, failures=0, waiting_for=None,
             error=None, resumed_from=before.id if before is not None else None, listed_at=now(session),
-        ):  # fmt: skip
-            session.rollback()
-            raise Fenced("the job ended or another process opens it")
+        )  # fmt: skip
         session.commit()
         log.info("job_opened", mode=jobs.REEMBED, connection=str(job.connection_id), resumed=before is not None)
         return Outcome()
@@ -671,9 +661,7 @@ class SyncService:
             ledger.set_missing(session, plan.missed, 1)
         session.flush()
         held = len(asked) if reason else 0
-        if not jobs.fence(session, job.id, job.epoch, phase="delete", held_deletes=held):
-            session.rollback()
-            raise Fenced("the job ended or another process sweeps it")
+        jobs.fence(session, job.id, job.epoch, phase="delete", held_deletes=held)
         session.commit()
         if reason:
             log.warning("deletes_held", reason=reason)
@@ -696,12 +684,10 @@ class SyncService:
                 known.failures + 1 >= self._settings.retry_attempts
                 or known.failures_in_all + 1 >= self._settings.retry_attempts_progress
             )
-        if not partitions.stumble(
+        partitions.stumble(
             session, partition, error=verdict.text, category=verdict.category, wait_s=wait_s, final=final,
             waiting=verdict.waiting,
-        ):  # fmt: skip
-            session.rollback()
-            raise Fenced("another process reads this partition now, or its job ended")
+        )  # fmt: skip
         if signs_out:
             return self._fail_job(session, partition.job_id, verdict)
         session.commit()
@@ -718,9 +704,7 @@ class SyncService:
         verdict = _verdict(error, secrets)
         failures = job.failures + (0 if verdict.waiting else 1)
         wait_s = verdict.wait_s or self._backoff(job.failures)
-        if not jobs.fence(session, job.id, job.epoch, failures=failures, error=verdict.text):
-            session.rollback()
-            raise Fenced("the job ended or another process opens it")
+        jobs.fence(session, job.id, job.epoch, failures=failures, error=verdict.text)
         waited_s = jobs.seconds_since_start(session, job.id) if verdict.waiting else 0.0
         lost = waited_s + wait_s > self._settings.source_wait_max_s and verdict.waiting
         if verdict.final or lost or failures >= self._settings.retry_attempts:
@@ -743,9 +727,7 @@ class SyncService:
         self, session: Session, job: SyncJob, status: str, error: str | None, *, category: str | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        if not jobs.fence(session, job.id, job.epoch):
-            session.rollback()
-            raise Fenced("the job ended or another process closes it")
+        jobs.fence(session, job.id, job.epoch)
         jobs.end(session, job.id, status=status, error=error, category=category, details=details)
         session.commit()
         log.info("job_ended", status=status, error=error)
