@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from .db import jobs, leases
-from .db.session import Database, is_outage
+from .db.session import Database, first_line, is_outage
 from .services.jobs import Engine
 from .settings import Settings
 from .sync.sync_service import Outcome, Signals, SyncService
@@ -232,6 +232,6 @@ class InProcessDriver:
 
 def _report(error: Exception, **ids: object) -> None:
     if is_outage(error):
-        log.warning("database_unreachable", error=str(error).splitlines()[0], **{k: str(v) for k, v in ids.items()})
+        log.warning("database_unreachable", error=first_line(error), **{k: str(v) for k, v in ids.items()})
     else:
         log.error("unexpected_error", exc_info=error, **{k: str(v) for k, v in ids.items()})

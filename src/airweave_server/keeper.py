@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from . import plugins
 from .db import audit, collections, connections, jobs, leases, ledger, moves
-from .db.session import Database, is_outage, now
+from .db.session import Database, first_line, is_outage, now
 from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
 from .services import reembed
@@ -88,7 +88,7 @@ class Keeper:
             duty()
         except Exception as error:  # of any kind: the thread must not end
             if is_outage(error):
-                log.warning("database_unreachable", error=str(error).splitlines()[0])
+                log.warning("database_unreachable", error=first_line(error))
             else:
                 log.error("keeper_failed", exc_info=error)
 

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from ..db import connections, jobs
 from ..db.jobs import Progress
-from ..db.session import Database
+from ..db.session import Database, first_line
 from ..errors import TooMany, Unavailable
 
 LOOK_S = 1.0
@@ -131,7 +131,7 @@ class Watches:
                 # a thread of its own: those of the API may all be waiting for something
                 seen = await asyncio.to_thread(self._look, {watch.job_id for watch in watched}, counting)
             except SQLAlchemyError as error:  # the streams stay, and the next look may work
-                log.warning("progress_unknown", error=str(error).splitlines()[0])
+                log.warning("progress_unknown", error=first_line(error))
                 continue
             except Exception as error:  # the outermost loop of this task: it must not end
                 log.error("unexpected_error", exc_info=error)

@@ -37,7 +37,7 @@ from ..version import __version__
 from . import leases
 from .languages import LANGUAGES, configuration
 from .models import ACTIVE, Base
-from .session import Database, known_revisions, lock_schema, now, raw, upgrade
+from .session import Database, first_line, known_revisions, lock_schema, now, raw, upgrade
 
 FORMAT = 1
 OF_PROCESSES = {"lease"}  # who is alive is nothing to keep
@@ -454,8 +454,7 @@ def _one_line(what: str) -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, psycopg.Error) as error:
-        said = error.orig if isinstance(error, DBAPIError) else error
-        raise Unstartable(f"{what}: {str(said).strip().splitlines()[0]}") from None
+        raise Unstartable(f"{what}: {first_line(error)}") from None
     except OSError as error:
         raise Unstartable(
             f"{what}: {error.strerror or error}" + (f" ({error.filename})" if error.filename else "")

@@ -110,7 +110,7 @@ class Database:
             with self.engine.connect() as connection:
                 _check_versions(connection)
         except OperationalError as error:
-            raise Unstartable(f"the database at {self.where()} cannot be reached: {_first_line(error)}") from None
+            raise Unstartable(f"the database at {self.where()} cannot be reached: {first_line(error)}") from None
 
     def ping(self) -> None:
         with self.engine.connect() as connection:
@@ -223,6 +223,12 @@ def is_outage(error: BaseException) -> bool:
     return error.sqlstate.startswith(("08", "57P", "40", LOCKED))
 
 
+def first_line(error: BaseException) -> str:
+    """What the database or its driver said about an error, in one line; its type when it said nothing."""
+    lines = str(error.__cause__ or error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def is_locked(error: BaseException) -> bool:
     """Whether somebody else held a lock for too long."""
     original = error.orig if isinstance(error, DBAPIError) else error
@@ -283,7 +289,3 @@ def _check_versions(connection: Connection) -> None:
         raise Unstartable(
             f"the database has pgvector {found}; {needed} or newer is needed (alter extension vector update)"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error.__cause__ or error).strip().splitlines()[0]

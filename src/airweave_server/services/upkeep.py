@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import structlog
 
 from ..db import indexes
-from ..db.session import Database, is_outage
+from ..db.session import Database, first_line, is_outage
 from ..settings import Settings
 
 FAILED_WAIT_S = 300.0  # after a build that failed: it may have been for want of room
@@ -54,7 +54,7 @@ class Upkeep:
                 if self._stopping.is_set():
                     return
                 if is_outage(error):
-                    log.warning("database_unreachable", error=str(error).splitlines()[0])
+                    log.warning("database_unreachable", error=first_line(error))
                 else:
                     log.error("upkeep_failed", exc_info=error)
                     self._stopping.wait(FAILED_WAIT_S)

@@ -26,7 +26,7 @@ from ..db.chunks import NewChunk, Pair
 from ..db.jobs import Counts
 from ..db.ledger import FAILED, INCOMPLETE, INDEXED, SKIPPED, Entry, Known
 from ..db.models import SyncPartition
-from ..db.session import is_duplicate, is_refused_data
+from ..db.session import first_line, is_duplicate, is_refused_data
 from ..sdk import Deleted, Embedder, Entity, Seen, Skipped, Stopped, Unembeddable, Unreadable
 from ..text import identifiers
 from ..text.chunk import CHUNKER_VERSION, Chunk
@@ -515,7 +515,7 @@ class Writer:
             changes = list(pending.changes.values())
             if len(changes) == 1:
                 entry = changes[0].entry
-                reason = scrub(f"refused by the database: {error.orig}", self._target.secrets).splitlines()[0]
+                reason = scrub(f"refused by the database: {first_line(error)}", self._target.secrets)
                 if is_duplicate(error):  # of keys that were just deleted: no fault of the entity, the audit takes it up
                     reason = f"{INCOMPLETE}: its former chunks could not be deleted"
                 only = Change(

@@ -15,7 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from ..db import jobs, partitions
-from ..db.session import Database, is_outage
+from ..db.session import Database, first_line, is_outage
 from ..errors import Fenced
 from ..settings import Settings
 from ..sync.sync_service import Outcome, Signals, SyncService
@@ -182,14 +182,14 @@ class Activities:
     def _report(self, taken: Taken, error: Exception) -> None:
         taken.trouble = error
         if is_outage(error):
-            log.warning("database_unreachable", job=str(taken.job_id), error=str(error).splitlines()[0])
+            log.warning("database_unreachable", job=str(taken.job_id), error=first_line(error))
             return
         log.error("unexpected_error", job=str(taken.job_id), exc_info=error)
         try:
             if self._service.unexpected(taken.job_id, error, driver=jobs.TEMPORAL):
                 taken.step = Step(ended="failed")
         except SQLAlchemyError as trouble:
-            log.warning("database_unreachable", job=str(taken.job_id), error=str(trouble).splitlines()[0])
+            log.warning("database_unreachable", job=str(taken.job_id), error=first_line(trouble))
 
     def _watch(self, taken: Taken) -> Step | None:
         """Until it is done: say that the process lives, renew the leases, pass on the word to stop. Returns a step
@@ -205,7 +205,7 @@ class Activities:
                 else:
                     taken.signals.stop.set()
             except SQLAlchemyError as error:
-                log.warning("database_unreachable", job=str(taken.job_id), error=str(error).splitlines()[0])
+                log.warning("database_unreachable", job=str(taken.job_id), error=first_line(error))
                 if now - seen_at > self._settings.lease_s:
                     taken.signals.stop.set()
             if self._ending.is_set() or activity.is_cancelled():
@@ -231,7 +231,7 @@ class Activities:
         try:
             self._service.give_up(taken.job_id, driver=jobs.TEMPORAL)
         except SQLAlchemyError as error:
-            log.warning("database_unreachable", job=str(taken.job_id), error=str(error).splitlines()[0])
+            log.warning("database_unreachable", job=str(taken.job_id), error=first_line(error))
             return False
         return True
 
