@@ -14,12 +14,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from .db import jobs, leases
+from .db.models import Engine, Status
 from .db.session import Database, first_line, is_outage
-from .services.jobs import Engine
+from .services.jobs import EngineChoice
 from .settings import Settings
 from .sync.sync_service import Outcome, Signals, SyncService
 
-IN_PROCESS = "in_process"
 OUTAGE_WAIT_S = 1.0
 RENEWALS_PER_LEASE = 4
 SHOWN_TICKS = 4  # after which others take this process for gone
@@ -47,7 +47,7 @@ class InProcessDriver:
         self._database = database
         self._service = service
         self._settings = settings
-        self._engine = Engine(IN_PROCESS, reason)
+        self._engine = EngineChoice(Engine.IN_PROCESS, reason)
         self._host = socket.gethostname()
         self._name = f"{self._host}:{os.getpid()}:{uuid4().hex[:8]}"
         self.job_ended: Callable[[], None] | None = None  # called after each, on the job's own thread
@@ -64,7 +64,7 @@ class InProcessDriver:
         for thread in self._threads:
             thread.start()
 
-    def choose(self) -> Engine:
+    def choose(self) -> EngineChoice:
         return self._engine
 
     def kick(self) -> None:
@@ -132,10 +132,14 @@ class InProcessDriver:
                     return self._settings.tick_s
             with self._database.session() as session:
                 job_id = jobs.claim_to_drive(
-                    session, engine=IN_PROCESS, driver=self._name, host=self._host, lease_s=self._settings.lease_s
+                    session,
+                    engine=Engine.IN_PROCESS,
+                    driver=self._name,
+                    host=self._host,
+                    lease_s=self._settings.lease_s,
                 )
                 if job_id is None:
-                    due_s = jobs.next_due_s(session, engine=IN_PROCESS, host=self._host)
+                    due_s = jobs.next_due_s(session, engine=Engine.IN_PROCESS, host=self._host)
                     return self._settings.tick_s if due_s is None else min(max(due_s, 0.05), self._settings.tick_s)
             ride = Ride(job_id)
             ride.thread = threading.Thread(target=self._drive, args=(ride,), name=f"job-{job_id}", daemon=True)
@@ -199,7 +203,7 @@ class InProcessDriver:
             driven = jobs.renew(session, driver=self._name, lease_s=self._settings.lease_s, job_ids=list(rides))
         still = {job.id: job.status for job in driven}
         for job_id, ride in rides.items():
-            if still.get(job_id) != "running":
+            if still.get(job_id) != Status.RUNNING:
                 ride.signals.stop.set()
             if job_id not in still:  # it ended or went to somebody else; its thread comes back when its source lets it
                 self._drop(ride)

@@ -15,7 +15,8 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from . import plugins
-from .db import audit, collections, connections, jobs, leases, ledger, moves
+from .db import collections, connections, jobs, leases, ledger, moves
+from .db.models import Status, Trigger
 from .db.session import Database, first_line, is_outage, now
 from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
@@ -100,8 +101,8 @@ class Keeper:
         for job_id in unattended:
             with self._database.session() as session:
                 jobs.lock(session, job_id)
-                jobs.end(session, job_id, status="cancelled", error=None)
-                log.info("job_ended", job=str(job_id), status="cancelled")
+                jobs.end(session, job_id, status=Status.CANCELLED, error=None)
+                log.info("job_ended", job=str(job_id), status=Status.CANCELLED)
 
     def _say_what_waits(self) -> None:
         with self._database.session() as session:
@@ -121,7 +122,7 @@ class Keeper:
             for connection in connections.to_repair(session):
                 connection.repair_asked_at = None
                 try:
-                    ask = job_service.Ask(audit.REPAIR, reread=True)
+                    ask = job_service.Ask(Trigger.REPAIR, reread=True)
                     job = job_service.create(session, self._vault, connection, engine, ask)
                     log.info("repair_started", connection=str(connection.id), job=str(job.id))
                 except (InvalidState, NotFound) as error:
@@ -173,7 +174,7 @@ class Keeper:
                     log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))
                     continue
                 try:
-                    job_service.create(session, self._vault, connection, engine, job_service.Ask("schedule"))
+                    job_service.create(session, self._vault, connection, engine, job_service.Ask(Trigger.SCHEDULE))
                     fired = True
                 except (InvalidState, NotFound) as error:
                     log.info("schedule_skipped", connection=str(connection.id), reason=str(error))

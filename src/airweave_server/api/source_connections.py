@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from .. import plugins
 from ..db import chunks, collections, connections, jobs, ledger, plans
-from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob
+from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, Trigger
 from ..errors import BadInput, InvalidState, NotFound
 from ..sdk import Bearer
 from ..services import connections as service
@@ -212,7 +212,7 @@ def retry_entities(
     chosen = body.entity_ids if body is not None else None
     if not ledger.ask_again(session, connection.id, chosen):
         raise NotFound("there is no failed entity" + (" of these ids" if chosen else "") + " to try again")
-    job = job_service.create(session, parts.vault, connection, parts.driver.choose(), Ask("retry", reread=True))
+    job = job_service.create(session, parts.vault, connection, parts.driver.choose(), Ask(Trigger.RETRY, reread=True))
     background.add_task(parts.driver.kick)
     return shown_jobs(session, [job])[0]
 

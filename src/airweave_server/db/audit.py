@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from . import plans
 from .languages import CONFIGURATION
 from .ledger import INCOMPLETE
-from .models import SyncJob
+from .models import SyncJob, Trigger
 from .session import Database, raw
 
 SAMPLE = 1_000  # chunks whose words are looked up
@@ -28,7 +28,6 @@ KEY = "chunk_pkey"
 WORDS = {"chunk_ts": "ts", "chunk_ident": "ident"}  # the text indexes, and what stands in them
 INDEXES = (KEY, *WORDS)
 IN_DATABASE = ("orphan", "index", *INDEXES)  # what is mended without the source
-REPAIR = "repair"  # the trigger of the job that reads afresh what the audit marked
 
 SAID = {
     "chunks": "the chunks that are stored are not those that the ledger declares",
@@ -160,7 +159,7 @@ class Differences:
 def touched(session: Session, job: SyncJob) -> Scope:
     """What the job and those since the last completed one wrote: none of that was found to be right yet. A repair
     answers for the whole connection."""
-    if job.trigger == REPAIR:
+    if job.trigger == Trigger.REPAIR:
         return Scope(job.connection_id, job=job.id)
     found = session.scalars(
         text("""

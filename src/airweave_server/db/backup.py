@@ -36,7 +36,7 @@ from ..errors import Unstartable
 from ..version import __version__
 from . import leases
 from .languages import LANGUAGES, configuration
-from .models import ACTIVE, Base
+from .models import IS_ACTIVE, Base
 from .session import Database, first_line, known_revisions, lock_schema, now, raw, upgrade
 
 FORMAT = 1
@@ -347,7 +347,7 @@ def _let_go_on(session: Session) -> int:
             update sync_job set driver = null, driven_until = null, backend_pid = null, backend_start = null,
                    waiting_for = null, modified_at = now(),
                    resumed_from = case when phase = 'read' then coalesce(resumed_from, id) else resumed_from end
-            where {ACTIVE} returning id
+            where {IS_ACTIVE} returning id
         """)
     )
     return len(gone_on.all())
@@ -355,7 +355,7 @@ def _let_go_on(session: Session) -> int:
 
 def _move_to(session: Session, host: str) -> None:
     session.execute(text("update source_connection set host = :host where host is not null"), {"host": host})
-    session.execute(text(f"update sync_job set host = :host where host is not null and {ACTIVE}"), {"host": host})
+    session.execute(text(f"update sync_job set host = :host where host is not null and {IS_ACTIVE}"), {"host": host})
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, delete, exists, func, select, text, update
 from sqlalchemy.orm import Session
 
-from .jobs import REEMBED, SIGNED_OUT
-from .models import ACTIVE, Collection, EntityRow, SourceConnection, SourceCursor, SyncJob
+from .jobs import SIGNED_OUT
+from .models import IS_ACTIVE, Collection, EntityRow, SourceConnection, SourceCursor, SyncJob, Trigger
 
 
 def of_job(session: Session, job: SyncJob) -> tuple[SourceConnection, Collection]:
@@ -137,7 +137,7 @@ def doubt(session: Session, connection_id: UUID, *, repair: bool) -> None:
 
 def to_repair(session: Session) -> list[SourceConnection]:
     """Connections that a repair is asked for and that no job is active of, locked for the one who looks."""
-    active = select(SyncJob.id).where(SyncJob.connection_id == SourceConnection.id, text(ACTIVE)).exists()
+    active = select(SyncJob.id).where(SyncJob.connection_id == SourceConnection.id, text(IS_ACTIVE)).exists()
     return list(
         session.scalars(
             select(SourceConnection)
@@ -162,7 +162,7 @@ def remove(session: Session, connection_id: UUID) -> None:
 def _is_signed_out() -> ColumnElement[bool]:
     last = (
         select(SyncJob.error_category, SyncJob.config_version)
-        .where(SyncJob.connection_id == SourceConnection.id, SyncJob.trigger != REEMBED)
+        .where(SyncJob.connection_id == SourceConnection.id, SyncJob.trigger != Trigger.REEMBED)
         .order_by(SyncJob.created_at.desc())
         .limit(1)
         .correlate(SourceConnection)  # by itself it would join all connections, and the last job of any be theirs

@@ -7,6 +7,8 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from .models import IS_ACTIVE
+
 
 @dataclass(frozen=True, slots=True)
 class JobCount:
@@ -33,10 +35,10 @@ class Freshness:
 def job_counts(session: Session) -> list[JobCount]:
     """How many jobs are under way in each state, and what they wait for."""
     rows = session.execute(
-        text("""
+        text(f"""
             select j.status, j.engine, c.short_name, coalesce(j.waiting_for, ''), count(*)
             from sync_job j join source_connection c on c.id = j.connection_id
-            where j.status in ('pending', 'running', 'cancelling') group by 1, 2, 3, 4
+            where j.{IS_ACTIVE} group by 1, 2, 3, 4
         """)
     )
     return [JobCount(*row) for row in rows]
@@ -45,9 +47,9 @@ def job_counts(session: Session) -> list[JobCount]:
 def oldest_active_s(session: Session) -> float:
     """The age in seconds of the oldest job that is under way and waits for nothing, 0 without one."""
     found = session.execute(
-        text("""
+        text(f"""
             select coalesce(max(extract(epoch from now() - created_at)), 0) from sync_job
-            where status in ('pending', 'running', 'cancelling') and waiting_for is null
+            where {IS_ACTIVE} and waiting_for is null
         """)
     ).scalar_one()
     return float(found)
@@ -64,15 +66,14 @@ def full_listings(session: Session) -> tuple[datetime | None, datetime | None]:
 def freshness(session: Session, *, limit: int) -> list[Freshness]:
     """Of each connection, those synced longest ago first."""
     rows = session.execute(
-        text("""
+        text(f"""
             select c.id, k.readable_id, c.short_name, done.at, c.last_full_at, coalesce(held.total, 0),
                    coalesce(newest.status = 'failed', false)
             from source_connection c join collection k on k.id = c.collection_id
             left join lateral (select completed_at as at from sync_job
                                where connection_id = c.id and status = 'completed'
                                order by created_at desc limit 1) done on true
-            left join lateral (select status from sync_job where connection_id = c.id and status not in
-                                 ('pending', 'running', 'cancelling')
+            left join lateral (select status from sync_job where connection_id = c.id and not {IS_ACTIVE}
                                order by created_at desc limit 1) newest on true
             left join lateral (select sum(total) as total from delete_plan
                                where connection_id = c.id and state = 'held') held on true

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from .models import ACTIVE, VECTORS
+from .models import IS_ACTIVE, VECTORS
 from .session import Database, is_storage_full
 
 PREFIX = "chunk_near_"
@@ -63,10 +63,10 @@ def to_look_at(session: Session) -> list[UUID]:
                 where k.deleted_at is null and (
                     z.collection_id is null
                     or z.looked_at < now() - make_interval(secs => :every_s)
-                    or exists (select from sync_job j where j.collection_id = k.id and not j.{ACTIVE}
+                    or exists (select from sync_job j where j.collection_id = k.id and not j.{IS_ACTIVE}
                         and j.modified_at > z.looked_at - interval '10 s')  -- it may have ended as we looked
                     or (z.looked_at < now() - make_interval(secs => :active_s)
-                        and exists (select from sync_job j where j.collection_id = k.id and j.{ACTIVE})))
+                        and exists (select from sync_job j where j.collection_id = k.id and j.{IS_ACTIVE})))
                 order by k.id
             """),
             {"every_s": LOOK_EVERY_S, "active_s": LOOK_AT_ACTIVE_S},
@@ -131,7 +131,7 @@ def due(session: Session, *, least_chunks: int) -> list[Task]:
                 select '{PREFIX}' || replace(cast(k.id as text), '-', '')
                            || case k.slot when 1 then '' else '_' || k.slot end as name, k.readable_id, k.dimensions,
                        z.chunks, exists (
-                           select from sync_job j where j.collection_id = k.id and j.{ACTIVE}
+                           select from sync_job j where j.collection_id = k.id and j.{IS_ACTIVE}
                              and j.created_at > now() - make_interval(secs => :quiet_s)) as is_busy
                 from collection k join collection_size z on z.collection_id = k.id
                 where k.deleted_at is null and k.dimensions <= :most and z.counted_at is not null

@@ -13,14 +13,12 @@ from sqlalchemy.orm import Session
 
 from .. import metrics
 from ..errors import Fenced
-from .models import SyncJob, SyncPartition
+from .models import ACTIVE, IS_ACTIVE, Engine, Mode, PartitionState, Phase, Status, SyncJob, SyncPartition, Trigger
 
 LOCK_PATIENCE = "2s"
-TEMPORAL = "temporal"  # the engine, and the driver of the jobs that were handed to it
-REEMBED = "reembed"  # the trigger of jobs that read what is indexed, and no source
+TEMPORAL = "temporal"  # the driver of the jobs that were handed to it
 # A transaction may have begun just before that of what it finds.
 BEGUN = "greatest(now(), created_at, started_at)"
-ACTIVE = ("pending", "running", "cancelling")
 SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # categories of errors that only new credentials mend
 
 
@@ -47,8 +45,8 @@ class Progress:
 
     job_id: UUID
     connection_id: UUID
-    status: str
-    phase: str
+    status: Status
+    phase: Phase
     waiting_for: str | None
     error: str | None
     counts: Counts
@@ -68,7 +66,7 @@ class Handed:
     id: UUID
     organization_id: UUID
     host: str | None
-    status: str
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Driven:
     """A job that this process drives, as the renewal of its lease found it."""
 
     id: UUID
-    status: str
+    status: Status
 
 
 def get(session: Session, job_id: UUID) -> SyncJob | None:
@@ -137,15 +135,15 @@ def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
     }  # fmt: skip
 
 
-def claim_to_drive(session: Session, *, engine: str, driver: str, host: str, lease_s: float) -> UUID | None:
+def claim_to_drive(session: Session, *, engine: Engine, driver: str, host: str, lease_s: float) -> UUID | None:
     """Take over one job that is due and that nobody drives, of the organization with the fewest jobs under way.
 
     Whoever drove it before is fenced off, and its backends are ended.
     """
     found = session.execute(
-        text("""
+        text(f"""
             select j.id, j.driver from sync_job j
-            where j.engine = :engine and j.status in ('pending', 'running', 'cancelling')
+            where j.engine = :engine and j.{IS_ACTIVE}
               and (j.driven_until is null or j.driven_until < now())
               and (j.not_before is null or j.not_before <= now() or j.status = 'cancelling')
               and (j.host is null or j.host = :host)
@@ -193,10 +191,10 @@ def hand_over(session: Session, *, lease_s: float, at_once: int) -> Handed | Non
     """Mark one job as handed to Temporal, of the organization with the fewest there. None when none is due, or when
     ``at_once`` are under way already; an organization that has none there never waits for the others'."""
     row = session.execute(
-        text("""
+        text(f"""
             with under_way as (
                 select organization_id, count(*) as jobs from sync_job
-                where engine = 'temporal' and driver is not null and status in ('pending', 'running', 'cancelling')
+                where engine = 'temporal' and driver is not null and {IS_ACTIVE}
                   and waiting_for is distinct from 'worker'
                 group by organization_id
             ), due as (
@@ -227,7 +225,7 @@ def not_started(session: Session, job_id: UUID, *, wait_s: float) -> None:
     )
 
 
-def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> str | None:
+def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> Status | None:
     """A worker takes a step of a job that is Temporal's: it runs now, and the lease is renewed. ``anew``: nobody had
     taken this step, or whoever had is gone. Returns the status; None when it ended or is not Temporal's any more."""
     taken = session.execute(
@@ -236,7 +234,7 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> 
                    attempts = greatest(attempts + :anew, 1), waiting_for = null, not_before = null, modified_at = now(),
                    status = case status when 'pending' then 'running' else status end,
                    started_at = coalesce(started_at, {BEGUN})
-            where id = :id and engine = 'temporal' and status in ('pending', 'running', 'cancelling')
+            where id = :id and engine = 'temporal' and {IS_ACTIVE}
             returning status,
                       case when started_at = {BEGUN} then extract(epoch from started_at - created_at) end as after_s
         """),
@@ -244,11 +242,11 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> 
     ).one_or_none()
     if taken is None:
         return None
-    _note_start(TEMPORAL, taken.after_s)
-    return str(taken.status)
+    _note_start(Engine.TEMPORAL, taken.after_s)
+    return Status(taken.status)
 
 
-def _note_start(engine: str, after_s: Any) -> None:
+def _note_start(engine: Engine, after_s: Any) -> None:
     if after_s is not None:
         metrics.START_S.labels(engine).observe(float(after_s))
 
@@ -267,10 +265,10 @@ def wait(session: Session, job_id: UUID, waiting_for: str | None) -> None:
 def unattended(session: Session) -> list[Handed]:
     """Jobs that were handed to Temporal and that no worker has shown life of for a lease's time."""
     rows = session.execute(
-        text("""
+        text(f"""
             select id, organization_id, host, status from sync_job
             where engine = 'temporal' and driver is not null and driven_until < now()
-              and status in ('pending', 'running', 'cancelling') order by driven_until limit 200
+              and {IS_ACTIVE} order by driven_until limit 200
         """)
     )
     return [Handed(*row) for row in rows]
@@ -292,10 +290,10 @@ def adopt(session: Session, *, reason: str, only_refused: bool = False) -> list[
     only if an API process runs there. ``only_refused``: only those that Temporal did not take."""
     return list(
         session.execute(
-            text("""
+            text(f"""
                 with lost as (
                     select id from sync_job j
-                    where engine = 'temporal' and status in ('pending', 'running', 'cancelling')
+                    where engine = 'temporal' and {IS_ACTIVE}
                       and (driver is null or driven_until < now())
                       and (not :only_refused or (driver is null and waiting_for = 'temporal'))
                       and (host is null or exists (select 1 from lease where until >= now()
@@ -339,10 +337,10 @@ def wait_for_hosts(session: Session) -> None:
 def let_go(session: Session, job_id: UUID, *, driver: str, wait_s: float, waiting_for: str | None) -> None:
     """The driver steps back; the job is due again after ``wait_s``."""
     session.execute(
-        text("""
+        text(f"""
             update sync_job set driver = null, driven_until = null, waiting_for = :waiting_for, modified_at = now(),
                    not_before = case when :wait_s > 0 then now() + make_interval(secs => :wait_s) end
-            where id = :id and driver = :driver and status in ('pending', 'running', 'cancelling')
+            where id = :id and driver = :driver and {IS_ACTIVE}
         """),
         {"id": job_id, "driver": driver, "wait_s": wait_s, "waiting_for": waiting_for},
     )
@@ -366,12 +364,12 @@ def seconds_since_start(session: Session, job_id: UUID) -> float:
     return float(session.execute(statement, {"id": job_id}).scalar_one())
 
 
-def next_due_s(session: Session, *, engine: str, host: str) -> float | None:
+def next_due_s(session: Session, *, engine: Engine, host: str) -> float | None:
     """Seconds until the next job becomes due, 0 when one is; None when there is none."""
     value = session.execute(
-        text("""
+        text(f"""
             select extract(epoch from min(greatest(coalesce(not_before, now()), coalesce(driven_until, now()))) - now())
-            from sync_job where engine = :engine and status in ('pending', 'running', 'cancelling')
+            from sync_job where engine = :engine and {IS_ACTIVE}
               and (host is null or host = :host)
         """),
         {"engine": engine, "host": host},
@@ -379,7 +377,7 @@ def next_due_s(session: Session, *, engine: str, host: str) -> float | None:
     return None if value is None else max(0.0, float(value))
 
 
-def claim_step(session: Session, job_id: UUID, *, statuses: tuple[str, ...] = ("running",)) -> SyncJob | None:
+def claim_step(session: Session, job_id: UUID, *, statuses: tuple[Status, ...] = (Status.RUNNING,)) -> SyncJob | None:
     """Become the one that writes for the job's steps without a partition: its epoch goes up by one, its former
     writer's backend is ended if it still lives. None when the job is in none of these statuses."""
     former = session.execute(
@@ -421,14 +419,14 @@ def fence(session: Session, job_id: UUID, epoch: int, **values: Any) -> None:
         raise Fenced("the job ended, or another process takes its steps now")
 
 
-def request_cancel(session: Session, job_id: UUID) -> str | None:
+def request_cancel(session: Session, job_id: UUID) -> Status | None:
     """Fence off everything the job may still write and end it, or ask its driver to. Returns the new status, None
     when it is neither pending nor running."""
     lock(session, job_id)
     job = session.execute(text("select status, driver from sync_job where id = :id"), {"id": job_id}).one_or_none()
-    if job is None or job.status not in ("pending", "running"):
+    if job is None or job.status not in (Status.PENDING, Status.RUNNING):
         return None
-    driven = job.status == "running" and job.driver is not None
+    driven = job.status == Status.RUNNING and job.driver is not None
     if driven:
         session.execute(
             text("""
@@ -438,14 +436,14 @@ def request_cancel(session: Session, job_id: UUID) -> str | None:
             {"id": job_id},
         )
         _bump_partitions(session, job_id)
-        return "cancelling"
-    end(session, job_id, status="cancelled", error=None)
-    return "cancelled"
+        return Status.CANCELLING
+    end(session, job_id, status=Status.CANCELLED, error=None)
+    return Status.CANCELLED
 
 
 def end(
-    session: Session, job_id: UUID, *, status: str, error: str | None, category: str | None = None,
-    details: dict[str, Any] | None = None, statuses: tuple[str, ...] = ACTIVE, driver: str | None = None,
+    session: Session, job_id: UUID, *, status: Status, error: str | None, category: str | None = None,
+    details: dict[str, Any] | None = None, statuses: tuple[Status, ...] = ACTIVE, driver: str | None = None,
 ) -> bool:  # fmt: skip
     """Bring an active job to its end, from which nothing is written for it. False when it is in none of
     ``statuses``, or is driven by another than ``driver`` where one is named."""
@@ -474,7 +472,7 @@ def end(
                        decided_at = case when :completed then decided_at end
                 where id = :plan and state = 'approved'
             """),
-            {"plan": ended.approves, "completed": status == "completed"},
+            {"plan": ended.approves, "completed": status == Status.COMPLETED},
         )
     if ended is not None:
         metrics.JOBS_ENDED.labels(status, ended.engine, ended.source).inc()
@@ -512,23 +510,25 @@ def tokens_sealed_with(session: Session, key_ids: list[bytes]) -> list[SyncJob]:
     )
 
 
-def to_resume(session: Session, job: SyncJob, *, mode: str, pipeline: str, window_h: float) -> SyncJob | None:
+def to_resume(session: Session, job: SyncJob, *, mode: Mode, pipeline: str, window_h: float) -> SyncJob | None:
     """The failed or cancelled job right before this one, of its kind, when its progress can be taken up."""
     before = session.scalars(
         select(SyncJob)
         .where(
             SyncJob.connection_id == job.connection_id,
             SyncJob.id != job.id,
-            (SyncJob.trigger == REEMBED) == (job.trigger == REEMBED),
+            (SyncJob.trigger == Trigger.REEMBED) == (job.trigger == Trigger.REEMBED),
             SyncJob.created_at <= job.created_at,
-            or_(SyncJob.phase != "open", SyncJob.mode.is_not(None)),
+            or_(SyncJob.phase != Phase.OPEN, SyncJob.mode.is_not(None)),
         )
         .order_by(SyncJob.created_at.desc())
         .limit(1)
     ).one_or_none()
-    if before is None or before.status not in ("failed", "cancelled") or before.approves is not None:
+    if before is None or before.status not in (Status.FAILED, Status.CANCELLED) or before.approves is not None:
         return None
-    unfinished = select(SyncPartition.id).where(SyncPartition.job_id == before.id, SyncPartition.state != "done")
+    unfinished = select(SyncPartition.id).where(
+        SyncPartition.job_id == before.id, SyncPartition.state != PartitionState.DONE
+    )
     if session.scalars(unfinished.limit(1)).first() is None:
         return None  # all of it was read already; what it would list now is what counts
     same = before.mode == mode and before.pipeline == pipeline and before.config_version == job.config_version

@@ -1,6 +1,7 @@
 """All tables on one page."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -24,7 +25,67 @@ from sqlalchemy.types import UserDefinedType
 from .languages import ENGLISH
 
 VECTORS = ("embedding", "embedding_2")  # of a chunk, by its collection's slot
-ACTIVE = "status in ('pending', 'running', 'cancelling')"
+
+
+# Columns of these types are plain text: a later version may have written a value that is not among them.
+class Status(StrEnum):
+    """Where a job stands. The public API has the same words."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Phase(StrEnum):
+    """The step that a job needs next."""
+
+    OPEN = "open"
+    READ = "read"
+    DELETE = "delete"
+    DONE = "done"
+
+
+class Mode(StrEnum):
+    """What a job reads: everything, what changed, or what is indexed already."""
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    REEMBED = "reembed"
+
+
+class Trigger(StrEnum):
+    """What started a job."""
+
+    API = "api"
+    REFRESH_ALL = "refresh_all"
+    SCHEDULE = "schedule"
+    CONFIG_CHANGE = "config_change"
+    RETRY = "retry"
+    APPROVAL = "approval"
+    REPAIR = "repair"
+    REEMBED = "reembed"
+
+
+class Engine(StrEnum):
+    """Which driver decides a job's next step."""
+
+    TEMPORAL = "temporal"
+    IN_PROCESS = "in_process"
+
+
+class PartitionState(StrEnum):
+    """``OPEN`` is still to be read, or to be read on."""
+
+    OPEN = "open"
+    DONE = "done"
+    FAILED = "failed"
+
+
+ACTIVE = (Status.PENDING, Status.RUNNING, Status.CANCELLING)  # a connection has at most one such job
+IS_ACTIVE = f"status in ({', '.join(repr(str(status)) for status in ACTIVE)})"  # the same in SQL
 
 
 class HalfVec(UserDefinedType[Any]):
@@ -42,6 +103,12 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB,
         list[Any]: JSONB,
         str: Text,
+        Status: Text,
+        Phase: Text,
+        Mode: Text,
+        Trigger: Text,
+        Engine: Text,
+        PartitionState: Text,
         bytes: LargeBinary,
         int: BigInteger,
     }
@@ -198,21 +265,21 @@ class SyncJob(Base):
 
     __tablename__ = "sync_job"
     __table_args__ = (
-        Index("sync_job_one_active", "connection_id", unique=True, postgresql_where=text(ACTIVE)),
+        Index("sync_job_one_active", "connection_id", unique=True, postgresql_where=text(IS_ACTIVE)),
         Index("sync_job_connection", "connection_id", "created_at"),
-        Index("sync_job_active", "engine", "created_at", postgresql_where=text(ACTIVE)),
+        Index("sync_job_active", "engine", "created_at", postgresql_where=text(IS_ACTIVE)),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     organization_id: Mapped[UUID]
     collection_id: Mapped[UUID]
     connection_id: Mapped[UUID] = mapped_column(ForeignKey("source_connection.id", ondelete="CASCADE"))
-    status: Mapped[str] = mapped_column(default="pending")
-    phase: Mapped[str] = mapped_column(default="open")
-    mode: Mapped[str | None]
-    engine: Mapped[str]
+    status: Mapped[Status] = mapped_column(default=Status.PENDING)
+    phase: Mapped[Phase] = mapped_column(default=Phase.OPEN)
+    mode: Mapped[Mode | None]
+    engine: Mapped[Engine]
     engine_reason: Mapped[str | None]
-    trigger: Mapped[str]
+    trigger: Mapped[Trigger]
     force_full: Mapped[bool] = mapped_column(default=False)
     config_version: Mapped[int]
     pipeline: Mapped[str | None]
@@ -264,7 +331,7 @@ class SyncPartition(Base):
     scope: Mapped[str]
     ordinal: Mapped[int]
     data: Mapped[dict[str, Any]]
-    state: Mapped[str] = mapped_column(default="open")
+    state: Mapped[PartitionState] = mapped_column(default=PartitionState.OPEN)
     cursor: Mapped[dict[str, Any] | None]
     epoch: Mapped[int] = mapped_column(default=0)
     owner: Mapped[str | None]

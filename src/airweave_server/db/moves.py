@@ -15,8 +15,7 @@ from sqlalchemy.orm import Session
 
 from ..sdk import Vectors
 from . import indexes
-from .jobs import REEMBED
-from .models import VECTORS, Collection, SourceConnection, SyncJob
+from .models import VECTORS, Collection, SourceConnection, SyncJob, Trigger
 
 LEFT = """
     from source_connection s join collection k on k.id = s.collection_id
@@ -96,7 +95,7 @@ def jobs_of(session: Session, collection: Collection) -> list[SyncJob]:
             select(SyncJob)
             .distinct(SyncJob.connection_id)
             .where(
-                SyncJob.collection_id == collection.id, SyncJob.trigger == REEMBED,
+                SyncJob.collection_id == collection.id, SyncJob.trigger == Trigger.REEMBED,
                 SyncJob.created_at >= collection.next_since,
             )
             .order_by(SyncJob.connection_id, SyncJob.created_at.desc())

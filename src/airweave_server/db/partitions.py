@@ -13,7 +13,7 @@ from .. import metrics
 from ..errors import Fenced
 from .chunks import unstage
 from .jobs import Counts, end_backend
-from .models import SyncMark, SyncPartition
+from .models import PartitionState, Status, SyncMark, SyncPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def take_up(session: Session, *, before: UUID, job_id: UUID) -> None:
 
 def count_open(session: Session, job_id: UUID) -> int:
     return session.execute(
-        select(func.count()).where(SyncPartition.job_id == job_id, SyncPartition.state == "open")
+        select(func.count()).where(SyncPartition.job_id == job_id, SyncPartition.state == PartitionState.OPEN)
     ).scalar_one()
 
 
@@ -131,7 +131,7 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
         text("select status from sync_job where id = :id for share"), {"id": former.job_id}
     ).scalar_one_or_none()
     claimed = (
-        status == "running"
+        status == Status.RUNNING
         and session.execute(
             text("""
             update sync_partition set epoch = epoch + 1, owner = :owner, reads = reads + 1, not_before = null,
@@ -178,7 +178,7 @@ def fence(
         .where(SyncPartition.id == partition.id, SyncPartition.epoch == partition.epoch)
         .values(
             cursor=cursor,
-            state="done" if done else "open",
+            state=PartitionState.DONE if done else "open",
             inserted=SyncPartition.inserted + counts.inserted,
             updated=SyncPartition.updated + counts.updated,
             kept=SyncPartition.kept + counts.kept,
@@ -339,7 +339,7 @@ def met(session: Session, job_id: UUID) -> BitMap64:
 def progress(session: Session, job_id: UUID) -> list[Progress]:
     """What each partition met and heard deleted; of an entity's words within one partition the last one holds."""
     made = {
-        partition.id: Progress(partition.scope, partition.state == "done", BitMap64(), BitMap64())
+        partition.id: Progress(partition.scope, partition.state == PartitionState.DONE, BitMap64(), BitMap64())
         for partition in of_job(session, job_id)
     }
     marks = session.execute(

@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from . import indexes
-from .models import ACTIVE, Base
+from .models import IS_ACTIVE, Base
 
 DEAD_SHARE, DEAD_LEAST = 0.5, 50_000  # of a table's rows; Postgres clears them away by itself well before
 TABLES = [table.name for table in Base.metadata.sorted_tables]
@@ -132,14 +132,14 @@ def waiting(session: Session) -> list[Waiting]:
         text(f"""
             select j.waiting_for, j.host, count(*), min(s.name), min(j.created_at)
             from sync_job j join source_connection s on s.id = j.connection_id
-            where j.{ACTIVE} and j.waiting_for is not null group by 1, 2 order by 1, 2
+            where j.{IS_ACTIVE} and j.waiting_for is not null group by 1, 2 order by 1, 2
         """)
     )
     return [Waiting(*row) for row in rows]
 
 
 def count_active(session: Session) -> int:
-    found: int = session.execute(text(f"select count(*) from sync_job where {ACTIVE}")).scalar_one()
+    found: int = session.execute(text(f"select count(*) from sync_job where {IS_ACTIVE}")).scalar_one()
     return found
 
 

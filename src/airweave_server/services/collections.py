@@ -12,14 +12,14 @@ from sqlalchemy.orm import Session
 from .. import plugins
 from ..db import collections, connections, jobs
 from ..db.languages import ENGLISH
-from ..db.models import Collection, SyncJob
+from ..db.models import Collection, SyncJob, Trigger
 from ..db.session import be_patient
 from ..errors import InvalidState, NotFound, Unavailable
 from ..sdk import ConfigError, Embedder, EmbedderError
 from ..settings import Settings
 from ..vault import Vault
 from .connections import Connections
-from .jobs import Ask, Engine, create, fail_to_start
+from .jobs import Ask, EngineChoice, create, fail_to_start
 
 SUFFIX_CHARS = 6
 STEM_CHARS = 50
@@ -80,7 +80,7 @@ def delete(session: Session, service: Connections, collection: Collection) -> li
     return [job_id for job_id in ended if job_id is not None]
 
 
-def refresh_all(session: Session, vault: Vault, collection: Collection, engine: Engine) -> list[SyncJob]:
+def refresh_all(session: Session, vault: Vault, collection: Collection, engine: EngineChoice) -> list[SyncJob]:
     """A job of every connection: a new one, the active one where there is one, or a failed one that says why it could
     not start. One connection never keeps another from starting."""
     started = []
@@ -88,7 +88,7 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
         job = jobs.active(session, connection.id)
         if job is None:
             try:
-                job = create(session, vault, connection, engine, Ask("refresh_all"))
+                job = create(session, vault, connection, engine, Ask(Trigger.REFRESH_ALL))
             except NotFound:
                 continue  # it was deleted at this very moment
             except InvalidState as error:

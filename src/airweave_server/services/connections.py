@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from .. import plugins
 from ..db import collections, connections, jobs, plans
-from ..db.models import DeletePlan, SourceConnection, SyncJob
+from ..db.models import DeletePlan, SourceConnection, Status, SyncJob, Trigger
 from ..db.session import be_patient
 from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
@@ -26,7 +26,7 @@ from ..sync.preview import Preview, preview
 from ..sync.scrub import scrub, secrets_of
 from ..text.parsers import Parsers
 from ..vault import Vault, VaultError
-from .jobs import Ask, Engine, create
+from .jobs import Ask, EngineChoice, create
 
 MIN_INTERVAL_S = 3600
 CONTINUOUS = "*/5 * * * *"
@@ -133,7 +133,7 @@ class Connections:
         session: Session,
         connection: SourceConnection,
         *,
-        engine: Callable[[], Engine],
+        engine: Callable[[], EngineChoice],
         changes: Mapping[str, Any],
     ) -> SyncJob | None:
         """Apply ``changes`` (name, description, config, credentials, cron, continuous). Another configuration ends the
@@ -168,11 +168,13 @@ class Connections:
         connection.config_version += 1
         active = jobs.active(session, connection.id)
         session.flush()
-        if active is None or active.trigger == jobs.REEMBED:
+        if active is None or active.trigger == Trigger.REEMBED:
             return None
         jobs.lock(session, active.id)
-        jobs.end(session, active.id, status="cancelled", error="configuration changed")
-        return create(session, self._vault, connection, engine(), Ask("config_change", force_full=active.force_full))
+        jobs.end(session, active.id, status=Status.CANCELLED, error="configuration changed")
+        return create(
+            session, self._vault, connection, engine(), Ask(Trigger.CONFIG_CHANGE, force_full=active.force_full)
+        )
 
     def delete(self, session: Session, connection: SourceConnection) -> UUID | None:
         """Hide it at once and end its job, which is returned; the keeper purges what it held."""
@@ -180,18 +182,20 @@ class Connections:
         active = jobs.active(session, connection.id)
         if active is not None:
             jobs.lock(session, active.id)
-            jobs.end(session, active.id, status="cancelled", error="the connection was deleted")
+            jobs.end(session, active.id, status=Status.CANCELLED, error="the connection was deleted")
         connection.deleted_at = datetime.now(UTC)
         connection.next_run_at = None
         connection.credentials = None
         session.flush()
         return active.id if active is not None else None
 
-    def approve(self, session: Session, connection: SourceConnection, plan: DeletePlan, engine: Engine) -> SyncJob:
+    def approve(
+        self, session: Session, connection: SourceConnection, plan: DeletePlan, engine: EngineChoice
+    ) -> SyncJob:
         """Start the job that re-checks the held deletes and carries out what still holds of them."""
         if plan.state != "held":
             raise InvalidState(f"these deletes are {plan.state}, not held")
-        job = create(session, self._vault, connection, engine, Ask("approval", approves=plan.id))
+        job = create(session, self._vault, connection, engine, Ask(Trigger.APPROVAL, approves=plan.id))
         plan.state, plan.decided_at = "approved", datetime.now(UTC)
         return job
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from .. import plugins
 from ..db import collections, connections, jobs, leases, moves, usage
+from ..db.models import Status
 from ..db.session import Database, known_revisions, now
 from ..db.usage import Scheduled, Use, Waiting
 from ..sdk import ConfigError, EmbedderError
@@ -87,7 +88,7 @@ def _embedder(settings: Settings) -> tuple[str, list[Finding]]:
 def _of_moves(session: Session, settings: Settings) -> Iterator[Finding]:
     for collection in moves.under_way(session):
         progress = moves.progress(session, collection)
-        lost = [job for job in moves.jobs_of(session, collection) if job.status in ("failed", "cancelled")]
+        lost = [job for job in moves.jobs_of(session, collection) if job.status in (Status.FAILED, Status.CANCELLED)]
         if lost:
             yield Finding(
                 f"collection {collection.readable_id} does not go on to {collection.next_embedder}, at "

@@ -9,23 +9,23 @@ from sqlalchemy.orm import Session
 
 from .. import plugins
 from ..db import connections, jobs
-from ..db.models import SourceConnection, SyncJob
+from ..db.models import Engine, Mode, SourceConnection, Status, SyncJob, Trigger
 from ..errors import InvalidState, NotFound
 from ..vault import Vault
 
 
 @dataclass(frozen=True, slots=True)
-class Engine:
+class EngineChoice:
     """What drives a job: ``temporal`` or ``in_process``, and why where it is not what was configured."""
 
-    name: str
+    name: Engine
     reason: str | None = None
 
 
 class Driver(Protocol):
     """Who takes a job's steps."""
 
-    def choose(self) -> Engine:
+    def choose(self) -> EngineChoice:
         """What a job that starts now is driven by. Raises ``Unavailable`` when nothing may drive it."""
         ...
 
@@ -50,14 +50,14 @@ class Driver(Protocol):
 class Ask:
     """How a job is asked for."""
 
-    trigger: str = "api"
+    trigger: Trigger = Trigger.API
     force_full: bool = False  # read everything afresh, as if nothing were known
     reread: bool = False  # list everything, but keep what the ledger knows
     access_token: str | None = None
     approves: UUID | None = None
 
 
-def create(session: Session, vault: Vault, connection: SourceConnection, engine: Engine, ask: Ask) -> SyncJob:
+def create(session: Session, vault: Vault, connection: SourceConnection, engine: EngineChoice, ask: Ask) -> SyncJob:
     """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` when one is active already,
     whoever asked first, and ``NotFound`` when the connection was deleted meanwhile."""
     if not connections.locked(session, connection.id):
@@ -72,13 +72,13 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
         engine_reason=engine.reason,
         trigger=ask.trigger,
         force_full=ask.force_full,
-        mode="full" if ask.reread else None,
+        mode=Mode.FULL if ask.reread else None,
         config_version=connection.config_version,
         host=connection.host,
         approves=ask.approves,
         access_token=vault.seal(ask.access_token.encode(), owner=str(job_id)) if ask.access_token else None,
     )
-    if ask.trigger == jobs.REEMBED:
+    if ask.trigger == Trigger.REEMBED:
         job.host = None  # what is indexed is read, which everybody can
     elif (source := plugins.sources().get(connection.short_name)) is None:
         raise InvalidState(f"source {connection.short_name!r} is not installed on this server")
@@ -96,7 +96,7 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
     return job
 
 
-def fail_to_start(session: Session, connection: SourceConnection, engine: Engine, reason: str) -> SyncJob:
+def fail_to_start(session: Session, connection: SourceConnection, engine: EngineChoice, reason: str) -> SyncJob:
     """The row of a job that could not be started, so that the reason can be read where jobs are."""
     job = SyncJob(
         organization_id=connection.organization_id,
@@ -104,13 +104,13 @@ def fail_to_start(session: Session, connection: SourceConnection, engine: Engine
         connection_id=connection.id,
         engine=engine.name,
         engine_reason=engine.reason,
-        trigger="api",
+        trigger=Trigger.API,
         config_version=connection.config_version,
-        status="pending",
+        status=Status.PENDING,
     )
     session.add(job)
     session.flush()
-    jobs.end(session, job.id, status="failed", error=reason)
+    jobs.end(session, job.id, status=Status.FAILED, error=reason)
     session.refresh(job)
     return job
 

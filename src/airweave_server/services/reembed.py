@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from ..db import connections, jobs, moves
-from ..db.models import Collection, SyncJob
+from ..db.models import Collection, SyncJob, Trigger
 from ..db.session import be_patient
 from ..errors import InvalidState, NotFound
 from ..settings import Settings
 from ..vault import Vault
 from .collections import usable
-from .jobs import Ask, Engine, create
+from .jobs import Ask, EngineChoice, create
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Move:
 
 
 def begin(
-    session: Session, vault: Vault, collection: Collection, embedder: str, engine: Engine, settings: Settings
+    session: Session, vault: Vault, collection: Collection, embedder: str, engine: EngineChoice, settings: Settings
 ) -> list[SyncJob]:
     """Begin the move, or go on with the one that is under way; returns the jobs that start now. A collection without
     chunks has moved at once. Raises ``InvalidState`` when it is there already or moves elsewhere, ``Unavailable`` when
@@ -56,7 +56,7 @@ def begin(
 
 
 def go_on(
-    session: Session, vault: Vault, collection: Collection, engine: Engine, *, again: bool = False
+    session: Session, vault: Vault, collection: Collection, engine: EngineChoice, *, again: bool = False
 ) -> list[SyncJob]:
     """Start what the move waits for and is not under way; ``again``: also where the last try failed or was
     cancelled."""
@@ -67,7 +67,7 @@ def go_on(
         if jobs.active(session, connection.id) is not None or (before is not None and not again):
             continue
         try:
-            started.append(create(session, vault, connection, engine, Ask(jobs.REEMBED)))
+            started.append(create(session, vault, connection, engine, Ask(Trigger.REEMBED)))
         except (InvalidState, NotFound):
             continue  # another job began, or it was deleted, at this very moment
     return started

@@ -25,7 +25,19 @@ from sqlalchemy.orm import Session
 from .. import metrics, plugins
 from ..db import audit, connections, jobs, ledger, moves, partitions, plans
 from ..db import chunks as chunk_rows
-from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, SyncPartition
+from ..db.models import (
+    ACTIVE,
+    Collection,
+    DeletePlan,
+    Mode,
+    PartitionState,
+    Phase,
+    SourceConnection,
+    Status,
+    SyncJob,
+    SyncPartition,
+    Trigger,
+)
 from ..db.session import Database, is_outage, is_storage_full, now
 from ..errors import Fenced, Unavailable
 from ..sdk import (
@@ -158,18 +170,18 @@ class SyncService:
         """Decide full or incremental, take up an earlier job or list the partitions; idempotent until it commits."""
         with self._database.step() as session:
             job = jobs.claim_step(session, job_id)
-            if job is None or job.phase != "open":
+            if job is None or job.phase != Phase.OPEN:
                 return Outcome()
             connection, collection = connections.of_job(session, job)
             secrets: tuple[str, ...] = ()
             try:
-                if job.trigger == jobs.REEMBED:
+                if job.trigger == Trigger.REEMBED:
                     return self._lay_out_move(session, job, collection)
                 made = self._configured(job, connection)
                 secrets = secrets_of(made.config, made.credentials)
                 with closing(self._source(made, connection, signals)) as source:
                     if job.config_version != connection.config_version:
-                        self._end(session, job, "cancelled", "configuration changed")
+                        self._end(session, job, Status.CANCELLED, "configuration changed")
                         return Outcome(ended=True)
                     with _Noted(signals):
                         source.check()
@@ -186,7 +198,7 @@ class SyncService:
         """How many partitions of the job may be read side by side now; 0 when all of them are done or failed."""
         with self._database.session() as session:
             job = jobs.get(session, job_id)
-            if job is None or job.status != "running" or job.phase != "read":
+            if job is None or job.status != Status.RUNNING or job.phase != Phase.READ:
                 return 0
             kind = plugins.sources().get(connections.of_job(session, job)[0].short_name)
             return min(partitions.count_open(session, job_id), kind.max_parallel if kind else 1)
@@ -215,7 +227,7 @@ class SyncService:
             session.commit()
             secrets: tuple[str, ...] = ()
             try:
-                if job.trigger == jobs.REEMBED:
+                if job.trigger == Trigger.REEMBED:
                     return self._fill(session, job, collection, partition, signals)
                 made = self._configured(job, connection)
                 secrets = secrets_of(made.config, made.credentials)
@@ -264,13 +276,13 @@ class SyncService:
             job = jobs.claim_step(session, job_id)
             if job is None:
                 return Outcome()
-            if job.phase == "open" or (job.phase == "read" and partitions.count_open(session, job_id)):
+            if job.phase == Phase.OPEN or (job.phase == Phase.READ and partitions.count_open(session, job_id)):
                 return Outcome(wait_s=0.0)  # not everything was read; whoever drives looks again
-            if job.trigger == jobs.REEMBED:
-                jobs.fence(session, job_id, job.epoch, phase="delete")  # there is nothing to delete
+            if job.trigger == Trigger.REEMBED:
+                jobs.fence(session, job_id, job.epoch, phase=Phase.DELETE)  # there is nothing to delete
                 session.commit()
                 return Outcome()
-            if job.phase == "read":
+            if job.phase == Phase.READ:
                 self._plan(session, job)
             plan = plans.applying(session, job_id)
             session.commit()
@@ -293,13 +305,13 @@ class SyncService:
     def close(self, job_id: UUID) -> Outcome:
         """Give the job its end: completed, failed with the partitions named, or cancelled as asked."""
         with self._database.step() as session:
-            job = jobs.claim_step(session, job_id, statuses=("running", "cancelling"))
+            job = jobs.claim_step(session, job_id, statuses=(Status.RUNNING, Status.CANCELLING))
             if job is None:
                 return Outcome(ended=True)
-            if job.status == "cancelling":
-                self._end(session, job, "cancelled", None)
+            if job.status == Status.CANCELLING:
+                self._end(session, job, Status.CANCELLED, None)
                 return Outcome(ended=True)
-            if job.phase in ("open", "read"):
+            if job.phase in (Phase.OPEN, Phase.READ):
                 return Outcome(wait_s=0.0)
             counts = jobs.progress(session, [job_id])[job_id].counts
             written = counts.inserted + counts.updated + counts.deleted
@@ -307,25 +319,25 @@ class SyncService:
             if written:
                 chunk_rows.tidy(session, analyze=written >= BATCH_ITEMS)
                 session.commit()
-            is_reembed = job.trigger == jobs.REEMBED  # it listed nothing and changed no text
+            is_reembed = job.trigger == Trigger.REEMBED  # it listed nothing and changed no text
             found = () if is_reembed else self._audited(session, job)
             parts = partitions.of_job(session, job_id)
             if not is_reembed:
                 connections.save_cursors(session, job)
-            lost = [part for part in parts if part.state == "failed"]
+            lost = [part for part in parts if part.state == PartitionState.FAILED]
             if lost or found:
-                said = "; ".join(filter(None, (_named(lost), _doubted(found, is_repair=job.trigger == audit.REPAIR))))
+                said = "; ".join(filter(None, (_named(lost), _doubted(found, is_repair=job.trigger == Trigger.REPAIR))))
                 category = lost[0].error_category if lost else ledger.INCOMPLETE
-                self._end(session, job, "failed", said, category=category, details=_details(lost, found))
+                self._end(session, job, Status.FAILED, said, category=category, details=_details(lost, found))
                 return Outcome(ended=True)
             if is_reembed:
-                self._end(session, job, "completed", None)
+                self._end(session, job, Status.COMPLETED, None)
                 self._switch(session, job)
                 return Outcome(ended=True)
-            if job.mode == "full" and job.resumed_from is None:  # a resumed one listed a part of it long ago
+            if job.mode == Mode.FULL and job.resumed_from is None:  # a resumed one listed a part of it long ago
                 connections.note_full(session, job)
             partitions.forget_marks(session, job.connection_id)
-            self._end(session, job, "completed", None)
+            self._end(session, job, Status.COMPLETED, None)
             return Outcome(ended=True)
 
     def compare(self, connection_id: UUID) -> audit.Differences:
@@ -358,11 +370,16 @@ class SyncService:
             jobs.end_backends(session, job_id)
             jobs.lock(session, job_id)
             ended = jobs.end(
-                session, job_id, status="failed", category="source_stalled", statuses=("running",), driver=driver,
+                session,
+                job_id,
+                status=Status.FAILED,
+                category="source_stalled",
+                statuses=(Status.RUNNING,),
+                driver=driver,
                 error=f"source_stalled: no word of the source for {self._settings.source_stall_s:g} s; run it again",
-            )  # fmt: skip
+            )
         if ended:
-            log.warning("job_ended", job=str(job_id), status="failed", error="source_stalled")
+            log.warning("job_ended", job=str(job_id), status=Status.FAILED, error="source_stalled")
 
     def unexpected(self, job_id: UUID, error: Exception, *, driver: str) -> bool:
         """Count an error of a step that nothing else explains; the last of ``RETRY_ATTEMPTS`` ends the job. Returns
@@ -371,7 +388,7 @@ class SyncService:
             if jobs.stumble(session, job_id, driver=driver) < self._settings.retry_attempts:
                 return False
             return jobs.end(
-                session, job_id, status="failed", category="internal", statuses=("running",), driver=driver,
+                session, job_id, status=Status.FAILED, category="internal", statuses=(Status.RUNNING,), driver=driver,
                 error=f"internal error: {type(error).__name__}; the server's log has the rest",
             )  # fmt: skip
 
@@ -384,7 +401,7 @@ class SyncService:
         found = audit.check(session, scope).findings
         if found:
             marked = audit.mark(session, scope, found)
-            connections.doubt(session, job.connection_id, repair=job.trigger != audit.REPAIR)
+            connections.doubt(session, job.connection_id, repair=job.trigger != Trigger.REPAIR)
             log.error("index_incomplete", marked=marked, found=[str(finding) for finding in found])
         return found
 
@@ -392,20 +409,20 @@ class SyncService:
         """Take the next step; None to go on."""
         with self._database.session() as session:
             job = jobs.get(session, job_id)
-            if job is None or job.status not in jobs.ACTIVE:
+            if job is None or job.status not in ACTIVE:
                 return Outcome(ended=True)
             status, phase = job.status, job.phase
-            due = partitions.next_due(session, job_id, owner=self._owner) if phase == "read" else partitions.Due()
+            due = partitions.next_due(session, job_id, owner=self._owner) if phase == Phase.READ else partitions.Due()
         try:
-            if status == "cancelling":
+            if status == Status.CANCELLING:
                 outcome = self.close(job_id)
-            elif phase == "open":
+            elif phase == Phase.OPEN:
                 outcome = self.open(job_id, signals)
             elif due.partition_id is not None:
                 outcome = self.read(job_id, due.partition_id, signals)
             elif due.wait_s is not None:
                 return Outcome(wait_s=due.wait_s, waiting_for=WAITS_FOR.get(due.trouble or "", "source"))
-            elif phase in ("read", "delete"):
+            elif phase in (Phase.READ, Phase.DELETE):
                 outcome = self.sweep(job_id, signals)
                 if outcome.wait_s is None:
                     outcome = self.close(job_id)
@@ -497,9 +514,9 @@ class SyncService:
         models_of(collection, self._settings)  # what it would write with is tried before anything is listed
         cursors = connections.cursors(session, connection.id)
         listed_at = now(session)
-        is_repair = job.trigger == audit.REPAIR
+        is_repair = job.trigger == Trigger.REPAIR
         full = self._must_be_full(job, connection, source, now=listed_at)
-        mode = "full" if full or not _fit(cursors, source.cursor_model) else "incremental"
+        mode = Mode.FULL if full or not _fit(cursors, source.cursor_model) else Mode.INCREMENTAL
         before = None
         # a local source is cheap to list, and what was edited since the earlier job must not be missed
         if not job.force_full and job.approves is None and not source.local and not is_repair:
@@ -510,12 +527,12 @@ class SyncService:
             partitions.take_up(session, before=before.id, job_id=job.id)
         else:
             session.commit()
-            listed = list(self._listed(job.id, source, signals, cursors if mode == "incremental" else {}))
+            listed = list(self._listed(job.id, source, signals, cursors if mode == Mode.INCREMENTAL else {}))
             partitions.replace_all(session, job.id, listed)
         if is_repair:
             self._audited(session, job)  # what is damaged is read afresh by this very job
         jobs.fence(
-            session, job.id, job.epoch, phase="read", mode=mode, pipeline=PIPELINE_VERSION, failures=0,
+            session, job.id, job.epoch, phase=Phase.READ, mode=mode, pipeline=PIPELINE_VERSION, failures=0,
             waiting_for=None, error=None, resumed_from=before.id if before is not None else None,
             listed_at=before.listed_at if before is not None else listed_at,
         )  # fmt: skip
@@ -526,10 +543,10 @@ class SyncService:
         """One partition: the connection's chunks in the order of their keys, from where an earlier job of this very
         move got to."""
         if next_embedder_of(collection, self._settings) is None or collection.next_since is None:
-            self._end(session, job, "cancelled", "the move was abandoned, or is done")
+            self._end(session, job, Status.CANCELLED, "the move was abandoned, or is done")
             return Outcome(ended=True)
         move = f"reembed {collection.next_name} {collection.next_since.isoformat()}"
-        before = jobs.to_resume(session, job, mode=jobs.REEMBED, pipeline=move, window_h=ALWAYS_H)
+        before = jobs.to_resume(session, job, mode=Mode.REEMBED, pipeline=move, window_h=ALWAYS_H)
         if before is not None:
             partitions.take_up(session, before=before.id, job_id=job.id)
         else:
@@ -538,11 +555,20 @@ class SyncService:
             part = SyncPartition(job_id=job.id, key="", scope="", ordinal=0, data=data, cursor=None)
             partitions.replace_all(session, job.id, [part])
         jobs.fence(
-            session, job.id, job.epoch, phase="read", mode=jobs.REEMBED, pipeline=move, failures=0, waiting_for=None,
-            error=None, resumed_from=before.id if before is not None else None, listed_at=now(session),
-        )  # fmt: skip
+            session,
+            job.id,
+            job.epoch,
+            phase=Phase.READ,
+            mode=Mode.REEMBED,
+            pipeline=move,
+            failures=0,
+            waiting_for=None,
+            error=None,
+            resumed_from=before.id if before is not None else None,
+            listed_at=now(session),
+        )
         session.commit()
-        log.info("job_opened", mode=jobs.REEMBED, connection=str(job.connection_id), resumed=before is not None)
+        log.info("job_opened", mode=Mode.REEMBED, connection=str(job.connection_id), resumed=before is not None)
         return Outcome()
 
     def _fill(
@@ -574,7 +600,7 @@ class SyncService:
     def _must_be_full(
         self, job: SyncJob, connection: SourceConnection, source: Source[Any, Any], *, now: datetime
     ) -> bool:
-        if job.mode == "full" or job.force_full or job.approves is not None or not source.tells_changes:
+        if job.mode == Mode.FULL or job.force_full or job.approves is not None or not source.tells_changes:
             return True
         if connection.last_full_at is None:
             return True
@@ -631,7 +657,7 @@ class SyncService:
         plan = diff.delete_plan(
             scopes,
             read,
-            full=job.mode == "full" and job.resumed_from is None,  # an old listing proves nothing gone
+            full=job.mode == Mode.FULL and job.resumed_from is None,  # an old listing proves nothing gone
             below_skipped=ledger.rows_below(session, job.connection_id, partitions.subtrees(session, job.id)),
             may_skip=kind.may_skip,
             missed_before=missed_before,
@@ -646,7 +672,7 @@ class SyncService:
             minimum=self._settings.delete_guard_min,
         )  # fmt: skip
         now = approved if reason else plan.rows
-        if job.mode == "full":
+        if job.mode == Mode.FULL:
             plans.supersede_held(session, job.connection_id)
         for rows, state, why in ((now, "applying", None), (asked if reason else BitMap64(), "held", reason)):
             if rows:
@@ -661,7 +687,7 @@ class SyncService:
             ledger.set_missing(session, plan.missed, 1)
         session.flush()
         held = len(asked) if reason else 0
-        jobs.fence(session, job.id, job.epoch, phase="delete", held_deletes=held)
+        jobs.fence(session, job.id, job.epoch, phase=Phase.DELETE, held_deletes=held)
         session.commit()
         if reason:
             log.warning("deletes_held", reason=reason)
@@ -716,15 +742,20 @@ class SyncService:
     def _fail_job(self, session: Session, job_id: UUID, verdict: Verdict) -> Outcome:
         """End the job in the transaction whose fence held; one that is to be cancelled is left to that."""
         ended = jobs.end(
-            session, job_id, status="failed", error=verdict.text, category=verdict.category, statuses=("running",)
+            session,
+            job_id,
+            status=Status.FAILED,
+            error=verdict.text,
+            category=verdict.category,
+            statuses=(Status.RUNNING,),
         )
         session.commit()
         if ended:
-            log.warning("job_ended", status="failed", error=verdict.text)
+            log.warning("job_ended", status=Status.FAILED, error=verdict.text)
         return Outcome(ended=True)
 
     def _end(
-        self, session: Session, job: SyncJob, status: str, error: str | None, *, category: str | None = None,
+        self, session: Session, job: SyncJob, status: Status, error: str | None, *, category: str | None = None,
         details: dict[str, Any] | None = None,
     ) -> None:  # fmt: skip
         jobs.fence(session, job.id, job.epoch)

@@ -15,6 +15,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from ..db import jobs, partitions
+from ..db.models import ACTIVE, Engine, Status
 from ..db.session import Database, first_line, is_outage
 from ..errors import Fenced
 from ..settings import Settings
@@ -121,7 +122,7 @@ class Activities:
         if outcome.ended:
             with self._database.session() as session:
                 job = jobs.get(session, taken.job_id)
-            is_over = job is not None and job.engine == jobs.TEMPORAL and job.status not in jobs.ACTIVE
+            is_over = job is not None and job.engine == Engine.TEMPORAL and job.status not in ACTIVE
             return Step(ended=job.status if job is not None and is_over else "gone")
         if outcome.waiting_for is not None:
             with self._database.session() as session:
@@ -168,7 +169,7 @@ class Activities:
                     partitions.disown(session, taken.job_id, owners=former)
             if status is None:
                 taken.step = self._told(taken, Outcome(ended=True))
-            elif status == "cancelling":
+            elif status == Status.CANCELLING:
                 taken.step = self._told(taken, self._service.close(taken.job_id))
             else:
                 taken.step = work(taken)
@@ -187,7 +188,7 @@ class Activities:
         log.error("unexpected_error", job=str(taken.job_id), exc_info=error)
         try:
             if self._service.unexpected(taken.job_id, error, driver=jobs.TEMPORAL):
-                taken.step = Step(ended="failed")
+                taken.step = Step(ended=Status.FAILED)
         except SQLAlchemyError as trouble:
             log.warning("database_unreachable", job=str(taken.job_id), error=first_line(trouble))
 
@@ -216,7 +217,7 @@ class Activities:
             if source_since is not None and now - source_since > self._settings.source_stall_s:
                 taken.signals.stop.set()
                 if self._gave_up(taken):
-                    return Step(ended="failed")
+                    return Step(ended=Status.FAILED)
             if now - busy_since > self._settings.stuck_s:
                 log.critical("stuck", job=str(taken.job_id), seconds=self._settings.stuck_s)
                 os._exit(STUCK_EXIT)  # no thread can be ended; what it was at is found by its mark in the partition
@@ -239,4 +240,4 @@ class Activities:
         with self._database.session() as session:
             driven = jobs.renew(session, driver=jobs.TEMPORAL, lease_s=self._settings.lease_s, job_ids=[taken.job_id])
             partitions.renew(session, taken.job_id, owner=taken.owner, lease_s=self._settings.lease_s)
-        return bool(driven) and driven[0].status == "running"
+        return bool(driven) and driven[0].status == Status.RUNNING

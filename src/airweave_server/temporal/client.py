@@ -27,9 +27,10 @@ from temporalio.service import RPCError, RPCStatusCode
 from .. import metrics
 from ..background import InProcessDriver
 from ..db import jobs, leases
+from ..db.models import Engine
 from ..db.session import Database, is_outage
 from ..errors import Unavailable
-from ..services.jobs import Engine
+from ..services.jobs import EngineChoice
 from ..settings import Settings
 
 CHECK_S = 2.0
@@ -217,13 +218,13 @@ class TemporalDriver:
             leases.release(session, self._name, self._name)
         self._temporal.close()
 
-    def choose(self) -> Engine:
+    def choose(self) -> EngineChoice:
         reason = self._temporal.check()
         if reason is None:
-            return Engine(jobs.TEMPORAL)
+            return EngineChoice(Engine.TEMPORAL)
         if self._settings.temporal_required:
             raise Unavailable(f"{reason}; nothing was started (TEMPORAL_REQUIRED)")
-        return Engine(self._in_process.choose().name, reason)
+        return EngineChoice(self._in_process.choose().name, reason)
 
     def kick(self) -> None:
         self._wake.set()
@@ -265,7 +266,7 @@ class TemporalDriver:
         reason = self._temporal.check()
         address, namespace = self._temporal.place()
         return {
-            "engine": jobs.TEMPORAL if reason is None or self._settings.temporal_required else "in_process",
+            "engine": Engine.TEMPORAL if reason is None or self._settings.temporal_required else Engine.IN_PROCESS,
             "engine_reason": reason,
             "temporal": {
                 "address": address,
