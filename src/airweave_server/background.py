@@ -18,7 +18,8 @@ from .db.models import Engine, Status
 from .db.session import Database, first_line, is_outage
 from .services.jobs import EngineChoice
 from .settings import Settings
-from .sync.sync_service import Outcome, Signals, SyncService
+from .sync.signals import Signals
+from .sync.sync_service import Outcome, SyncService
 
 OUTAGE_WAIT_S = 1.0
 RENEWALS_PER_LEASE = 4

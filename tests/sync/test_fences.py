@@ -13,7 +13,8 @@ from airweave_server import vault
 from airweave_server.db import jobs
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
-from airweave_server.sync.sync_service import Signals, SyncService
+from airweave_server.sync.signals import Signals
+from airweave_server.sync.sync_service import SyncService
 from invariants import agree, hold
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items

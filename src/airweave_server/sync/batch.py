@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -35,6 +35,7 @@ from ..text.parsers import Parsers
 from ..text.reading import MAX_CHUNKS, Reader, cut, unparseable
 from . import diff
 from .scrub import scrub
+from .signals import Signals
 from .vectors import Models, embed
 
 BATCH_CHANGED = 200
@@ -141,18 +142,15 @@ class Writer:
 
     def __init__(
         self, session: Session, aside: Callable[[], AbstractContextManager[Session]], partition: SyncPartition,
-        target: Target, met: BitMap64, waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
-        alive: Callable[[], None] = lambda: None, beat: Callable[[], None] = lambda: None,
-        stopping: Callable[[], bool] = lambda: False,
+        target: Target, met: BitMap64, signals: Signals,
     ) -> None:  # fmt: skip
         self._session = session  # the thread's that writes, until it has settled
         self._aside = aside
         self._partition = partition
         self._target = target
         self._met = met
-        self._alive = alive  # called at each entity and batch: work advances
-        self._stopping = stopping
-        self._reader = Reader(target.parsers, waiting, beat)
+        self._signals = signals
+        self._reader = Reader(target.parsers, signals.waiting, signals.beat)
         self._careful = BATCH_ITEMS if partition.crashes >= CAREFUL_AFTER else 0  # entities to read one by one
         self._pending = Pending()
         self._flying = Pending()  # what is being written
@@ -184,7 +182,7 @@ class Writer:
             if isinstance(item, Reached):
                 self.cursor = item.cursor
                 continue
-            self._alive()
+            self._signals.advance()
             self._pending.items += 1
             if self._flying.changes and isinstance(item.id, str) and diff.clean_id(item.id) in self._flying.changes:
                 self._settle()  # what is decided about it depends on what stands there then
@@ -214,7 +212,7 @@ class Writer:
     def _send_off(self, *, done: bool = False) -> None:
         """Embed what is pending, and have it written, once what was sent off before is."""
         pending, self._pending = self._pending, Pending()
-        self._alive()
+        self._signals.advance()
         self._prepare(pending)
         self._settle()
         if pending != Pending() or done or self.cursor != self._partition.cursor:
@@ -470,8 +468,8 @@ class Writer:
         """The vectors of the pieces' texts in their wire form, by the pieces' hashes."""
         began_at = time.monotonic()
         for start in range(0, len(pieces), EMBED_AT_ONCE):
-            self._alive()
-            if self._stopping() and time.monotonic() - began_at > STOP_AFTER_S:
+            self._signals.advance()
+            if self._signals.stop.is_set() and time.monotonic() - began_at > STOP_AFTER_S:
                 raise Stopped("asked to stop")
             part = pieces[start : start + EMBED_AT_ONCE]
             try:

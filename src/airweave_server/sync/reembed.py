@@ -2,7 +2,6 @@
 source; fenced and resumed like any other read of a partition."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from ..db import moves, partitions
 from ..db.jobs import Counts
 from ..db.models import SyncPartition
 from ..sdk import Embedder, Unembeddable, Vectors
+from .signals import Signals
 from .vectors import embed
 
 BATCH = 128
@@ -33,16 +33,13 @@ class Filling:
     lease_s: float
 
 
-def fill(
-    session: Session, partition: SyncPartition, filling: Filling, *, alive: Callable[[], None],
-    stopping: Callable[[], bool],
-) -> int:  # fmt: skip
+def fill(session: Session, partition: SyncPartition, filling: Filling, signals: Signals) -> int:
     """Read on from the partition's cursor, a batch a transaction, to its end or until the slice's time is over; returns
     the entities that were come to. Raises ``Fenced`` when it is somebody else's by now."""
     began_at, entities = time.monotonic(), 0
     row, ordinal = _place(partition)
-    while not stopping():
-        alive()
+    while not signals.stop.is_set():
+        signals.advance()
         chunks = moves.lacking(
             session, filling.connection_id, filling.column, after=(row, ordinal), last=int(partition.data["last"]),
             anew=filling.anew, limit=BATCH,

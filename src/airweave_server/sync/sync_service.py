@@ -6,10 +6,9 @@ import os
 import socket
 import threading
 import time
-import traceback
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
@@ -48,16 +47,12 @@ from ..sdk import (
     Context,
     Deleted,
     Direct,
-    EmbedderError,
     Entity,
     Partition,
     Rate,
-    RateLimited,
     Seen,
     Skipped,
     Source,
-    SourceError,
-    Stalled,
     Stopped,
 )
 from ..settings import Settings
@@ -66,49 +61,18 @@ from ..vault import Vault, VaultError
 from . import diff
 from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, PIPELINE_VERSION, Item, Reached, Target, Writer
 from .reembed import Filling, fill
-from .scrub import masked, scrub, secrets_of
+from .scrub import secrets_of
+from .signals import Signals
+from .trouble import Verdict, describe_damage, describe_partitions, details, judge, trace, waits_for
 from .vectors import is_anew, models_of, next_embedder_of
 
 RETRY_LONGEST_S = 60.0
-SOURCE_WAIT_LEAST_S = 1.0
 MAX_PARTITIONS = 100_000
 LISTED_AT_ONCE = 5_000  # of what a comparison with the source holds in memory
 MOST_CRASHES = 20
 ALWAYS_H = 24.0 * 365  # a move's progress does not age
-WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by category of what went wrong; else the source
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(slots=True)
-class Signals:
-    """Between a step and whoever watches it: ``stop`` asks it to come to an end at the next safe place;
-    ``source_since`` is since when (monotonic seconds) it has waited for the source's next word, None when it has not;
-    ``busy_since`` since when it has been at one and the same thing of its own.
-    """
-
-    stop: threading.Event = field(default_factory=threading.Event)
-    source_since: float | None = None
-    busy_since: float | None = None
-
-    @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Around what must advance."""
-        self.alive()
-        try:
-            yield
-        finally:
-            self.busy_since = None
-
-    def alive(self) -> None:
-        """Work advances: the next thing is begun."""
-        self.busy_since = time.monotonic()
-
-    def beat(self) -> None:
-        """One thing takes its time, within a limit of its own. Raises ``Stopped`` when it is no longer wanted."""
-        self.alive()
-        if self.stop.is_set():
-            raise Stopped("asked to stop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,18 +83,6 @@ class Outcome:
     ended: bool = False
     wait_s: float | None = None
     waiting_for: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to be done about an error. ``final``: it is not tried again; ``waiting``: it is no failure at all."""
-
-    text: str
-    category: str | None
-    waiting_for: str = "source"
-    final: bool = False
-    waiting: bool = False
-    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +135,7 @@ class SyncService:
                     if job.config_version != connection.config_version:
                         self._end(session, job, Status.CANCELLED, "configuration changed")
                         return Outcome(ended=True)
-                    with _Noted(signals):
+                    with signals.waiting():
                         source.check()
                     self._lay_out(session, job, connection, collection, source, signals)
             except Stopped:
@@ -239,10 +191,7 @@ class SyncService:
                         partition,
                         target,
                         partitions.met(session, job_id),
-                        partial(_Noted, signals),
-                        signals.alive,
-                        signals.beat,
-                        signals.stop.is_set,
+                        signals,
                     )
                     session.commit()
                     if partition.crashes >= MOST_CRASHES:
@@ -326,9 +275,10 @@ class SyncService:
                 connections.save_cursors(session, job)
             lost = [part for part in parts if part.state == PartitionState.FAILED]
             if lost or found:
-                said = "; ".join(filter(None, (_named(lost), _doubted(found, is_repair=job.trigger == Trigger.REPAIR))))
+                damage = describe_damage(found, is_repair=job.trigger == Trigger.REPAIR)
+                said = "; ".join(filter(None, (describe_partitions(lost), damage)))
                 category = lost[0].error_category if lost else ledger.INCOMPLETE
-                self._end(session, job, Status.FAILED, said, category=category, details=_details(lost, found))
+                self._end(session, job, Status.FAILED, said, category=category, details=details(lost, found))
                 return Outcome(ended=True)
             if is_reembed:
                 self._end(session, job, Status.COMPLETED, None)
@@ -360,7 +310,7 @@ class SyncService:
             except SQLAlchemyError:
                 raise
             except Exception as error:
-                raise Unavailable(_verdict(error, secrets).text) from None
+                raise Unavailable(judge(error, secrets).text) from None
             return audit.differences(session, connection_id)
 
     def give_up(self, job_id: UUID, *, driver: str) -> None:
@@ -421,7 +371,7 @@ class SyncService:
             elif due.partition_id is not None:
                 outcome = self.read(job_id, due.partition_id, signals)
             elif due.wait_s is not None:
-                return Outcome(wait_s=due.wait_s, waiting_for=WAITS_FOR.get(due.trouble or "", "source"))
+                return Outcome(wait_s=due.wait_s, waiting_for=waits_for(due.trouble))
             elif phase in (Phase.READ, Phase.DELETE):
                 outcome = self.sweep(job_id, signals)
                 if outcome.wait_s is None:
@@ -583,8 +533,8 @@ class SyncService:
             self._settings.lease_s,
         )  # fmt: skip
         session.commit()
-        with signals.at_work():
-            entities = fill(session, partition, filling, alive=signals.alive, stopping=signals.stop.is_set)
+        with signals.working():
+            entities = fill(session, partition, filling, signals)
         partitions.release(session, partition)
         session.commit()
         log.info("slice_read", partition=partition.key, entities=entities)
@@ -615,7 +565,7 @@ class SyncService:
         self, job_id: UUID, source: Source[Any, Any], signals: Signals, cursors: dict[str, dict[str, Any]]
     ) -> Iterator[SyncPartition]:
         keys: set[str] = set()
-        for ordinal, part in enumerate(_watched((part for part in source.partitions()), signals)):
+        for ordinal, part in enumerate(signals.watch(part for part in source.partitions())):
             if part.key in keys:
                 raise ConfigError(f"the source lists partition {part.key!r} twice")
             if ordinal >= MAX_PARTITIONS:
@@ -635,7 +585,7 @@ class SyncService:
         began_at, first = time.monotonic(), partition.cursor
         cursor = source.cursor_model.model_validate(partition.cursor) if partition.cursor is not None else None
         part = Partition(key=partition.key, scope=partition.scope, data=partition.data)
-        with closing(_watched(source.read(part, cursor), signals)) as items, signals.at_work():
+        with closing(signals.watch(source.read(part, cursor))) as items, signals.working():
             windows = Windows(items, source.cursor_model)
             for window in windows:
                 writer.take(window)
@@ -696,7 +646,7 @@ class SyncService:
         self, session: Session, partition: SyncPartition, error: Exception, secrets: tuple[str, ...]
     ) -> Outcome:
         """Note a failed slice, and decide whether and when the partition is tried again."""
-        verdict = _verdict(error, secrets)
+        verdict = judge(error, secrets)
         signs_out = verdict.category in jobs.SIGNED_OUT
         if signs_out:
             jobs.lock_row(session, partition.job_id)
@@ -720,14 +670,14 @@ class SyncService:
         log.warning(
             "partition_failed" if final else "partition_will_retry",
             partition=partition.key, error=verdict.text, wait_s=None if final else round(wait_s, 1),
-            trace=_trace(error, secrets) if verdict.category == "internal" else None,
+            trace=trace(error, secrets) if verdict.category == "internal" else None,
         )  # fmt: skip
         return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
 
     def _stumble_job(self, session: Session, job: SyncJob, error: Exception, secrets: tuple[str, ...]) -> Outcome:
         """The same for a step without a partition."""
         session.rollback()
-        verdict = _verdict(error, secrets)
+        verdict = judge(error, secrets)
         failures = job.failures + (0 if verdict.waiting else 1)
         wait_s = verdict.wait_s or self._backoff(job.failures)
         jobs.fence(session, job.id, job.epoch, failures=failures, error=verdict.text)
@@ -781,29 +731,6 @@ def _as_listed(item: Any) -> tuple[str, str, str | None] | None:
     return None
 
 
-def _verdict(error: Exception, secrets: tuple[str, ...]) -> Verdict:
-    text = scrub(str(error) or type(error).__name__, secrets)
-    if isinstance(error, ConfigError):
-        return Verdict(text, "configuration", final=True)
-    if isinstance(error, AuthError):
-        return Verdict(text, "api_key_invalid", final=True)
-    if isinstance(error, RateLimited):
-        return Verdict(text, "source_rate_limited", waiting=True, wait_s=max(error.retry_after_s, SOURCE_WAIT_LEAST_S))
-    if isinstance(error, Stalled):
-        return Verdict(f"source_stalled: {text}", "source_stalled")
-    if isinstance(error, SourceError):
-        return Verdict(text, "source_unavailable")
-    if isinstance(error, EmbedderError) and error.retry_after_s is not None:
-        return Verdict(f"embedder: {text}", "embedder", waiting_for="embedder", waiting=True,
-                       wait_s=max(error.retry_after_s, SOURCE_WAIT_LEAST_S))  # fmt: skip
-    if isinstance(error, EmbedderError):
-        return Verdict(f"embedder: {text}", "embedder", waiting_for="embedder")
-    if isinstance(error, SQLAlchemyError) and is_storage_full(error):
-        return Verdict("storage_full: the database has no room left; free some and run it again", "storage_full",
-                       waiting_for=WAITS_FOR["storage_full"])  # fmt: skip
-    return Verdict(scrub(f"{type(error).__name__}: {error}", secrets), "internal")
-
-
 def _fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
     """Whether stored change positions are of the form that the source writes now."""
     try:
@@ -812,40 +739,6 @@ def _fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
     except ValidationError:
         return False
     return True
-
-
-class _Noted:
-    """Around what the source may keep us waiting for; ``signals`` tells since when. Entered for every item."""
-
-    __slots__ = ("_busy_since", "_signals")
-
-    def __init__(self, signals: Signals) -> None:
-        self._signals = signals
-        self._busy_since: float | None = None
-
-    def __enter__(self) -> None:
-        self._busy_since, self._signals.busy_since = self._signals.busy_since, None
-        self._signals.source_since = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._signals.source_since = None
-        if self._busy_since is not None:
-            self._signals.alive()
-
-
-def _watched(items: Any, signals: Signals) -> Generator[Any]:
-    """The same items, each waited for as noted; asked to stop, it raises ``Stopped``."""
-    noted = _Noted(signals)
-    with closing(items):
-        while True:
-            with noted:
-                try:
-                    item = next(items)
-                except StopIteration:
-                    return
-            yield item
-            if signals.stop.is_set():
-                raise Stopped("asked to stop")
 
 
 class Windows:
@@ -880,34 +773,6 @@ class Windows:
             if time.monotonic() - began_at > BATCH_S:
                 break
         return window
-
-
-def _trace(error: Exception, secrets: tuple[str, ...]) -> str:
-    return masked("".join(traceback.format_exception(error)), secrets)
-
-
-def _named(lost: list[SyncPartition]) -> str:
-    named = "; ".join(f"partition {part.key!r}: {part.error}" if part.key else f"{part.error}" for part in lost[:5])
-    return named + (f"; and {len(lost) - 5} more partitions" if len(lost) > 5 else "")
-
-
-def _doubted(found: Sequence[audit.Finding], *, is_repair: bool) -> str:
-    if not found:
-        return ""
-    reader = "the next sync" if is_repair else "a repair, which starts by itself,"
-    mend = f"{reader} reads it afresh"
-    if any(finding.fault in audit.INDEXES or finding.fault == "index" for finding in found):
-        mend += ", and airweave-server audit --repair builds the index anew"
-    return f"{ledger.INCOMPLETE}: {'; '.join(map(str, found))}; {mend}"
-
-
-def _details(lost: Sequence[SyncPartition], found: Sequence[audit.Finding]) -> dict[str, Any]:
-    details: dict[str, Any] = {}
-    if lost:
-        details["partitions"] = [{"key": part.key, "error": part.error} for part in lost[:100]]
-    if found:
-        details["index"] = [{"fault": one.fault, **asdict(one.some)} for one in found]
-    return details
 
 
 def _first_of(error: ValidationError) -> str:

@@ -19,7 +19,8 @@ from ..db.models import ACTIVE, Engine, Status
 from ..db.session import Database, first_line, is_outage
 from ..errors import Fenced
 from ..settings import Settings
-from ..sync.sync_service import Outcome, Signals, SyncService
+from ..sync.signals import Signals
+from ..sync.sync_service import Outcome, SyncService
 from .workflows import Step
 
 LOOK_S = 1.0
