@@ -23,7 +23,7 @@ from temporalio.client import Client
 
 from airweave_server.db import collections, keys
 from airweave_server.db.session import Database
-from airweave_server.temporal.workflows import Step
+from airweave_server.temporal.activities import Step
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
 

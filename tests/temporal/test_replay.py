@@ -7,6 +7,8 @@ import pytest
 from temporalio.client import WorkflowHistory
 from temporalio.worker import Replayer
 
+from airweave_server.settings import Settings
+from airweave_server.temporal.worker import StepTimeouts
 from airweave_server.temporal.workflows import RunSourceConnectionWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
@@ -17,7 +19,7 @@ KINDS = ("plain", "lanes", "failed", "cancelled", "cancelled_in_the_ui", "taken_
 @pytest.mark.fault("F26", on="temporal", only="temporal")
 def test_a_recorded_history_replays(path: Path) -> None:
     history = WorkflowHistory.from_json("sync-replayed", path.read_text())
-    replayer = Replayer(workflows=[RunSourceConnectionWorkflow])
+    replayer = Replayer(workflows=[RunSourceConnectionWorkflow], interceptors=[StepTimeouts(Settings())])
     asyncio.run(replayer.replay_workflow(history))
 
 

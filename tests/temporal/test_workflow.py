@@ -16,7 +16,10 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from airweave_server.temporal.workflows import RunSourceConnectionWorkflow, Step
+from airweave_server.settings import Settings
+from airweave_server.temporal.activities import Step
+from airweave_server.temporal.worker import StepTimeouts
+from airweave_server.temporal.workflows import RunSourceConnectionWorkflow
 
 JOB = "00000000-0000-4000-8000-000000000001"
 SERVER = Path(sysconfig.get_path("scripts")) / "temporal"
@@ -69,7 +72,7 @@ async def started(
         with ThreadPoolExecutor(8) as executor:
             async with Worker(
                 env.client, task_queue="q", workflows=[RunSourceConnectionWorkflow], activities=played.activities(),
-                activity_executor=executor,
+                activity_executor=executor, interceptors=[StepTimeouts(Settings())],
             ):  # fmt: skip
                 yield await env.client.start_workflow(
                     RunSourceConnectionWorkflow.run, JOB, id=f"w-{uuid4()}", task_queue="q"

@@ -21,7 +21,6 @@ from ..errors import Fenced
 from ..settings import Settings
 from ..sync.signals import Signals
 from ..sync.sync_service import Outcome, SyncService
-from .workflows import Step
 
 LOOK_S = 1.0
 LEAVE_S = 5.0  # after which a step that was told to stop is left behind
@@ -30,6 +29,19 @@ FENCED_WAIT_S = 0.5
 STUCK_EXIT = 70
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step tells the workflow. ``ended``: the job's terminal status, or ``gone`` when it is not Temporal's any
+    more. ``lanes``: how many partitions may be read side by side now, 0 when all were read, None when nobody looked.
+    ``wait_s``: seconds after which there is something to do. ``is_busy``: others read what is left."""
+
+    ended: str | None = None
+    lanes: int | None = None
+    wait_s: float | None = None
+    is_busy: bool = False
+
 
 Work = Callable[["Taken"], Step]
 

@@ -80,8 +80,9 @@ def run(settings: Settings) -> None:
         asyncio.run(working.run())
 
 
-class _Times(Interceptor):
-    """Gives each step the time limits of this worker's settings: the workflow itself knows but the job's id."""
+class StepTimeouts(Interceptor):
+    """Gives each step its timeouts, from this worker's settings. The workflow states none: it may not read settings,
+    since its replay must decide the same."""
 
     def __init__(self, settings: Settings) -> None:
         self._heartbeat = timedelta(seconds=settings.temporal_heartbeat_s)
@@ -191,7 +192,7 @@ class _Working:
                     activity_executor=executor,
                     max_concurrent_activities=slots,
                     max_concurrent_workflow_tasks=WORKFLOW_TASKS,
-                    interceptors=[_Times(self._settings)],
+                    interceptors=[StepTimeouts(self._settings)],
                     max_concurrent_activity_task_polls=POLLS,
                     max_cached_workflows=CACHED_WORKFLOWS,
                     sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_S),

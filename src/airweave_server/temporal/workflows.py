@@ -5,29 +5,19 @@ keep the histories of tests/temporal replaying.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
+with workflow.unsafe.imports_passed_through():  # for the types alone: no step is called here
+    from .activities import Activities, Step
+
 RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
-LONGEST = timedelta(hours=1)
 LONGEST_SLEEP_S = 60.0  # a job that ended meanwhile is noticed then, should nobody have said so
 MANY_EVENTS = 1_500
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a step tells the workflow. ``ended``: the job's terminal status, or ``gone`` when it is not Temporal's any
-    more. ``lanes``: how many partitions may be read side by side now, 0 when all were read, None when nobody looked.
-    ``wait_s``: seconds after which there is something to do. ``is_busy``: others read what is left."""
-
-    ended: str | None = None
-    lanes: int | None = None
-    wait_s: float | None = None
-    is_busy: bool = False
 
 
 @workflow.defn(name="RunSourceConnectionWorkflow")
@@ -51,7 +41,7 @@ class RunSourceConnectionWorkflow:
             if not is_cancelled_exception(error):
                 raise
             self._is_ending = True
-            while (await self._step("cancel", job_id)).ended is None:
+            while (await self._step(Activities.cancel, job_id)).ended is None:
                 await self._sleep(0.5)
             raise
         if ended == "failed":
@@ -60,12 +50,12 @@ class RunSourceConnectionWorkflow:
 
     async def _drive(self, job_id: str) -> str:
         while True:
-            step = await self._step("open", job_id)
+            step = await self._step(Activities.open, job_id)
             if step.ended is None and step.wait_s is None and step.lanes:
                 await asyncio.gather(*(self._lane(job_id) for _ in range(step.lanes)))
             if self._last.ended is None and self._last.wait_s is None and self._last.lanes == 0:
-                for name in ("sweep", "close"):
-                    step = await self._step(name, job_id)
+                for activity in (Activities.sweep, Activities.close):
+                    step = await self._step(activity, job_id)
                     if step.ended is not None or step.wait_s is not None:
                         break
             if self._last.ended is not None:
@@ -78,20 +68,15 @@ class RunSourceConnectionWorkflow:
     async def _lane(self, job_id: str) -> None:
         """Read slice after slice until nothing is left that another lane does not read."""
         while self._last.ended is None and not self._is_long():
-            step = await self._step("read", job_id)
+            step = await self._step(Activities.read, job_id)
             if step.lanes == 0 or step.is_busy:
                 return
             if step.wait_s is not None:
                 await self._sleep(step.wait_s)
 
-    async def _step(self, name: str, job_id: str) -> Step:
-        step: Step = await workflow.execute_activity(
-            name,
-            job_id,
-            result_type=Step,
-            start_to_close_timeout=LONGEST,  # the worker sets its own, and the heartbeat's
-            retry_policy=RETRY,
-        )
+    async def _step(self, activity: Callable[[Activities, str], Step], job_id: str) -> Step:
+        # without a timeout: the worker's settings know them, and ``worker.StepTimeouts`` sets them
+        step = await workflow.execute_activity_method(activity, job_id, retry_policy=RETRY)
         self._heed_cancel()
         if self._last.ended is None:  # of lanes side by side, the one that saw the end has the last word
             self._last = step
