@@ -28,6 +28,7 @@ from airweave_server.sdk import (
     AuthError,
     ConfigError,
     Context,
+    Patience,
     Rate,
     RateLimited,
     Stopped,
@@ -486,3 +487,38 @@ def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
     (folder / "cert").write_bytes(certificate.public_bytes(pem))
     (folder / "priv").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, clear))
     return folder / "cert", folder / "priv"
+
+
+def test_a_conditional_request_may_be_answered_not_modified(open_http: Any) -> None:
+    def unchanged(connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            connection.sendall(b"HTTP/1.1 304 Not Modified\r\nETag: 1\r\n\r\n")
+
+    with answering(unchanged) as url:
+        http = open_http(url, attempts=1)
+        assert http.get("/items", headers={"If-None-Match": '"1"'}).status == 304
+        assert http.get("/items", headers={"If-Modified-Since": "Thu, 01 Jan 2026 00:00:00 GMT"}).body == b""
+        with pytest.raises(Unavailable, match="304"):
+            http.get("/items")
+
+
+def test_the_rate_of_the_context_is_kept_unless_another_is_given(server: ScriptedServer, open_http: Any) -> None:
+    booked: list[Rate] = []
+
+    def pace(rate: Rate) -> float:
+        booked.append(rate)
+        return 0.0
+
+    context = Context(allowed_hosts=("127.0.0.1",), rate=Rate(5, 1), pace=pace)
+    open_http(server.url, context=context).get("/partitions")
+    open_http(server.url, context=context, rate=Rate(7, 2)).get("/partitions")
+    assert booked == [Rate(5, 1), Rate(7, 2)]
+
+
+def test_the_patience_of_the_context_bounds_what_a_connector_asks_for(server: ScriptedServer, open_http: Any) -> None:
+    context = Context(allowed_hosts=("127.0.0.1",), patience=Patience(timeout_s=0.2, attempts=2, backoff_s=0.01))
+    server.fault("hang")
+    began = time.monotonic()
+    with pytest.raises(Unavailable, match=r"2 attempts"):
+        open_http(server.url, context=context, timeout_s=60, attempts=9, backoff_s=5).get("/items")
+    assert time.monotonic() - began < 2

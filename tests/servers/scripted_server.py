@@ -267,6 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "at": time.time(),
                 "method": self.command,
                 "path": split.path,
+                "query": query,
                 "partition": query.get("partition"),
                 "page": int(query["page"]) if "page" in query else None,
                 "since": int(query["since"]) if "since" in query else None,

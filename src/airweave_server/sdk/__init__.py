@@ -1,6 +1,19 @@
 """What the author of a connector or an embedder imports. Imports nothing else of this package."""
 
-from .auth import Auth, Bearer, BearerCredentials, Direct, NoAuth
+from .auth import (
+    ApiKey,
+    ApiKeyCredentials,
+    Auth,
+    Basic,
+    BasicCredentials,
+    Bearer,
+    BearerCredentials,
+    Direct,
+    NoAuth,
+    OAuth2,
+    OAuth2Credentials,
+)
+from .context import Context, Patience, Rate
 from .embedder import Embedder, Endpoint, Vectors
 from .entity import Breadcrumb, Deleted, Entity, Seen, Skipped
 from .errors import (
@@ -16,11 +29,15 @@ from .errors import (
     Unreadable,
 )
 from .private import is_private, is_private_name
-from .source import Context, Items, Partition, Rate, Source
+from .source import Items, Partition, Source, Traits
 
 __all__ = [
+    "ApiKey",
+    "ApiKeyCredentials",
     "Auth",
     "AuthError",
+    "Basic",
+    "BasicCredentials",
     "Bearer",
     "BearerCredentials",
     "Breadcrumb",
@@ -34,7 +51,10 @@ __all__ = [
     "Entity",
     "Items",
     "NoAuth",
+    "OAuth2",
+    "OAuth2Credentials",
     "Partition",
+    "Patience",
     "Rate",
     "RateLimited",
     "Seen",
@@ -43,6 +63,7 @@ __all__ = [
     "SourceError",
     "Stalled",
     "Stopped",
+    "Traits",
     "Unavailable",
     "Unembeddable",
     "Unreadable",

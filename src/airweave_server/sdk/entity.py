@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Entity:
 
     ``id`` is stable and unique within its connection. ``version`` is the source's cheap word for "the same as
     last time" (etag, mtime and size, commit); equal to the stored one, neither ``text`` nor ``open`` is looked at.
-    What is indexed is ``text`` (Markdown or plain), or, where that is None, the bytes that ``open`` returns; an
+    What is indexed is ``text``, written as ``format`` says, or, where that is None, the bytes that ``open`` returns; an
     entity with neither is indexed by its name and fields. ``open`` may raise ``Unreadable``.
     Times are the source's; naive ones are taken as UTC. ``fields`` holds JSON values and is shown with each hit.
     """
@@ -31,6 +31,7 @@ class Entity:
     type: str
     version: str | None = None
     text: str | None = None
+    format: Literal["markdown", "plain", "html"] = "markdown"
     open: Callable[[], BinaryIO] | None = None
     filename: str | None = None
     size_bytes: int | None = None

@@ -4,7 +4,8 @@ What went wrong is raised by what is to be done about it (see ``errors``); no te
 header or a body, since these are where secrets are.
 
     answer                           at a listing    around one entity
-    401                              AuthError       AuthError
+    401, after one new token         AuthError       AuthError
+    where the auth can get one
     403                              AuthError       Unreadable
     404, 410                         ConfigError     Unreadable
     other 4xx                        ConfigError     ConfigError
@@ -16,11 +17,9 @@ header or a body, since these are where secrets are.
 """
 
 import io
-import ipaddress
 import json
 import os
 import random
-import socket
 import ssl
 import threading
 import time
@@ -28,20 +27,20 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, BinaryIO, TypeVar
 
 import httpcore
 import httpx
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 
+from .auth import Auth
+from .context import Context, Patience, Rate
 from .errors import AuthError, ConfigError, RateLimited, Stalled, Unavailable, Unreadable
-from .source import Context, Rate
+from .guard import Deadline, Guard
 
-CONNECT_S = 5.0  # to one address
-ADDRESSES = 3  # of one host that are tried
-POLL_S = 0.25  # how soon a waiting read notices that it should stop
 REDIRECTS = 5
 BACKOFF_LIMIT_S = 20.0
 RETRY_AFTER_LIMIT_S = 86_400.0
@@ -49,13 +48,12 @@ RETRY_AFTER_FLOOR_S = 1.0
 RETRY_AFTER_S = 30.0  # where a source says "too many requests" but not for how long
 MAX_BYTES = 50_000_000
 CONNECTIONS = 10
-MAX_WAIT_S = 3_600.0
 SHOWN_URL = 200  # characters of an address in an error
+TOKEN_BYTES = 1_000_000  # of an answer of a token endpoint
 RETRIED = {408, 425}
 REDIRECTED = {301, 302, 303, 307, 308}
+CONDITIONS = {"if-none-match", "if-modified-since"}
 HARMLESS_HEADERS = {"accept", "accept-encoding", "accept-language", "content-type", "user-agent"}
-UNICAST = ipaddress.ip_network("2000::/3")
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 T = TypeVar("T")
 Params = Mapping[str, str | int | float | bool | None]
@@ -64,7 +62,7 @@ Headers = Mapping[str, str | SecretStr]
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, read to its end."""
+    """An answer, read to its end. Its status is 2xx, or 304 if the request was conditional."""
 
     status: int
     headers: httpx.Headers = field(repr=False)
@@ -79,12 +77,18 @@ class Response:
 class Http:
     """A client for one API.
 
-        self.http = Http(config.url, context=self.context, headers={"Authorization": f"Bearer {token}"})
-        page = self.http.json("/items", params={"page": 2})
+        http = Http(config.url, context=context, auth=Bearer(), credentials=credentials)
+        page = http.json("/items", params={"page": 2})
 
-    ``headers`` go to the origin of ``base_url`` only, wherever a link or a redirect leads. ``timeout_s`` bounds each
-    wait for the source, ``total_s`` each answer as a whole. A connector only reads: a POST is a query here, and is
-    tried again like a GET. May be shared between threads, which then share ``rate``.
+    ``auth`` signs each request with ``credentials``, unless the call gives a header of that name itself. A token that
+    has expired, by the clock or by a 401, is replaced through ``context.renew`` and the request is sent again, once.
+    Without ``context.renew`` the new token is kept here, unless ``auth`` rotates its refresh tokens: that would use up
+    the stored one. The signature and ``headers`` go to the origin of ``base_url`` only, wherever a link or a redirect
+    leads.
+
+    ``timeout_s`` bounds each wait for the source, ``total_s`` each answer as a whole; ``context.patience`` bounds all
+    of these. ``rate`` is by default the context's. A connector only reads: a POST is a query here, and is tried again
+    like a GET. May be shared between threads, which then share the rate and the token.
     """
 
     def __init__(
@@ -92,6 +96,8 @@ class Http:
         base_url: str,
         *,
         context: Context,
+        auth: Auth | None = None,
+        credentials: BaseModel | None = None,
         headers: Headers | None = None,
         rate: Rate | None = None,
         timeout_s: float = 30,
@@ -106,18 +112,23 @@ class Http:
             raise ConfigError("a user name or password does not belong into the address")
         self._context = context
         self._headers = _headers(headers or {})
+        self._auth = auth
+        self._credentials = credentials
+        self._renewing = threading.Lock()
+        rate = rate or context.rate
         self._pace = _Pace(rate) if rate else None
-        self._timeout_s = timeout_s
-        self._total_s = total_s
-        self._attempts = attempts
-        self._patience_s = patience_s
-        self._backoff_s = backoff_s
+        bounds = context.patience or Patience(timeout_s, total_s, attempts, patience_s, backoff_s)
+        self._timeout_s = min(timeout_s, bounds.timeout_s)
+        self._total_s = min(total_s, bounds.total_s)
+        self._attempts = min(attempts, bounds.attempts)
+        self._patience_s = min(patience_s, bounds.patience_s)
+        self._backoff_s = min(backoff_s, bounds.backoff_s)
         self._max_bytes = max_bytes
-        self._deadline = _Deadline()
+        self._deadline = Deadline()
         self._pool = httpcore.ConnectionPool(
             ssl_context=_tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             max_connections=CONNECTIONS,
-            network_backend=_Guard(context, self._deadline),
+            network_backend=Guard(context, self._deadline),
         )
 
     def __repr__(self) -> str:
@@ -222,11 +233,17 @@ class Http:
 
     def _tried(self, request: httpx.Request, work: Callable[[], T]) -> T:
         """Do ``work`` until it succeeds, its trouble is final, or patience ends."""
-        failures, waited_s = 0, 0.0
+        failures, waited_s, renewed = 0, 0.0, False
         where = _shown(request.url)
         while True:
             try:
                 return work()
+            except _TokenRefused as refused:
+                if renewed:
+                    raise AuthError(f"{where} does not accept the credentials (401), nor a new token") from None
+                self._renew(refused.used)
+                renewed = True
+                continue
             except _ToldToWait as told:
                 if told.wait_s is None:
                     failures += 1
@@ -262,9 +279,12 @@ class Http:
                 self._context.check()
                 if self._pace is not None:
                     self._pace.wait(self._context)
-                with self._deadline.in_force(total_s), self._sent(hop) as response:
+                signed, used = self._signed(hop)
+                with self._deadline.in_force(total_s), self._sent(signed) as response:
                     location = response.headers.get("location")
                     if response.status_code not in REDIRECTED or location is None:
+                        if response.status_code == 401 and used is not None:
+                            raise _TokenRefused(used)
                         _judge(hop, response, one_entity)
                         yield response
                         return
@@ -272,6 +292,70 @@ class Http:
             raise Unavailable(f"{_shown(request.url)} redirects more than {REDIRECTS} times")
 
         return opened
+
+    def _signed(self, request: httpx.Request) -> tuple[httpx.Request, BaseModel | None]:
+        """The request as it is sent, and the credentials that sign it, if those can be renewed."""
+        auth, credentials = self._auth, self._credentials
+        if auth is None or credentials is None or _origin(request.url) != _origin(self._base):
+            return request, None
+        can_refresh = auth.can_refresh(credentials)
+        if can_refresh and auth.is_expired(credentials, datetime.now(UTC)) and self._may_renew(auth):
+            credentials = self._renew(credentials)
+        signature = auth.sign(credentials)
+        headers = _headers(signature.headers) | dict(request.headers)
+        params = {name: value.get_secret_value() for name, value in signature.params.items()}
+        url = request.url.copy_merge_params(params) if params else request.url
+        signed = httpx.Request(request.method, url, headers=headers, content=request.content or None)
+        return signed, credentials if can_refresh else None
+
+    def _may_renew(self, auth: Auth) -> bool:
+        return self._context.renew is not None or not auth.rotates
+
+    def _renew(self, used: BaseModel) -> BaseModel:
+        """Replace credentials, once for all threads that used them."""
+        auth = self._auth
+        assert auth is not None
+        with self._renewing:
+            if self._credentials is not None and self._credentials is not used:
+                return self._credentials
+            if not self._may_renew(auth):
+                raise AuthError(
+                    "the access token has expired, and renewing it here would use up the stored refresh token: "
+                    "run a sync of the connection, which stores the new one, or sign in again"
+                )
+
+            def refresh(stored: BaseModel) -> BaseModel:
+                return auth.refresh(stored, self._post_form)
+
+            renew = self._context.renew
+            self._credentials = refresh(used) if renew is None else renew(used, refresh)
+            return self._credentials
+
+    def _post_form(self, url: str, form: Headers, headers: Headers) -> tuple[int, bytes]:
+        """Send a form to a token endpoint; see ``auth.Post``. It is not sent again: it may have been used up."""
+        clear = {
+            name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in form.items()
+        }
+        sent = {"user-agent": "airweave-server", "accept": "application/json"} | _headers(headers)
+        request = httpx.Request("POST", _url(url), headers=sent, data=clear)
+        where, body = _shown(request.url), bytearray()
+        try:
+            with self._deadline.in_force(self._total_s), self._sent(request) as response:
+                for piece in self._pieces(response):
+                    body += piece
+                    if len(body) > TOKEN_BYTES:
+                        raise Unavailable(f"{where} answers more than a token")
+        except _PassingTrouble as trouble:
+            raise trouble.kind(f"{where} {trouble}") from None
+        status = response.status_code
+        if 300 <= status < 400:
+            raise ConfigError(f"{where} redirects ({status}): credentials are not sent on; correct the address")
+        if status == 429 or (status == 503 and "retry-after" in response.headers):
+            wait_s = _retry_after(response.headers) or RETRY_AFTER_S
+            raise RateLimited(f"{where} answers {status}", retry_after_s=wait_s)
+        if status >= 500 or status in RETRIED:
+            raise Unavailable(f"{where} answers {status}")
+        return status, bytes(body)
 
     @contextmanager
     def _sent(self, request: httpx.Request) -> Iterator[httpx.Response]:
@@ -319,6 +403,14 @@ class _Silence(_PassingTrouble):
     kind = Stalled
 
 
+class _TokenRefused(Exception):
+    """The source does not accept a token that can be renewed."""
+
+    def __init__(self, used: BaseModel) -> None:
+        super().__init__("401")
+        self.used = used
+
+
 class _ToldToWait(Exception):
     """``wait_s`` is None where the source does not say for how long."""
 
@@ -337,24 +429,6 @@ class _Body(httpx.SyncByteStream):
 
     def close(self) -> None:
         self._answer.close()
-
-
-class _Deadline(threading.local):
-    """When the answer that this thread waits for must have ended, whatever drips in."""
-
-    at = float("inf")
-
-    @contextmanager
-    def in_force(self, total_s: float) -> Iterator[None]:
-        before = self.at
-        self.at = time.monotonic() + total_s
-        try:
-            yield
-        finally:
-            self.at = before
-
-    def left_s(self) -> float:
-        return self.at - time.monotonic()
 
 
 class _Pace:
@@ -380,98 +454,6 @@ class _Pace:
             context.sleep(begins - now)
 
 
-class _Guard(httpcore.NetworkBackend):
-    """Connects to public addresses, and to those that the operator allows.
-
-    The address that was checked is the one connected to, so that a name which resolves differently a moment later
-    leads nowhere; certificates are still checked against the name.
-    """
-
-    def __init__(self, context: Context, deadline: _Deadline) -> None:
-        self._context = context
-        self._deadline = deadline
-        self._backend = httpcore.SyncBackend()
-        self._names = {name.lower().rstrip(".") for name in context.allowed_hosts}
-        self._networks = [network for name in context.allowed_hosts if (network := _network(name)) is not None]
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Any = None,
-    ) -> httpcore.NetworkStream:
-        trouble: Exception = httpcore.ConnectError("no address")
-        for address in self._checked(host, port)[:ADDRESSES]:
-            self._context.check()
-            timeout_s = max(0.001, min(timeout or CONNECT_S, CONNECT_S, self._deadline.left_s()))
-            try:
-                stream = self._backend.connect_tcp(address, port, timeout_s, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                trouble = error
-            else:
-                return _Stream(stream, self._context, self._deadline)
-        raise trouble
-
-    def _checked(self, host: str, port: int) -> list[str]:
-        """Resolve a host; raises ``ConfigError`` when any address of it is not to be reached."""
-        try:
-            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError):
-            raise httpcore.ConnectError("does not resolve") from None
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        is_allowed = host.lower().rstrip(".") in self._names
-        if not is_allowed and not all(map(self._may_be_reached, addresses)):
-            raise ConfigError(
-                f"{host} is not a public address: unless the operator of this server allows it, it is not connected to"
-            )
-        return addresses
-
-    def _may_be_reached(self, address: str) -> bool:
-        ip = _unmapped(ipaddress.ip_address(address.split("%")[0]))
-        return _is_public(ip) or any(ip in network for network in self._networks)
-
-
-class _Stream(httpcore.NetworkStream):
-    """A connection that lets no wait outlast the deadline, nor the engine's word to stop."""
-
-    def __init__(self, stream: httpcore.NetworkStream, context: Context, deadline: _Deadline) -> None:
-        self._stream = stream
-        self._context = context
-        self._deadline = deadline
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        ends = time.monotonic() + self._within(timeout)
-        while True:
-            self._context.check()
-            left_s = ends - time.monotonic()
-            if left_s <= 0:
-                raise httpcore.ReadTimeout("no answer in time")
-            try:
-                return self._stream.read(max_bytes, min(left_s, POLL_S))
-            except httpcore.ReadTimeout:
-                continue
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._within(timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, self._within(timeout))
-        return _Stream(stream, self._context, self._deadline)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-    def _within(self, timeout: float | None) -> float:
-        return max(0.001, min(float("inf") if timeout is None else timeout, self._deadline.left_s(), MAX_WAIT_S))
-
-
 @contextmanager
 def _trouble_of_the_way() -> Iterator[None]:
     """Sort what can go wrong between here and the source."""
@@ -493,6 +475,8 @@ def _judge(request: httpx.Request, response: httpx.Response, one_entity: bool) -
     """Raise what the status of an answer means, if it means trouble."""
     status, where = response.status_code, _shown(request.url)
     if 200 <= status < 300:
+        return
+    if status == 304 and not request.headers.keys().isdisjoint(CONDITIONS):
         return
     if status == 401:
         raise AuthError(f"{where} does not accept the credentials (401)")
@@ -588,30 +572,3 @@ def _headers(headers: Headers) -> dict[str, str]:
             raise AuthError(f"the value for {name} holds characters that may not be sent")
         clear[name.lower()] = text
     return clear
-
-
-IP = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def _network(text: str) -> Network | None:
-    try:
-        return ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return None
-
-
-def _unmapped(ip: IP) -> IP:
-    """The IPv4 address that an IPv6 one stands for, where it does."""
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            return ip.ipv4_mapped
-        if ip in NAT64:
-            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip
-
-
-def _is_public(ip: IP) -> bool:
-    if isinstance(ip, ipaddress.IPv6Address) and (ip not in UNICAST or ip.sixtofour or ip.teredo):
-        return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved

@@ -2,19 +2,22 @@
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel
 
 from .auth import Auth, NoAuth
+from .context import Context, Rate
 from .entity import Deleted, Entity, Seen, Skipped
-from .errors import Stopped
+from .http import Http
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 CursorT = TypeVar("CursorT", bound=BaseModel)
+
+_MAKING = threading.Lock()  # of a source's client, which its threads share
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,37 +37,17 @@ class Partition:
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """At most ``requests`` in any ``per_s`` seconds."""
+class Traits:
+    """What the engine may rely on, for one configuration of a source; see the class attributes of ``Source``."""
 
-    requests: int
-    per_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Context:
-    """What the engine lends to a source: where it may go, and word that it should stop.
-
-    ``allowed_hosts``: host names and networks (CIDR) that a guarded HTTP client may reach although they are private.
-    ``hidden_paths``: folders of our own that are never read as content. ``pace`` books the next request within a
-    rate and returns the seconds until it may begin; it is shared by all who read the connection, wherever they run.
-    """
-
-    folder_roots: tuple[Path, ...] = ()
-    hidden_paths: tuple[Path, ...] = ()
-    allowed_hosts: tuple[str, ...] = ()
-    stop: threading.Event = field(default_factory=threading.Event)
-    pace: Callable[[Rate], float] | None = None
-
-    def sleep(self, seconds: float) -> None:
-        """Wait; raises ``Stopped`` at once when the engine asks the read to stop."""
-        if self.stop.wait(seconds):
-            raise Stopped("asked to stop")
-
-    def check(self) -> None:
-        """Raise ``Stopped`` when the engine asks the read to stop."""
-        if self.stop.is_set():
-            raise Stopped("asked to stop")
+    tells_changes: bool = False
+    tells_deletes: bool = False
+    lists_cheaply: bool = False
+    may_skip: bool = False
+    local: bool = False
+    is_window: bool = False
+    proves_listing: bool = True
+    max_parallel: int = 4
 
 
 Items = Iterator[Entity | Seen | Deleted | Skipped | CursorT]
@@ -91,6 +74,8 @@ class Source(ABC, Generic[ConfigT, CursorT]):
     tells_deletes: ClassVar[bool] = False  # an incremental read yields Deleted for all that went
     lists_cheaply: ClassVar[bool] = False  # to list everything costs little: audit --source does so unasked
     may_skip: ClassVar[bool] = False  # a listing can miss what exists: deletes need two full jobs
+    is_window: ClassVar[bool] = False  # what rolls off a feed or a retention is not deleted: absent is not gone
+    proves_listing: ClassVar[bool] = True  # False: a read to the end proves nothing, so deletes are always held
     local: ClassVar[bool] = False  # is read on the host that the connection was made on
     internal: ClassVar[bool] = False  # a test source, shown only with ENABLE_INTERNAL_SOURCES
     max_parallel: ClassVar[int] = 4  # partitions of one job that may be read side by side
@@ -107,7 +92,29 @@ class Source(ABC, Generic[ConfigT, CursorT]):
     def __init__(self, config: ConfigT, credentials: BaseModel | None = None, context: Context | None = None) -> None:
         self.config = config
         self.credentials = credentials
-        self.context = context or Context()
+        context = context or Context()
+        self.context = replace(context, rate=context.rate or self.rate) if self.rate is not None else context
+
+    @classmethod
+    def traits(cls, config: ConfigT) -> Traits:
+        """Return what is true of a source with this configuration; by default, what the class says."""
+        return Traits(**{trait.name: getattr(cls, trait.name) for trait in fields(Traits)})
+
+    @cached_property
+    def http(self) -> Http:
+        """The client of this source: its root URL, its rate, and requests signed as ``auth`` says. Made when first
+        used; a source that needs another one sets it in ``__init__``."""
+        with _MAKING:
+            made = vars(self).get("http")
+            if made is None:
+                auth = self.auth.configured(self.config)
+                made = Http(self.root_url(), context=self.context, auth=auth, credentials=self.credentials)
+                vars(self)["http"] = made
+            return made
+
+    def root_url(self) -> str:
+        """Return the address that ``http`` begins with; by default the ``url`` of the configuration."""
+        return str(self.config.url)  # type: ignore[attr-defined]
 
     def check(self) -> None:
         """Raise ``ConfigError`` or ``AuthError`` when this configuration cannot be read; called when a person
@@ -123,3 +130,5 @@ class Source(ABC, Generic[ConfigT, CursorT]):
 
     def close(self) -> None:
         """Let go of connections; called once after the last read."""
+        if "http" in vars(self):
+            self.http.close()

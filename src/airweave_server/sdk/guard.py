@@ -1,0 +1,157 @@
+"""The connections of the HTTP client: to addresses that may be reached only, and never for longer than allowed."""
+
+import ipaddress
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpcore
+
+from .context import Context
+from .errors import ConfigError
+
+CONNECT_S = 5.0  # to one address
+ADDRESSES = 3  # of one host that are tried
+POLL_S = 0.25  # how soon a waiting read notices that it should stop
+MAX_WAIT_S = 3_600.0
+UNICAST = ipaddress.ip_network("2000::/3")
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Deadline(threading.local):
+    """When the answer that this thread waits for must have ended, whatever drips in."""
+
+    at = float("inf")
+
+    @contextmanager
+    def in_force(self, total_s: float) -> Iterator[None]:
+        before = self.at
+        self.at = time.monotonic() + total_s
+        try:
+            yield
+        finally:
+            self.at = before
+
+    def left_s(self) -> float:
+        return self.at - time.monotonic()
+
+
+class Guard(httpcore.NetworkBackend):
+    """Connects to public addresses, and to those that the operator allows.
+
+    The address that was checked is the one connected to, so that a name which resolves differently a moment later
+    leads nowhere; certificates are still checked against the name.
+    """
+
+    def __init__(self, context: Context, deadline: Deadline) -> None:
+        self._context = context
+        self._deadline = deadline
+        self._backend = httpcore.SyncBackend()
+        self._names = {name.lower().rstrip(".") for name in context.allowed_hosts}
+        self._networks = [network for name in context.allowed_hosts if (network := _network(name)) is not None]
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore.NetworkStream:
+        trouble: Exception = httpcore.ConnectError("no address")
+        for address in self._checked(host, port)[:ADDRESSES]:
+            self._context.check()
+            timeout_s = max(0.001, min(timeout or CONNECT_S, CONNECT_S, self._deadline.left_s()))
+            try:
+                stream = self._backend.connect_tcp(address, port, timeout_s, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                trouble = error
+            else:
+                return _Stream(stream, self._context, self._deadline)
+        raise trouble
+
+    def _checked(self, host: str, port: int) -> list[str]:
+        """Resolve a host; raises ``ConfigError`` when any address of it is not to be reached."""
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError):
+            raise httpcore.ConnectError("does not resolve") from None
+        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        is_allowed = host.lower().rstrip(".") in self._names
+        if not is_allowed and not all(map(self._may_be_reached, addresses)):
+            raise ConfigError(
+                f"{host} is not a public address: unless the operator of this server allows it, it is not connected to"
+            )
+        return addresses
+
+    def _may_be_reached(self, address: str) -> bool:
+        ip = _unmapped(ipaddress.ip_address(address.split("%")[0]))
+        return _is_public(ip) or any(ip in network for network in self._networks)
+
+
+class _Stream(httpcore.NetworkStream):
+    """A connection that lets no wait outlast the deadline, nor the engine's word to stop."""
+
+    def __init__(self, stream: httpcore.NetworkStream, context: Context, deadline: Deadline) -> None:
+        self._stream = stream
+        self._context = context
+        self._deadline = deadline
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        ends = time.monotonic() + self._within(timeout)
+        while True:
+            self._context.check()
+            left_s = ends - time.monotonic()
+            if left_s <= 0:
+                raise httpcore.ReadTimeout("no answer in time")
+            try:
+                return self._stream.read(max_bytes, min(left_s, POLL_S))
+            except httpcore.ReadTimeout:
+                continue
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, self._within(timeout))
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        stream = self._stream.start_tls(ssl_context, server_hostname, self._within(timeout))
+        return _Stream(stream, self._context, self._deadline)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def _within(self, timeout: float | None) -> float:
+        return max(0.001, min(float("inf") if timeout is None else timeout, self._deadline.left_s(), MAX_WAIT_S))
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _unmapped(ip: IP) -> IP:
+    """The IPv4 address that an IPv6 one stands for, where it does."""
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return ip.ipv4_mapped
+        if ip in NAT64:
+            return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+    return ip
+
+
+def _is_public(ip: IP) -> bool:
+    if isinstance(ip, ipaddress.IPv6Address) and (ip not in UNICAST or ip.sixtofour or ip.teredo):
+        return False
+    return ip.is_global and not ip.is_multicast and not ip.is_reserved
