@@ -32,7 +32,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sdk",),
 )
 # Values that every floor may use, and that know none.
-GROUND = ("settings", "errors", "log", "vault", "client", "metrics", "version")
+GROUND = ("settings", "errors", "log", "vault", "client", "metrics", "version", "wire")
 PLUGINS = ("sources", "embedders")  # found by entry point, imported by nobody
 STRANGERS = (*PLUGINS, "sdk")
 
@@ -179,6 +179,11 @@ def test_the_ground_knows_no_floor() -> None:
         str(one) for one in imports() if one.is_ours and room(one.module) in GROUND and room(one.target) not in GROUND
     ]
     assert not wrong
+
+
+def test_wire_imports_pydantic_and_the_standard_library_only() -> None:
+    libraries = {one.library for one in imports() if one.module == f"{PACKAGE}.wire"}
+    assert libraries - sys.stdlib_module_names == {"pydantic"}
 
 
 def test_the_sdk_imports_nothing_of_ours_and_connectors_only_the_sdk() -> None:

@@ -12,9 +12,9 @@ from airweave_server.db import chunks, collections, ledger
 from airweave_server.db.models import Collection, SourceConnection
 from airweave_server.db.session import Database
 from airweave_server.embedders.local import WordLlama
-from airweave_server.search.filters import FilterGroup
 from airweave_server.search.hybrid import Hit, Query, embedded, search
 from airweave_server.text.identifiers import index_terms
+from airweave_server.wire import FilterGroup
 
 WORDLLAMA = WordLlama()
 

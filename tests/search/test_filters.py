@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from search_library import Library
 
 from airweave_server.db.session import Database
-from airweave_server.search.filters import FilterCondition, FilterGroup
+from airweave_server.wire import FilterCondition, FilterGroup
 
 SYSTEM = "airweave_system_metadata."
 TEXTS = [

@@ -16,7 +16,8 @@ from airweave_server.db import indexes
 from airweave_server.db import search as sql
 from airweave_server.db.models import Collection
 from airweave_server.db.session import Database
-from airweave_server.search.filters import FilterGroup, lowered
+from airweave_server.search.filters import lower
+from airweave_server.wire import FilterGroup
 from running import Running, plain
 from servers.scripted_server import ScriptedServer, items
 
@@ -108,7 +109,7 @@ def test_an_index_that_ends_too_early_is_not_the_last_word(large: Library) -> No
 
 def test_what_a_filter_leaves_is_the_same_however_it_is_looked_for(large: Library) -> None:
     tended(large)
-    marked = lowered([FilterGroup.model_validate({"conditions": [MARKED]})])
+    marked = lower([FilterGroup.model_validate({"conditions": [MARKED]})])
     river = sql.Term("river", ())
     found = []
     with large.database.snapshot() as session:

@@ -6,11 +6,11 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Query
 from sqlalchemy.orm import Session
 
+from .. import wire
 from ..db import collections, connections, jobs
 from ..db.models import Collection
 from ..services import collections as service
 from ..services import reembed
-from . import wire
 from .deps import Organization, PageOf, PartsOf, SessionOf
 from .source_connections import listed, shown_jobs
 

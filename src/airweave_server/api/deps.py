@@ -11,6 +11,7 @@ from uuid import UUID
 from fastapi import Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from .. import wire
 from ..children import Child
 from ..db import collections, keys
 from ..db.session import Database
@@ -20,7 +21,6 @@ from ..services.connections import Connections
 from ..services.jobs import Driver
 from ..settings import Settings
 from ..vault import Vault
-from . import wire
 from .watches import Watches
 
 BAD_KEYS_PER_MINUTE = 20

@@ -11,9 +11,9 @@ from pydantic import BaseModel
 from sqlalchemy.orm import Session
 from starlette.types import Receive, Scope, Send
 
+from .. import wire
 from ..db import connections
 from ..errors import NotFound
-from . import wire
 from .deps import Organization, Parts, PartsOf, SessionOf
 from .watches import Sight, Watch
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from .. import wire
 from ..db.models import Collection
 from ..errors import Unavailable
 from ..sdk import ConfigError, EmbedderError
@@ -11,7 +12,6 @@ from ..search import hybrid
 from ..search.hybrid import Hit
 from ..services import collections as service
 from ..sync.vectors import embedder_of
-from . import wire
 from .deps import PartsOf, organization_of
 
 router = APIRouter(prefix="/collections", tags=["search"])

@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, BackgroundTasks, Body, Query
 from sqlalchemy.orm import Session
 
-from .. import plugins
+from .. import plugins, wire
 from ..db import chunks, collections, connections, jobs, ledger, plans
 from ..db.models import Collection, DeletePlan, SourceConnection, SyncJob, Trigger
 from ..errors import BadInput, InvalidState, NotFound
@@ -20,7 +20,6 @@ from ..services.connections import Wanted
 from ..services.jobs import Ask
 from ..sync.diff import clean_id
 from ..sync.preview import LeftOut
-from . import wire
 from .deps import Organization, Page, PageOf, PartsOf, SessionOf
 
 TEXT_CHARS = 10_000_000  # of an entity that are shown

@@ -5,9 +5,9 @@ from typing import Any, get_args
 from fastapi import APIRouter
 from pydantic import BaseModel, SecretStr
 
+from .. import wire
 from ..sdk import Bearer, Direct
 from ..sdk import Source as SourceKind
-from . import wire
 from .deps import Organization, PartsOf
 
 router = APIRouter(prefix="/sources", tags=["sources"])

@@ -34,8 +34,9 @@ from sqlalchemy.orm import Session
 
 from ..errors import Unstartable
 from ..version import __version__
+from ..wire import LANGUAGES
 from . import leases
-from .languages import LANGUAGES, configuration
+from .languages import configuration
 from .models import IS_ACTIVE, Base
 from .session import Database, first_line, known_revisions, lock_schema, now, raw, upgrade
 

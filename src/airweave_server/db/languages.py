@@ -1,12 +1,7 @@
-"""The languages whose words a collection's full text can be reduced to their stems in."""
+"""Text search configurations of the languages whose stems a collection's full text is reduced to."""
 
-ENGLISH = "english"
-# Those of Postgres 15; `simple` only makes letters small.
-LANGUAGES = (
-    "arabic", "armenian", "basque", "catalan", "danish", "dutch", ENGLISH, "finnish", "french", "german", "greek",
-    "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
-    "romanian", "russian", "serbian", "simple", "spanish", "swedish", "tamil", "turkish", "yiddish",
-)  # fmt: skip
+from ..wire import ENGLISH, LANGUAGES
+
 # The text search configuration of a language, in SQL; ours are those of Postgres without the parts of hyphenated words.
 CONFIGURATION = f"cast('public.airweave' || case {{0}} when '{ENGLISH}' then '' else '_' || {{0}} end as regconfig)"
 

@@ -22,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
-from .languages import ENGLISH
+from ..wire import ENGLISH
 
 VECTORS = ("embedding", "embedding_2")  # of a chunk, by its collection's slot
 

@@ -21,7 +21,8 @@ from ..db.search import Candidate, Gate, Scope, Size, Term
 from ..errors import BadInput
 from ..sdk import Embedder, Vectors
 from ..text.identifiers import exact_terms, query_terms
-from .filters import FilterGroup, clean, lowered
+from ..wire import FilterGroup
+from .filters import clean, lower
 
 # To be judged on more collections; on Cranfield 2:1 was best.
 KEYWORD_WEIGHT = 2.0
@@ -142,7 +143,7 @@ def search(session: Session, collection: Collection, vector: Vectors | None, que
     asked = clean(query.text[:MAX_QUERY_CHARS])
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
-    seen = sql.narrowed(session, collection, whole, lowered(query.filter), few=few) if query.filter else whole
+    seen = sql.narrowed(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
     near = None
     if vector is not None:
         near = _nearest(session, seen, vector, size, beside if query.strategy == "hybrid" else None)

@@ -11,13 +11,13 @@ from sqlalchemy.orm import Session
 
 from .. import plugins
 from ..db import collections, connections, jobs
-from ..db.languages import ENGLISH
 from ..db.models import Collection, SyncJob, Trigger
 from ..db.session import be_patient
 from ..errors import InvalidState, NotFound, Unavailable
 from ..sdk import ConfigError, Embedder, EmbedderError
 from ..settings import Settings
 from ..vault import Vault
+from ..wire import ENGLISH
 from .connections import Connections
 from .jobs import Ask, EngineChoice, create, fail_to_start
 

@@ -1,20 +1,60 @@
-"""The public API's forms, field for field; what is ours in addition stands after what is theirs."""
+"""The models of the public API, field for field; our own fields come after the public ones. The API and its clients
+share them, so this module imports pydantic and the standard library only."""
 
 import math
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer, field_validator, model_validator
-
-from ..db.languages import ENGLISH, LANGUAGES
-from ..search.filters import FilterGroup
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 Moment = Annotated[datetime, PlainSerializer(lambda value: value.astimezone(UTC).replace(tzinfo=None))]
 ReadableId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)]
 LONGEST_QUERY = 10_000
 DEEPEST = 50
+MAX_DIGITS = 100  # of an integer in a filter
 ROUTES_OF_COLLECTIONS = ("count",)
+
+ENGLISH = "english"
+# The languages of Postgres 15; `simple` only folds case.
+LANGUAGES = (
+    "arabic", "armenian", "basque", "catalan", "danish", "dutch", ENGLISH, "finnish", "french", "german", "greek",
+    "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
+    "romanian", "russian", "serbian", "simple", "spanish", "swedish", "tamil", "turkish", "yiddish",
+)  # fmt: skip
+
+DateField = Literal["created_at", "updated_at"]
+NumericField = Literal["airweave_system_metadata.chunk_index"]
+UuidField = Literal["airweave_system_metadata.sync_id", "airweave_system_metadata.sync_job_id"]
+TextField = Literal[
+    "entity_id",
+    "name",
+    "breadcrumbs.entity_id",
+    "breadcrumbs.name",
+    "breadcrumbs.entity_type",
+    "airweave_system_metadata.entity_type",
+    "airweave_system_metadata.source_name",
+    "airweave_system_metadata.original_entity_id",
+    UuidField,
+]
+Ordering = Literal["greater_than", "less_than", "greater_than_or_equal", "less_than_or_equal"]
+Operator = Literal["equals", "not_equals", "contains", Ordering, "in", "not_in"]
+
+DATES, NUMBERS, UUIDS = get_args(DateField), get_args(NumericField), get_args(UuidField)
+LISTS = ("in", "not_in")
+FOR_TEXT = ("equals", "not_equals", "contains", *LISTS)
+FOR_ORDERED = ("equals", "not_equals", *get_args(Ordering), *LISTS)
+INTEGER = re.compile(rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}\s*")
 
 
 class Form(BaseModel):
@@ -462,6 +502,61 @@ class HeldDeletes(BaseModel):
     entities: list[HeldEntity]
 
 
+class FilterCondition(BaseModel):
+    """One field compared with a value, or with a list of values for ``in`` and ``not_in``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: Literal[TextField, DateField, NumericField] = Field(description="What to compare; nested fields with dots.")
+    operator: Operator = Field(
+        description="Text: equals, not_equals, contains (any case), in, not_in. Dates and numbers: all but contains."
+    )
+    value: str | bool | int | list[str] | list[int] = Field(
+        description="Dates in ISO-8601; without a zone they are UTC. A list for in and not_in."
+    )
+
+    @field_validator("operator")
+    @classmethod
+    def _fits_the_field(cls, operator: str, info: ValidationInfo) -> str:
+        field = info.data.get("field")
+        allowed = FOR_ORDERED if field in DATES or field in NUMBERS else FOR_TEXT
+        if field is not None and operator not in allowed:
+            raise ValueError(f"{operator} cannot be used with {field}; use one of {', '.join(allowed)}")
+        return operator
+
+    @field_validator("value", mode="before")
+    @classmethod
+    def _fits_both(cls, value: Any, info: ValidationInfo) -> Any:
+        """The value as it came, but for a lone text where a list is due."""
+        operator, field = info.data.get("operator"), info.data.get("field")
+        if operator is None or field is None:  # said already
+            return ""
+        if operator in LISTS and isinstance(value, str):
+            value = [value]
+        if operator in LISTS and not isinstance(value, list):
+            raise ValueError(f"{operator} takes a list")
+        if operator not in LISTS and isinstance(value, list):
+            raise ValueError(f"{operator} takes a single value, not a list")
+        values = value if isinstance(value, list) else [value]
+        kinds = {type(one) for one in values}
+        if not kinds <= {str, int, bool} or (isinstance(value, list) and (len(kinds) > 1 or bool in kinds)):
+            raise ValueError("the value must be a text, an integer, true or false, or a list of texts or of integers")
+        for one in values:
+            if field in NUMBERS:
+                to_integer(one)
+            elif field in DATES:
+                to_date(one)
+        return value
+
+
+class FilterGroup(BaseModel):
+    """Conditions that must all hold."""
+
+    model_config = ConfigDict(frozen=True)
+
+    conditions: list[FilterCondition] = Field(min_length=1)
+
+
 class SearchRequest(Form):
     query: str = Field(max_length=LONGEST_QUERY)
     filter: list[FilterGroup] | None = None
@@ -522,6 +617,24 @@ class SearchResult(BaseModel):
 
 class SearchResponse(BaseModel):
     results: list[SearchResult]
+
+
+def to_integer(value: str | int) -> int:
+    """The integer that a filter names. Raises ``ValueError`` if it does not name one."""
+    if isinstance(value, bool) or not INTEGER.fullmatch(str(value)):
+        raise ValueError(f"the value must be an integer of at most {MAX_DIGITS} digits")
+    return int(value)
+
+
+def to_date(value: str | int) -> datetime:
+    """The moment that a filter names, in UTC unless it names a zone. Raises ``ValueError`` if it does not name one."""
+    try:
+        moment = datetime.fromisoformat(str(value).strip()) if isinstance(value, str) else None
+    except ValueError:
+        moment = None
+    if moment is None:
+        raise ValueError("the value must be a date in ISO-8601, as 2024-01-31T12:00:00Z")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def text_flaw(text: str) -> str | None:
