@@ -18,10 +18,35 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ..db.session import is_locked, is_outage
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
 from ..settings import is_loopback
-from . import collections, health, metrics, progress, search, source_connections, sources
+from . import (
+    collections,
+    entities,
+    health,
+    held_deletes,
+    jobs,
+    metrics,
+    progress,
+    reembed,
+    search,
+    source_connections,
+    sources,
+)
 from .deps import Parts, storable_parameters
 
 PREFIX = "/api/v1"
+ROUTES = (
+    health,
+    metrics,
+    sources,
+    collections,
+    reembed,
+    source_connections,
+    jobs,
+    entities,
+    held_deletes,
+    progress,
+    search,
+)
 STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429, Unavailable: 503}
 
 log = structlog.get_logger(__name__)
@@ -42,7 +67,7 @@ def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
-    for module in (health, metrics, sources, collections, source_connections, progress, search):
+    for module in ROUTES:
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(ServiceError, _refused)

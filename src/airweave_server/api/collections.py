@@ -10,9 +10,9 @@ from .. import wire
 from ..db import collections, connections, jobs
 from ..db.models import Collection
 from ..services import collections as service
-from ..services import reembed
 from .deps import Organization, PageOf, PartsOf, SessionOf
-from .source_connections import listed, shown_jobs
+from .jobs import jobs_to_wire
+from .source_connections import list_items
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
@@ -24,7 +24,7 @@ def list_collections(
     session: SessionOf, organization: Organization, page: PageOf, search: Search = None
 ) -> list[wire.Collection]:
     found = collections.listed(session, organization, search=search, skip=page.skip, limit=page.limit)
-    return [_shown(session, collection, with_summaries=True) for collection in found]
+    return [_to_wire(session, collection, with_summaries=True) for collection in found]
 
 
 @router.get("/count")
@@ -40,12 +40,12 @@ def create_collection(
         session, organization, name=body.name, readable_id=body.readable_id, sync_config=body.sync_config,
         embedder=parts.settings.embedder, settings=parts.settings, language=body.language,
     )  # fmt: skip
-    return _shown(session, made)
+    return _to_wire(session, made)
 
 
 @router.get("/{readable_id}")
 def get_collection(readable_id: str, session: SessionOf, organization: Organization) -> wire.Collection:
-    return _shown(session, service.get(session, organization, readable_id))
+    return _to_wire(session, service.get(session, organization, readable_id))
 
 
 @router.patch("/{readable_id}")
@@ -58,7 +58,7 @@ def update_collection(
     if "sync_config" in body.model_fields_set:
         collection.sync_config = body.sync_config
     collections.touch(session, collection)
-    return _shown(session, collection)
+    return _to_wire(session, collection)
 
 
 @router.delete("/{readable_id}")
@@ -66,11 +66,11 @@ def delete_collection(
     readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
 ) -> wire.Collection:
     collection = service.get(session, organization, readable_id)
-    shown = _shown(session, collection)
+    deleted = _to_wire(session, collection)
     for ended in service.delete(session, parts.connections, collection):
         background.add_task(parts.driver.cancelled, ended)
     background.add_task(parts.keeper.kick)
-    return shown
+    return deleted
 
 
 @router.post("/{readable_id}/refresh_all")
@@ -81,39 +81,7 @@ def refresh_all(
     collection = service.get(session, organization, readable_id)
     started = service.refresh_all(session, parts.vault, collection, parts.driver.choose())
     background.add_task(parts.driver.kick)
-    return shown_jobs(session, started)
-
-
-@router.get("/{readable_id}/reembed")
-def get_reembed(readable_id: str, session: SessionOf, organization: Organization) -> wire.Reembed:
-    """Where the collection's move to another embedder stands."""
-    return _moving(session, service.get(session, organization, readable_id))
-
-
-@router.post("/{readable_id}/reembed")
-def start_reembed(
-    readable_id: str, body: wire.ReembedRequest, parts: PartsOf, session: SessionOf, organization: Organization,
-    background: BackgroundTasks,
-) -> wire.Reembed:  # fmt: skip
-    """Move the collection to another embedder, or go on with a move that failed or was cancelled. It is searched by the
-    former one until every chunk has its new vector."""
-    collection = service.get(session, organization, readable_id)
-    reembed.begin(session, parts.vault, collection, body.embedder, parts.driver.choose(), parts.settings)
-    background.add_task(parts.driver.kick)
-    session.refresh(collection)
-    return _moving(session, collection)
-
-
-@router.delete("/{readable_id}/reembed")
-def abandon_reembed(
-    readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
-) -> wire.Reembed:
-    """Give the move up; the collection stays as it is."""
-    collection = service.get(session, organization, readable_id)
-    for job in reembed.abandon(session, collection):
-        background.add_task(parts.driver.cancelled, job.id)
-    session.refresh(collection)
-    return _moving(session, collection)
+    return jobs_to_wire(session, started)
 
 
 @router.get("/{readable_id}/source-connections")
@@ -122,10 +90,10 @@ def list_source_connections(
 ) -> list[wire.SourceConnectionListItem]:
     """The same as ``GET /source-connections?collection=``, where the public command line looks for it."""
     service.get(session, organization, readable_id)
-    return listed(session, organization, readable_id, page)
+    return list_items(session, organization, readable_id, page)
 
 
-def _shown(session: Session, collection: Collection, *, with_summaries: bool = False) -> wire.Collection:
+def _to_wire(session: Session, collection: Collection, *, with_summaries: bool = False) -> wire.Collection:
     feeding = connections.listed(session, collection.organization_id, collection_id=collection.id)
     return wire.Collection(
         id=collection.id,
@@ -135,7 +103,7 @@ def _shown(session: Session, collection: Collection, *, with_summaries: bool = F
         created_at=collection.created_at,
         modified_at=collection.modified_at,
         organization_id=collection.organization_id,
-        status=_status(session, [connection.id for connection in feeding]),
+        status=_derive_status(session, [connection.id for connection in feeding]),
         vector_size=collection.dimensions,
         embedding_model_name=collection.embedder_name,
         language=collection.language,
@@ -148,28 +116,7 @@ def _shown(session: Session, collection: Collection, *, with_summaries: bool = F
     )
 
 
-def _moving(session: Session, collection: Collection) -> wire.Reembed:
-    move = reembed.shown(session, collection)
-    shown = wire.Reembed(
-        state="settled" if move is None else "moving",
-        embedder=collection.embedder,
-        embedding_model_name=collection.embedder_name,
-        vector_size=collection.dimensions,
-    )
-    if move is not None:
-        shown.to, shown.to_model_name = collection.next_embedder, collection.next_name
-        shown.entities_done, shown.entities_total = move.progress.done, move.progress.total
-        shown.jobs = [
-            wire.ReembedJob(
-                id=job.id, source_connection_id=job.connection_id, status=job.status, error=job.error,
-                waiting_for=job.waiting_for,
-            )
-            for job in move.jobs
-        ]  # fmt: skip
-    return shown
-
-
-def _status(session: Session, connection_ids: list[UUID]) -> str:
+def _derive_status(session: Session, connection_ids: list[UUID]) -> str:
     if not connection_ids:
         return "NEEDS SOURCE"
     last = jobs.last_of(session, connection_ids)

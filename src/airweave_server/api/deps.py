@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 
 from .. import wire
 from ..children import Child
-from ..db import collections, keys
+from ..db import collections, connections, keys
+from ..db.models import SourceConnection
 from ..db.session import Database
-from ..errors import BadInput, TooMany, Unauthorized
+from ..errors import BadInput, NotFound, TooMany, Unauthorized
 from ..keeper import Keeper
 from ..services.connections import Connections
 from ..services.jobs import Driver
@@ -128,6 +129,14 @@ async def page(
 
 
 PageOf = Annotated[Page, Depends(page)]
+
+
+def find_connection(session: Session, organization: UUID, connection_id: UUID) -> SourceConnection:
+    """The organization's connection of this id. Raises ``NotFound``."""
+    connection = connections.find(session, organization, connection_id)
+    if connection is None:
+        raise NotFound("Source connection not found")
+    return connection
 
 
 def _bearer(request: Request) -> str | None:

@@ -1,0 +1,69 @@
+"""Entities of source connections: what the ledger holds of each, its text, and another try for those that failed."""
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks, Body, Query
+
+from .. import wire
+from ..db import chunks, ledger
+from ..db.models import Trigger
+from ..errors import NotFound
+from ..services import jobs as job_service
+from ..services.jobs import Ask
+from ..sync.diff import clean_id
+from .deps import Organization, PageOf, PartsOf, SessionOf, find_connection
+from .jobs import jobs_to_wire
+
+TEXT_CHARS = 10_000_000  # the most of one entity that an answer holds
+
+router = APIRouter(prefix="/source-connections", tags=["source connections"])
+
+
+@router.get("/{connection_id}/entities")
+def list_entities(
+    connection_id: UUID, session: SessionOf, organization: Organization, page: PageOf,
+    state: Literal["indexed", "failed", "skipped"] | None = None,
+) -> list[wire.LedgerEntry]:  # fmt: skip
+    """The ledger: every entity with its state, and the reason why one is not in the index as it is at the source."""
+    connection = find_connection(session, organization, connection_id)
+    return [
+        wire.LedgerEntry(
+            entity_id=row.entity_id, name=row.name, type=row.type, state=row.state, reason=row.reason,
+            chunks=row.chunks, truncated=row.truncated, version=row.version, retries_left=row.retries_left,
+            changed_at=row.changed_at, sync_job_id=row.job_id,
+        )
+        for row in ledger.listed(session, connection.id, state=state, skip=page.skip, limit=page.limit)
+    ]  # fmt: skip
+
+
+@router.get("/{connection_id}/entities/text")
+def read_entity(
+    connection_id: UUID, session: SessionOf, organization: Organization,
+    entity_id: Annotated[str, Query(min_length=1, max_length=2_000)],
+) -> wire.EntityText:  # fmt: skip
+    """The text of one entity, whole, as it was extracted when it was indexed."""
+    connection = find_connection(session, organization, connection_id)
+    entity = ledger.find(session, connection.id, clean_id(entity_id))
+    if entity is None:
+        raise NotFound("Entity not found")
+    found = chunks.text_of(session, entity.row, at_most=TEXT_CHARS)
+    return wire.EntityText(
+        entity_id=entity.entity_id, name=entity.name, text=found[:TEXT_CHARS],
+        truncated=entity.truncated or len(found) > TEXT_CHARS,
+    )  # fmt: skip
+
+
+@router.post("/{connection_id}/entities/retry")
+def retry_entities(
+    connection_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks,
+    body: Annotated[wire.RetryRequest | None, Body()] = None,
+) -> wire.SourceConnectionJob:  # fmt: skip
+    """Try failed entities again, all or these, in a full sync that starts now."""
+    connection = find_connection(session, organization, connection_id)
+    chosen = body.entity_ids if body is not None else None
+    if not ledger.ask_again(session, connection.id, chosen):
+        raise NotFound("there is no failed entity" + (" of these ids" if chosen else "") + " to try again")
+    job = job_service.create(session, parts.vault, connection, parts.driver.choose(), Ask(Trigger.RETRY, reread=True))
+    background.add_task(parts.driver.kick)
+    return jobs_to_wire(session, [job])[0]

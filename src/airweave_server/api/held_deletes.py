@@ -1,0 +1,69 @@
+"""Held deletes of source connections: list, approve and dismiss."""
+
+from uuid import UUID
+
+from fastapi import APIRouter, BackgroundTasks
+from sqlalchemy.orm import Session
+
+from .. import wire
+from ..db import ledger, plans
+from ..db.models import DeletePlan, SourceConnection
+from ..errors import NotFound
+from ..services import connections as service
+from .deps import Organization, Page, PageOf, PartsOf, SessionOf, find_connection
+from .jobs import jobs_to_wire
+
+router = APIRouter(prefix="/source-connections", tags=["source connections"])
+
+
+@router.get("/{connection_id}/held-deletes")
+def list_held_deletes(
+    connection_id: UUID, session: SessionOf, organization: Organization, page: PageOf
+) -> list[wire.HeldDeletes]:
+    """Deletes that wait for a person, each with a page of the entities that would go."""
+    connection = find_connection(session, organization, connection_id)
+    return [_to_wire(session, plan, page) for plan in service.held(session, connection.id)]
+
+
+@router.post("/{connection_id}/held-deletes/{plan_id}/approve")
+def approve_held_deletes(
+    connection_id: UUID, plan_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization,
+    background: BackgroundTasks,
+) -> wire.SourceConnectionJob:  # fmt: skip
+    """Start a full sync that checks them once more and deletes what is still gone."""
+    connection = find_connection(session, organization, connection_id)
+    plan = _find_plan(session, connection, plan_id)
+    job = parts.connections.approve(session, connection, plan, parts.driver.choose())
+    background.add_task(parts.driver.kick)
+    return jobs_to_wire(session, [job])[0]
+
+
+@router.post("/{connection_id}/held-deletes/{plan_id}/dismiss")
+def dismiss_held_deletes(
+    connection_id: UUID, plan_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, page: PageOf
+) -> wire.HeldDeletes:
+    """Keep these entities; a later full sync that still misses them asks again."""
+    connection = find_connection(session, organization, connection_id)
+    plan = _find_plan(session, connection, plan_id)
+    parts.connections.dismiss(plan)
+    return _to_wire(session, plan, page)
+
+
+def _to_wire(session: Session, plan: DeletePlan, page: Page) -> wire.HeldDeletes:
+    rows = plans.rows(plan)
+    named = ledger.named(session, list(rows[page.skip : page.skip + page.limit]))
+    return wire.HeldDeletes(
+        id=plan.id,
+        sync_job_id=plan.job_id,
+        reason=plan.reason,
+        total=plan.total,
+        created_at=plan.created_at,
+        entities=[wire.HeldEntity(entity_id=entity_id, name=name) for entity_id, name in named],
+    )
+
+
+def _find_plan(session: Session, connection: SourceConnection, plan_id: UUID) -> DeletePlan:
+    plan = session.get(DeletePlan, plan_id)
+    if plan is None or plan.connection_id != connection.id:
+        raise NotFound("Held deletes not found")
+    return plan

@@ -1,0 +1,65 @@
+"""Moves of collections to another embedder: show, start and abandon."""
+
+from fastapi import APIRouter, BackgroundTasks
+from sqlalchemy.orm import Session
+
+from .. import wire
+from ..db.models import Collection
+from ..services import collections as service
+from ..services import reembed
+from .deps import Organization, PartsOf, SessionOf
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+
+
+@router.get("/{readable_id}/reembed")
+def get_reembed(readable_id: str, session: SessionOf, organization: Organization) -> wire.Reembed:
+    """Where the collection's move to another embedder stands."""
+    return _to_wire(session, service.get(session, organization, readable_id))
+
+
+@router.post("/{readable_id}/reembed")
+def start_reembed(
+    readable_id: str, body: wire.ReembedRequest, parts: PartsOf, session: SessionOf, organization: Organization,
+    background: BackgroundTasks,
+) -> wire.Reembed:  # fmt: skip
+    """Move the collection to another embedder, or go on with a move that failed or was cancelled. It is searched by the
+    former one until every chunk has its new vector."""
+    collection = service.get(session, organization, readable_id)
+    reembed.begin(session, parts.vault, collection, body.embedder, parts.driver.choose(), parts.settings)
+    background.add_task(parts.driver.kick)
+    session.refresh(collection)
+    return _to_wire(session, collection)
+
+
+@router.delete("/{readable_id}/reembed")
+def abandon_reembed(
+    readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
+) -> wire.Reembed:
+    """Give the move up; the collection stays as it is."""
+    collection = service.get(session, organization, readable_id)
+    for job in reembed.abandon(session, collection):
+        background.add_task(parts.driver.cancelled, job.id)
+    session.refresh(collection)
+    return _to_wire(session, collection)
+
+
+def _to_wire(session: Session, collection: Collection) -> wire.Reembed:
+    move = reembed.shown(session, collection)
+    shown = wire.Reembed(
+        state="settled" if move is None else "moving",
+        embedder=collection.embedder,
+        embedding_model_name=collection.embedder_name,
+        vector_size=collection.dimensions,
+    )
+    if move is not None:
+        shown.to, shown.to_model_name = collection.next_embedder, collection.next_name
+        shown.entities_done, shown.entities_total = move.progress.done, move.progress.total
+        shown.jobs = [
+            wire.ReembedJob(
+                id=job.id, source_connection_id=job.connection_id, status=job.status, error=job.error,
+                waiting_for=job.waiting_for,
+            )
+            for job in move.jobs
+        ]  # fmt: skip
+    return shown
