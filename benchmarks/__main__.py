@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-from airweave_server.client import ClientError
+from airweave_server.errors import ClientError
 
 from . import contest, corpus, durable, machine, quality, remembering, searching, syncing
 from .lab import Lab

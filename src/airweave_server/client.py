@@ -4,14 +4,11 @@ from typing import Any, Self
 
 import httpx
 
+from .errors import ClientError
 from .settings import Settings
 
 TIMEOUT_S = 60.0
 LATEST = 20
-
-
-class ClientError(Exception):
-    """What went wrong, for a person."""
 
 
 class Client:

@@ -9,6 +9,8 @@ ServiceError
 ├── Unavailable    what is needed cannot be reached now (503)
 ├── Fenced         somebody else may write now; drop what is in memory
 └── Unstartable    the process cannot start: one clear line, exit 1
+
+ClientError         what a command asked a server for went wrong: one clear line, exit 1
 """
 
 
@@ -54,3 +56,7 @@ class Fenced(ServiceError):
 
 class Unstartable(ServiceError):
     """The process cannot start; its text is the one line that is printed before exit 1."""
+
+
+class ClientError(Exception):
+    """What a client of the HTTP API asked for went wrong. Its text is one line for a person, with the next step."""

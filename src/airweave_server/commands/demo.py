@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .client import Client, ClientError
-from .settings import Settings
+from ..client import Client
+from ..errors import ClientError
+from ..settings import Settings
 
 START_S = 60.0
 STOP_S = 45.0
@@ -122,7 +123,7 @@ def place(hit: dict[str, Any]) -> str:
 
 def _copy_docs(folder: Path) -> Path:
     """A copy of this project's docs or, installed without them, of its own sources."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     project = package.parent.parent
     if (project / "docs").is_dir() and (project / "pyproject.toml").is_file():
         shutil.copytree(project / "docs", folder)

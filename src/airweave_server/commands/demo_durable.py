@@ -20,8 +20,9 @@ import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from .client import Client, ClientError
-from .db import embedded
+from ..client import Client
+from ..db import embedded
+from ..errors import ClientError
 from .demo import DATA, POLL_S, copy_library, free_ports, hold, place, scratch, server, sync
 
 COPIES = 4
