@@ -522,3 +522,21 @@ def test_the_patience_of_the_context_bounds_what_a_connector_asks_for(server: Sc
     with pytest.raises(Unavailable, match=r"2 attempts"):
         open_http(server.url, context=context, timeout_s=60, attempts=9, backoff_s=5).get("/items")
     assert time.monotonic() - began < 2
+
+
+def test_xml_is_read_and_damaged_xml_tried_again(open_http: Any) -> None:
+    bodies = [b"<feed><entry>one</entry", b"<feed><entry>one</entry></feed>", b"<!DOCTYPE feed><feed/>"]
+    asked = itertools.count()
+
+    def feed(connection: socket.socket) -> None:
+        while connection.recv(65_536):
+            body = bodies[min(next(asked), 2)]
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+
+    with answering(feed) as url:
+        http = open_http(url, attempts=2)
+        assert http.xml("/feed").findtext("entry") == "one"
+        with pytest.raises(Unavailable, match=r"/feed answers with XML with a document type .* \(2 attempts\)"):
+            http.xml("/feed")
+        with pytest.raises(Unreadable, match="document type"):
+            http.xml("/feed", one_entity=True)

@@ -28,6 +28,7 @@ from .errors import (
     Unembeddable,
     Unreadable,
 )
+from .pages import LinkHeader, NextCursor, NextUrl, Offset, Page, PageNumber, PageState, Paging
 from .private import is_private, is_private_name
 from .source import Items, Partition, Source, Traits
 
@@ -50,9 +51,17 @@ __all__ = [
     "Endpoint",
     "Entity",
     "Items",
+    "LinkHeader",
+    "NextCursor",
+    "NextUrl",
     "NoAuth",
     "OAuth2",
     "OAuth2Credentials",
+    "Offset",
+    "Page",
+    "PageNumber",
+    "PageState",
+    "Paging",
     "Partition",
     "Patience",
     "Rate",

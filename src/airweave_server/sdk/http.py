@@ -24,13 +24,15 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote_plus
+from xml.etree.ElementTree import Element
 
 import httpcore
 import httpx
@@ -40,6 +42,8 @@ from .auth import Auth
 from .context import Context, Patience, Rate
 from .errors import AuthError, ConfigError, RateLimited, Stalled, Unavailable, Unreadable
 from .guard import Deadline, Guard
+from .pages import Answer, Ask, Page, PageState, Paging, Params, walk
+from .xml import parse as parse_xml
 
 REDIRECTS = 5
 BACKOFF_LIMIT_S = 20.0
@@ -56,7 +60,6 @@ CONDITIONS = {"if-none-match", "if-modified-since"}
 HARMLESS_HEADERS = {"accept", "accept-encoding", "accept-language", "content-type", "user-agent"}
 
 T = TypeVar("T")
-Params = Mapping[str, str | int | float | bool | None]
 Headers = Mapping[str, str | SecretStr]
 
 
@@ -167,6 +170,55 @@ class Http:
         """Fetch JSON, by POST where there is a ``body``. An answer that is none is tried again."""
         method = "GET" if body is None else "POST"
         return self._whole(self._request(method, target, params, headers, body), one_entity, _parsed)
+
+    def xml(
+        self, target: str, *, params: Params | None = None, headers: Headers | None = None, one_entity: bool = False
+    ) -> Element:
+        """Fetch XML and return its root; see ``sdk.xml`` for what is refused. An answer that is none is tried again."""
+
+        def read(response: Response) -> Element:
+            try:
+                return parse_xml(response.body, one_entity=one_entity)
+            except Unavailable as error:
+                raise _PassingTrouble(f"answers with {error}") from None
+
+        return self._whole(self._request("GET", target, params, headers, None), one_entity, read)
+
+    def pages(
+        self,
+        target: str,
+        paging: Paging,
+        *,
+        params: Params | None = None,
+        body: object = None,
+        headers: Headers | None = None,
+        one_entity: bool = False,
+        start: PageState | None = None,
+    ) -> Iterator[Page]:
+        """Read a list in pages, from ``start`` on: the ``next`` of a page that was read, which is JSON and holds no
+        credentials.
+
+        Raises ``Unavailable`` for a list that leads back to itself, ends before it should, or is no list.
+        ``headers`` go to the origin of ``target`` only.
+        """
+        first = self._request("GET", target, None, None, None).url
+        secret = self._auth.sign(self._credentials).params if self._auth and self._credentials else {}
+
+        def fetch(ask: Ask) -> Answer:
+            method = "GET" if ask.body is None else "POST"
+            request = self._request(method, ask.target, ask.params, None, ask.body)
+            if _origin(request.url) == _origin(first):
+                request.headers.update(_headers(headers or {}))
+            return self._whole(
+                request,
+                one_entity,
+                lambda response: Answer(_parsed(response), response.headers, str(request.url)),
+            )
+
+        def clean(address: str) -> str:
+            return _without(address, secret)
+
+        return walk(fetch, paging, Ask(target, params, body), where=_shown(first), start=start, clean=clean)
 
     def open(self, target: str, *, params: Params | None = None, headers: Headers | None = None) -> BinaryIO:
         """Fetch the content of one entity; made for ``Entity.open``."""
@@ -561,6 +613,15 @@ def _shown(url: httpx.URL) -> str:
     """An address without what may be secret in it."""
     text = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.raw_path.split(b'?')[0].decode('ascii')}"
     return text if len(text) <= SHOWN_URL else text[:SHOWN_URL] + "…"
+
+
+def _without(address: str, names: Container[str]) -> str:
+    """An address without the query parameters of these names; anything else as it is."""
+    if "?" not in address:
+        return address
+    path, _, query = address.partition("?")
+    kept = [one for one in query.split("&") if unquote_plus(one.partition("=")[0]) not in names]
+    return f"{path}?{'&'.join(kept)}" if kept else path
 
 
 def _headers(headers: Headers) -> dict[str, str]:
