@@ -12,9 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from sqlalchemy import text
 
 from airweave_server.db.session import Database
+from airweave_server.settings import Settings
 from airweave_server.version import __version__
 from running import Finished, Running, Server, free_port, ok, refusal
 from servers.scripted_server import ScriptedServer, items
@@ -268,3 +270,82 @@ def test_a_setting_that_does_not_fit_is_named_without_its_value(running: Running
         assert line.startswith(f"airweave-server: {name}: ")
         assert value not in line
     assert "EMBEDDER" in refusal(running.command("api", "--port", "0", EMBEDDER="no-such-embedder"))
+
+
+HOSTS = {
+    "localhost": ("localhost",),
+    "Weave.Example.": ("weave.example",),
+    " a.example ,, b-2.example, ": ("a.example", "b-2.example"),
+    "airweave_db": ("airweave_db",),
+    "xn--bcher-kva.example": ("xn--bcher-kva.example",),
+    "127.0.0.1,::1": ("127.0.0.1", "::1"),
+    "2001:DB8:0::7": ("2001:db8::7",),
+    "": (),
+    ",": (),
+}
+NETWORKS = {
+    "10.0.0.0/8": ("10.0.0.0/8",),
+    "10.0.0.5/8, fd00::/8": ("10.0.0.0/8", "fd00::/8"),
+    "127.0.0.0/255.0.0.0": ("127.0.0.0/8",),
+}
+NO_HOSTS = (
+    '["127.0.0.1"]',
+    "['a.example']",
+    "[::1]",
+    "localhost:8080",
+    "127.0.0.1:80",
+    "[::1]:80",
+    "http://a.example",
+    "a.example/path",
+    "//a.example",
+    "me@a.example",
+    "*",
+    "*.example",
+    ".example",
+    "a..example",
+    "-a.example",
+    "a-.example",
+    "two words",
+    "a.example;b.example",
+    "300.0.0.1",
+    "127.0.0",
+    "010.0.0.1",
+    "1",
+    "10.0.0.0/33",
+    "fe80::1%eth0",
+    "::1::",
+    "bücher.example",
+    "a" * 64 + ".example",
+    "a." * 127 + "a",
+    '"a.example"',
+    "a.example\n/",
+)
+
+
+@pytest.mark.parametrize(("value", "read"), [*HOSTS.items(), *NETWORKS.items()])
+def test_hosts_and_networks_are_read_as_they_are_compared(
+    value: str, read: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", value)
+    assert Settings().allowed_private_hosts == read
+    if value in HOSTS:
+        monkeypatch.setenv("ALLOWED_HOSTS", value)
+        assert Settings().allowed_hosts == read
+
+
+@pytest.mark.parametrize("value", [*NO_HOSTS, *NETWORKS])
+def test_what_is_neither_a_host_nor_a_network_is_no_setting(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ALLOWED_HOSTS",) if value in NETWORKS else ("ALLOWED_HOSTS", "ALLOWED_PRIVATE_HOSTS"):
+        monkeypatch.setenv(name, f"fine.example,{value}")
+        with pytest.raises(ValidationError, match=r"entry [23] is not"):
+            Settings()
+        monkeypatch.delenv(name)
+
+
+def test_no_process_starts_with_a_host_that_is_none(running: Running) -> None:
+    for name in ("ALLOWED_HOSTS", "ALLOWED_PRIVATE_HOSTS"):
+        for arguments in (("api", "--port", "0"), ("worker",), ("status",)):
+            line = refusal(running.command(*arguments, **{name: '["127.0.0.1"]'}))
+            assert line.startswith(f"airweave-server: {name}: entry 1 is not a host name")
+            assert "without scheme, port" in line
+            assert "127.0.0.1" not in line

@@ -2,14 +2,20 @@
 
 import ipaddress
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import Unstartable
+
+MOST_NAME_CHARS = 253  # of a host name, as DNS has it
+LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # containers have names with underscores
 
 
 class Settings(BaseSettings):
@@ -45,11 +51,13 @@ class Settings(BaseSettings):
         default=False, description="Allow an address other than loopback without authentication."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(), description="Further names that the Host and Origin headers may carry, separated by commas."
+        default=(),
+        description="Further host names or addresses that the Host and Origin headers may carry, separated by commas.",
     )
     allowed_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Private host names or networks (CIDR) that sources may reach over HTTP, separated by commas.",
+        description="Private host names, addresses or networks (CIDR) that sources may reach over HTTP, separated by "
+        "commas.",
     )
     vault_key: SecretStr | None = Field(
         default=None,
@@ -203,6 +211,21 @@ class Settings(BaseSettings):
     def split_commas(cls, value: object) -> object:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """Host names and addresses, as a ``Host`` header is compared with them."""
+        return _each(value, _host, "a host name or an address: write it without scheme, port, brackets and wildcards")
+
+    @field_validator("allowed_private_hosts")
+    @classmethod
+    def check_private_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _each(
+            value,
+            lambda entry: _host(entry) or _network(entry),
+            "a host name, an address or a network (CIDR): write it without scheme, port, brackets and wildcards",
+        )
+
     def roots(self) -> tuple[Path, ...]:
         """The folders below which `folder` connections may read."""
         return self.folder_roots or (Path.home(), Path.cwd())
@@ -214,6 +237,37 @@ class Settings(BaseSettings):
     def key_file(self) -> Path:
         """Where the vault key is kept that we make where there is no VAULT_KEY."""
         return self.place() / "vault.key"
+
+
+def _each(entries: tuple[str, ...], read: Callable[[str], str | None], expected: str) -> tuple[str, ...]:
+    """Each entry as ``read`` normalizes it. An entry that it cannot read is named by its number, for it may hold a
+    password."""
+    normal = tuple(map(read, entries))
+    for number, entry in enumerate(normal, 1):
+        if entry is None:
+            raise PydanticCustomError(
+                "hosts", "entry {number} is not {expected}", {"number": number, "expected": expected}
+            )
+    return tuple(filter(None, normal))
+
+
+def _host(text: str) -> str | None:
+    """A host name in small letters or an address in its usual form; None when it is neither. An address with a zone
+    (``%eth0``) is neither: those that it would be compared with have none."""
+    try:
+        return None if "%" in text else str(ipaddress.ip_address(text))
+    except ValueError:
+        name = text.lower().removesuffix(".")
+    labels = name.split(".")
+    is_name = len(name) <= MOST_NAME_CHARS and all(map(LABEL.fullmatch, labels)) and not labels[-1].isdecimal()
+    return name if is_name else None
+
+
+def _network(text: str) -> str | None:
+    try:
+        return None if "%" in text else str(ipaddress.ip_network(text, strict=False))
+    except ValueError:
+        return None
 
 
 def default_data_dir() -> Path:
