@@ -1,40 +1,31 @@
 """The peers and our server side by side: the same files, the same cores, one at a time, a process each."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
 
-from . import corpus
+from . import corpus, environments
 from .lab import Lab
 from .limits import limits
 from .report import Table, number, spread
 from .server import NO_VECTOR_INDEX, Unfit, serving
 
 HERE = Path(__file__).parent
-ENVIRONMENTS = HERE / ".scratch"
 SHARED = {"lancedb": "0.40.0", "wordllama": "0.4.0.post1"}
 PACKAGES = {
     "cocoindex": {"cocoindex": "1.0.26", **SHARED},
     "llamaindex": {"llama-index-core": "0.14.25", **SHARED},
 }
-INSTALL_S, PHASE_S = 1_200.0, 900.0
+PHASE_S = 900.0
 PHASES = ("initial", "nochange", "delta1")
 OURS, OURS_WHOLE = "Airweave Server, words indexed", "Airweave Server, words and vectors indexed"
 COLLECTION = "bench"
-VERSIONS = (
-    "import json, sys; from importlib.metadata import version; "
-    "print(json.dumps({name: version(name) for name in sys.argv[1:]}))"
-)
+INDEXED = {"VECTOR_INDEX_CHUNKS": "1000"}  # the peers index the vectors of a corpus of any size
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +70,7 @@ def run(lab: Lab) -> list[Table]:
     if lab.quick:
         table.notes.append("Left out by --quick.")
         return [table]
-    broken = {package: _installed(lab, package) for package in PACKAGES}
+    broken = {package: _why_not(lab, package) for package in PACKAGES}
     runs = {peer: Runs() for peer in PEERS if broken[peer.package] is None}
     ours, ours_whole = Runs(), Runs()
     for turn in range(lab.repeats):  # in turns, so that a slow minute of the machine is not one contestant's alone
@@ -117,7 +108,7 @@ def _ours(lab: Lab, turn: int, runs: Runs, whole: Runs) -> None:
     folder = lab.place / "ours"
     files = lab.corpus.copy(folder, lab.usual)
     try:
-        with serving(lab.place) as server:
+        with serving(lab.place, **INDEXED) as server:
             connection = server.connect(COLLECTION, folder)
             for phase in PHASES:
                 due = {}
@@ -154,8 +145,8 @@ def _theirs(lab: Lab, peer: Peer, turn: int, runs: Runs) -> None:
             due = len(files) if phase == "initial" else len(words)
             script = HERE / "peers" / f"{peer.package}_peer.py"
             began_at = perf_counter()
-            output = _run(
-                [_python(peer.package), script, phase, folder, state, *peer.options, "--words", *words],
+            output = environments.run(
+                [environments.python(peer.package), script, phase, folder, state, *peer.options, "--words", *words],
                 PHASE_S,
                 f"{peer.name}, {phase}",
             )
@@ -181,53 +172,13 @@ def _edited(files: Sequence[Path], turn: int) -> list[str]:
     return [word for _, word in corpus.edit(files, max(1, len(files) // 100), seed=300 + turn)]
 
 
-def _installed(lab: Lab, package: str) -> str | None:
-    """Make the peer's virtual environment unless it is there as pinned. Why it could not be made, or None."""
-    pins = PACKAGES[package]
-    place = ENVIRONMENTS / f"venv-{package}"
-    if _versions(package) == pins:
-        return None
-    lab.say(f"installing {package} for itself")
+def _why_not(lab: Lab, package: str) -> str | None:
+    """Why the peer's virtual environment could not be made, or None."""
     try:
-        _run([sys.executable, "-m", "venv", place], INSTALL_S, "making a virtual environment")
-        wanted = [f"{name}=={pin}" for name, pin in pins.items()]
-        pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        _run([_python(package), *pip, *wanted], INSTALL_S, f"pip install {' '.join(wanted)}")
+        environments.install(package, PACKAGES[package], lab.say)
     except Unfit as error:
         return str(error)
-    return None if _versions(package) == pins else "other versions than the pinned ones were installed"
-
-
-def _versions(package: str) -> dict[str, str] | None:
-    with suppress(Unfit, OSError):
-        found: dict[str, str] = json.loads(_run([_python(package), "-c", VERSIONS, *PACKAGES[package]], PHASE_S, ""))
-        return found
     return None
-
-
-def _python(package: str) -> Path:
-    return ENVIRONMENTS / f"venv-{package}" / "bin" / "python"
-
-
-def _run(command: Sequence[str | Path], limit_s: float, what: str) -> str:
-    """What it printed. Raises ``Unfit`` with the last line of its errors; nothing of it lives on."""
-    environment = os.environ | {"COCOINDEX_DISABLE_USAGE_TRACKING": "1", "PYTHONWARNINGS": "ignore"}
-    child = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
-        start_new_session=True,
-    )  # fmt: skip
-    try:
-        output, errors = child.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        raise Unfit(f"{what}: not done after {limit_s:.0f} s") from None
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    if child.returncode:
-        last = next((line for line in reversed(errors.splitlines()) if line.strip()), "no message")
-        raise Unfit(f"{what}: {last.replace(str(HERE), '')[:200]}")
-    return output
 
 
 def _write(table: Table, name: str, count: int, runs: Runs, ours: Runs, bound: str) -> None:

@@ -6,15 +6,16 @@ import os
 import random
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from . import environments
+from .server import Unfit
 
 USUAL = 2_000  # documents of the usual subset: the first by name
 LEAST_BYTES, MOST_BYTES = 1_000, 400_000
@@ -22,14 +23,18 @@ FIRST_MTIME, MTIME_STEP_S = 1_700_000_000, 3_600
 SUFFIXES = {".py", ".pyi", ".md", ".rst", ".txt", ".html", ".json", ".c", ".h", ".js"}
 TINY_FOLDERS = 100
 
-PACKAGES = ("git-doc", "linux-doc-6.1", "postgresql-doc-15", "python-django-doc", "python3.11-doc", "rust-doc")
-PAGES = 10_000
-LEAST_HTML_BYTES = 1_500
-LEAST_TEXT_CHARS = 200
-NOT_PAGES = re.compile(r"/(genindex|search|py-modindex)\b|/rust.*/(core_arch|core_simd|arch|src)/")
-MAIN = ("main", "div[role=main]", "#main-content", "div.document", "article", "div.body", "#content", "body")
-LEFT_OUT = "script, style, nav, footer, a.headerlink"
-BLOCKS = {"p", "div", "section", "ul", "ol", "dl", "dt", "dd", "table", "tr", "blockquote", "article", "main", "br"}
+# those that the figures are of: Debian 12 serves a package until the next security update of it
+PACKAGES = {
+    "git-doc": "1:2.39.5-0+deb12u3",
+    "linux-doc-6.1": "6.1.176-1",
+    "postgresql-doc-15": "15.18-0+deb12u1",
+    "python-django-doc": "3:3.2.25-0+deb12u3",
+    "python3.11-doc": "3.11.2-6+deb12u8",
+    "rust-doc": "1.63.0+dfsg1-2",
+}
+CONVERTERS = {"html-to-markdown": "3.21.2", "selectolax": "1.0.2"}
+MEASURED = "6edf8eb15d2aff48"  # what the figures are of
+STEP_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,7 @@ class Corpus:
 
     label: str
     files: Sequence[tuple[str, Path]]
+    digest: str = ""
 
     def copy(self, into: Path, count: int | None = None) -> list[Path]:
         """Copy the first files into a new folder, their times set so that they rise from file to file."""
@@ -63,13 +69,18 @@ def load() -> Corpus:
     folder = os.environ.get("BENCH_CORPUS")
     if not folder:
         return _fallback()
-    files = [(path.name, path) for path in sorted(Path(folder).iterdir()) if path.suffix == ".md"]
+    return _read(Path(folder))
+
+
+def _read(folder: Path) -> Corpus:
+    files = [(path.name, path) for path in sorted(folder.iterdir()) if path.suffix == ".md"]
     if not files:
         raise FileNotFoundError("BENCH_CORPUS holds no .md files")
-    digest = hashlib.sha256()
+    whole = hashlib.sha256()
     for _, path in files:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return Corpus(f"Markdown documents of BENCH_CORPUS, sha256 {digest.hexdigest()[:16]}", files)
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    digest = whole.hexdigest()[:16]
+    return Corpus(f"Markdown documents of BENCH_CORPUS, sha256 {digest}", files, digest)
 
 
 def edit(files: Sequence[Path], count: int, *, seed: int) -> list[tuple[Path, str]]:
@@ -130,68 +141,47 @@ def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.rpartition(".")[0].lower())[-60:].strip("-")
 
 
-def make_corpus(into: Path) -> int:
-    """Download the packages and write their pages as Markdown, named by hash order, so that each prefix is a fair
-    sample. Returns how many. Raises ``FileNotFoundError`` where there is no apt."""
+def make_corpus(into: Path) -> Corpus:
+    """Download the packages and write their pages as Markdown into a new folder. Raises ``Unfit`` where there is no
+    apt, or a step failed."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
-        raise FileNotFoundError("the real corpus is made from Debian packages: apt-get and dpkg-deb are needed")
+        raise Unfit("the real corpus is made from Debian packages: apt-get and dpkg-deb are needed")
+    environments.install("corpus", CONVERTERS, print)
     into.mkdir(parents=True)
-    pages: dict[str, tuple[str, str]] = {}
     with tempfile.TemporaryDirectory(prefix="airweave-corpus-") as place:
-        subprocess.run(["apt-get", "download", "-qq", *PACKAGES], cwd=place, check=True)
-        for archive in Path(place).glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", archive, Path(place, "x")], check=True)
-        root = Path(place, "x")
-        paths = [path for path in _walk(root) if path.suffix == ".html" and not NOT_PAGES.search(str(path))]
-        # rustdoc has far more pages than all others: it fills up what they leave
-        paths.sort(key=lambda path: ("rust" in str(path.relative_to(root)), _hash(path.relative_to(root))))
-        for path in paths:
-            if len(pages) == PAGES:
-                break
-            if LEAST_HTML_BYTES <= path.stat().st_size <= MOST_BYTES:
-                text = markdown(path.read_text(encoding="utf-8", errors="replace"))
-                if len(text) >= LEAST_TEXT_CHARS:
-                    inside = path.relative_to(root)
-                    pages.setdefault(hashlib.sha1(text.encode()).hexdigest(), (_hash(inside), f"{inside}\0{text}"))
-    for n, (_, page) in enumerate(sorted(pages.values())):
-        name, _, text = page.partition("\0")
-        (into / f"{n:05}-{_slug(name)}.md").write_text(text, encoding="utf-8")
-    return len(pages)
+        for package, version in PACKAGES.items():
+            unpacked = Path(place, "x", package)
+            unpacked.mkdir(parents=True)
+            environments.run(["dpkg-deb", "-x", _download(package, version, Path(place)), unpacked], STEP_S, package)
+        script = Path(__file__).with_name("pages.py")
+        environments.run([environments.python("corpus"), script, Path(place, "x"), into], STEP_S, "making the pages")
+    return _read(into)
 
 
-def markdown(html: str) -> str:
-    """The main part of a page: headings, lists, code and tables marked, all else as plain paragraphs."""
-    tree = LexborHTMLParser(html)
-    for node in tree.css(LEFT_OUT):
-        node.decompose()
-    main = next(filter(None, (tree.css_first(selector) for selector in MAIN)), None)
-    text = _written(main) if main is not None else ""
-    return re.sub(r"[ \t]+\n", "\n", re.sub(r"\n\s*\n+", "\n\n", text)).strip() + "\n"
-
-
-def _written(node: LexborNode) -> str:
-    tag = node.tag or ""
-    if tag == "-text":
-        return re.sub(r"\s+", " ", node.text(deep=False))
-    if tag == "pre":
-        return f"\n\n```\n{node.text().strip(chr(10))}\n```\n\n"
-    inside = "".join(_written(child) for child in node.iter(include_text=True))
-    if re.fullmatch(r"h[1-6]", tag):
-        return f"\n\n{'#' * int(tag[1])} {' '.join(inside.split())}\n\n"
-    if tag == "li":
-        return f"\n* {inside.strip()}\n"
-    if tag in ("td", "th"):
-        return f"{' '.join(inside.split())} | "
-    if tag == "code":
-        return f"`{inside}`"
-    return f"\n\n{inside}\n\n" if tag in BLOCKS else inside
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha1(str(path).encode()).hexdigest()
+def _download(package: str, version: str, place: Path) -> Path:
+    """The package of this version, or where that is served no more of the present one."""
+    folder = place / package
+    folder.mkdir()
+    for wanted in (f"{package}={version}", package):
+        with suppress(Unfit):
+            environments.run(["sh", "-c", 'cd "$0" && apt-get download -qq "$1"', folder, wanted], STEP_S, wanted)
+            break
+    else:
+        raise Unfit(f"apt-get download {package} failed: is this Debian 12, and was there an apt-get update?")
+    if wanted == package:
+        print(f"{package} {version} is served no more: the present version is taken")
+    return next(folder.glob("*.deb"))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("usage: python -m benchmarks.corpus FOLDER   (a new one; then set BENCH_CORPUS to it)")
-    print(make_corpus(Path(sys.argv[1])), "documents")
+    try:
+        made = make_corpus(Path(sys.argv[1]))
+    except (Unfit, OSError) as error:
+        sys.exit(f"benchmarks.corpus: {error}")
+    print(f"{made.described(USUAL)}; {made.described(len(made.files))} in all; sha256 {made.digest}")
+    if made.digest != MEASURED:
+        sys.exit(
+            f"This is not the corpus of the figures, whose sha256 is {MEASURED}: compare with nothing measured on it."
+        )

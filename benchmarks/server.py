@@ -20,6 +20,7 @@ import psycopg
 from airweave_server.client import Client
 from airweave_server.db import embedded
 from airweave_server.errors import ClientError
+from airweave_server.settings import Settings
 
 from . import processes
 from .processes import Cpu
@@ -135,16 +136,18 @@ class Server:
         """Wait until the keeper has built the index over the vectors of every large collection, and counted all words;
         returns the seconds."""
         began_at = time.perf_counter()
+        least = int(self.environment.get("VECTOR_INDEX_CHUNKS", Settings.model_fields["vector_index_chunks"].default))
         with self.database() as connection:
             while True:
-                row = connection.execute("""
+                query = """
                     select count(*) filter (where z.counted_at is null and e.chunks >= 1000),
-                           count(*) filter (where e.chunks >= 20000 and not coalesce(i.indisvalid, false))
+                           count(*) filter (where e.chunks >= %s and not coalesce(i.indisvalid, false))
                     from (select collection_id, sum(chunks) as chunks from entity group by 1) as e
                     left join collection_size z using (collection_id)
                     left join pg_index i
                       on i.indexrelid = to_regclass('chunk_near_' || replace(cast(collection_id as text), '-', ''))
-                """).fetchone()
+                """
+                row = connection.execute(query, (least,)).fetchone()
                 if row == (0, 0):
                     return time.perf_counter() - began_at
                 if time.perf_counter() - began_at > SYNC_S:
