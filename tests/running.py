@@ -28,6 +28,9 @@ NEEDED = {
     "ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
+    "API_PORT": "0",  # never a default port: a server of the developer's own may be there
+    "TEMPORAL_PORT": "1",
+    "TEMPORAL_UI_PORT": "1",
 }
 SHORT = {
     "LEASE_S": "2",
