@@ -14,8 +14,7 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from . import plugins
-from .db import collections, connections, jobs, leases, ledger, moves
+from .db import collections, connections, credentials, jobs, leases, ledger, moves
 from .db.models import Status, Trigger
 from .db.session import Database, first_line, is_outage, now
 from .errors import BadInput, InvalidState, NotFound, Unavailable
@@ -24,6 +23,7 @@ from .services import reembed
 from .services.connections import next_run
 from .services.upkeep import Upkeep
 from .settings import Settings
+from .sync.connector import traits_of
 from .vault import Vault, VaultError
 
 CANCEL_PATIENCE_S = 5.0
@@ -163,12 +163,17 @@ class Keeper:
         fired = False
         with self._database.session() as session:
             for connection in connections.due(session):
-                kind = plugins.sources().get(connection.short_name)
-                if kind is None or connection.cron is None:
+                traits = traits_of(connection)
+                if traits is None or connection.cron is None:
                     connection.next_run_at = None
                     continue
                 try:
-                    connection.next_run_at = next_run(connection.cron, kind, now(session).astimezone(UTC))
+                    connection.next_run_at = next_run(
+                        connection.cron,
+                        source=connection.short_name,
+                        traits=traits,
+                        after=now(session).astimezone(UTC),
+                    )
                 except (BadInput, InvalidState) as error:
                     connection.next_run_at = None  # it can never fire; a new schedule sets it again
                     log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))
@@ -197,10 +202,12 @@ class Keeper:
                 collections.remove(session, collection_id)
 
     def _forget(self) -> None:
-        """Remove jobs that ended ``RETENTION_DAYS`` ago, some a tick until there are no more."""
+        """Remove jobs that ended ``RETENTION_DAYS`` ago, some a tick until there are no more, and what given
+        credentials were renewed to a day ago."""
         if time.monotonic() - self._forgot_at < FORGET_EVERY_S:
             return
         with self._database.session() as session:
+            credentials.forget_successors(session)
             gone = jobs.forget_ended(session, days=self._settings.retention_days, limit=FORGET_AT_ONCE)
         if gone:
             log.info("jobs_forgotten", jobs=gone)

@@ -25,6 +25,7 @@ from .installation import Say, database_url, forget_libpq_variables, loaded, ope
 from .keeper import Keeper
 from .services.connections import Connections
 from .settings import Settings, is_loopback
+from .sync.connector import Connectors
 from .sync.sync_service import SyncService
 
 if TYPE_CHECKING:
@@ -82,14 +83,14 @@ def _serve(
 ) -> None:
     sealed = open_vault(settings)
     plugins.try_embedder(settings)
-    hidden = (settings.place(),)
-    service = SyncService(database, sealed, settings, hidden_paths=hidden)
+    connectors = Connectors(database, sealed, settings)
+    service = SyncService(database, connectors, settings)
     in_process = InProcessDriver(database, service, settings)
     durable = _durable(database, in_process, settings) if settings.temporal_enabled else None
     driver = durable or in_process
     keeper = Keeper(database, sealed, driver, settings)
     in_process.job_ended = keeper.kick  # a first load gets its indexes at once
-    connections = Connections(sealed, settings, hidden_paths=hidden)
+    connections = Connections(connectors, sealed, settings)
     watches = Watches(database)
     parts = Parts(settings, database, sealed, connections, driver, keeper, watches, children)
     app = create_app(parts, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))

@@ -13,6 +13,7 @@ from airweave_server import vault
 from airweave_server.db import jobs
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
+from airweave_server.sync.connector import Connectors
 from airweave_server.sync.signals import Signals
 from airweave_server.sync.sync_service import SyncService
 from invariants import agree, hold
@@ -35,7 +36,9 @@ def indexed(server: Server, connection: str) -> set[str]:
 @pytest.fixture
 def service(fresh_database: Database, monkeypatch: pytest.MonkeyPatch) -> SyncService:
     monkeypatch.setenv("ALLOWED_PRIVATE_HOSTS", "127.0.0.1")
-    return SyncService(fresh_database, vault.Vault([bytes(32)]), Settings())
+    settings = Settings()
+    connectors = Connectors(fresh_database, vault.Vault([bytes(32)]), settings)
+    return SyncService(fresh_database, connectors, settings)
 
 
 def driven_here(database: Database, connection: str) -> UUID:

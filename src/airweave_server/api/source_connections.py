@@ -11,8 +11,7 @@ from sqlalchemy.orm import Session
 from .. import plugins, wire
 from ..db import collections, connections, jobs
 from ..db.models import Collection, SourceConnection, SyncJob
-from ..errors import BadInput, InvalidState
-from ..sdk import Bearer
+from ..errors import InvalidState
 from ..services import connections as service
 from ..services import jobs as job_service
 from ..services.connections import Wanted
@@ -89,10 +88,7 @@ def update_source_connection(
     if body.schedule is not None:
         changes |= {"cron": body.schedule.cron, "continuous": body.schedule.continuous}
     if body.authentication is not None:
-        given = _read_credentials(body.authentication)
-        if given is None:
-            raise BadInput("only direct credentials can be changed", field="body.authentication")
-        changes["credentials"] = given
+        changes["authentication"] = _read_authentication(body.authentication)
     if parts.connections.update(session, connection, engine=parts.driver.choose, changes=changes) is not None:
         background.add_task(parts.driver.kick)
     session.flush()
@@ -186,7 +182,7 @@ def _schedule_to_wire(connection: SourceConnection, *, waits: bool) -> wire.Sche
     return wire.ScheduleDetails(
         cron=connection.cron,
         next_run=None if waits else connection.next_run_at,
-        continuous=service.is_continuous(connection.cron, plugins.sources().get(connection.short_name)),
+        continuous=service.is_continuous(connection),
         paused_reason="its credentials were refused; send new ones, or run a sync once they work again"
         if waits
         else None,
@@ -214,7 +210,7 @@ def _derive_status(last: SyncJob | None) -> str:
 
 def _name_auth_method(connection: SourceConnection) -> str:
     kind = plugins.sources().get(connection.short_name)
-    return "oauth_token" if kind is not None and isinstance(kind.auth, Bearer) else "direct"
+    return kind.auth.wire_method if kind is not None else "direct"
 
 
 def _to_new_connection(body: wire.SourceConnectionCreate) -> Wanted:
@@ -224,8 +220,7 @@ def _to_new_connection(body: wire.SourceConnectionCreate) -> Wanted:
         name=body.name,
         description=body.description,
         config=body.config,
-        credentials=_read_credentials(body.authentication),
-        access_token=body.authentication.access_token if body.authentication else None,
+        authentication=_read_authentication(body.authentication),
         cron=body.schedule.cron if body.schedule is not None else "",
         continuous=body.schedule is not None and body.schedule.continuous,
     )
@@ -235,11 +230,12 @@ def _left_out_to_wire(found: Sequence[LeftOut]) -> list[wire.LeftOut]:
     return [wire.LeftOut(**asdict(each)) for each in found]
 
 
-def _read_credentials(given: wire.Authentication | None) -> dict[str, Any] | None:
+def _read_authentication(given: wire.Authentication | None) -> dict[str, Any] | None:
+    """What was sent of it, without nulls. Raises ``InvalidState`` for ways to sign in that there are not."""
     if given is None:
         return None
     if given.provider_readable_id is not None:
         raise InvalidState("auth providers are not supported by this server; send credentials or an access_token")
     if given.credentials is None and given.access_token is None:
         raise InvalidState("browser sign-in is not supported by this server; send credentials or an access_token")
-    return given.credentials
+    return given.model_dump(exclude_none=True)

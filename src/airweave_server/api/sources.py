@@ -6,7 +6,6 @@ from fastapi import APIRouter
 from pydantic import BaseModel, SecretStr
 
 from .. import wire
-from ..sdk import Bearer, Direct
 from ..sdk import Source as SourceKind
 from .deps import Organization, PartsOf
 
@@ -26,16 +25,17 @@ def get_source(short_name: str, parts: PartsOf, _: Organization) -> wire.Source:
 
 
 def _shown(kind: type[SourceKind[Any, Any]]) -> wire.Source:
-    signs_in = kind.auth if isinstance(kind.auth, Direct | Bearer) else None
+    form = kind.auth.form
     return wire.Source(
         name=kind.title,
         short_name=kind.name,
         class_name=kind.__name__,
         description=kind.description,
-        auth_methods=["oauth_token"] if isinstance(kind.auth, Bearer) else ["direct"],
-        auth_config_class=signs_in.model.__name__ if signs_in else None,
+        auth_methods=[kind.auth.wire_method],
+        oauth_type=kind.auth.oauth_type,
+        auth_config_class=form.__name__ if form is not None else None,
         config_class=kind.config_model.__name__,
-        auth_fields=wire.Fields(fields=_fields(signs_in.model)) if signs_in else None,
+        auth_fields=wire.Fields(fields=_fields(form)) if form is not None else None,
         config_fields=wire.Fields(fields=_fields(kind.config_model)),
         output_entity_definitions=list(kind.entity_types),
         labels=list(kind.labels),

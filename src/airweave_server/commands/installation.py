@@ -136,16 +136,15 @@ def audit(
     """Prove that what the ledger declares is stored and found by search; say what is not. Exit 1 when something is
     wrong and not mended."""
     from ..services import audit as auditing
-    from ..sync.sync_service import SyncService
+    from ..sync.connector import Connectors
 
     settings = read_settings(data_dir=data_dir)
     all_right, asked = True, False
     with installation.open_database(installation.database_url(settings)) as database:
         database.migrate()
         wanted = auditing.Wanted(
-            every_chunk=every_chunk, source=SyncService(
-                database, installation.open_vault(settings), settings, hidden_paths=(settings.place(),)
-            ) if source else None,
+            every_chunk=every_chunk,
+            connectors=Connectors(database, installation.open_vault(settings), settings) if source else None,
             named=connection is not None, repair=repair,
         )  # fmt: skip
         found = auditing.named(database, connection)

@@ -236,6 +236,18 @@ class SourceConnection(Base):
     deleted_at: Mapped[datetime | None]
 
 
+class RenewedCredentials(Base):
+    """What credentials that a person gave were renewed to, while the connection that they are for is not made.
+    ``digest``: SHA-256 of the given ones."""
+
+    __tablename__ = "renewed_credentials"
+
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[bytes] = mapped_column(primary_key=True)
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class SourceCursor(Base):
     """Where the last completed read of each partition ended: the change position of the next incremental job."""
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
@@ -46,6 +47,7 @@ class Scheduled:
     id: UUID
     name: str
     short_name: str
+    config: dict[str, Any]
     cron: str
     created_at: datetime
     last_full_at: datetime | None
@@ -146,7 +148,7 @@ def count_active(session: Session) -> int:
 def scheduled(session: Session) -> list[Scheduled]:
     rows = session.execute(
         text("""
-            select id, name, short_name, cron, created_at, last_full_at from source_connection
+            select id, name, short_name, config, cron, created_at, last_full_at from source_connection
             where cron is not null and deleted_at is null order by name, id
         """)
     )

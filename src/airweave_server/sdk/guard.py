@@ -28,15 +28,22 @@ class Deadline(threading.local):
     """When the answer that this thread waits for must have ended, whatever drips in."""
 
     at = float("inf")
+    heeds_stop = True
 
     @contextmanager
-    def in_force(self, total_s: float) -> Iterator[None]:
-        before = self.at
-        self.at = time.monotonic() + total_s
+    def in_force(self, total_s: float, *, heeds_stop: bool = True) -> Iterator[None]:
+        """``heeds_stop`` False: the answer is waited for even if the engine asks the read to stop."""
+        before = self.at, self.heeds_stop
+        self.at, self.heeds_stop = time.monotonic() + total_s, heeds_stop
         try:
             yield
         finally:
-            self.at = before
+            self.at, self.heeds_stop = before
+
+    def check(self, context: Context) -> None:
+        """Raise ``Stopped`` if the engine asks the read to stop, and that is heeded now."""
+        if self.heeds_stop:
+            context.check()
 
     def left_s(self) -> float:
         return self.at - time.monotonic()
@@ -66,7 +73,7 @@ class Guard(httpcore.NetworkBackend):
     ) -> httpcore.NetworkStream:
         trouble: Exception = httpcore.ConnectError("no address")
         for address in self._checked(host, port)[:ADDRESSES]:
-            self._context.check()
+            self._deadline.check(self._context)
             timeout_s = max(0.001, min(timeout or CONNECT_S, CONNECT_S, self._deadline.left_s()))
             try:
                 stream = self._backend.connect_tcp(address, port, timeout_s, local_address, socket_options)
@@ -106,7 +113,7 @@ class _Stream(httpcore.NetworkStream):
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         ends = time.monotonic() + self._within(timeout)
         while True:
-            self._context.check()
+            self._deadline.check(self._context)
             left_s = ends - time.monotonic()
             if left_s <= 0:
                 raise httpcore.ReadTimeout("no answer in time")

@@ -384,7 +384,8 @@ class Http:
             return self._credentials
 
     def _post_form(self, url: str, form: Headers, headers: Headers) -> tuple[int, bytes]:
-        """Send a form to a token endpoint; see ``auth.Post``. It is not sent again: it may have been used up."""
+        """Send a form to a token endpoint; see ``auth.Post``. It is sent once, and its answer
+        is waited for even if the read is to stop: the token that it replaces may be used up."""
         clear = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in form.items()
         }
@@ -392,7 +393,7 @@ class Http:
         request = httpx.Request("POST", _url(url), headers=sent, data=clear)
         where, body = _shown(request.url), bytearray()
         try:
-            with self._deadline.in_force(self._total_s), self._sent(request) as response:
+            with self._deadline.in_force(self._total_s, heeds_stop=False), self._sent(request) as response:
                 for piece in self._pieces(response):
                     body += piece
                     if len(body) > TOKEN_BYTES:
@@ -431,7 +432,7 @@ class Http:
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
         with _trouble_of_the_way():
             for piece in response.iter_bytes():
-                self._context.check()
+                self._deadline.check(self._context)
                 if self._deadline.left_s() <= 0:
                     raise _Silence("answers too slowly")
                 yield piece

@@ -3,22 +3,22 @@
 import socket
 from dataclasses import dataclass, field
 
-from .. import plugins
 from ..db import audit, connections, leases
 from ..db.audit import Differences, Finding, Report, Scope
 from ..db.models import Collection, SourceConnection
 from ..db.session import Database
 from ..errors import Unavailable
-from ..sync.sync_service import SyncService
+from ..sync.compare import compare
+from ..sync.connector import Connectors, traits_of
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """``every_chunk``: all chunks are looked up by their words, not a sample. ``source``: what reads the source, to
-    compare it with the ledger, where that is cheap or the connection was ``named``."""
+    """``every_chunk``: look up every chunk by its words, not a sample. ``connectors``: compare with the source too, if
+    that is cheap or the connection was ``named``."""
 
     every_chunk: bool = False
-    source: SyncService | None = None
+    connectors: Connectors | None = None
     named: bool = False
     repair: bool = False
 
@@ -54,7 +54,7 @@ def look(database: Database, connection: SourceConnection, wanted: Wanted) -> Au
     audited.found += map(str, report.findings)
     if report.waiting:
         audited.found.append(f"entities wait to be read afresh: {report.waiting:,}")
-    differs = _compare(connection, wanted, audited)
+    differs = _compare(database, connection, wanted, audited)
     left = _mend(database, scope, wanted, audited) if wanted.repair else report.findings
     if wanted.repair and (differs or report.waiting or any(one.fault not in audit.IN_DATABASE for one in left)):
         with database.session() as session:
@@ -87,19 +87,20 @@ def is_kept(database: Database) -> bool:
         return leases.holder(session, "keeper") is not None
 
 
-def _compare(connection: SourceConnection, wanted: Wanted, audited: Audited) -> bool:
+def _compare(database: Database, connection: SourceConnection, wanted: Wanted, audited: Audited) -> bool:
     """Whether source and ledger differ. That a source cannot be compared is said, and not right where it should be."""
-    if wanted.source is None:
+    if wanted.connectors is None:
         return False
-    kind = plugins.sources().get(connection.short_name)
-    if kind is not None and not wanted.named and not kind.lists_cheaply:
-        audited.notes.append(f"not compared with its source: {kind.name} is not cheap to list; name the connection")
+    traits = traits_of(connection)
+    if traits is not None and not wanted.named and not traits.lists_cheaply:
+        name = connection.short_name
+        audited.notes.append(f"not compared with its source: {name} is not cheap to list; name the connection")
         return False
-    if kind is not None and kind.local and connection.host != socket.gethostname():
+    if traits is not None and traits.local and connection.host != socket.gethostname():
         audited.notes.append(f"not compared with its source: that is read on {connection.host}")
         return False
     try:
-        differences = wanted.source.compare(connection.id)
+        differences = compare(database, wanted.connectors, connection.id)
     except Unavailable as error:
         audited.notes.append(f"not compared with its source: {error}")
         audited.is_right = False

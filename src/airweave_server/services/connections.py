@@ -1,10 +1,9 @@
 """Use cases of source connections: connect with everything checked at the door, change, hide and purge."""
 
-import json
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,20 +11,21 @@ from uuid import UUID, uuid4
 
 import structlog
 from cronsim import CronSim, CronSimError
-from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy.orm import Session
 
 from .. import plugins
 from ..db import collections, connections, jobs, plans
+from ..db.credentials import OfConnection
 from ..db.models import DeletePlan, SourceConnection, Status, SyncJob, Trigger
 from ..db.session import be_patient
 from ..errors import BadInput, InvalidState, NotFound, TooMany
-from ..sdk import AuthError, Bearer, ConfigError, Context, Direct, Source, SourceError
+from ..sdk import AuthError, ConfigError, Source, SourceError, Traits
 from ..settings import Settings
+from ..sync.connector import Configured, Connectors, Kind, Place, Rejected, traits_of
 from ..sync.preview import Preview, preview
-from ..sync.scrub import scrub, secrets_of
+from ..sync.scrub import scrub
 from ..text.parsers import Parsers
-from ..vault import Vault, VaultError
+from ..vault import Vault
 from .jobs import Ask, EngineChoice, create
 
 MIN_INTERVAL_S = 3600
@@ -38,16 +38,18 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asks to connect. ``cron``: "" for the source's default, None for no schedule. ``continuous``: every
-    few minutes, where the source can tell its changes."""
+    """What a person asks to connect.
+
+    ``authentication``: what the request brought of it, without nulls. ``cron``: "" for the source's default, None for
+    no schedule. ``continuous``: sync changes every few minutes, where the source can tell them.
+    """
 
     short_name: str
     readable_collection_id: str
     name: str | None = None
     description: str | None = None
     config: Mapping[str, Any] | None = None
-    credentials: Mapping[str, Any] | None = None
-    access_token: str | None = None
+    authentication: Mapping[str, Any] | None = None
     cron: str | None = ""
     continuous: bool = False
 
@@ -55,10 +57,10 @@ class Wanted:
 class Connections:
     """Connecting and changing; reads no HTTP and starts no job by itself."""
 
-    def __init__(self, vault: Vault, settings: Settings, *, hidden_paths: tuple[Any, ...] = ()) -> None:
+    def __init__(self, connectors: Connectors, vault: Vault, settings: Settings) -> None:
+        self._connectors = connectors
         self._vault = vault
         self._settings = settings
-        self._hidden_paths = hidden_paths
         self._previews = threading.BoundedSemaphore(PREVIEWS)
         self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
 
@@ -80,12 +82,11 @@ class Connections:
         collection = collections.find(session, organization_id, wanted.readable_collection_id)
         if collection is None:
             raise NotFound("Collection not found")
-        config = self._config(kind, wanted.config or {})
-        credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
+        made, place = self._accepted(kind, wanted.config or {}, wanted.authentication, organization_id)
         be_patient(session)
-        with self._tried(kind, config, credentials):
+        with self._tried(made, place):
             pass
-        cron = _cron(kind, wanted.cron, continuous=wanted.continuous)
+        cron = _cron(wanted.cron, source=kind.name, traits=made.traits, continuous=wanted.continuous)
         connection = SourceConnection(
             id=uuid4(),
             organization_id=organization_id,
@@ -93,13 +94,12 @@ class Connections:
             short_name=kind.name,
             name=wanted.name or f"{kind.title} Connection",
             description=wanted.description,
-            config=_plain(config),
-            host=socket.gethostname() if kind.local else None,
+            config=_plain(made),
+            host=socket.gethostname() if made.traits.local else None,
             cron=cron,
-            next_run_at=next_run(cron, kind) if cron else None,
+            next_run_at=next_run(cron, source=kind.name, traits=made.traits) if cron else None,
         )
-        if credentials is not None:
-            connection.credentials = self._seal(connection.id, credentials)
+        connection.credentials = self._connectors.seal(made, owner=connection.id)
         session.add(connection)
         session.flush()
         session.refresh(connection)
@@ -110,10 +110,10 @@ class Connections:
         session's transaction. Raises what ``create`` raises, and ``TooMany``."""
         kind = self.source(wanted.short_name)
         collection = collections.find(session, organization_id, wanted.readable_collection_id)
-        config = self._config(kind, wanted.config or {})
-        credentials = self._credentials(kind, wanted.credentials, wanted.access_token)
-        if (cron := _cron(kind, wanted.cron, continuous=wanted.continuous)) is not None:
-            next_run(cron, kind)
+        made, _ = self._accepted(kind, wanted.config or {}, wanted.authentication, organization_id)
+        cron = _cron(wanted.cron, source=kind.name, traits=made.traits, continuous=wanted.continuous)
+        if cron is not None:
+            next_run(cron, source=kind.name, traits=made.traits)
         name = collection.embedder if collection is not None else self._settings.embedder
         try:
             embedder = plugins.embedder(name, self._settings)
@@ -123,8 +123,8 @@ class Connections:
         if not self._previews.acquire(blocking=False):
             raise TooMany(f"{PREVIEWS} previews are being made here; try again", retry_after_s=PREVIEW_AGAIN_S)
         try:
-            with self._tried(kind, config, credentials) as source:
-                return preview(source, embedder, self._parsers, secrets_of(config, credentials))
+            with self._tried(made) as source:
+                return preview(source, embedder, self._parsers, made.secrets)
         finally:
             self._previews.release()
 
@@ -136,35 +136,34 @@ class Connections:
         engine: Callable[[], EngineChoice],
         changes: Mapping[str, Any],
     ) -> SyncJob | None:
-        """Apply ``changes`` (name, description, config, credentials, cron, continuous). Another configuration ends the
-        active job, from this commit on without a further write, and starts a new one, which is returned."""
-        kind = self.source(connection.short_name)
+        """Apply ``changes`` (name, description, config, authentication, cron, continuous).
+
+        Another configuration ends the active job, from this commit on without a further write, and starts a new one,
+        which is returned.
+        """
+        made = self._tried_changes(session, connection, changes)
         if not connections.locked(session, connection.id):
             raise NotFound("Source connection not found")
+        tried = connection.config_version
+        session.refresh(connection)
+        if made is not None and connection.config_version != tried:
+            raise InvalidState("the connection was changed meanwhile; look at it, and try again")
         if "name" in changes:
             connection.name = changes["name"]
         if "description" in changes:
             connection.description = changes["description"]
         if "cron" in changes:
-            cron = _cron(kind, changes["cron"], continuous=changes.get("continuous", False))
+            traits = made.traits if made is not None else traits_of(connection) or Traits()
+            source = connection.short_name
+            cron = _cron(changes["cron"], source=source, traits=traits, continuous=changes.get("continuous", False))
             connection.cron = cron
-            connection.next_run_at = next_run(cron, kind) if cron else None
+            connection.next_run_at = next_run(cron, source=source, traits=traits) if cron else None
         connection.modified_at = datetime.now(UTC)
-        if "config" not in changes and "credentials" not in changes:
+        if made is None or (_plain(made) == connection.config and "authentication" not in changes):
             return None
-        config = self._config(kind, changes.get("config", connection.config))
-        if "credentials" in changes:
-            credentials = self._credentials(kind, changes["credentials"], None)
-        else:
-            credentials = self._stored_credentials(kind, connection)
-        be_patient(session)
-        with self._tried(kind, config, credentials):
-            pass
-        if _plain(config) == connection.config and "credentials" not in changes:
-            return None
-        connection.config = _plain(config)
-        if credentials is not None:
-            connection.credentials = self._seal(connection.id, credentials)
+        connection.config = _plain(made)
+        if "authentication" in changes:
+            connection.credentials = self._connectors.seal(made, owner=connection.id)
         connection.config_version += 1
         active = jobs.active(session, connection.id)
         session.flush()
@@ -175,6 +174,29 @@ class Connections:
         return create(
             session, self._vault, connection, engine(), Ask(Trigger.CONFIG_CHANGE, force_full=active.force_full)
         )
+
+    def _tried_changes(
+        self, session: Session, connection: SourceConnection, changes: Mapping[str, Any]
+    ) -> Configured | None:
+        """What changes of configuration or credentials make of the connection's source, tried before anything is
+        locked; None where nothing of that changes."""
+        if "config" not in changes and "authentication" not in changes:
+            return None
+        kind = self.source(connection.short_name)
+        config = changes.get("config", connection.config)
+        place: Place | None = OfConnection(connection.id)
+        if "authentication" in changes:
+            made, place = self._accepted(kind, config, changes["authentication"], connection.organization_id)
+        else:
+            try:
+                made = self._connectors.stored(connection, config=config)
+            except AuthError as error:
+                raise InvalidState(f"the stored credentials cannot be used: {error}; send new ones") from None
+            except ConfigError as error:
+                raise BadInput(str(error), field="body.config") from None
+        be_patient(session)
+        with self._tried(made, place):
+            return made
 
     def delete(self, session: Session, connection: SourceConnection) -> UUID | None:
         """Hide it at once and end its job, which is returned; the keeper purges what it held."""
@@ -204,79 +226,44 @@ class Connections:
             raise InvalidState(f"these deletes are {plan.state}, not held")
         plan.state, plan.decided_at = "dismissed", datetime.now(UTC)
 
-    def _config(self, kind: type[Source[Any, Any]], config: Mapping[str, Any]) -> BaseModel:
+    def _accepted(
+        self, kind: Kind, config: Mapping[str, Any], authentication: Mapping[str, Any] | None, organization_id: UUID
+    ) -> tuple[Configured, Place | None]:
         try:
-            return kind.config_model.model_validate(dict(config))
-        except ValidationError as error:
-            raise _bad("body.config", error) from None
-
-    def _credentials(
-        self, kind: type[Source[Any, Any]], given: Mapping[str, Any] | None, access_token: str | None
-    ) -> BaseModel | None:
-        if not isinstance(kind.auth, Bearer | Direct):
-            return None
-        if isinstance(kind.auth, Bearer) and access_token is not None:
-            given = {"access_token": access_token}
-        if given is None:
-            wanted = ", ".join(kind.auth.model.model_fields)
-            raise BadInput(f"source {kind.name} needs credentials: {wanted}", field="body.authentication")
-        try:
-            return kind.auth.model.model_validate(dict(given))
-        except ValidationError as error:
-            raise _bad("body.authentication.credentials", error) from None
-
-    def _stored_credentials(self, kind: type[Source[Any, Any]], connection: SourceConnection) -> BaseModel | None:
-        if connection.credentials is None or not isinstance(kind.auth, Bearer | Direct):
-            return None
-        try:
-            opened = json.loads(self._vault.open(connection.credentials, owner=str(connection.id)))
-            return kind.auth.model.model_validate(opened)
-        except (VaultError, ValidationError) as error:
-            said = str(error) if isinstance(error, VaultError) else "they do not have the form the source expects"
-            raise InvalidState(f"the stored credentials cannot be used: {said}; send new ones") from None
-
-    def _seal(self, connection_id: UUID, credentials: BaseModel) -> bytes:
-        return self._vault.seal(json.dumps(_plain(credentials)).encode(), owner=str(connection_id))
+            return self._connectors.accept(kind, config, authentication, organization_id)
+        except Rejected as flaw:
+            raise BadInput(str(flaw), field=flaw.field) from None
 
     @contextmanager
-    def _tried(
-        self, kind: type[Source[Any, Any]], config: BaseModel, credentials: BaseModel | None
-    ) -> Iterator[Source[Any, Any]]:
+    def _tried(self, made: Configured, place: Place | None = None) -> Iterator[Source[Any, Any]]:
         """A source that is good to be read; what it raises becomes what a person may see."""
-        context = Context(
-            folder_roots=self._settings.roots(),
-            hidden_paths=self._hidden_paths,
-            allowed_hosts=self._settings.allowed_private_hosts,
-        )
-        secrets = secrets_of(config, credentials)
         try:
-            with closing(kind(config, credentials, context)) as source:
-                source.check()
+            with self._connectors.trying(made, place) as source:
                 yield source
         except SourceError as error:
-            said = scrub(str(error), secrets)
+            said = scrub(str(error), made.secrets)
             if isinstance(error, ConfigError):
                 raise BadInput(said, field="body.config") from None
             if isinstance(error, AuthError):
                 raise InvalidState(said) from None
             raise InvalidState(f"the source cannot be read now: {said}") from None
         except Exception as error:  # a connector's own fault, whose words may hold anything
-            said = scrub(f"{type(error).__name__}: {error}", secrets)
-            log.error("source_failed", source=kind.name, error=said)
-            raise InvalidState(f"the source {kind.name} failed: {said}") from None
+            said = scrub(f"{type(error).__name__}: {error}", made.secrets)
+            log.error("source_failed", source=made.kind.name, error=said)
+            raise InvalidState(f"the source {made.kind.name} failed: {said}") from None
 
 
-def next_run(cron: str, kind: type[Source[Any, Any]], after: datetime | None = None) -> datetime:
-    """When the schedule fires next, in UTC. Raises ``BadInput`` for what is no cron expression and ``InvalidState``
-    for one that fires more often than the source allows."""
+def next_run(cron: str, *, source: str, traits: Traits, after: datetime | None = None) -> datetime:
+    """When the schedule fires next, in UTC. Raises ``BadInput`` if it is no cron expression, and ``InvalidState`` if
+    it fires more often than the source allows."""
     try:
         fires = CronSim(cron, after or datetime.now(UTC))
         first, second, third = next(fires), next(fires), next(fires)
     except (CronSimError, StopIteration):
         raise BadInput(f"{cron!r} is no cron expression that ever fires", field="body.schedule.cron") from None
     # of any three fires two are in the same hour, if there is an hour with two
-    if not kind.tells_changes and min(second - first, third - second).total_seconds() < MIN_INTERVAL_S:
-        raise InvalidState(f"Source {kind.name} does not support continuous syncs. Minimum schedule interval is 1 hour")
+    if not traits.tells_changes and min(second - first, third - second).total_seconds() < MIN_INTERVAL_S:
+        raise _TooOften(source)
     return first
 
 
@@ -284,32 +271,29 @@ def held(session: Session, connection_id: UUID) -> list[DeletePlan]:
     return plans.of_connection(session, connection_id, states=("held",))
 
 
-def is_continuous(cron: str | None, kind: type[Source[Any, Any]] | None) -> bool:
-    return cron == CONTINUOUS and kind is not None and kind.tells_changes
+def is_continuous(connection: SourceConnection) -> bool:
+    """Whether the connection's schedule syncs its changes every few minutes."""
+    traits = traits_of(connection) if connection.cron == CONTINUOUS else None
+    return traits is not None and traits.tells_changes
 
 
-def _cron(kind: type[Source[Any, Any]], cron: str | None, *, continuous: bool) -> str | None:
-    if continuous and not kind.tells_changes:
-        raise InvalidState(f"Source {kind.name} does not support continuous syncs. Minimum schedule interval is 1 hour")
+class _TooOften(InvalidState):
+    def __init__(self, source: str) -> None:
+        super().__init__(f"Source {source} does not support continuous syncs. Minimum schedule interval is 1 hour")
+
+
+def _cron(cron: str | None, *, source: str, traits: Traits, continuous: bool) -> str | None:
+    """The schedule that is stored: of what was asked for, or the default where ``cron`` is empty."""
+    if continuous and not traits.tells_changes:
+        raise _TooOften(source)
     if continuous and not cron:
         return CONTINUOUS
     if cron != "":
         return cron
     now = datetime.now(UTC)
-    return CONTINUOUS if kind.tells_changes else f"{now.minute} {now.hour} * * *"
+    return CONTINUOUS if traits.tells_changes else f"{now.minute} {now.hour} * * *"
 
 
-def _plain(model: BaseModel) -> dict[str, Any]:
-    """The model as JSON values, secrets in clear: a configuration holds none, credentials go into the vault."""
-    plain: dict[str, Any] = json.loads(json.dumps(model.model_dump(), default=_reveal))
-    return plain
-
-
-def _reveal(value: Any) -> Any:
-    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-
-
-def _bad(place: str, error: ValidationError) -> BadInput:
-    first = error.errors(include_input=False, include_url=False)[0]
-    where = ".".join([place, *map(str, first["loc"])])
-    return BadInput(first["msg"].removeprefix("Value error, "), field=where)
+def _plain(made: Configured) -> dict[str, Any]:
+    """The configuration as JSON values; it holds no secrets."""
+    return made.config.model_dump(mode="json")

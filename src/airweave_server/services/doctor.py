@@ -16,6 +16,7 @@ from ..db.session import Database, known_revisions, now
 from ..db.usage import Scheduled, Use, Waiting
 from ..sdk import ConfigError, EmbedderError
 from ..settings import Settings
+from ..sync.connector import traits_of
 from .backup import kept_keys
 
 FREE_SHARE, FREE_LEAST_BYTES = 0.1, 1_000_000_000  # of the data directory's disk
@@ -191,8 +192,8 @@ def _of_connections(session: Session, settings: Settings) -> Iterator[Finding]:
 
 
 def _is_late(one: Scheduled, moment: datetime) -> bool:
-    kind = plugins.sources().get(one.short_name)
-    if kind is not None and kind.tells_changes and kind.tells_deletes:
+    traits = traits_of(one)
+    if traits is not None and traits.tells_changes and traits.tells_deletes:
         return False  # it need never be listed in full again
     try:
         fires = CronSim(one.cron, moment)

@@ -11,6 +11,7 @@ from .. import plugins
 from ..db import connections, jobs
 from ..db.models import Engine, Mode, SourceConnection, Status, SyncJob, Trigger
 from ..errors import InvalidState, NotFound
+from ..sync.connector import traits_of
 from ..vault import Vault
 
 
@@ -80,9 +81,9 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
     )
     if ask.trigger == Trigger.REEMBED:
         job.host = None  # what is indexed is read, which everybody can
-    elif (source := plugins.sources().get(connection.short_name)) is None:
+    elif connection.short_name not in plugins.sources():
         raise InvalidState(f"source {connection.short_name!r} is not installed on this server")
-    elif not source.local:
+    elif (traits := traits_of(connection)) is not None and not traits.local:
         job.host = None
     try:
         with session.begin_nested():

@@ -82,7 +82,7 @@ class Target:
     force: bool
     lease_s: float
     parsers: Parsers
-    secrets: tuple[str, ...] = ()
+    secrets: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from pyroaring import BitMap64
@@ -18,6 +19,7 @@ MAX_ID_BYTES = 1_000
 MAX_NAME_CHARS = 1_000
 MAX_URL_CHARS = 4_000
 MAX_FIELDS_BYTES = 200_000
+FORMATS = ("markdown", "plain", "html")
 HASHED_AT_ONCE = 1_000_000  # characters
 RETRIES = 3  # jobs that try an entity again which could not be parsed
 
@@ -31,11 +33,21 @@ class Malformed:
     reason: str
 
 
+class Absence(Enum):
+    """What follows from an entity's absence from a complete listing."""
+
+    GONE = "it is gone"
+    DOUBTED = "it may be gone: a person decides"
+    STAYS = "nothing"  # unless a person has approved that it goes
+
+
 @dataclass(frozen=True, slots=True)
 class DeletePlan:
-    """``rows`` go now; ``missed`` were not met for the first time, by a source whose listings can skip."""
+    """``rows`` are to go; of these ``doubted`` ones only with a person's word. ``missed`` were not met for the first
+    time, by a source whose listings can skip. ``emptied``: scopes of which nothing undoubted would be left."""
 
     rows: BitMap64
+    doubted: BitMap64
     missed: BitMap64
     emptied: tuple[str, ...]
 
@@ -71,6 +83,8 @@ def door(item: Entity) -> Entity | Malformed:
     for label, moment in (("created_at", item.created_at), ("updated_at", item.updated_at)):
         if moment is not None and not isinstance(moment, datetime):
             return _malformed(item, f"{label} is of type {type(moment).__name__}")
+    if item.format not in FORMATS:
+        return _malformed(item, f"the format is {item.format!r}, not one of {', '.join(FORMATS)}")
     if not all(isinstance(crumb, Breadcrumb) for crumb in item.breadcrumbs):
         return _malformed(item, "the breadcrumbs are none")
     try:
@@ -88,6 +102,7 @@ def door(item: Entity) -> Entity | Malformed:
         type=clean_text(str(item.type))[:200] or "Entity",
         version=clean_text(item.version) if item.version is not None else None,
         text=clean_text(item.text) if item.text is not None else None,
+        format=item.format,
         open=item.open,
         filename=item.filename,
         size_bytes=item.size_bytes,
@@ -144,6 +159,8 @@ def delete_plan(
     below_skipped: BitMap64,
     may_skip: bool,
     missed_before: BitMap64,
+    absence: Absence = Absence.GONE,
+    asked_for: BitMap64 | None = None,
 ) -> DeletePlan:
     """What is gone: once every partition was read to its end, all ledger rows less those that any partition met and
     those that lie under a skipped subtree; and what the source declared deleted. Nothing that a partition met in this
@@ -151,7 +168,8 @@ def delete_plan(
     there.
 
     ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. With ``may_skip`` a row must
-    have been missed by the full job before as well.
+    have been missed by the full job before as well. ``absence``: what the source lets us conclude from it.
+    ``asked_for``: the rows that a person approved to go.
     """
     met, declared = BitMap64(), BitMap64()
     for part in progress:
@@ -163,14 +181,18 @@ def delete_plan(
     gone, missed = BitMap64(), BitMap64()
     if full and all(part.done for part in progress):
         gone = everything - met - below_skipped
+        if absence is Absence.STAYS:
+            gone &= asked_for or BitMap64()
         if may_skip:
             missed = gone - missed_before
             gone &= missed_before
     gone |= (declared - met) & everything
     missed -= gone
     unsaid = gone - declared
-    emptied = tuple(sorted(scope for scope, rows in ledger.items() if not rows - gone and rows & unsaid))
-    return DeletePlan(rows=gone, missed=missed, emptied=emptied)
+    doubted = unsaid if absence is Absence.DOUBTED else BitMap64()
+    certain, unsaid = gone - doubted, unsaid - doubted
+    emptied = tuple(sorted(scope for scope, rows in ledger.items() if not rows - certain and rows & unsaid))
+    return DeletePlan(rows=gone, doubted=doubted, missed=missed, emptied=emptied)
 
 
 def guard(asked: BitMap64, emptied: Sequence[str], *, total: int, ratio: float, minimum: int) -> str | None:
@@ -181,6 +203,23 @@ def guard(asked: BitMap64, emptied: Sequence[str], *, total: int, ratio: float, 
         named = ", ".join(repr(scope) for scope in emptied[:3])
         return f"{len(asked):,} of {total:,} entities would be deleted and nothing would be left of scope {named}"
     return None
+
+
+def hold(
+    plan: DeletePlan, *, approved: BitMap64, total: int, ratio: float, minimum: int
+) -> tuple[BitMap64, str | None]:
+    """Which deletes of a plan wait for a person's word, and why; none and None when all may go."""
+    doubted = plan.doubted - approved
+    asked = plan.rows - plan.doubted - approved
+    reasons = []
+    held = BitMap64()
+    if (reason := guard(asked, plan.emptied, total=total, ratio=ratio, minimum=minimum)) is not None:
+        held |= asked
+        reasons.append(reason)
+    if doubted:
+        held |= doubted
+        reasons.append(f"{len(doubted):,} of {total:,} entities were not met, which does not prove that they are gone")
+    return held, "; ".join(reasons) or None
 
 
 def _malformed(item: Entity, reason: str) -> Malformed:

@@ -140,7 +140,7 @@ class _Look:
 
     def list(self) -> None:
         began_at = time.monotonic()
-        limit_s = LIST_S if self._source.lists_cheaply else LIST_FEW_S
+        limit_s = LIST_S if self._source.traits(self._source.config).lists_cheaply else LIST_FEW_S
         try:
             with _stopped_after(limit_s, self._source):
                 self._is_complete = self._take_all(began_at + limit_s)

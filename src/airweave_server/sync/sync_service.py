@@ -1,27 +1,24 @@
 """The work of a sync in four steps: open, read, sweep, close; ``run`` takes them in turn. Knows neither HTTP nor who
 drives it. Every step may be killed anywhere and taken again, by another process too."""
 
-import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
-from itertools import islice
 from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 from pyroaring import BitMap64
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from .. import metrics, plugins
+from .. import metrics
 from ..db import audit, connections, jobs, ledger, moves, partitions, plans
 from ..db import chunks as chunk_rows
 from ..db.models import (
@@ -38,37 +35,20 @@ from ..db.models import (
     Trigger,
 )
 from ..db.session import Database, is_outage, is_storage_full, now
-from ..errors import Fenced, Unavailable
-from ..sdk import (
-    AuthError,
-    Bearer,
-    BearerCredentials,
-    ConfigError,
-    Context,
-    Deleted,
-    Direct,
-    Entity,
-    Partition,
-    Rate,
-    Seen,
-    Skipped,
-    Source,
-    Stopped,
-)
+from ..errors import Fenced
+from ..sdk import ConfigError, Entity, Partition, Source, Stopped, Traits
 from ..settings import Settings
 from ..text.parsers import Parsers
-from ..vault import Vault, VaultError
 from . import diff
 from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, PIPELINE_VERSION, Item, Reached, Target, Writer
+from .connector import Connectors, traits_of
 from .reembed import Filling, fill
-from .scrub import secrets_of
 from .signals import Signals
 from .trouble import Verdict, describe_damage, describe_partitions, details, judge, trace, waits_for
 from .vectors import is_anew, models_of, next_embedder_of
 
 RETRY_LONGEST_S = 60.0
 MAX_PARTITIONS = 100_000
-LISTED_AT_ONCE = 5_000  # of what a comparison with the source holds in memory
 MOST_CRASHES = 20
 ALWAYS_H = 24.0 * 365  # a move's progress does not age
 
@@ -85,25 +65,13 @@ class Outcome:
     waiting_for: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Configured:
-    """A source that is about to be made, with the secrets that must not show in anything it says."""
-
-    kind: type[Source[Any, Any]]
-    config: BaseModel
-    credentials: BaseModel | None
-
-
 class SyncService:
     """The steps, for the jobs of one database."""
 
-    def __init__(
-        self, database: Database, vault: Vault, settings: Settings, *, hidden_paths: tuple[Any, ...] = ()
-    ) -> None:
+    def __init__(self, database: Database, connectors: Connectors, settings: Settings) -> None:
         self._database = database
-        self._vault = vault
+        self._connectors = connectors
         self._settings = settings
-        self._hidden_paths = hidden_paths
         self._lock = threading.Lock()
         self._owed: list[SyncPartition] = []
         self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
@@ -125,13 +93,13 @@ class SyncService:
             if job is None or job.phase != Phase.OPEN:
                 return Outcome()
             connection, collection = connections.of_job(session, job)
-            secrets: tuple[str, ...] = ()
+            secrets: Sequence[str] = ()
             try:
                 if job.trigger == Trigger.REEMBED:
                     return self._lay_out_move(session, job, collection)
-                made = self._configured(job, connection)
-                secrets = secrets_of(made.config, made.credentials)
-                with closing(self._source(made, connection, signals)) as source:
+                made = self._connectors.stored(connection, job)
+                secrets = made.secrets
+                with self._connectors.reading(made, connection, signals, job=job) as source:
                     if job.config_version != connection.config_version:
                         self._end(session, job, Status.CANCELLED, "configuration changed")
                         return Outcome(ended=True)
@@ -152,8 +120,8 @@ class SyncService:
             job = jobs.get(session, job_id)
             if job is None or job.status != Status.RUNNING or job.phase != Phase.READ:
                 return 0
-            kind = plugins.sources().get(connections.of_job(session, job)[0].short_name)
-            return min(partitions.count_open(session, job_id), kind.max_parallel if kind else 1)
+            traits = traits_of(connections.of_job(session, job)[0])
+            return min(partitions.count_open(session, job_id), traits.max_parallel if traits else 1)
 
     def read_next(self, job_id: UUID, signals: Signals, *, owner: str) -> tuple[Outcome, partitions.Due]:
         """One slice of the first partition that is due and that no other reads, if there is one."""
@@ -177,13 +145,13 @@ class SyncService:
                 raise Fenced("the job's connection was deleted")
             connection, collection = connections.of_job(session, job)
             session.commit()
-            secrets: tuple[str, ...] = ()
+            secrets: Sequence[str] = ()
             try:
                 if job.trigger == Trigger.REEMBED:
                     return self._fill(session, job, collection, partition, signals)
-                made = self._configured(job, connection)
-                secrets = secrets_of(made.config, made.credentials)
-                with closing(self._source(made, connection, signals)) as source:
+                made = self._connectors.stored(connection, job)
+                secrets = made.secrets
+                with self._connectors.reading(made, connection, signals, job=job) as source:
                     target = self._target(job, connection, collection, partition, secrets)
                     writer = Writer(
                         session,
@@ -290,29 +258,6 @@ class SyncService:
             self._end(session, job, Status.COMPLETED, None)
             return Outcome(ended=True)
 
-    def compare(self, connection_id: UUID) -> audit.Differences:
-        """List the source once, open nothing, and compare with the ledger. Raises ``Unavailable`` with the reason when
-        it cannot be listed to its end."""
-        secrets: tuple[str, ...] = ()
-        with self._database.step() as session:
-            connection = session.get_one(SourceConnection, connection_id)
-            session.commit()
-            try:
-                made = self._configured(None, connection)
-                secrets = secrets_of(made.config, made.credentials)
-                audit.begin_listing(session)
-                with closing(self._source(made, connection, Signals())) as source:
-                    source.check()
-                    items = (_as_listed(item) for part in source.partitions() for item in source.read(part, None))
-                    told = filter(None, items)
-                    while part := list(islice(told, LISTED_AT_ONCE)):
-                        audit.list_more(session, part)
-            except SQLAlchemyError:
-                raise
-            except Exception as error:
-                raise Unavailable(judge(error, secrets).text) from None
-            return audit.differences(session, connection_id)
-
     def give_up(self, job_id: UUID, *, driver: str) -> None:
         """The source has been silent for ``SOURCE_STALL_S``: end the job. Whoever still waits for the source writes
         nothing any more, and no longer holds a backend."""
@@ -382,38 +327,6 @@ class SyncService:
             return Outcome(wait_s=0.0)  # it ended, is to end, or somebody else drives it: the driver looks again
         return outcome if outcome.ended or outcome.wait_s is not None else None
 
-    def _configured(self, job: SyncJob | None, connection: SourceConnection) -> Configured:
-        """What the source is made of. Raises ``ConfigError`` and ``AuthError``."""
-        kind = plugins.sources().get(connection.short_name)
-        if kind is None:
-            raise ConfigError(f"no source {connection.short_name!r} is installed here")
-        try:
-            config = kind.config_model.model_validate(connection.config)
-        except ValidationError as error:
-            raise ConfigError(_first_of(error)) from None
-        credentials: BaseModel | None = None
-        try:
-            if job is not None and job.access_token is not None and isinstance(kind.auth, Bearer):
-                token = self._vault.open(job.access_token, owner=str(job.id)).decode()
-                credentials = BearerCredentials(access_token=SecretStr(token))
-            elif connection.credentials is not None and isinstance(kind.auth, Bearer | Direct):
-                opened = json.loads(self._vault.open(connection.credentials, owner=str(connection.id)))
-                credentials = kind.auth.model.model_validate(opened)
-        except (VaultError, ValidationError) as error:
-            said = str(error) if isinstance(error, VaultError) else "they do not have the form the source expects"
-            raise AuthError(f"the credentials cannot be used: {said}") from None
-        return Configured(kind, config, credentials)
-
-    def _source(self, made: Configured, connection: SourceConnection, signals: Signals) -> Source[Any, Any]:
-        context = Context(
-            folder_roots=self._settings.roots(),
-            hidden_paths=self._hidden_paths,
-            allowed_hosts=self._settings.allowed_private_hosts,
-            stop=signals.stop,
-            pace=partial(self._pace, connection.id, signals),
-        )
-        return made.kind(made.config, made.credentials, context)
-
     def _owe_step_back(self, partition: SyncPartition) -> None:
         with self._lock:
             self._owed.append(partition)
@@ -432,16 +345,9 @@ class SyncService:
         with self._lock:
             self._owed = [one for one in self._owed if one not in owed]
 
-    def _pace(self, connection_id: UUID, signals: Signals, rate: Rate) -> float:
-        with self._database.session() as session:
-            wait_s = connections.book_request(session, connection_id, requests=rate.requests, per_s=rate.per_s)
-        if signals.source_since is not None:
-            signals.source_since = time.monotonic() + wait_s  # we keep it waiting, not it us
-        return wait_s
-
     def _target(
         self, job: SyncJob, connection: SourceConnection, collection: Collection, partition: SyncPartition,
-        secrets: tuple[str, ...],
+        secrets: Sequence[str],
     ) -> Target:  # fmt: skip
         return Target(
             organization_id=job.organization_id,
@@ -465,11 +371,12 @@ class SyncService:
         cursors = connections.cursors(session, connection.id)
         listed_at = now(session)
         is_repair = job.trigger == Trigger.REPAIR
-        full = self._must_be_full(job, connection, source, now=listed_at)
+        traits = source.traits(source.config)
+        full = self._must_be_full(job, connection, traits, now=listed_at)
         mode = Mode.FULL if full or not _fit(cursors, source.cursor_model) else Mode.INCREMENTAL
         before = None
         # a local source is cheap to list, and what was edited since the earlier job must not be missed
-        if not job.force_full and job.approves is None and not source.local and not is_repair:
+        if not job.force_full and job.approves is None and not traits.local and not is_repair:
             before = jobs.to_resume(
                 session, job, mode=mode, pipeline=PIPELINE_VERSION, window_h=self._settings.resume_window_h
             )
@@ -547,10 +454,8 @@ class SyncService:
             log.info("collection_moved", collection=collection.readable_id, embedder=collection.embedder)
         session.commit()
 
-    def _must_be_full(
-        self, job: SyncJob, connection: SourceConnection, source: Source[Any, Any], *, now: datetime
-    ) -> bool:
-        if job.mode == Mode.FULL or job.force_full or job.approves is not None or not source.tells_changes:
+    def _must_be_full(self, job: SyncJob, connection: SourceConnection, traits: Traits, *, now: datetime) -> bool:
+        if job.mode == Mode.FULL or job.force_full or job.approves is not None or not traits.tells_changes:
             return True
         if connection.last_full_at is None:
             return True
@@ -559,7 +464,7 @@ class SyncService:
             PIPELINE_VERSION,
         )
         due = now - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
-        return not same or (due and not source.tells_deletes)
+        return not same or (due and not traits.tells_deletes)
 
     def _listed(
         self, job_id: UUID, source: Source[Any, Any], signals: Signals, cursors: dict[str, dict[str, Any]]
@@ -597,54 +502,59 @@ class SyncService:
             raise windows.trouble  # what came before it is good, and committed
 
     def _plan(self, session: Session, job: SyncJob) -> None:
-        kind = plugins.sources()[connections.of_job(session, job)[0].short_name]
+        connection, _ = connections.of_job(session, job)
+        traits = traits_of(connection) or Traits(proves_listing=False)
         scopes = ledger.rows_by_scope(session, job.connection_id)
         read = partitions.progress(session, job.id)
         met = BitMap64()
         for part in read:
             met |= part.met
-        missed_before = ledger.missing_once(session, job.connection_id) if kind.may_skip else BitMap64()
+        missed_before = ledger.missing_once(session, job.connection_id) if traits.may_skip else BitMap64()
+        approves = session.get(DeletePlan, job.approves) if job.approves is not None else None
+        asked_for = plans.rows(approves) if approves is not None else BitMap64()
+        absence = _absence(traits, job, connection)
         plan = diff.delete_plan(
             scopes,
             read,
             full=job.mode == Mode.FULL and job.resumed_from is None,  # an old listing proves nothing gone
             below_skipped=ledger.rows_below(session, job.connection_id, partitions.subtrees(session, job.id)),
-            may_skip=kind.may_skip,
+            may_skip=traits.may_skip,
             missed_before=missed_before,
+            absence=absence,
+            asked_for=asked_for,
         )
-        approved = BitMap64()
-        if job.approves is not None and (asked_for := session.get(DeletePlan, job.approves)) is not None:
-            approved = plan.rows & plans.rows(asked_for)
-        asked = plan.rows - approved
-        total = sum(len(rows) for rows in scopes.values())
-        reason = diff.guard(
-            asked, plan.emptied, total=total, ratio=self._settings.delete_guard_ratio,
+        held, reason = diff.hold(
+            plan,
+            approved=plan.rows & asked_for,
+            total=sum(len(rows) for rows in scopes.values()),
+            ratio=self._settings.delete_guard_ratio,
             minimum=self._settings.delete_guard_min,
-        )  # fmt: skip
-        now = approved if reason else plan.rows
-        if job.mode == Mode.FULL:
+        )
+        if job.mode == Mode.FULL and absence is not diff.Absence.STAYS:
             plans.supersede_held(session, job.connection_id)
-        for rows, state, why in ((now, "applying", None), (asked if reason else BitMap64(), "held", reason)):
+        for rows, state, why in ((plan.rows - held, "applying", None), (held, "held", reason)):
             if rows:
                 session.add(
                     DeletePlan(
-                        organization_id=job.organization_id, connection_id=job.connection_id, job_id=job.id,
-                        state=state, reason=why, total=len(rows), rows=rows.serialize(),
+                        organization_id=job.organization_id,
+                        connection_id=job.connection_id,
+                        job_id=job.id,
+                        state=state,
+                        reason=why,
+                        total=len(rows),
+                        rows=rows.serialize(),
                     )
-                )  # fmt: skip
-        if kind.may_skip:
+                )
+        if traits.may_skip:
             ledger.set_missing(session, missed_before & met, 0)
             ledger.set_missing(session, plan.missed, 1)
         session.flush()
-        held = len(asked) if reason else 0
-        jobs.fence(session, job.id, job.epoch, phase=Phase.DELETE, held_deletes=held)
+        jobs.fence(session, job.id, job.epoch, phase=Phase.DELETE, held_deletes=len(held))
         session.commit()
         if reason:
             log.warning("deletes_held", reason=reason)
 
-    def _stumble(
-        self, session: Session, partition: SyncPartition, error: Exception, secrets: tuple[str, ...]
-    ) -> Outcome:
+    def _stumble(self, session: Session, partition: SyncPartition, error: Exception, secrets: Sequence[str]) -> Outcome:
         """Note a failed slice, and decide whether and when the partition is tried again."""
         verdict = judge(error, secrets)
         signs_out = verdict.category in jobs.SIGNED_OUT
@@ -674,7 +584,7 @@ class SyncService:
         )  # fmt: skip
         return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
 
-    def _stumble_job(self, session: Session, job: SyncJob, error: Exception, secrets: tuple[str, ...]) -> Outcome:
+    def _stumble_job(self, session: Session, job: SyncJob, error: Exception, secrets: Sequence[str]) -> Outcome:
         """The same for a step without a partition."""
         session.rollback()
         verdict = judge(error, secrets)
@@ -717,18 +627,12 @@ class SyncService:
         return float(min(self._settings.retry_backoff_s * 2**failures, RETRY_LONGEST_S))
 
 
-def _as_listed(item: Any) -> tuple[str, str, str | None] | None:
-    """Kind, id and version of what a source yields; None for a cursor."""
-    if isinstance(item, Entity):
-        entity = diff.door(item)
-        if isinstance(entity, diff.Malformed):
-            return "entity", entity.entity_id, None
-        return "entity", entity.id, entity.version
-    if isinstance(item, Skipped):
-        return "subtree" if item.subtree else "skipped", diff.clean_id(item.id), None
-    if isinstance(item, Seen | Deleted):
-        return type(item).__name__.lower(), diff.clean_id(item.id), None
-    return None
+def _absence(traits: Traits, job: SyncJob, connection: SourceConnection) -> diff.Absence:
+    """What this job may conclude from an entity that it did not meet."""
+    if traits.is_window:
+        is_reconfigured = connection.last_full_config_version not in (None, job.config_version)
+        return diff.Absence.DOUBTED if is_reconfigured else diff.Absence.STAYS
+    return diff.Absence.GONE if traits.proves_listing else diff.Absence.DOUBTED
 
 
 def _fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
@@ -773,8 +677,3 @@ class Windows:
             if time.monotonic() - began_at > BATCH_S:
                 break
         return window
-
-
-def _first_of(error: ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False)[0]
-    return f"the configuration does not fit: {'.'.join(map(str, first['loc']))}: {first['msg']}"

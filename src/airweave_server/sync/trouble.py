@@ -42,7 +42,7 @@ def waits_for(category: str | None) -> str:
     return WAITS_FOR.get(category or "", "source")
 
 
-def judge(error: Exception, secrets: tuple[str, ...]) -> Verdict:
+def judge(error: Exception, secrets: Sequence[str]) -> Verdict:
     """Decide what an error of a step means; no text of it holds one of ``secrets``."""
     text = scrub(str(error) or type(error).__name__, secrets)
     match error:
@@ -66,7 +66,7 @@ def judge(error: Exception, secrets: tuple[str, ...]) -> Verdict:
     return Verdict(scrub(f"{type(error).__name__}: {error}", secrets), "internal")
 
 
-def trace(error: Exception, secrets: tuple[str, ...]) -> str:
+def trace(error: Exception, secrets: Sequence[str]) -> str:
     """The traceback for the log, without secrets."""
     return masked("".join(traceback.format_exception(error)), secrets)
 

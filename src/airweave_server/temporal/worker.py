@@ -31,6 +31,7 @@ from ..db.session import Database
 from ..errors import Unstartable
 from ..installation import database_url, loaded, open_database, open_vault
 from ..settings import Settings, is_loopback
+from ..sync.connector import Connectors
 from ..sync.sync_service import SyncService
 from .activities import Activities
 from .client import (
@@ -71,7 +72,7 @@ def run(settings: Settings) -> None:
     with open_database(database_url(settings)) as database:
         database.migrate()
         plugins.try_embedder(settings)
-        service = SyncService(database, open_vault(settings), settings, hidden_paths=(settings.place(),))
+        service = SyncService(database, Connectors(database, open_vault(settings), settings), settings)
         working = _Working(database, service, settings)
         if settings.metrics_port is not None:
             token = settings.metrics_token.get_secret_value() if settings.metrics_token else None

@@ -9,8 +9,9 @@ from typing import BinaryIO
 import structlog
 
 from ..sdk import Entity, Unreadable
+from . import html
 from .chunk import CHUNK_CHARS, Chunk, chunks
-from .extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
+from .extract import SAMPLE_BYTES, Extracted, Kind, NoText, Unparseable, clean, extract, look
 from .parsers import Parsers
 
 MAX_CHUNKS = 20_000  # of one entity
@@ -40,7 +41,7 @@ class Reader:
         Raises ``Unparseable`` where its bytes should hold a text and do not, and what its ``open`` raises.
         """
         if entity.text is not None:
-            return Extracted(entity.text, "markdown") if entity.text.strip() else NoText("empty")
+            return _handed_in(entity.text, entity.format)
         if entity.open is None:
             return Extracted(fields_as_text(entity), "text")
         filename = entity.filename or entity.name
@@ -90,6 +91,17 @@ def cut(found: Extracted) -> Iterator[Chunk]:
     for section, end in zip(found.sections, ends, strict=True):
         for chunk in chunks(found.text[section.start : end], section.kind):
             yield replace(chunk, heading=" > ".join(filter(None, (section.label, chunk.heading))))
+
+
+def _handed_in(text: str, form: str) -> Extracted | NoText:
+    """The text that a source hands in, read as what it says it is."""
+    if form == "html":
+        try:
+            text = clean(html.to_text(text))
+        except Exception as error:  # around one entity, as in ``Reader.read``
+            raise unparseable(error) from error
+    kinds: dict[str, Kind] = {"html": "html", "plain": "text"}
+    return Extracted(text, kinds.get(form, "markdown")) if text.strip() else NoText("empty")
 
 
 def fields_as_text(entity: Entity) -> str:
