@@ -20,6 +20,9 @@ Kinds of faults: ``status`` (with ``status``, ``retry_after``), ``reset``, ``tru
 (``to``), ``garbage`` (200, but no JSON), ``raw`` (``body``). Where: ``path``, ``partition``, ``page``, ``request`` (the
 number of the request, from 1), ``from_request``. How often: ``times`` (else always), ``probability`` (seeded).
 
+``held_from``: a page from this number on is not answered before the number is raised, or None. A job that reads such a
+partition cannot be over, however slow the machine is.
+
 Steps change the content at a given moment of a read, once: ``after={"partition": "a", "page": 2}``, and ``do``:
 ``remove`` (``partition``, ``id``), ``move`` (``partition``, ``id``, ``to``), ``drop`` (``partition``), ``put``
 (``partition``, ``item``).
@@ -40,6 +43,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 PAGE_SIZE = 10
 HANG_S = 600.0
+HELD_POLL_S = 0.01
 
 
 def items(count: int, *, start: int = 0, prefix: str = "item", version: str = "1") -> list[dict[str, Any]]:
@@ -72,6 +76,7 @@ class ScriptedServer:
             self.partitions: dict[str, list[Any]] = {}
             self.page_size = PAGE_SIZE
             self.latency_s = 0.0  # of each page
+            self.held_from: int | None = None  # the first page that is not answered yet
             self.token: str | None = None  # that requests must bear
             self.expires_at_request: int | None = None  # from this one on the token is refused
             self.faults: list[dict[str, Any]] = []
@@ -132,7 +137,7 @@ class ScriptedServer:
                 self.seed(change["seed"])
             if change.get("clear_log"):
                 self.log.clear()
-            for name in ("page_size", "latency_s", "token", "expires_at_request", "faults", "steps"):
+            for name in ("page_size", "latency_s", "held_from", "token", "expires_at_request", "faults", "steps"):
                 if name in change:
                     setattr(self, name, change[name])
             for key, held in change.get("partitions", {}).items():
@@ -190,6 +195,11 @@ class ScriptedServer:
         self._last_change += 1
         feed[:] = [entry for entry in feed if entry["id"] != id]
         feed.append({"change": self._last_change, "id": id, "item": json.loads(json.dumps(item))})
+
+    def holds(self, page: int | None) -> bool:
+        """Whether this page is not to be answered yet."""
+        held_from = self.held_from
+        return page is not None and held_from is not None and page >= held_from
 
     def fault_of(self, request: dict[str, Any]) -> dict[str, Any] | None:
         """The first fault that applies to a request, once counted."""
@@ -289,7 +299,10 @@ class _Handler(BaseHTTPRequestHandler):
         request["fault"] = kind
         if kind == "slow" and fault is not None:
             latency_s += fault["latency_s"]
-        if latency_s and script.stopped.wait(latency_s):
+        is_ending = bool(latency_s) and script.stopped.wait(latency_s)
+        while script.holds(request["page"]) and not is_ending:
+            is_ending = script.stopped.wait(HELD_POLL_S)
+        if is_ending:
             self.close_connection = True
             return
         with script.lock:

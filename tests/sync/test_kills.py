@@ -21,6 +21,7 @@ KILLS, IN_THE_MIDDLE = 20, 15
 GRACE_S = 20.0
 SLOWNESS_S = ("0.12", "0.02")  # of each batch that is embedded, while there are kills
 MOST_QUARANTINED = 3
+PATIENT = {"timeout_s": 300, "total_s": 300}  # a source's: it waits for a page that is held
 READ_AGAIN = 10  # pages: what a batch of 2 s holds, and the one that was under way
 SLOW = {
     "EMBEDDER": "test-slow", "LEASE_S": "0.6", "TICK_S": "0.1",
@@ -203,8 +204,8 @@ def test_a_stopped_process_that_comes_back_writes_nothing_any_more(
 ) -> None:
     with Pair(running) as pair:
         source.partitions["a"] = items(300)
-        source.latency_s = 0.15
-        connection = pair.server().connect_to(source)
+        source.latency_s, source.held_from = 0.15, 20
+        connection = pair.server().connect_to(source, **PATIENT)
         job = pair.server().run(connection)
         process = pair.reading(connection, job)
         stays = pair.server(besides=process)
@@ -214,6 +215,7 @@ def test_a_stopped_process_that_comes_back_writes_nothing_any_more(
             stays.wait_for(lambda: pair.driving(job), lambda now: now not in (None, process), 180)
             say(f"another process took over {time.monotonic() - stopped_at:.1f} s after one was stopped")
             read = stays.job(connection, job)["entities_encountered"]
+            source.held_from = None
             stays.wait_for(
                 lambda: stays.job(connection, job), lambda seen: seen["entities_encountered"] > min(read, 299)
             )
@@ -236,8 +238,8 @@ def test_a_terminated_process_hands_over_to_another_within_its_grace(
 ) -> None:
     with Pair(running) as pair:
         source.partitions["a"] = items(300)
-        source.latency_s = 0.1
-        connection = pair.server().connect_to(source)
+        source.latency_s, source.held_from = 0.1, 25
+        connection = pair.server().connect_to(source, **PATIENT)
         job = pair.server().run(connection)
         process = pair.reading(connection, job)
         stays = pair.server(besides=process)
@@ -245,6 +247,7 @@ def test_a_terminated_process_hands_over_to_another_within_its_grace(
         assert process.terminate() == 0
         assert time.monotonic() - began_at < GRACE_S
         read = [entry["page"] for entry in source.log if entry["path"] == "/items"]
+        source.held_from = None
         ended = stays.finish(connection, job)
         assert (ended["status"], ended["entities_inserted"]) == ("completed", 300)
         assert ended["attempts"] == (1 if running.temporal is not None else 2)  # in process it counts who drove it
@@ -265,14 +268,15 @@ def test_a_terminated_server_checkpoints_and_the_next_start_goes_on_by_itself(
 ) -> None:
     server = running.start()
     source.partitions["a"] = items(300)
-    source.latency_s = 0.1
-    connection = server.connect_to(source)
+    source.latency_s, source.held_from = 0.1, 25
+    connection = server.connect_to(source, **PATIENT)
     job = server.run(connection)
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
     began_at = time.monotonic()
     assert server.terminate() == 0
     assert time.monotonic() - began_at < GRACE_S
     read = [entry["page"] for entry in source.log if entry["path"] == "/items"]
+    source.held_from = None
     again = running.start()
     ended = again.finish(connection, job)
     assert (ended["status"], ended["entities_inserted"]) == ("completed", 300)
@@ -289,8 +293,8 @@ def test_a_job_rides_out_a_database_that_ends_every_connection(
 ) -> None:
     server = running.start()
     source.partitions["a"] = items(300)
-    source.latency_s = 0.1
-    connection = server.connect_to(source)
+    source.latency_s, source.held_from = 0.1, 25
+    connection = server.connect_to(source, **PATIENT)
     job = server.run(connection)
     for _ in range(6):
         time.sleep(0.4)
@@ -303,6 +307,7 @@ def test_a_job_rides_out_a_database_that_ends_every_connection(
             )
     with suppress(AssertionError):  # one answer may be the 503 of the very moment
         server.job(connection, job)
+    source.held_from = None
     ended = server.finish(connection, job)
     assert (ended["status"], ended["entities_inserted"]) == ("completed", 300)
     hold(running, ended, listed=300)
@@ -318,26 +323,27 @@ def test_one_replica_takes_over_and_temporal_that_is_switched_on_then_runs_nothi
     for server in (one, two, three):
         wait_until_ready(server)
     source.partitions["a"] = items(300)
-    source.latency_s = 0.3
-    connection = one.connect_to(source)
+    source.latency_s, source.held_from = 0.3, 10
+    connection = one.connect_to(source, **PATIENT)
     job = one.run(connection)
     servers = {server.process.pid: server for server in (one, two, three)}
     server = one
 
-    def kill_the_driving() -> None:
-        """Kill it once it reads, and wait until another drives the job and reads on."""
+    def kill_the_driving(held_from: int | None) -> None:
+        """Kill it once it reads, and wait until another drives the job and reads on, up to this page."""
         nonlocal server
         read = server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)[
             "entities_encountered"
         ]
         pid = server.wait_for(lambda: running.driving_pid(job), lambda found: found in servers)
         servers.pop(pid).kill()
+        source.held_from = held_from
         server = next(iter(servers.values()))
         now = server.wait_for(lambda: running.driving_pid(job), lambda now: now not in (None, pid))
         assert now in servers
         server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > read)
 
-    kill_the_driving()
+    kill_the_driving(held_from=20)
     assert server.job(connection, job)["attempts"] == 2
     settings = {
         "TEMPORAL_ENABLED": "true", "TEMPORAL_HOST": "127.0.0.1", "TEMPORAL_PORT": str(temporal_server.port),
@@ -347,7 +353,7 @@ def test_one_replica_takes_over_and_temporal_that_is_switched_on_then_runs_nothi
     servers[durable.process.pid] = durable
     refused = durable.http.post(f"/source-connections/{connection}/run")
     assert refused.status_code == 400
-    kill_the_driving()
+    kill_the_driving(held_from=None)
     ended = durable.finish(connection, job)
     assert (ended["status"], ended["entities_inserted"], ended["engine"]) == ("completed", 300, "in_process")
     assert len(durable.get(f"/source-connections/{connection}/jobs")) == 1
