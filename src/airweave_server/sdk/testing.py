@@ -1,14 +1,11 @@
 """What every connector must hold, as tests that its own test class inherits.
 
 class TestGitHub(SourceSuite):
+    vendor = FakeGitHub()  # a Vendor; it is started and stopped around each test
     secrets = ("ghp_canary",)
 
-    @pytest.fixture(autouse=True)
-    def _place(self, server):
-        self.server = server
-
     def source(self):
-        return GitHub(Config(url=self.server.url), Credentials(token="ghp_canary"), context)
+        return GitHub(Config(url=self.vendor.url), BearerCredentials(access_token="ghp_canary"), self.vendor.context())
 """
 
 import io
@@ -17,23 +14,42 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
 from .entity import Deleted, Entity, Seen, Skipped
-from .errors import SourceError, Stopped
-from .source import Partition, Source
+from .errors import SourceError, Stopped, Unreadable
+from .source import Partition, Source, Traits
+from .vendor import KINDS, Fault, Vendor
 
 CURSORS = 40  # that are read from, spread evenly, in each partition
 STOPS_IN_S = 5.0
+FIRST, LAST = 3, 2  # requests of a read that are failed
+SHOWN = 5  # ids in a message
+PATIENCE = 3, 50  # a read may ask so many times as often as one without a fault, and so many requests more
 
 
 class SourceSuite:
-    """Say in ``source`` where the data is and inherit the rest. The place holds a few dozen entities at least."""
+    """Say in ``source`` where the data is and inherit the rest. The place holds a few dozen entities at least.
 
+    With a ``vendor``, whose ``context()`` the source is made with, every fault of vendors is played at the first and
+    the last requests of a read: it must raise, or find every entity all the same.
+    """
+
+    vendor: Vendor | None = None
     secrets: ClassVar[Sequence[str]] = ()  # that config or credentials of ``source()`` hold
     at_least: ClassVar[int] = 24  # entities that a read finds
+
+    def setup_method(self) -> None:
+        if self.vendor is not None:
+            self.vendor.play()
+            self.vendor.start()
+
+    def teardown_method(self) -> None:
+        if self.vendor is not None:
+            self.vendor.stop()
 
     def source(self) -> Source[Any, Any]:
         """Return a fresh source that reads the prepared place."""
@@ -42,7 +58,7 @@ class SourceSuite:
     def requests_failed_in_turn(self) -> Iterator[Source[Any, Any]]:
         """Yield sources over the same place, the first of whose requests fails, then one whose second does, and so on.
 
-        For what is read by requests; nothing by default.
+        For what is read by requests and has no ``vendor``; nothing by default.
         """
         return iter(())
 
@@ -66,10 +82,11 @@ class SourceSuite:
             assert entity.text is None or entity.open is None, f"{entity.id} has text and content; one will do"
 
     def test_content_can_be_opened(self) -> None:
-        for entity in self._all()[: self.at_least]:
-            if entity.open is not None:
-                with closing(entity.open()) as content:
-                    assert isinstance(content.read(io.DEFAULT_BUFFER_SIZE), bytes), f"{entity.id} opens as text"
+        with closing(self.source()) as source:
+            for entity in _entities(source)[: self.at_least]:
+                if entity.open is not None:
+                    with closing(entity.open()) as content:
+                        assert isinstance(content.read(io.DEFAULT_BUFFER_SIZE), bytes), f"{entity.id} opens as text"
 
     def test_partitions_have_keys_that_are_unique_and_stable(self) -> None:
         with closing(self.source()) as source:
@@ -112,6 +129,54 @@ class SourceSuite:
             missing = expected - found
             assert not missing, f"request {number} failed; the read ended as if all were well, without {missing}"
 
+    def test_no_fault_of_the_vendor_ends_a_read_as_if_all_were_well(self) -> None:
+        if self.vendor is None:
+            return
+        self.vendor.play()
+        with closing(self.source()) as source:
+            assert source.context.patience, "make the source with vendor.context(): a hang would take minutes"
+            try:
+                whole = _Read.of(source)
+            finally:
+                assert not self.vendor.broken, f"the vendor of this test failed itself: {self.vendor.broken[0]!r}"
+        asked = [str(request) for request in self.vendor.log]
+        assert asked, "the source asked nothing of the vendor: it must read vendor.url"
+        wrong: dict[str, str] = {}  # by the kind of fault, the first place where it is met wrongly
+        count = 0
+        for fault in _faults(len(asked)):
+            told = self._told_of(fault, whole, len(asked))
+            if told is not None:
+                where = f"request {fault.at} of {len(asked)} ({asked[fault.at - 1]})"
+                wrong.setdefault(fault.kind, f"{where} is answered by {fault}: {told}")
+                count += 1
+        more = f"\n… and {count - len(wrong)} more, of the same kinds at other places" if count > len(wrong) else ""
+        assert not wrong, "\n".join(wrong.values()) + more
+
+    def _told_of(self, fault: Fault, whole: "_Read", requests: int) -> str | None:
+        """What is wrong with a read that meets a fault; None: nothing."""
+        assert self.vendor is not None
+        times, besides = PATIENCE
+        self.vendor.play(fault)
+        with closing(self.source()) as source:
+            self.vendor.play(fault, limit=times * requests + besides, on_limit=source.context.stop.set)
+            try:
+                found = _Read.of(source)
+            except Exception as error:
+                self._must_not_tell("".join(traceback.format_exception(error)))
+                if self.vendor.is_over_limit:
+                    return f"the read does not end; it was stopped after {self.vendor.requests} requests"
+                if isinstance(error, SourceError):
+                    return None
+                return f"the read raises {type(error).__name__}: {error}, which is no SourceError"
+        return found.lacks(whole, fault)
+
+    def test_traits_are_answered_for_a_configuration(self) -> None:
+        with closing(self.source()) as source:
+            traits = type(source).traits(source.config)
+        assert isinstance(traits, Traits)
+        assert traits.max_parallel >= 1
+        assert traits.tells_changes or not traits.tells_deletes, "deletes are told with changes only"
+
     def test_stops_soon_when_it_is_told_to(self) -> None:
         with closing(self.source()) as source:
             partition = next(iter(source.partitions()))
@@ -141,6 +206,79 @@ class SourceSuite:
     def _all(self) -> list[Entity]:
         with closing(self.source()) as source:
             return _entities(source)
+
+
+@dataclass
+class _Read:
+    """What a whole read found, contents included."""
+
+    there: dict[str, Entity | Seen | Skipped] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)  # with the reasons
+    subtrees: list[str] = field(default_factory=list)  # of what was skipped with all below it
+
+    @classmethod
+    def of(cls, source: Source[Any, Any]) -> "_Read":
+        found = cls()
+        for partition in source.partitions():
+            for item in _items(source, partition, None):
+                if isinstance(item, Deleted):
+                    found.there.pop(item.id, None)
+                    continue
+                found.there[item.id] = item
+                if isinstance(item, Skipped):
+                    found.skipped[item.id] = item.reason
+                    found.subtrees += [item.id] if item.subtree else []
+                elif isinstance(item, Entity) and item.open is not None:
+                    try:
+                        with closing(item.open()) as content:
+                            content.read()
+                    except Unreadable as error:
+                        found.skipped[item.id] = str(error)
+        return found
+
+    def lacks(self, whole: "_Read", fault: Fault) -> str | None:
+        """What is wrong with this read, which met a fault and ended without an error; None: nothing."""
+        missing = [id for id, item in whole.there.items() if id not in self.there and not self._covers(item)]
+        if missing:
+            return (
+                f"the read ends as if all were well, and a job would delete {len(missing)} of {len(whole.there)} "
+                f"entities: {_first(missing)}"
+            )
+        skipped = [id for id in self.skipped if id not in whole.skipped]
+        if fault.kind == "401" and skipped:
+            return f"the credentials are refused, but the read skips {_first(skipped)} instead of raising AuthError"
+        hollow = [
+            id
+            for id, item in whole.there.items()
+            if isinstance(item, Entity)
+            and item.text
+            and isinstance(now := self.there.get(id), Entity)
+            and not now.text
+            and now.open is None
+        ]
+        if hollow:
+            return f"the read gives entities without the text that they have: {_first(hollow)}"
+        return None
+
+    def _covers(self, item: Entity | Seen | Skipped) -> bool:
+        """Whether an entity lies below what was skipped with all below it."""
+        above = {crumb.entity_id for crumb in item.breadcrumbs} if isinstance(item, Entity) else set()
+        return any(item.id.startswith(f"{id}/") or id in above for id in self.subtrees)
+
+
+def _faults(requests: int) -> Iterator[Fault]:
+    """The faults to play in a read of so many requests."""
+    places = sorted({place for place in range(1, requests + 1) if place <= FIRST or place > requests - LAST})
+    for at in places:
+        for kind in KINDS:
+            if kind != "a hang":
+                yield Fault(kind, at)
+            if kind != "an empty page":
+                yield Fault(kind, at, lasts=True)
+
+
+def _first(ids: Sequence[str]) -> str:
+    return ", ".join(map(repr, ids[:SHOWN])) + (", …" if len(ids) > SHOWN else "")
 
 
 class _Closable:
