@@ -4,34 +4,29 @@ hang, die, grow, or have nothing to do. What a document does to one of them is n
 
 import json
 import os
-import selectors
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
-import psutil
 import structlog
 
 from ..sdk import Unavailable
+from ..sdk.process import Ended, Limits, NotRunnable, Process, ProcessFailed, TookTooLong, TooMuchMemory, TooMuchOutput
 from .extract import Extracted, Kind, NoText, Section, Unparseable, clean
 
 MOST = 2  # processes of one server or worker
-LOOK_S = 0.2  # between two looks at one that reads: whether it is still wanted, and how large it is
+WAIT_S = 0.2  # between two looks whether a document that waits for a process is still wanted
 IDLE_S = 30.0  # without a document, after which one is ended
 MOST_DOCUMENTS = 500  # that one reads before it is replaced
 GROWN_BYTES = 150_000_000  # at rest, above which it is replaced
 MAX_HEAD_BYTES = 32 * 1024 * 1024  # of an answer
 MAX_TEXT_BYTES = 160 * 1024 * 1024
 START_S = 60.0  # in which a new one must be ready
-READ_BYTES = 1 << 20
 MAX_FILENAME_CHARS = 1_000
 
 log = structlog.get_logger(__name__)
@@ -86,14 +81,14 @@ class Parsers:
             try:
                 head, text = process.ask(request, beat)
                 fit = "no_memory" not in head
-            except _Died as death:
+            except Ended as death:
                 if was_used:  # what it read before may have hurt it
                     continue
-                log.warning("parser_died", how=str(death))
-                if str(death) == "SIGXCPU":
+                log.warning("parser_died", how=death.how)
+                if death.how == "SIGXCPU":
                     raise Unparseable(_too_long(self._seconds)) from None
                 raise Unparseable(
-                    f"reading it ended the parser ({death}): it is damaged, or takes more than "
+                    f"reading it ended the parser ({death.how}): it is damaged, or takes more than "
                     f"{self._memory_bytes // 1_000_000} MB of memory"
                 ) from None
             finally:
@@ -106,22 +101,22 @@ class Parsers:
         """A process for this thread alone, a new one if need be and allowed."""
         with self._changed:
             while not self._idle and self._count >= MOST:
-                self._changed.wait(LOOK_S)
+                self._changed.wait(WAIT_S)
                 beat()
             if self._idle:
                 return self._idle.pop()
             self._count += 1
         process = None
         try:
-            process = _Process(memory_bytes=self._memory_bytes, seconds=self._seconds)
-            process.wait_until_ready(beat)
+            process = _Process(memory_bytes=self._memory_bytes, seconds=self._seconds, beat=beat)
+            process.wait_until_ready()
         except BaseException as error:
             if process is not None:
                 process.end()
             with self._changed:
                 self._count -= 1
                 self._changed.notify()
-            if isinstance(error, OSError | _Died | Unparseable):
+            if isinstance(error, ProcessFailed | NotRunnable):
                 raise Unavailable(f"the server cannot start a parser: {error}") from None
             raise
         return process
@@ -154,14 +149,10 @@ class Parsers:
             self._retiring = False
 
 
-class _Died(Exception):
-    """The process ended in the midst of a document; the text says how."""
-
-
 class _Process:
-    """One process, in the hands of one thread at a time."""
+    """One process, in the hands of one thread at a time. It ends by itself when its standard input does."""
 
-    def __init__(self, *, memory_bytes: int, seconds: float) -> None:
+    def __init__(self, *, memory_bytes: int, seconds: float, beat: Callable[[], None]) -> None:
         self.documents = 0
         self.idle_since = 0.0
         self._memory_bytes = memory_bytes
@@ -169,82 +160,42 @@ class _Process:
         command = [sys.executable, "-P", "-m", "airweave_server.text.parser", str(memory_bytes), str(seconds)]
         kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
         environment = {**kept, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            start_new_session=True, bufsize=0,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        self._output = self._process.stdout.fileno()
-        os.set_blocking(self._output, False)
+        limits = Limits(seconds=START_S, memory_bytes=memory_bytes, output_bytes=None, line_bytes=MAX_HEAD_BYTES)
+        self._process = Process(command, limits=limits, env=environment, beat=beat, with_warden=False)
 
-    def wait_until_ready(self, beat: Callable[[], None]) -> None:
-        """Raises ``_Died``, or ``Unparseable`` when it takes too long, when it cannot be started."""
-        self._answer(START_S, beat)
+    def wait_until_ready(self) -> None:
+        """Raises ``ProcessFailed`` when it cannot be started."""
+        self._process.read_line()
 
     def ask(self, request: dict[str, str], beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
-        """The answer's head and text. Raises ``Unparseable`` when it takes too much, ``_Died`` when there is none."""
+        """The answer's head and text. Raises ``Unparseable`` when it takes too much, ``Ended`` when there is none."""
         self.documents += 1
-        assert self._process.stdin is not None
+        self._process.beat = beat
+        self._process.renew(self._seconds)
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")  # less than a pipe holds
-        except BrokenPipeError:
-            raise _Died(self._how()) from None
-        return self._answer(self._seconds, beat)
-
-    def _answer(self, seconds: float, beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
-        until = time.monotonic() + seconds
-
-        def more() -> bytes:
-            while not waiting.select(LOOK_S):
-                beat()
-                if time.monotonic() > until:
-                    raise Unparseable(_too_long(seconds))
-                if self._resident() > self._memory_bytes:
-                    raise Unparseable(_too_much(self._memory_bytes))
-            part = os.read(self._output, READ_BYTES)
-            if not part:
-                raise _Died(self._how())
-            return part
-
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(self._output, selectors.EVENT_READ)
-            held = bytearray()
-            while (end := held.find(b"\n")) < 0:
-                held += more()
-                if len(held) > MAX_HEAD_BYTES:
-                    raise Unparseable("too_large: it has too many parts")
-            head = _parsed(bytes(held[:end]))
-            del held[: end + 1]
+            self._process.write(json.dumps(request).encode() + b"\n")
+            head = _parsed(self._process.read_line())
             size = head.get("text_bytes", 0)
             if not isinstance(size, int) or not 0 <= size <= MAX_TEXT_BYTES:
                 raise Unparseable("too_large: it holds too much text")
-            while len(held) < size:
-                held += more()
-        return head, bytes(held)
+            return head, self._process.read_exactly(size)
+        except TookTooLong:
+            raise Unparseable(_too_long(self._seconds)) from None
+        except TooMuchMemory:
+            raise Unparseable(_too_much(self._memory_bytes)) from None
+        except TooMuchOutput:
+            raise Unparseable("too_large: it has too many parts") from None
 
     def is_fit(self) -> bool:
-        return self._process.poll() is None and self.documents < MOST_DOCUMENTS and self._resident() < GROWN_BYTES
+        return (
+            self._process.code is None
+            and self.documents < MOST_DOCUMENTS
+            and self._process.resident_bytes() < GROWN_BYTES
+        )
 
     def end(self) -> None:
         """End it, whatever it does."""
         self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    def _resident(self) -> int:
-        with suppress(psutil.Error):
-            return int(psutil.Process(self._process.pid).memory_info().rss)
-        return 0
-
-    def _how(self) -> str:
-        code = self._process.wait()
-        if code >= 0:
-            return f"exit code {code}"
-        with suppress(ValueError):
-            return signal.Signals(-code).name
-        return f"signal {-code}"
 
 
 def _too_long(seconds: float) -> str:
