@@ -4,7 +4,7 @@ share them, so this module imports pydantic and the standard library only."""
 import math
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import (
@@ -24,6 +24,7 @@ LONGEST_QUERY = 10_000
 DEEPEST = 50
 MAX_DIGITS = 100  # of an integer in a filter
 ROUTES_OF_COLLECTIONS = ("count",)
+_ABSENT = object()
 
 ENGLISH = "english"
 # The languages of Postgres 15; `simple` only folds case.
@@ -68,6 +69,27 @@ class Form(BaseModel):
         return value
 
 
+class Answer(BaseModel):
+    """A model that the server answers with."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    @classmethod
+    def of(cls, *sources: object, **values: Any) -> Self:
+        """Take each field from ``values``, else from the first source that has an attribute of its name, else its
+        default. Raises ``TypeError`` for a value that is not a field."""
+        fields = cls.model_fields
+        if unknown := values.keys() - fields.keys():
+            raise TypeError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+        for name in fields:
+            if name not in values:
+                for source in sources:
+                    if (value := getattr(source, name, _ABSENT)) is not _ABSENT:
+                        values[name] = value
+                        break
+        return cls.model_validate(values)
+
+
 def not_blank(value: str) -> str:
     if len(value.strip()) < 4:
         raise ValueError("must have at least 4 characters that are not blank")
@@ -77,7 +99,7 @@ def not_blank(value: str) -> str:
 CollectionName = Annotated[str, Field(min_length=4, max_length=64), AfterValidator(not_blank)]
 
 
-class ConfigField(BaseModel):
+class ConfigField(Answer):
     name: str
     title: str
     description: str | None = None
@@ -89,11 +111,11 @@ class ConfigField(BaseModel):
     enum_values: list[str] | None = None
 
 
-class Fields(BaseModel):
+class Fields(Answer):
     fields: list[ConfigField]
 
 
-class Source(BaseModel):
+class Source(Answer):
     name: str
     short_name: str
     class_name: str
@@ -143,12 +165,12 @@ class CollectionUpdate(Form):
     sync_config: dict[str, Any] | None = None
 
 
-class SourceConnectionSummary(BaseModel):
+class SourceConnectionSummary(Answer):
     short_name: str
     name: str
 
 
-class Collection(BaseModel):
+class Collection(Answer):
     id: UUID
     name: str
     readable_id: str
@@ -169,7 +191,7 @@ class ReembedRequest(Form):
     embedder: str = Field(min_length=1, max_length=100)
 
 
-class ReembedJob(BaseModel):
+class ReembedJob(Answer):
     id: UUID
     source_connection_id: UUID
     status: str
@@ -177,7 +199,7 @@ class ReembedJob(BaseModel):
     waiting_for: str | None
 
 
-class Reembed(BaseModel):
+class Reembed(Answer):
     """A collection's embedder, and the move to another one. ``state``: moving or settled. ``jobs``: the last one of
     each connection that the move has had one of."""
 
@@ -241,7 +263,7 @@ class SourceConnectionCreate(Form):
     redirect_url: str | None = None
 
 
-class LeftOut(BaseModel):
+class LeftOut(Answer):
     """``entities`` that would not be indexed, for one reason."""
 
     reason: str
@@ -250,7 +272,7 @@ class LeftOut(BaseModel):
     examples: list[str]
 
 
-class SourceConnectionPreview(BaseModel):
+class SourceConnectionPreview(Answer):
     """What a first sync would meet and make. ``is_complete``: all of the source was listed. ``is_exact``: all of it was
     opened, too. ``seconds``: null where the embedder could not be tried."""
 
@@ -283,7 +305,7 @@ class SourceConnectionUpdate(Form):
         return self
 
 
-class AuthenticationDetails(BaseModel):
+class AuthenticationDetails(Answer):
     method: str
     authenticated: bool
     authenticated_at: Moment | None = None
@@ -296,7 +318,7 @@ class AuthenticationDetails(BaseModel):
     provider_id: str | None = None
 
 
-class ScheduleDetails(BaseModel):
+class ScheduleDetails(Answer):
     cron: str | None
     next_run: datetime | None
     continuous: bool = False
@@ -305,7 +327,7 @@ class ScheduleDetails(BaseModel):
     paused_reason: str | None = None
 
 
-class SyncJobDetails(BaseModel):
+class SyncJobDetails(Answer):
     id: UUID
     status: str
     started_at: Moment | None
@@ -319,24 +341,24 @@ class SyncJobDetails(BaseModel):
     error_category: str | None
 
 
-class SyncDetails(BaseModel):
+class SyncDetails(Answer):
     total_runs: int = 0
     successful_runs: int = 0
     failed_runs: int = 0
     last_job: SyncJobDetails | None = None
 
 
-class EntityTypeStats(BaseModel):
+class EntityTypeStats(Answer):
     count: int
     last_updated: Moment | None
 
 
-class EntitySummary(BaseModel):
+class EntitySummary(Answer):
     total_entities: int
     by_type: dict[str, EntityTypeStats]
 
 
-class SourceConnection(BaseModel):
+class SourceConnection(Answer):
     id: UUID
     organization_id: UUID
     name: str
@@ -360,7 +382,7 @@ class SourceConnection(BaseModel):
     held_deletes: int = 0
 
 
-class SourceConnectionListItem(BaseModel):
+class SourceConnectionListItem(Answer):
     id: UUID
     name: str
     short_name: str
@@ -402,7 +424,7 @@ class SourceConnectionJob(SyncJobDetails):
     partitions_done: int
 
 
-class SyncProgressUpdate(BaseModel):
+class SyncProgressUpdate(Answer):
     """How far a job is; the last one has the status of its end. Entities are counted together, under ``all``."""
 
     inserted: int
@@ -420,7 +442,7 @@ class SyncProgressUpdate(BaseModel):
     partitions_done: int
 
 
-class SyncEnd(BaseModel):
+class SyncEnd(Answer):
     """After it there is nothing more."""
 
     type: Literal["end"] = "end"
@@ -429,7 +451,7 @@ class SyncEnd(BaseModel):
     error: str | None
 
 
-class EntityState(BaseModel):
+class EntityState(Answer):
     """What the index holds of the connection by now."""
 
     type: Literal["entity_state"] = "entity_state"
@@ -441,7 +463,7 @@ class EntityState(BaseModel):
     job_status: str
 
 
-class SyncComplete(BaseModel):
+class SyncComplete(Answer):
     """The end of a job. ``total_operations``: what it inserted, updated and deleted."""
 
     type: Literal["sync_complete"] = "sync_complete"
@@ -457,7 +479,7 @@ class SyncComplete(BaseModel):
     timestamp: Moment
 
 
-class LedgerEntry(BaseModel):
+class LedgerEntry(Answer):
     """What the ledger holds of one entity. ``state``: indexed, failed or skipped, with the reason."""
 
     entity_id: str
@@ -473,7 +495,7 @@ class LedgerEntry(BaseModel):
     sync_job_id: UUID
 
 
-class EntityText(BaseModel):
+class EntityText(Answer):
     """What the index holds of an entity. ``truncated``: not all of it."""
 
     entity_id: str
@@ -486,12 +508,12 @@ class RetryRequest(Form):
     entity_ids: list[str] | None = Field(None, max_length=1_000)
 
 
-class HeldEntity(BaseModel):
+class HeldEntity(Answer):
     entity_id: str
     name: str
 
 
-class HeldDeletes(BaseModel):
+class HeldDeletes(Answer):
     """Deletes that a job found and that wait for a person."""
 
     id: UUID
@@ -578,15 +600,13 @@ class SearchRequest(Form):
         return "semantic" if value == "neural" else value
 
 
-class SearchBreadcrumb(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
+class SearchBreadcrumb(Answer):
     entity_id: str
     name: str
     entity_type: str
 
 
-class SearchSystemMetadata(BaseModel):
+class SearchSystemMetadata(Answer):
     source_name: str
     entity_type: str
     sync_id: UUID
@@ -595,12 +615,12 @@ class SearchSystemMetadata(BaseModel):
     original_entity_id: str
 
 
-class SearchAccess(BaseModel):
+class SearchAccess(Answer):
     viewers: list[str] | None = None
     is_public: bool | None = None
 
 
-class SearchResult(BaseModel):
+class SearchResult(Answer):
     entity_id: str
     name: str
     relevance_score: float
@@ -615,7 +635,7 @@ class SearchResult(BaseModel):
     raw_source_fields: dict[str, Any]
 
 
-class SearchResponse(BaseModel):
+class SearchResponse(Answer):
     results: list[SearchResult]
 
 

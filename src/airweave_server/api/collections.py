@@ -95,24 +95,12 @@ def list_source_connections(
 
 def _to_wire(session: Session, collection: Collection, *, with_summaries: bool = False) -> wire.Collection:
     feeding = connections.listed(session, collection.organization_id, collection_id=collection.id)
-    return wire.Collection(
-        id=collection.id,
-        name=collection.name,
-        readable_id=collection.readable_id,
-        sync_config=collection.sync_config,
-        created_at=collection.created_at,
-        modified_at=collection.modified_at,
-        organization_id=collection.organization_id,
+    return wire.Collection.of(
+        collection,
         status=_derive_status(session, [connection.id for connection in feeding]),
         vector_size=collection.dimensions,
         embedding_model_name=collection.embedder_name,
-        language=collection.language,
-        source_connection_summaries=[
-            wire.SourceConnectionSummary(short_name=connection.short_name, name=connection.name)
-            for connection in feeding
-        ]
-        if with_summaries
-        else [],
+        source_connection_summaries=feeding if with_summaries else [],
     )
 
 

@@ -27,14 +27,8 @@ def list_entities(
 ) -> list[wire.LedgerEntry]:  # fmt: skip
     """The ledger: every entity with its state, and the reason why one is not in the index as it is at the source."""
     connection = find_connection(session, organization, connection_id)
-    return [
-        wire.LedgerEntry(
-            entity_id=row.entity_id, name=row.name, type=row.type, state=row.state, reason=row.reason,
-            chunks=row.chunks, truncated=row.truncated, version=row.version, retries_left=row.retries_left,
-            changed_at=row.changed_at, sync_job_id=row.job_id,
-        )
-        for row in ledger.listed(session, connection.id, state=state, skip=page.skip, limit=page.limit)
-    ]  # fmt: skip
+    found = ledger.listed(session, connection.id, state=state, skip=page.skip, limit=page.limit)
+    return [wire.LedgerEntry.of(row, sync_job_id=row.job_id) for row in found]
 
 
 @router.get("/{connection_id}/entities/text")
@@ -48,10 +42,8 @@ def read_entity(
     if entity is None:
         raise NotFound("Entity not found")
     found = chunks.text_of(session, entity.row, at_most=TEXT_CHARS)
-    return wire.EntityText(
-        entity_id=entity.entity_id, name=entity.name, text=found[:TEXT_CHARS],
-        truncated=entity.truncated or len(found) > TEXT_CHARS,
-    )  # fmt: skip
+    truncated = entity.truncated or len(found) > TEXT_CHARS
+    return wire.EntityText.of(entity, text=found[:TEXT_CHARS], truncated=truncated)
 
 
 @router.post("/{connection_id}/entities/retry")

@@ -52,12 +52,9 @@ def dismiss_held_deletes(
 def _to_wire(session: Session, plan: DeletePlan, page: Page) -> wire.HeldDeletes:
     rows = plans.rows(plan)
     named = ledger.named(session, list(rows[page.skip : page.skip + page.limit]))
-    return wire.HeldDeletes(
-        id=plan.id,
+    return wire.HeldDeletes.of(
+        plan,
         sync_job_id=plan.job_id,
-        reason=plan.reason,
-        total=plan.total,
-        created_at=plan.created_at,
         entities=[wire.HeldEntity(entity_id=entity_id, name=name) for entity_id, name in named],
     )
 

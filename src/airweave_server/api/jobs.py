@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from .. import wire
 from ..db import jobs
+from ..db.jobs import Counts, Progress
 from ..db.models import SyncJob
 from ..errors import NotFound
 from ..services import jobs as service
@@ -65,50 +66,30 @@ def cancel_job(
 
 
 def jobs_to_wire(session: Session, found: list[SyncJob]) -> list[wire.SourceConnectionJob]:
+    """The jobs, each with its counts. One that was deleted meanwhile has none."""
     progress = jobs.progress(session, [job.id for job in found])
-    shown = []
-    for job in found:
-        seen = progress.get(job.id)  # None: it was deleted just now
-        count = seen.counts if seen else jobs.Counts()
-        shown.append(
-            wire.SourceConnectionJob(
-                id=job.id,
-                source_connection_id=job.connection_id,
-                status=job.status,
-                started_at=job.started_at,
-                completed_at=job.completed_at,
-                duration_seconds=_duration_s(job),
-                entities_inserted=count.inserted,
-                entities_updated=count.updated,
-                entities_deleted=count.deleted,
-                entities_failed=count.failed,
-                error=job.error,
-                error_category=job.error_category,
-                error_details=job.error_details,
-                organization_id=job.organization_id,
-                created_at=job.created_at,
-                modified_at=job.modified_at,
-                failed_at=job.failed_at,
-                entities_kept=count.kept,
-                entities_skipped=count.skipped,
-                entities_encountered=count.met,
-                phase=job.phase,
-                mode=job.mode,
-                engine=job.engine,
-                engine_reason=job.engine_reason,
-                trigger=job.trigger,
-                waiting_for=job.waiting_for,
-                held_deletes=job.held_deletes,
-                resumed_from=job.resumed_from,
-                attempts=job.attempts,
-                partitions_total=seen.partitions_total if seen else 0,
-                partitions_done=seen.partitions_done if seen else 0,
-            )
-        )
-    return shown
+    return [_to_wire(job, progress.get(job.id)) for job in found]
 
 
-def _duration_s(job: SyncJob) -> float | None:
+def _to_wire(job: SyncJob, progress: Progress | None) -> wire.SourceConnectionJob:
+    counts = progress.counts if progress is not None else Counts()
+    return wire.SourceConnectionJob.of(
+        job,
+        source_connection_id=job.connection_id,
+        duration_seconds=_measure_s(job),
+        entities_inserted=counts.inserted,
+        entities_updated=counts.updated,
+        entities_deleted=counts.deleted,
+        entities_failed=counts.failed,
+        entities_kept=counts.kept,
+        entities_skipped=counts.skipped,
+        entities_encountered=counts.met,
+        partitions_total=progress.partitions_total if progress is not None else 0,
+        partitions_done=progress.partitions_done if progress is not None else 0,
+    )
+
+
+def _measure_s(job: SyncJob) -> float | None:
     if job.started_at is None:
         return None
     return max(0.0, ((job.completed_at or datetime.now(UTC)) - job.started_at).total_seconds())

@@ -77,23 +77,11 @@ def _event(**data: Any) -> str:
 
 def _progress(sight: Sight) -> Iterator[BaseModel]:
     job, counts = sight.progress, sight.progress.counts
-    yield wire.SyncProgressUpdate(
-        inserted=counts.inserted,
-        updated=counts.updated,
-        deleted=counts.deleted,
-        kept=counts.kept,
-        skipped=counts.skipped,
-        entities_encountered={"all": counts.met},
-        status=job.status,
-        last_update_timestamp=job.at,
-        failed=counts.failed,
-        phase=job.phase,
-        waiting_for=job.waiting_for,
-        partitions_total=job.partitions_total,
-        partitions_done=job.partitions_done,
+    yield wire.SyncProgressUpdate.of(
+        counts, job, entities_encountered={"all": counts.met}, last_update_timestamp=job.at
     )
     if job.is_ended:
-        yield wire.SyncEnd(job_id=job.job_id, status=job.status, error=job.error)
+        yield wire.SyncEnd.of(job)
 
 
 def _state(sight: Sight) -> Iterator[BaseModel]:

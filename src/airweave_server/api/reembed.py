@@ -45,21 +45,17 @@ def abandon_reembed(
 
 
 def _to_wire(session: Session, collection: Collection) -> wire.Reembed:
+    now = {"embedding_model_name": collection.embedder_name, "vector_size": collection.dimensions}
     move = reembed.shown(session, collection)
-    shown = wire.Reembed(
-        state="settled" if move is None else "moving",
-        embedder=collection.embedder,
-        embedding_model_name=collection.embedder_name,
-        vector_size=collection.dimensions,
+    if move is None:
+        return wire.Reembed.of(collection, state="settled", **now)
+    return wire.Reembed.of(
+        collection,
+        state="moving",
+        **now,
+        to=collection.next_embedder,
+        to_model_name=collection.next_name,
+        entities_done=move.progress.done,
+        entities_total=move.progress.total,
+        jobs=[wire.ReembedJob.of(job, source_connection_id=job.connection_id) for job in move.jobs],
     )
-    if move is not None:
-        shown.to, shown.to_model_name = collection.next_embedder, collection.next_name
-        shown.entities_done, shown.entities_total = move.progress.done, move.progress.total
-        shown.jobs = [
-            wire.ReembedJob(
-                id=job.id, source_connection_id=job.connection_id, status=job.status, error=job.error,
-                waiting_for=job.waiting_for,
-            )
-            for job in move.jobs
-        ]  # fmt: skip
-    return shown

@@ -1,7 +1,5 @@
 """Source connections: preview, connect, list, change and delete."""
 
-from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -16,7 +14,6 @@ from ..services import connections as service
 from ..services import jobs as job_service
 from ..services.connections import Wanted
 from ..services.jobs import Ask
-from ..sync.preview import LeftOut
 from .deps import Organization, Page, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
@@ -42,21 +39,7 @@ def preview_source_connection(
 ) -> wire.SourceConnectionPreview:
     """What a first sync of this would meet, make and leave out, and how long it would take. Nothing is stored."""
     found = parts.connections.preview(session, organization, _to_new_connection(body))
-    return wire.SourceConnectionPreview(
-        short_name=body.short_name,
-        embedding_model_name=found.embedder,
-        is_complete=found.is_complete,
-        is_exact=found.is_exact,
-        entities=found.entities,
-        size_bytes=found.size_bytes,
-        opened=found.opened,
-        indexed=found.indexed,
-        chunks=found.chunks,
-        seconds=found.seconds,
-        skipped=_left_out_to_wire(found.skipped),
-        failed=_left_out_to_wire(found.failed),
-        notes=list(found.notes),
-    )
+    return wire.SourceConnectionPreview.of(found, short_name=body.short_name, embedding_model_name=found.embedder)
 
 
 @router.get("")
@@ -127,14 +110,12 @@ def list_items(
     ids = [connection.id for connection in found]
     last, counts = jobs.last_of(session, ids), connections.entity_counts(session, ids)
     signed_out = {connection.id for connection in connections.signed_out(session, ids)}
+    # once for each collection: a session forgets a row that nobody holds, and would ask for it again
+    feeds = {each: session.get_one(Collection, each).readable_id for each in {one.collection_id for one in found}}
     return [
-        wire.SourceConnectionListItem(
-            id=connection.id,
-            name=connection.name,
-            short_name=connection.short_name,
-            readable_collection_id=session.get_one(Collection, connection.collection_id).readable_id,
-            created_at=connection.created_at,
-            modified_at=connection.modified_at,
+        wire.SourceConnectionListItem.of(
+            connection,
+            readable_collection_id=feeds[connection.collection_id],
             is_authenticated=connection.id not in signed_out,
             entity_count=counts.get(connection.id, 0),
             auth_method=_name_auth_method(connection),
@@ -149,22 +130,15 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
     collection = session.get_one(Collection, connection.collection_id)
     types = connections.entity_types(session, connection.id)
     is_signed_out = bool(connections.signed_out(session, [connection.id]))
-    return wire.SourceConnection(
-        id=connection.id,
-        organization_id=connection.organization_id,
-        name=connection.name,
-        description=connection.description,
-        short_name=connection.short_name,
+    return wire.SourceConnection.of(
+        connection,
         readable_collection_id=collection.readable_id,
         status=_derive_status(last),
-        created_at=connection.created_at,
-        modified_at=connection.modified_at,
         auth=wire.AuthenticationDetails(
             method=_name_auth_method(connection),
             authenticated=not is_signed_out,
             authenticated_at=connection.created_at,
         ),
-        config=connection.config,
         schedule=_schedule_to_wire(connection, waits=is_signed_out) if connection.cron else None,
         sync=_sync_to_wire(session, last),
         sync_id=connection.id,
@@ -179,8 +153,8 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
 
 
 def _schedule_to_wire(connection: SourceConnection, *, waits: bool) -> wire.ScheduleDetails:
-    return wire.ScheduleDetails(
-        cron=connection.cron,
+    return wire.ScheduleDetails.of(
+        connection,
         next_run=None if waits else connection.next_run_at,
         continuous=service.is_continuous(connection),
         paused_reason="its credentials were refused; send new ones, or run a sync once they work again"
@@ -196,7 +170,7 @@ def _sync_to_wire(session: Session, last: SyncJob | None) -> wire.SyncDetails:
         total_runs=1,
         successful_runs=int(last.status == "completed"),
         failed_runs=int(last.status == "failed"),
-        last_job=wire.SyncJobDetails.model_validate(dict(jobs_to_wire(session, [last])[0])),
+        last_job=wire.SyncJobDetails.of(*jobs_to_wire(session, [last])),
     )
 
 
@@ -224,10 +198,6 @@ def _to_new_connection(body: wire.SourceConnectionCreate) -> Wanted:
         cron=body.schedule.cron if body.schedule is not None else "",
         continuous=body.schedule is not None and body.schedule.continuous,
     )
-
-
-def _left_out_to_wire(found: Sequence[LeftOut]) -> list[wire.LeftOut]:
-    return [wire.LeftOut(**asdict(each)) for each in found]
 
 
 def _read_authentication(given: wire.Authentication | None) -> dict[str, Any] | None:
