@@ -342,6 +342,8 @@ class SyncJobDetails(Answer):
 
 
 class SyncDetails(Answer):
+    """The jobs of a connection that are kept. Active and cancelled ones count in ``total_runs`` only."""
+
     total_runs: int = 0
     successful_runs: int = 0
     failed_runs: int = 0

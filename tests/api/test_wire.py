@@ -168,6 +168,31 @@ def test_the_client_connects_runs_and_searches(server: Server, sdk: AirweaveSDK)
     assert sdk.collections.search.instant(collection, query="bees").results == []
 
 
+def test_the_client_is_told_how_often_a_connection_ran_and_how_often_that_failed(
+    server: Server, sdk: AirweaveSDK
+) -> None:
+    collection = server.collection()
+    other = stub(server, collection, entity_count=3)
+    assert server.sync(other)["status"] == "completed"
+    connection = stub(server, collection, entity_count=3, fail_after=0)
+
+    def runs() -> tuple[int | None, int | None, int | None]:
+        shown = sdk.source_connections.get(connection).sync
+        assert shown is not None
+        return shown.total_runs, shown.successful_runs, shown.failed_runs
+
+    assert runs() == (0, 0, 0)
+    assert server.sync(connection)["status"] == "failed"
+    sdk.source_connections.update(connection, config={"entity_count": 3})
+    assert [server.sync(connection)["status"] for _ in range(2)] == ["completed", "completed"]
+    sdk.source_connections.update(connection, config=LONG)
+    job = server.run(connection)
+    sdk.source_connections.cancel_job(connection, job)
+    assert server.finish(connection, job)["status"] == "cancelled"
+    assert runs() == (4, 2, 1)
+    assert len(sdk.source_connections.get_source_connection_jobs(connection)) == 4
+
+
 def test_the_client_cancels_a_job_and_is_told_when_it_cannot(server: Server, sdk: AirweaveSDK) -> None:
     connection = stub(server, server.collection(), **LONG)
     job = sdk.source_connections.run(connection, force_full_sync=True)

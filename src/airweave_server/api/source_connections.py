@@ -140,7 +140,10 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
             authenticated_at=connection.created_at,
         ),
         schedule=_schedule_to_wire(connection, waits=is_signed_out) if connection.cron else None,
-        sync=_sync_to_wire(session, last),
+        sync=wire.SyncDetails.of(
+            connections.count_runs(session, connection.id),
+            last_job=wire.SyncJobDetails.of(*jobs_to_wire(session, [last])) if last is not None else None,
+        ),
         sync_id=connection.id,
         entities=wire.EntitySummary(
             total_entities=sum(count for _, count, _ in types),
@@ -160,17 +163,6 @@ def _schedule_to_wire(connection: SourceConnection, *, waits: bool) -> wire.Sche
         paused_reason="its credentials were refused; send new ones, or run a sync once they work again"
         if waits
         else None,
-    )
-
-
-def _sync_to_wire(session: Session, last: SyncJob | None) -> wire.SyncDetails:
-    if last is None:
-        return wire.SyncDetails()
-    return wire.SyncDetails(
-        total_runs=1,
-        successful_runs=int(last.status == "completed"),
-        failed_runs=int(last.status == "failed"),
-        last_job=wire.SyncJobDetails.of(*jobs_to_wire(session, [last])),
     )
 
 

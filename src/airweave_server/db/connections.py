@@ -81,6 +81,26 @@ def entity_types(session: Session, connection_id: UUID) -> list[tuple[str, int, 
     return [(kind, count, changed_at) for kind, count, changed_at in rows]
 
 
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """The jobs of a connection that are kept, and how many of them succeeded and failed."""
+
+    total_runs: int
+    successful_runs: int
+    failed_runs: int
+
+
+def count_runs(session: Session, connection_id: UUID) -> Runs:
+    row = session.execute(
+        text("""
+            select count(*), count(*) filter (where status = 'completed'), count(*) filter (where status = 'failed')
+            from sync_job where connection_id = :id
+        """),
+        {"id": connection_id},
+    ).one()
+    return Runs(*row)
+
+
 def cursors(session: Session, connection_id: UUID) -> dict[str, dict[str, Any]]:
     """The change position of each partition."""
     rows = session.execute(
