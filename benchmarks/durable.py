@@ -16,6 +16,9 @@ from uuid import uuid4
 from scripted_server import ScriptedServer, items
 from temporalio.client import Client as TemporalClient
 
+from airweave_server import wire
+from airweave_server.client import fill
+
 from .empty_workflow import Empty
 from .lab import Lab
 from .report import Table, spread
@@ -48,12 +51,12 @@ def _dispatch(lab: Lab) -> Table:
             source.log.clear()
             asked_at = time.time()
             job = server.client.run(connection)
-            while job["status"] in ("pending", "running"):
+            while job.status in ("pending", "running"):
                 time.sleep(0.02)
-                job = server.client.job(connection, job["id"])
+                job = server.client.job(connection, job.id)
             whole.append(1_000 * (time.time() - asked_at))
-            if job["status"] != "completed" or job["engine"] != "temporal":
-                raise Unfit(f"a job {job['status']} on {job['engine']}: {job['error']}")
+            if job.status != "completed" or job.engine != "temporal":
+                raise Unfit(f"a job {job.status} on {job.engine}: {job.error}")
             ours.append(1_000 * (next(entry["at"] for entry in source.log if entry["path"] == "/items") - asked_at))
     base = sorted(empty_whole)[len(empty_whole) // 2]
     for name, found in (
@@ -116,7 +119,7 @@ def _one_job(lab: Lab, entities: int, workers: int, threads: int) -> tuple[float
                     ))  # fmt: skip
             _until_seen(server, workers)
             done = server.sync(connection, inserted=entities)
-            job = server.client.jobs(connection, limit=1)[0]["id"]
+            job = str(server.client.jobs(connection, limit=1)[0].id)
             events = asyncio.run(_events(f"127.0.0.1:{port}", job))
         finally:
             for process in beside:
@@ -140,7 +143,7 @@ def _durable(lab: Lab, port: int, **settings: str) -> Iterator[Server]:
 
 def _until_seen(server: Server, workers: int) -> None:
     deadline = time.monotonic() + 60
-    while server.client.get("/health")["workers"] != workers:
+    while server.client.health().workers != workers:
         if time.monotonic() > deadline:
             raise Unfit(f"{workers} workers were not seen within a minute")
         time.sleep(0.2)
@@ -148,11 +151,12 @@ def _until_seen(server: Server, workers: int) -> None:
 
 def _connect(server: Server, source: ScriptedServer) -> str:
     server.client.ensure_collection("bench")
-    body = {
-        "short_name": "scripted", "readable_collection_id": "bench", "name": "benchmark", "config": {"url": source.url},
-        "authentication": {"credentials": {"token": "t"}}, "sync_immediately": False, "schedule": {"cron": None},
-    }  # fmt: skip
-    return str(server.client.post("/source-connections", body)["id"])
+    body = fill(
+        wire.SourceConnectionCreate, short_name="scripted", readable_collection_id="bench", name="benchmark",
+        config={"url": source.url}, authentication={"credentials": {"token": "t"}}, sync_immediately=False,
+        schedule={"cron": None},
+    )  # fmt: skip
+    return str(server.client.create_connection(body).id)
 
 
 def _read_by(log: Path) -> int:

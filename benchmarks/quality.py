@@ -52,12 +52,12 @@ def _identifiers(lab: Lab) -> Table:
                 gains, first, right, shown = [], 0, 0, 0
                 for name, relevant in names.items():
                     hits = server.search("sources", asked.format(name), limit=DEPTH, retrieval_strategy=strategy)
-                    found = [hit["airweave_system_metadata"]["original_entity_id"] for hit in hits]
+                    found = [hit.airweave_system_metadata.original_entity_id for hit in hits]
                     gains.append(_ndcg(found, relevant))
                     first += bool(found) and found[0] in relevant
                     passages = [hit for hit, file in zip(hits, found, strict=True) if file in relevant]
                     right += len(passages)
-                    shown += sum(name in hit["textual_representation"] for hit in passages)
+                    shown += sum(name in hit.textual_representation for hit in passages)
                 table.add(
                     strategy, asked.format("NAME"), number(sum(gains) / len(gains), 4), f"{first} of {len(names)}",
                     f"{shown} of {right}",
@@ -110,7 +110,7 @@ def _cranfield(lab: Lab) -> list[Table]:
                 gains, empty = [], 0
                 for n, query in enumerate(queries, start=1):
                     hits = server.search(COLLECTION, query, limit=DEPTH, retrieval_strategy=strategy)
-                    found = [Path(hit["airweave_system_metadata"]["original_entity_id"]).stem for hit in hits]
+                    found = [Path(hit.airweave_system_metadata.original_entity_id).stem for hit in hits]
                     gains.append(_ndcg(found, relevant[n]))
                     empty += not hits
                 table.add(

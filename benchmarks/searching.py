@@ -107,7 +107,7 @@ def _write_recall(server: Server, queries: Sequence[str], chunks: str, table: Ta
     with server.database() as database:
         for query, vector in zip(queries, embedder.embed(queries), strict=True):
             hits = server.search(COLLECTION, query, limit=RECALL_AT, retrieval_strategy="semantic", group="chunk")
-            places = [hit["airweave_system_metadata"] for hit in hits]
+            places = [hit.airweave_system_metadata for hit in hits]
             row = database.execute(
                 """
                 with asked as (select cast(%(vector)s as halfvec) as vector),
@@ -122,8 +122,8 @@ def _write_recall(server: Server, queries: Sequence[str], chunks: str, table: Ta
                 """,
                 {
                     "vector": str(vector.tolist()), "at": RECALL_AT,
-                    "ids": [place["original_entity_id"] for place in places],
-                    "ordinals": [place["chunk_index"] for place in places],
+                    "ids": [place.original_entity_id for place in places],
+                    "ordinals": [place.chunk_index for place in places],
                 },
             ).fetchone()  # fmt: skip
             assert row is not None
@@ -206,15 +206,15 @@ def _while_syncing(lab: Lab) -> Table:
             for path in files:
                 path.write_text(path.read_text(encoding="utf-8") + f"\n\nChange {round_of}.\n", encoding="utf-8")
             job = server.client.run(connection)
-            while job["status"] in ("pending", "running"):
+            while job.status in ("pending", "running"):
                 for word, query in zip(marked, queries, strict=False):
                     began_at = time.perf_counter()
                     hits = server.search(COLLECTION, f"{query} {word}", limit=10)
                     times_ms.append((time.perf_counter() - began_at) * 1000)
-                    missed += not any(word in hit["textual_representation"] for hit in hits)
-                job = server.client.job(connection, job["id"])
-            if job["status"] != "completed" or not job["entities_updated"]:
-                raise Unfit(f"the sync that was to be searched beside {job['status']}: {job['error']}")
+                    missed += not any(word in hit.textual_representation for hit in hits)
+                job = server.client.job(connection, job.id)
+            if job.status != "completed" or not job.entities_updated:
+                raise Unfit(f"the sync that was to be searched beside {job.status}: {job.error}")
     table.add(
         f"{chunks:,}", str(len(times_ms)), number(percentile(times_ms, 50)), number(percentile(times_ms, 95)),
         str(missed), "the sync, which has the other core",
@@ -267,7 +267,7 @@ def _write_limits(server: Server, queries: Sequence[str], documents: str, chunks
     asked, embedded = [], []
     for query in queries:
         began_at = time.perf_counter()
-        server.client.get("/health/ready")
+        server.client.ready()
         asked.append((time.perf_counter() - began_at) * 1000)
         began_at = time.perf_counter()
         embedder.embed([query])

@@ -17,7 +17,8 @@ from typing import Any
 import psutil
 import psycopg
 
-from airweave_server.client import Client
+from airweave_server import wire
+from airweave_server.client import Client, fill
 from airweave_server.db import embedded
 from airweave_server.errors import ClientError
 from airweave_server.settings import Settings
@@ -86,11 +87,11 @@ class Server:
     def connect(self, collection: str, folder: Path, **config: Any) -> str:
         """A connection to the folder that syncs only when told; returns its id."""
         self.client.ensure_collection(collection)
-        body = {
-            "short_name": "folder", "readable_collection_id": collection, "name": "benchmark",
-            "config": {"path": str(folder), **config}, "sync_immediately": False, "schedule": {"cron": None},
-        }  # fmt: skip
-        return str(self.client.post("/source-connections", body)["id"])
+        body = fill(
+            wire.SourceConnectionCreate, short_name="folder", readable_collection_id=collection, name="benchmark",
+            config={"path": str(folder), **config}, sync_immediately=False, schedule={"cron": None},
+        )  # fmt: skip
+        return str(self.client.create_connection(body).id)
 
     def sync(self, connection: str, *, quiet_s: float = 0.0, **expected: int) -> Sync:
         """Run a job to its end, and do not ask for it in the first ``quiet_s``: each time costs the server some ms.
@@ -99,34 +100,26 @@ class Server:
         began_at = time.perf_counter()
         job = self.client.run(connection)
         time.sleep(quiet_s)
-        while job["status"] in ("pending", "running"):
+        while job.status in ("pending", "running"):
             spent_s = time.perf_counter() - began_at
             if spent_s > SYNC_S:
                 raise Unfit(f"a job was not done after {SYNC_S:.0f} s")
             time.sleep(min(max((spent_s - quiet_s) / 10, LEAST_POLL_S), MOST_POLL_S))
-            job = self.client.job(connection, job["id"])
+            job = self.client.job(connection, job.id)
         wall_s = time.perf_counter() - began_at
-        counts = {name: int(job[f"entities_{name}"]) for name in COUNTS}
-        if job["status"] != "completed" or any(counts[name] != value for name, value in expected.items()):
-            raise Unfit(f"a job {job['status']} with {counts}, due was {expected}; error: {job['error']}")
+        counts = {name: int(getattr(job, f"entities_{name}")) for name in COUNTS}
+        if job.status != "completed" or any(counts[name] != value for name, value in expected.items()):
+            raise Unfit(f"a job {job.status} with {counts}, due was {expected}; error: {job.error}")
         if counts["failed"]:
             raise Unfit(f"{counts['failed']} entities failed")
-        return Sync(float(job["duration_seconds"]), wall_s, processes.cpu(self.pid).since(before), counts)
+        return Sync(float(job.duration_seconds or 0.0), wall_s, processes.cpu(self.pid).since(before), counts)
 
     def chunks(self, connection: str) -> int:
         """How many are indexed, by the ledger."""
-        total, read = 0, 0
-        while True:
-            page = self.client.get(f"/source-connections/{connection}/entities", skip=read, limit=1_000)
-            total += sum(int(entry["chunks"]) for entry in page)
-            read += len(page)
-            if len(page) < 1_000:
-                return total
+        return sum(entry.chunks for entry in self.client.entities(connection))
 
-    def search(self, collection: str, query: str, **more: Any) -> list[dict[str, Any]]:
-        answer = self.client.post(f"/collections/{collection}/search/instant", {"query": query, **more})
-        hits: list[dict[str, Any]] = answer["results"]
-        return hits
+    def search(self, collection: str, query: str, **more: Any) -> list[wire.SearchResult]:
+        return self.client.search(collection, fill(wire.SearchRequest, query=query, **more))
 
     def database(self) -> "psycopg.Connection[Any]":
         """A connection to its database, to look behind the API or to fill it past the API."""
@@ -179,7 +172,7 @@ class Server:
     def stop(self) -> None:
         """Ask, then make: nothing of it is left, Postgres included."""
         everything = [process for process, _ in processes.family(self.pid)]
-        self.client.__exit__()
+        self.client.close()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_S)
@@ -242,7 +235,7 @@ def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None
     deadline = time.monotonic() + START_S
     while True:
         try:
-            server.client.get("/health/ready")
+            server.client.ready()
             return
         except ClientError:
             if process.poll() is not None or time.monotonic() > deadline:

@@ -142,7 +142,7 @@ def _again(lab: Lab, server: Server, connection: str, files: Sequence[Path], unc
 
 def _must_find(server: Server, path: Path, word: str) -> None:
     hits = server.search(COLLECTION, word, limit=1)
-    if not hits or Path(hits[0]["airweave_system_metadata"]["original_entity_id"]).name != path.name:
+    if not hits or Path(hits[0].airweave_system_metadata.original_entity_id).name != path.name:
         raise Unfit(f"{word} was written into a file and is not found there")
 
 

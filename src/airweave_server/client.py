@@ -1,14 +1,37 @@
-"""The command line's side of the HTTP API; every error is one line that says what to do next."""
+"""A client of every route of the HTTP API. It takes and returns the models of ``wire``; every error is a
+``ClientError``, one line that says what to do next."""
 
-from typing import Any, Self
+import json
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import quote
+from uuid import UUID
 
 import httpx
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from . import wire
 from .errors import ClientError
 from .settings import Settings
 
-TIMEOUT_S = 60.0
-LATEST = 20
+TIMEOUT_S = 60.0  # of each wait for the server
+PAGE = 1_000  # rows asked for at once
+LATEST = 20  # jobs that are looked through for a full one
+ACTIVE = ("pending", "running", "cancelling")
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT", bound=BaseModel)
+Id = UUID | str
+
+
+def fill(kind: type[ModelT], **values: Any) -> ModelT:
+    """Make a request model. Raises ``ClientError`` that names the field, and never shows a value: it may be secret."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        said = ((".".join(str(part) for part in one["loc"]), one["msg"]) for one in _errors(error))
+        raise ClientError("; ".join(f"{place}: {text.removeprefix('Value error, ')}" for place, text in said)) from None
 
 
 class Client:
@@ -32,110 +55,286 @@ class Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._http.close()
 
-    def get(self, path: str, **query: Any) -> Any:
-        return self._call("GET", path, params={key: value for key, value in query.items() if value is not None})
+    # Health
 
-    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
-        return self._call("POST", path, json=body)
+    def health(self) -> wire.Health:
+        return self._call(wire.Health, "GET", "/health")
 
-    def delete(self, path: str) -> Any:
-        return self._call("DELETE", path)
+    def live(self) -> wire.Live:
+        return self._call(wire.Live, "GET", "/health/live")
+
+    def ready(self) -> wire.Ready:
+        """Raises ``ClientError`` if the server cannot serve requests."""
+        return self._call(wire.Ready, "GET", "/health/ready")
+
+    def metrics(self) -> str:
+        """The figures in Prometheus' text format."""
+        return self._answer("GET", "/metrics").text
+
+    # Sources
+
+    def sources(self) -> list[wire.Source]:
+        return self._call(list[wire.Source], "GET", "/sources")
+
+    def source(self, short_name: str) -> wire.Source:
+        return self._call(wire.Source, "GET", f"/sources/{_part(short_name)}")
+
+    # Collections
+
+    def collections(self, search: str | None = None) -> list[wire.Collection]:
+        """All of them, or those whose name or readable id contains ``search``."""
+        return self._pages(wire.Collection, "/collections", search=search)
+
+    def count_collections(self, search: str | None = None) -> int:
+        return self._call(int, "GET", "/collections/count", search=search)
+
+    def create_collection(self, body: wire.CollectionCreate) -> wire.Collection:
+        return self._call(wire.Collection, "POST", "/collections", body)
+
+    def collection(self, readable_id: str) -> wire.Collection:
+        return self._call(wire.Collection, "GET", _collection(readable_id))
+
+    def update_collection(self, readable_id: str, body: wire.CollectionUpdate) -> wire.Collection:
+        return self._call(wire.Collection, "PATCH", _collection(readable_id), body)
+
+    def delete_collection(self, readable_id: str) -> wire.Collection:
+        return self._call(wire.Collection, "DELETE", _collection(readable_id))
+
+    def refresh_all(self, readable_id: str) -> list[wire.SourceConnectionJob]:
+        return self._call(list[wire.SourceConnectionJob], "POST", f"{_collection(readable_id)}/refresh_all")
+
+    def connections_of(self, readable_id: str) -> list[wire.SourceConnectionListItem]:
+        """All connections of a collection. Raises ``ClientError`` if there is no such collection."""
+        return self._pages(wire.SourceConnectionListItem, f"{_collection(readable_id)}/source-connections")
+
+    def reembed(self, readable_id: str) -> wire.Reembed:
+        return self._call(wire.Reembed, "GET", f"{_collection(readable_id)}/reembed")
+
+    def start_reembed(self, readable_id: str, body: wire.ReembedRequest) -> wire.Reembed:
+        return self._call(wire.Reembed, "POST", f"{_collection(readable_id)}/reembed", body)
+
+    def abandon_reembed(self, readable_id: str) -> wire.Reembed:
+        return self._call(wire.Reembed, "DELETE", f"{_collection(readable_id)}/reembed")
+
+    def search(self, readable_id: str, body: wire.SearchRequest) -> list[wire.SearchResult]:
+        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/instant", body).results
+
+    # Source connections
+
+    def create_connection(self, body: wire.SourceConnectionCreate) -> wire.SourceConnection:
+        return self._call(wire.SourceConnection, "POST", "/source-connections", body)
+
+    def preview(self, body: wire.SourceConnectionCreate) -> wire.SourceConnectionPreview:
+        return self._call(wire.SourceConnectionPreview, "POST", "/source-connections/preview", body)
+
+    def connections(self, collection: str | None = None) -> list[wire.SourceConnectionListItem]:
+        """All of them, or those of one collection; none if there is no such collection."""
+        return self._pages(wire.SourceConnectionListItem, "/source-connections", collection=collection)
+
+    def connection(self, connection_id: Id) -> wire.SourceConnection:
+        return self._call(wire.SourceConnection, "GET", _connection(connection_id))
+
+    def update_connection(self, connection_id: Id, body: wire.SourceConnectionUpdate) -> wire.SourceConnection:
+        return self._call(wire.SourceConnection, "PATCH", _connection(connection_id), body)
+
+    def delete_connection(self, connection_id: Id) -> wire.SourceConnection:
+        return self._call(wire.SourceConnection, "DELETE", _connection(connection_id))
+
+    # Jobs
+
+    def run(
+        self, connection_id: Id, *, full: bool = False, access_token: str | None = None
+    ) -> wire.SourceConnectionJob:
+        """Start a job. ``full`` reads everything afresh; ``access_token`` signs in this one run."""
+        body = fill(wire.RunRequest, force_full_sync=full, access_token=access_token)
+        return self._call(wire.SourceConnectionJob, "POST", f"{_connection(connection_id)}/run", body)
+
+    def jobs(self, connection_id: Id, *, limit: int = 100) -> list[wire.SourceConnectionJob]:
+        """The newest ``limit`` jobs, newest first."""
+        path = f"{_connection(connection_id)}/jobs"
+        return self._call(list[wire.SourceConnectionJob], "GET", path, limit=limit)
+
+    def job(self, connection_id: Id, job_id: Id) -> wire.SourceConnectionJob:
+        return self._call(wire.SourceConnectionJob, "GET", f"{_connection(connection_id)}/jobs/{_part(job_id)}")
+
+    def cancel(self, connection_id: Id, job_id: Id) -> wire.SourceConnectionJob:
+        return self._call(wire.SourceConnectionJob, "POST", f"{_connection(connection_id)}/jobs/{_part(job_id)}/cancel")
+
+    def progress(self, job_id: Id) -> Iterator[wire.SyncProgressUpdate | wire.SyncEnd]:
+        """What the job did so far, then each change, until its end."""
+        for event in self._events(f"/sync/job/{_part(job_id)}/subscribe"):
+            is_end = event.get("type") == "end"
+            yield self._read(wire.SyncEnd, event) if is_end else self._read(wire.SyncProgressUpdate, event)
+
+    def states(self, job_id: Id) -> Iterator[wire.EntityState | wire.SyncComplete]:
+        """What the index holds of the job's connection, then each change, until the job's end."""
+        for event in self._events(f"/sync/job/{_part(job_id)}/subscribe-state"):
+            is_end = event.get("type") == "sync_complete"
+            yield self._read(wire.SyncComplete, event) if is_end else self._read(wire.EntityState, event)
+
+    # Entities and held deletes
+
+    def entities(
+        self, connection_id: Id, state: Literal["indexed", "failed", "skipped"] | None = None
+    ) -> Iterator[wire.LedgerEntry]:
+        """The ledger, page by page."""
+        return self._rows(wire.LedgerEntry, f"{_connection(connection_id)}/entities", state=state)
+
+    def entity_text(self, connection_id: Id, entity_id: str) -> wire.EntityText:
+        return self._call(wire.EntityText, "GET", f"{_connection(connection_id)}/entities/text", entity_id=entity_id)
+
+    def retry(self, connection_id: Id, entity_ids: list[str] | None = None) -> wire.SourceConnectionJob:
+        """Try failed entities again, all or these."""
+        body = fill(wire.RetryRequest, entity_ids=entity_ids)
+        return self._call(wire.SourceConnectionJob, "POST", f"{_connection(connection_id)}/entities/retry", body)
+
+    def held_deletes(self, connection_id: Id, *, limit: int = 100) -> list[wire.HeldDeletes]:
+        """Deletes that wait for a person, each with the first ``limit`` of its entities."""
+        return self._call(list[wire.HeldDeletes], "GET", f"{_connection(connection_id)}/held-deletes", limit=limit)
+
+    def approve_deletes(self, connection_id: Id, plan_id: Id) -> wire.SourceConnectionJob:
+        path = f"{_connection(connection_id)}/held-deletes/{_part(plan_id)}/approve"
+        return self._call(wire.SourceConnectionJob, "POST", path)
+
+    def dismiss_deletes(self, connection_id: Id, plan_id: Id) -> wire.HeldDeletes:
+        return self._call(
+            wire.HeldDeletes, "POST", f"{_connection(connection_id)}/held-deletes/{_part(plan_id)}/dismiss"
+        )
+
+    # Made of several requests
 
     def ensure_collection(self, readable_id: str, *, language: str | None = None) -> None:
         """Make it if it is not there. ``language`` is fixed then: raises ``ClientError`` where it has another one."""
-        found = self._http_call("GET", f"/collections/{readable_id}")
-        if found.status_code == 404:
+        found = self._find_collection(readable_id)
+        if found is None:
             name = readable_id if len(readable_id) >= 4 else f"Collection {readable_id}"
             spoken = {"language": language} if language else {}
-            self.post("/collections", {"name": name[:64], "readable_id": readable_id, **spoken})
-        elif language and found.is_success and (known := found.json()["language"]) != language:
-            raise ClientError(f"collection {readable_id} is {known}, which is fixed: use another one for {language}")
+            body = fill(wire.CollectionCreate, name=name[:64], readable_id=readable_id, **spoken)
+            self.create_collection(body)
+        elif language and found.language != language:
+            raise ClientError(
+                f"collection {readable_id} is {found.language}, which is fixed: use another one for {language}"
+            )
 
-    def connect_folder(self, collection: str, config: dict[str, Any], *, name: str) -> dict[str, Any]:
-        made: dict[str, Any] = self.post("/source-connections", {**_folder(collection, config), "name": name})
-        return made
-
-    def preview_folder(self, collection: str, config: dict[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = self.post("/source-connections/preview", _folder(collection, config))
-        return found
-
-    def connections(self, collection: str | None) -> list[dict[str, Any]]:
-        """All of them, page by page."""
-        found: list[dict[str, Any]] = []
-        while True:
-            page = self.get("/source-connections", collection=collection, skip=len(found), limit=1_000)
-            found += page
-            if len(page) < 1_000:
-                return found
-
-    def jobs(self, connection_id: str, *, limit: int) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.get(f"/source-connections/{connection_id}/jobs", limit=limit)
-        return found
-
-    def job(self, connection_id: str, job_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.get(f"/source-connections/{connection_id}/jobs/{job_id}")
-        return found
-
-    def last_full(self, connection_id: str) -> dict[str, Any] | None:
+    def last_full(self, connection_id: Id) -> wire.SourceConnectionJob | None:
         """The last job, of the latest ones, that listed everything to its end."""
-        for job in self.jobs(connection_id, limit=LATEST):
-            if job["status"] == "completed" and job["mode"] == "full":
-                return job
-        return None
+        latest = self.jobs(connection_id, limit=LATEST)
+        return next((job for job in latest if job.status == "completed" and job.mode == "full"), None)
 
-    def run(self, connection_id: str, *, full: bool = False) -> dict[str, Any]:
-        started: dict[str, Any] = self.post(f"/source-connections/{connection_id}/run", {"force_full_sync": full})
-        return started
-
-    def run_or_join(self, connection_id: str, *, full: bool = False) -> dict[str, Any]:
+    def run_or_join(self, connection_id: Id, *, full: bool = False) -> wire.SourceConnectionJob:
         """Start a job, or take the one that is active already."""
         newest = next(iter(self.jobs(connection_id, limit=1)), None)
-        if newest is not None and newest["status"] in ("pending", "running", "cancelling"):
-            return newest
-        return self.run(connection_id, full=full)
+        return newest if newest is not None and newest.status in ACTIVE else self.run(connection_id, full=full)
 
-    def search(self, collection: str, query: str, *, limit: int) -> list[dict[str, Any]]:
-        answer = self.post(f"/collections/{collection}/search/instant", {"query": query, "limit": limit})
-        hits: list[dict[str, Any]] = answer["results"]
-        return hits
+    def _find_collection(self, readable_id: str) -> wire.Collection | None:
+        answer = self._send("GET", _collection(readable_id))
+        return (
+            None
+            if answer.status_code == 404
+            else self._read(wire.Collection, self._good(answer, _collection(readable_id)).content)
+        )
 
-    def _call(self, method: str, path: str, **request: Any) -> Any:
-        answer = self._http_call(method, path, **request)
-        if not answer.is_success:
-            raise ClientError(f"{method} {self.url}{path}: {_said(answer)}")
-        try:
-            return answer.json()
-        except ValueError:
-            raise ClientError(f"what answers at {self.url} is no Airweave server; set API_URL") from None
+    def _call(self, kind: type[T], method: str, path: str, body: BaseModel | None = None, **query: Any) -> T:
+        return self._read(kind, self._answer(method, path, body, **query).content)
 
-    def _http_call(self, method: str, path: str, **request: Any) -> httpx.Response:
+    def _pages(self, kind: type[T], path: str, **query: Any) -> list[T]:
+        return list(self._rows(kind, path, **query))
+
+    def _rows(self, kind: type[T], path: str, **query: Any) -> Iterator[T]:
+        read = 0
+        while True:
+            page = self._call(list[kind], "GET", path, skip=read, limit=PAGE, **query)  # type: ignore[valid-type]
+            yield from page
+            read += len(page)
+            if len(page) < PAGE:
+                return
+
+    def _answer(self, method: str, path: str, body: BaseModel | None = None, **query: Any) -> httpx.Response:
+        sent = None if body is None else body.model_dump(mode="json", exclude_unset=True)
+        return self._good(self._send(method, path, json=sent, params=_given(query)), path)
+
+    def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **request)
         except httpx.HTTPError as error:
-            reason = str(error) or type(error).__name__
+            raise self._unreachable(error) from None
+
+    def _good(self, answer: httpx.Response, path: str) -> httpx.Response:
+        if not answer.is_success:
+            raise ClientError(f"{answer.request.method} {self.url}{path}: {_refusal(answer)}")
+        return answer
+
+    def _events(self, path: str) -> Iterator[dict[str, Any]]:
+        try:
+            with self._http.stream("GET", path) as answer:
+                if not answer.is_success:
+                    answer.read()
+                for line in self._good(answer, path).iter_lines():
+                    if not line.startswith("data:"):
+                        continue
+                    event = self._read(dict[str, Any], line.removeprefix("data:"))
+                    if event.get("type") == "error":
+                        raise ClientError(f"GET {self.url}{path}: {event.get('message')}")
+                    if event.get("type") not in ("connected", "heartbeat"):
+                        yield event
+        except httpx.HTTPError as error:
+            raise self._unreachable(error) from None
+
+    def _read(self, kind: type[T], sent: bytes | str | dict[str, Any]) -> T:
+        try:
+            adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
+            return adapter.validate_python(sent) if isinstance(sent, dict) else adapter.validate_json(sent)
+        except ValidationError as error:
+            first = next(iter(_errors(error)))
+            place = ".".join(str(part) for part in first["loc"])
+            why = f"{place}: {first['msg']}" if place else first["msg"]
             raise ClientError(
-                f"no server answers at {self.url} ({reason}); start one with: airweave-server up"
+                f"what answers at {self.url} is no Airweave server of this version ({why}); set API_URL"
             ) from None
 
-
-def _folder(collection: str, config: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "short_name": "folder",
-        "readable_collection_id": collection,
-        "config": config,
-        "sync_immediately": False,
-    }
+    def _unreachable(self, error: httpx.HTTPError) -> ClientError:
+        reason = str(error) or type(error).__name__
+        return ClientError(f"no server answers at {self.url} ({reason}); start one with: airweave-server up")
 
 
-def _said(answer: httpx.Response) -> str:
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_input=False, include_url=False, include_context=False))
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _part(value: Id) -> str:
+    return quote(str(value), safe="")
+
+
+def _collection(readable_id: str) -> str:
+    return f"/collections/{_part(readable_id)}"
+
+
+def _connection(connection_id: Id) -> str:
+    return f"/source-connections/{_part(connection_id)}"
+
+
+def _refusal(answer: httpx.Response) -> str:
+    plain = f"{answer.status_code} {answer.reason_phrase}"
     try:
-        body = answer.json()
+        body = json.loads(answer.content)
     except ValueError:
-        return f"{answer.status_code} {answer.reason_phrase}"
+        return plain
     if not isinstance(body, dict) or not body.keys() & {"errors", "detail"}:
-        return f"{answer.status_code} {answer.reason_phrase}"
+        return plain
     if errors := body.get("errors"):
         return "; ".join(f"{place}: {text}" for part in errors for place, text in part.items())
     return str(body["detail"])

@@ -99,6 +99,57 @@ def not_blank(value: str) -> str:
 CollectionName = Annotated[str, Field(min_length=4, max_length=64), AfterValidator(not_blank)]
 
 
+class Engine(Answer):
+    """Where Temporal is looked for, and whether it answers now."""
+
+    address: str
+    namespace: str
+    task_queue: str
+    required: bool
+    reachable: bool
+
+
+class FullListings(Answer):
+    """When a connection was last listed whole: the longest ago, and the most recently."""
+
+    oldest: datetime | None
+    newest: datetime | None
+
+
+class Child(Answer):
+    """A process that the server has started and starts again."""
+
+    up: bool
+    pid: int | None
+    restarts: int
+
+
+class Health(Answer):
+    """What works, and who drives jobs. ``temporal``: only where it is enabled. ``workers``: None while the database is
+    down."""
+
+    status: str
+    engine: str
+    engine_reason: str | None
+    temporal: Engine | None = None
+    database: str
+    keeper: str | None
+    workers: int | None
+    last_full_listing: FullListings
+    children: dict[str, Child]
+
+
+class Live(Answer):
+    status: str
+
+
+class Ready(Answer):
+    """``checks``: by what was looked at, its status and what it took or why not."""
+
+    status: str
+    checks: dict[str, dict[str, Any]]
+
+
 class ConfigField(Answer):
     name: str
     title: str

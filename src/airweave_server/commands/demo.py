@@ -12,14 +12,14 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import psutil
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..client import Client
+from .. import wire
+from ..client import Client, fill
 from ..errors import ClientError
 from ..settings import Settings
 
@@ -29,6 +29,7 @@ SYNC_S = 120.0
 POLL_S = 0.1
 DATA = "data"
 MARKER = "ZEBRA_4711"
+COLLECTION = "demo"
 COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
 
 
@@ -40,16 +41,14 @@ def run(out: Console) -> None:
         ours, theirs = _copy_docs(folders / "docs"), copy_library(folders / "stdlib")
         with server(home, folders) as client:
             out.print(f"[bold]A throw-away server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
-            client.ensure_collection("demo")
+            client.ensure_collection(COLLECTION)
             for folder, title in ((ours, "this project's docs"), (theirs, "Python's standard library")):
                 files = sum(1 for path in folder.rglob("*") if path.is_file())
                 out.print(f"\n[bold]Syncing {title}[/]: {files:,} files")
-                connection = client.connect_folder("demo", {"path": str(folder)}, name=title[:42])
+                connection = connect_folder(client, folder, title[:42])
                 job = sync(out, client, connection, files)
-                hold(
-                    job["entities_encountered"] == files, f"{files} files are there, {job['entities_encountered']} came"
-                )
-                hold(job["entities_failed"] == 0, f"{job['entities_failed']} files failed")
+                hold(job.entities_encountered == files, f"{files} files are there, {job.entities_encountered} came")
+                hold(job.entities_failed == 0, f"{job.entities_failed} files failed")
             _searches(out, client)
             _change(out, client, connection, theirs)
     out.print("\n[bold green]Every step held.[/] Now: [bold]make up[/], and airweave-server add FOLDER", soft_wrap=True)
@@ -62,7 +61,7 @@ def _searches(out: Console, client: Client) -> None:
         ("ZipImportError", "zipimport"),
     ):
         began_at = time.perf_counter()
-        hits = client.search("demo", query, limit=3)
+        hits = search(client, query, limit=3)
         took_ms = (time.perf_counter() - began_at) * 1000
         out.print(f"\n[bold]Search[/] {query!r}: {took_ms:.0f} ms")
         for hit in hits:
@@ -72,7 +71,7 @@ def _searches(out: Console, client: Client) -> None:
         hold(expected is None or any(expected in path for path in found), f"{expected} is not among {found}")
 
 
-def _change(out: Console, client: Client, connection: dict[str, Any], folder: Path) -> None:
+def _change(out: Console, client: Client, connection: wire.SourceConnection, folder: Path) -> None:
     edited, removed = folder / "argparse.py", folder / "zipimport.py"
     edited.write_text(edited.read_text() + f"\n# {MARKER}: edited by the demo\n")
     (folder / "added_by_the_demo.md").write_text(f"# Added\n\nThis file was added; it says {MARKER}_NEW.\n")
@@ -80,45 +79,61 @@ def _change(out: Console, client: Client, connection: dict[str, Any], folder: Pa
     before = sum(1 for path in folder.rglob("*") if path.is_file())
     out.print("\n[bold]Edited 1 file, added 1, removed 1; syncing again[/]")
     job = sync(out, client, connection, before)
-    touched = tuple(job[f"entities_{name}"] for name in ("inserted", "updated", "deleted"))
+    touched = tuple(getattr(job, f"entities_{name}") for name in ("inserted", "updated", "deleted"))
     hold(touched == (1, 1, 1), f"1 insert, 1 update and 1 delete were due, there were {touched}")
     for query, expected in ((f"{MARKER}_NEW", "added_by_the_demo.md"), (MARKER, "argparse.py")):
-        hits = client.search("demo", query, limit=1)
+        hits = search(client, query, limit=1)
         hold(bool(hits) and place(hits[0]) == expected, f"{query} was not found in {expected}")
         show(out, hits[0])
-    gone = [place(hit) for hit in client.search("demo", "ZipImportError", limit=10)]
+    gone = [place(hit) for hit in search(client, "ZipImportError", limit=10)]
     hold("zipimport.py" not in gone, "the removed file is still found")
     out.print("   the removed file is found no more")
 
 
-def sync(out: Console, client: Client, connection: dict[str, Any], files: int) -> dict[str, Any]:
+def sync(out: Console, client: Client, connection: wire.SourceConnection, files: int) -> wire.SourceConnectionJob:
     """Sync with a bar, and return the completed job."""
-    job = client.run(connection["id"])
+    job = client.run(connection.id)
     deadline = time.monotonic() + SYNC_S
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
         task = progress.add_task("reading", total=files)
-        while job["status"] in ("pending", "running"):
+        while job.status in ("pending", "running"):
             hold(time.monotonic() < deadline, f"the sync took longer than {SYNC_S:.0f} s")
             time.sleep(POLL_S)
-            job = client.job(connection["id"], job["id"])
-            progress.update(task, completed=job["entities_encountered"], description=job["status"])
-    hold(job["status"] == "completed", f"the sync {job['status']}: {job['error']}")
-    counts = ", ".join(f"{job[f'entities_{name}']:,} {name}" for name in COUNTS)
-    rate = job["entities_encountered"] / max(job["duration_seconds"], 0.001)
+            job = client.job(connection.id, job.id)
+            progress.update(task, completed=job.entities_encountered, description=job.status)
+    hold(job.status == "completed", f"the sync {job.status}: {job.error}")
+    counts = ", ".join(f"{getattr(job, f'entities_{name}'):,} {name}" for name in COUNTS)
+    rate = job.entities_encountered / max(job.duration_seconds or 0.0, 0.001)
     out.print(f"   {counts}: {rate:,.0f} docs/s", soft_wrap=True)
     return job
 
 
-def show(out: Console, hit: dict[str, Any]) -> None:
-    passage = " ".join(hit["textual_representation"].split())[:150]
-    out.print(f"   [cyan]{escape(place(hit))}[/] {hit['relevance_score']:.3f}  {escape(passage)}", soft_wrap=True)
+def connect_folder(client: Client, folder: Path, name: str) -> wire.SourceConnection:
+    """Connect it to the collection of the demo; it syncs when told to."""
+    body = fill(
+        wire.SourceConnectionCreate,
+        short_name="folder",
+        readable_collection_id=COLLECTION,
+        name=name,
+        config={"path": str(folder)},
+        sync_immediately=False,
+    )
+    return client.create_connection(body)
 
 
-def place(hit: dict[str, Any]) -> str:
+def search(client: Client, query: str, *, limit: int) -> list[wire.SearchResult]:
+    return client.search(COLLECTION, fill(wire.SearchRequest, query=query, limit=limit))
+
+
+def show(out: Console, hit: wire.SearchResult) -> None:
+    passage = " ".join(hit.textual_representation.split())[:150]
+    out.print(f"   [cyan]{escape(place(hit))}[/] {hit.relevance_score:.3f}  {escape(passage)}", soft_wrap=True)
+
+
+def place(hit: wire.SearchResult) -> str:
     """The path of the file that was found."""
-    path: str = hit["airweave_system_metadata"]["original_entity_id"]
-    return path
+    return hit.airweave_system_metadata.original_entity_id
 
 
 def _copy_docs(folder: Path) -> Path:
@@ -200,7 +215,7 @@ def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_S
     while True:
         try:
-            client.get("/health/ready")
+            client.ready()
             return
         except ClientError:
             if process.poll() is not None or time.monotonic() > deadline:

@@ -14,16 +14,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from uuid import UUID
 
+import httpx
 import psutil
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from ..client import Client
+from .. import wire
+from ..client import Client, fill
 from ..db import embedded
 from ..errors import ClientError
-from .demo import DATA, POLL_S, copy_library, free_ports, hold, place, scratch, server, sync
+from .demo import (
+    COLLECTION,
+    DATA,
+    POLL_S,
+    connect_folder,
+    copy_library,
+    free_ports,
+    hold,
+    place,
+    scratch,
+    search,
+    server,
+    sync,
+)
 
 COPIES = 4
 JOB_S = 600.0
@@ -51,9 +66,9 @@ def run(out: Console) -> None:
         paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         with _reads(folder) as reads, server(home, folders, "--temporal", **settings) as client:
             out.print(f"[bold]A throw-away server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
-            client.ensure_collection("demo")
-            connection = client.connect_folder("demo", {"path": str(folder)}, name="Python's standard library")
-            job = _Job(client, connection["id"], client.run(connection["id"])["id"], len(paths), reads)
+            client.ensure_collection(COLLECTION)
+            connection = connect_folder(client, folder, "Python's standard library")
+            job = _Job(client, connection.id, client.run(connection.id).id, len(paths), reads)
             out.print(
                 f"\n[bold]Syncing {COPIES} copies of Python's standard library[/] on Temporal: {len(paths):,} files\n"
                 f"   see http://localhost:{ui_port}/namespaces/{NAMESPACE}/workflows/sync-{job.id}", soft_wrap=True,
@@ -65,7 +80,7 @@ def run(out: Console) -> None:
             )
             ended = _through(out, job, victims)
             _hold_end(out, ended, len(paths))
-            _hold_workflow(out, Client(f"http://127.0.0.1:{ui_port}"), job.id)
+            _hold_workflow(out, ui_port, job.id)
             _hold_agreement(out, client, connection, paths)
     out.print("\n[bold green]Every step held.[/] Now: [bold].venv/bin/airweave-server up --temporal[/]", soft_wrap=True)
 
@@ -121,22 +136,22 @@ class _Reads:
 @dataclass(frozen=True)
 class _Job:
     client: Client
-    connection_id: str
-    id: str
+    connection_id: UUID
+    id: UUID
     files: int
     reads: _Reads
 
-    def looks(self, limit_s: float, due: str) -> Iterator[dict[str, Any]]:
+    def looks(self, limit_s: float, due: str) -> Iterator[wire.SourceConnectionJob]:
         """The job, again and again, whenever the API can tell. Raises ``ClientError`` when it failed, and when
         ``limit_s`` are over before ``due``."""
         deadline = time.monotonic() + limit_s
         while True:
             self.reads.take()
-            seen: dict[str, Any] | None = None
+            seen: wire.SourceConnectionJob | None = None
             with suppress(ClientError):
                 seen = self.client.job(self.connection_id, self.id)
             if seen is not None:
-                hold(seen["status"] not in ("failed", "cancelled"), f"the sync {seen['status']}: {seen['error']}")
+                hold(seen.status not in ("failed", "cancelled"), f"the sync {seen.status}: {seen.error}")
                 yield seen
             hold(time.monotonic() < deadline, f"{limit_s:.0f} s were not enough for {due}")
             time.sleep(POLL_S)
@@ -158,17 +173,17 @@ def _reads(folder: Path) -> Iterator[_Reads]:
             os.close(notify)
 
 
-def _through(out: Console, job: _Job, victims: tuple[_Victim, ...]) -> dict[str, Any]:
+def _through(out: Console, job: _Job, victims: tuple[_Victim, ...]) -> wire.SourceConnectionJob:
     """Follow the job to its end, killing one after the other; returns the job."""
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = list(victims)
     with Progress(*columns, console=out) as progress:
         bar = progress.add_task("pending", total=job.files)
         for seen in job.looks(JOB_S, "the sync"):
-            progress.update(bar, completed=seen["entities_encountered"], description=seen["status"])
-            if seen["status"] == "completed":
+            progress.update(bar, completed=seen.entities_encountered, description=seen.status)
+            if seen.status == "completed":
                 break
-            if left and seen["entities_encountered"] >= left[0].share * job.files:
+            if left and seen.entities_encountered >= left[0].share * job.files:
                 _kill(progress, bar, job, left.pop(0))
     hold(not left, f"the sync was over before all was killed: {', '.join(victim.title for victim in left)}")
     _say_reads(out, job.reads, victims)
@@ -187,7 +202,7 @@ def _kill(progress: Progress, bar: TaskID, job: _Job, victim: _Victim) -> None:
     progress.console.print(f"   [bold red]kill -9[/] {victim.title}, process {pid}", soft_wrap=True)
     base = back_s = advanced_s = None
     for seen in job.looks(BACK_S, f"the job to advance after the kill of {victim.title}"):
-        came = seen["entities_encountered"]
+        came = seen.entities_encountered
         progress.update(bar, completed=came)
         base = came if base is None else base  # as the first answer after the kill has it
         if advanced_s is None and came > base:
@@ -222,7 +237,7 @@ def _listens(port: int) -> bool:
 
 def _is_ready(client: Client) -> bool:
     try:
-        client.get("/health/ready")
+        client.ready()
     except ClientError:
         return False
     return True
@@ -242,22 +257,23 @@ def _say_reads(out: Console, reads: _Reads, victims: tuple[_Victim, ...]) -> Non
     )
 
 
-def _hold_end(out: Console, job: dict[str, Any], files: int) -> None:
-    came = job["entities_encountered"]
-    hold(job["engine"] == "temporal", f"the job was ended by {job['engine']}: {job['engine_reason']}")
+def _hold_end(out: Console, job: wire.SourceConnectionJob, files: int) -> None:
+    came = job.entities_encountered
+    hold(job.engine == "temporal", f"the job was ended by {job.engine}: {job.engine_reason}")
     hold(came == files, f"{files} files are there, {came} came")
-    hold(job["entities_failed"] == 0, f"{job['entities_failed']} files failed")
+    hold(job.entities_failed == 0, f"{job.entities_failed} files failed")
     out.print(
-        f"   {job['entities_inserted']:,} inserted, {job['entities_skipped']:,} skipped, 0 failed "
-        f"in {job['duration_seconds']:.0f} s; {job['attempts'] - 1} steps were taken again", soft_wrap=True,
+        f"   {job.entities_inserted:,} inserted, {job.entities_skipped:,} skipped, 0 failed "
+        f"in {job.duration_seconds or 0.0:.0f} s; {job.attempts - 1} steps were taken again", soft_wrap=True,
     )  # fmt: skip
 
 
-def _hold_workflow(out: Console, ui: Client, job_id: str) -> None:
+def _hold_workflow(out: Console, ui_port: int, job_id: UUID) -> None:
     """Temporal itself, asked through its UI, says that the workflow has completed."""
+    url = f"http://127.0.0.1:{ui_port}/api/v1/namespaces/{NAMESPACE}/workflows/sync-{job_id}"
     deadline = time.monotonic() + WORKFLOW_S
     while True:
-        told = ui.get(f"/api/v1/namespaces/{NAMESPACE}/workflows/sync-{job_id}")["workflowExecutionInfo"]
+        told = httpx.get(url).raise_for_status().json()["workflowExecutionInfo"]
         if told["status"] == "WORKFLOW_EXECUTION_STATUS_COMPLETED":
             out.print(f"   Temporal: the workflow completed, after {told['historyLength']} events", soft_wrap=True)
             return
@@ -265,9 +281,9 @@ def _hold_workflow(out: Console, ui: Client, job_id: str) -> None:
         time.sleep(POLL_S)
 
 
-def _hold_agreement(out: Console, client: Client, connection: dict[str, Any], paths: set[str]) -> None:
+def _hold_agreement(out: Console, client: Client, connection: wire.SourceConnection, paths: set[str]) -> None:
     out.print("\n[bold]Do folder, ledger and index agree?[/]")
-    ledger = _ledger(client, connection["id"])
+    ledger = {entry.entity_id: entry.state for entry in client.entities(connection.id)}
     hold(ledger.keys() == paths, f"ledger and folder differ in {sorted(ledger.keys() ^ paths)[:5]}")
     states = Counter(ledger.values())
     hold(states.keys() <= {"indexed", "skipped"}, f"the ledger has entities in the states {dict(states)}")
@@ -284,36 +300,27 @@ def _hold_agreement(out: Console, client: Client, connection: dict[str, Any], pa
     hold(not strangers, f"the index also has {strangers[:5]}")
     out.print(f"   search finds each of the {len(indexed):,} indexed files and nothing else", soft_wrap=True)
     for number, path in enumerate(MARKED):
-        hits = client.search("demo", f"{MARKER}_{number}", limit=1)
+        hits = search(client, f"{MARKER}_{number}", limit=1)
         hold(bool(hits) and place(hits[0]) == path, f"{MARKER}_{number} was not found in {path}")
     out.print(f"   search finds {MARKER}_0 to _{len(MARKED) - 1}, which were written into {', '.join(MARKED)}",
               soft_wrap=True)  # fmt: skip
     out.print("   and a second sync has nothing to do:")
     job = sync(out, client, connection, len(paths))
-    touched = tuple(job[f"entities_{name}"] for name in ("inserted", "updated", "deleted"))
+    touched = tuple(getattr(job, f"entities_{name}") for name in ("inserted", "updated", "deleted"))
     hold(touched == (0, 0, 0), f"there were {touched} inserts, updates and deletes")
-
-
-def _ledger(client: Client, connection_id: str) -> dict[str, str]:
-    """The state of each entity, page by page."""
-    states: dict[str, str] = {}
-    while True:
-        page = client.get(f"/source-connections/{connection_id}/entities", skip=len(states), limit=PAGE)
-        states |= {entry["entity_id"]: entry["state"] for entry in page}
-        if len(page) < PAGE:
-            return states
 
 
 def _searched(client: Client, operator: str, paths: list[str]) -> list[str]:
     """The files in the index whose path is ``in`` these, or ``not_in``."""
     condition = {"field": "airweave_system_metadata.original_entity_id", "operator": operator, "value": paths}
-    asked = {
-        "query": "python",
-        "retrieval_strategy": "semantic",
-        "limit": PAGE,
-        "filter": [{"conditions": [condition]}],
-    }
-    return [place(hit) for hit in client.post("/collections/demo/search/instant", asked)["results"]]
+    asked = fill(
+        wire.SearchRequest,
+        query="python",
+        retrieval_strategy="semantic",
+        limit=PAGE,
+        filter=[{"conditions": [condition]}],
+    )
+    return [place(hit) for hit in client.search(COLLECTION, asked)]
 
 
 def _copies(folder: Path) -> Path:

@@ -34,6 +34,12 @@ def _remote() -> typer.Typer:
     return remote.app
 
 
+def _sources() -> typer.Typer:
+    from . import sources
+
+    return sources.app
+
+
 # Each command in the order of the list that --help prints, with the module that has it and its line in that list.
 COMMANDS = {
     "up": (_start, "Run the server, with all that it needs."),
@@ -48,11 +54,12 @@ COMMANDS = {
     "audit": (_installation, "Prove that what the ledger declares is found by search."),
     "preview": (_remote, "Say what a first sync of a folder would do."),
     "add": (_remote, "Connect a folder to a collection and sync it."),
+    "connect": (_remote, "Connect any source to a collection and sync it."),
     "sync": (_remote, "Sync connections and show what was done."),
     "search": (_remote, "Search a collection and show the passages that match."),
     "reembed": (_remote, "Move a collection to another embedder."),
     "status": (_remote, "Show the server's health, connections and last syncs."),
-    "sources": (_remote, "List the sources that are installed here."),
+    "sources": (_sources, "List the sources that are installed here."),
     "demo": (_start, "Show the whole thing in a throw-away server."),
     "keys": (_installation, "API keys, for a server with AUTH_ENABLED=true."),
 }

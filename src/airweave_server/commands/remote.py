@@ -1,30 +1,36 @@
 """The commands that talk to a running server."""
 
 import time
-from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.filesize import decimal
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
-from .. import plugins
-from ..client import Client
+from .. import wire
+from ..client import Client, fill
 from ..errors import ClientError
+from . import forms
 from .common import out, read_settings, show
+from .forms import Config, Secret
+from .progress import POLL_S, describe_counts, follow, show_preview
 
-POLL_S = 0.2
-PACE_S = 30.0  # of the last so many seconds the pace is told
 PASSAGE_CHARS = 240
+NO_SCHEDULE = "none"
 
 Folder = Annotated[Path, typer.Argument(help="The folder to connect.")]
 Include = Annotated[list[str] | None, typer.Option(help="Glob of files to take; may be given again.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Glob of files to leave; may be given again.")]
 CollectionOf = Annotated[str, typer.Option("--collection", "-c", help="The collection's readable id.")]
+Language = Annotated[
+    str | None, typer.Option(help="Language of the collection's texts, if it is made. [default: english]")
+]
+Schedule = Annotated[
+    str | None, typer.Option(help="Cron expression of its syncs, or none. [default: as the source wants]")
+]
+Wait = Annotated[bool, typer.Option(help="Wait for the first sync.")]
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -35,16 +41,9 @@ def preview(
 ) -> None:
     """Say what a first sync of a folder would read, make and leave out, and how long it would take; stores nothing."""
     with _client() as client:
-        found = client.preview_folder(collection, _folder(folder, include, exclude))
-    show(escape(_expected(found)))
-    for verb in ("skipped", "failed"):
-        for each in found[verb]:
-            about = "" if each["is_exact"] else "about "
-            more = ", …" if each["entities"] > len(each["examples"]) else ""
-            examples = escape(", ".join(each["examples"]) + more)
-            show(f"  {verb}  {about}{each['entities']:,}  {escape(each['reason'])}: {examples}")
-    for note in found["notes"]:
-        show(f"  {escape(note)}")
+        config = _folder(folder, include, exclude)
+        body = fill(wire.SourceConnectionCreate, short_name="folder", readable_collection_id=collection, config=config)
+        show_preview(client.preview(body), whole=True)
 
 
 @app.command()
@@ -54,27 +53,39 @@ def add(
     name: Annotated[str | None, typer.Option(help="The connection's name. [default: the folder's]")] = None,
     include: Include = None,
     exclude: Exclude = None,
-    language: Annotated[
-        str | None, typer.Option(help="Language of the collection's texts, if it is made. [default: english]")
-    ] = None,
-    wait: Annotated[bool, typer.Option(help="Wait for the first sync.")] = True,
+    language: Language = None,
+    wait: Wait = True,
 ) -> None:
-    """Connect a folder to a collection (made if it is not there) and sync it."""
+    """Connect a folder to a collection (made if it is not there) and sync it. One that is connected to it already is
+    synced."""
     with _client() as client:
-        client.ensure_collection(collection, language=language)
-        config = _folder(folder, include, exclude)
-        expected = None
-        if wait:
-            with suppress(ClientError):  # it is only a help; what is wrong with the folder the next request says
-                found = client.preview_folder(collection, config)
-                expected = found["entities"] if found["is_complete"] else None
-                show(escape(_expected(found)))
-        path = config["path"]
-        connection = client.connect_folder(collection, config, name=name or _fitting(Path(path).name))
-        out.print(f"Connected {escape(path)} to {collection} as {connection['id']}", soft_wrap=True)
-        job = client.run(connection["id"])
-        if wait:
-            _follow(client, connection, job, expected=expected)
+        source = client.source("folder")
+        answers = forms.Answers(config=_folder(folder, include, exclude))
+        _connect(
+            client, source, answers, collection, name=name, fallback=_fitting(folder.absolute().name),
+            language=language, wait=wait,
+        )  # fmt: skip
+
+
+@app.command()
+def connect(
+    source: Annotated[str, typer.Argument(help="The source; airweave-server sources lists them.")],
+    collection: CollectionOf = "default",
+    config: Config = None,
+    secret: Secret = None,
+    name: Annotated[str | None, typer.Option(help="The connection's name. [default: made of the source's]")] = None,
+    schedule: Schedule = None,
+    language: Language = None,
+    wait: Wait = True,
+) -> None:
+    """Connect any source to a collection (made if it is not there), ask for what is missing, and sync it. One that is
+    connected to it already is synced."""
+    with _client() as client:
+        known = {one.short_name: one for one in client.sources()}
+        if source not in known:
+            raise ClientError(f"there is no source {source!r}; there are {', '.join(known)}")
+        answers = forms.read_options(known[source], config, secret)
+        _connect(client, known[source], answers, collection, name=name, schedule=schedule, language=language, wait=wait)
 
 
 @app.command()
@@ -87,14 +98,12 @@ def sync(
     with _client() as client:
         found = client.connections(collection)
         if connection is not None:
-            found = [item for item in found if connection in (item["id"], item["name"])]
+            found = [one for one in found if connection in (str(one.id), one.name)]
         if not found:
             raise ClientError("there is no such connection; airweave-server status lists them, add makes one")
-        for item in found:
-            out.print(f"[bold]{escape(item['name'])}[/] in {item['readable_collection_id']}")
-            before = client.last_full(item["id"])
-            expected = before["entities_encountered"] if before else None
-            _follow(client, item, client.run_or_join(item["id"], full=full), expected=expected)
+        for one in found:
+            out.print(f"[bold]{escape(one.name)}[/] in {one.readable_collection_id}")
+            _sync(client, one.id, full=full)
 
 
 @app.command()
@@ -105,13 +114,13 @@ def search(
 ) -> None:
     """Search a collection and show the passages that match."""
     with _client() as client:
-        hits = client.search(collection, query, limit=limit)
+        hits = client.search(collection, fill(wire.SearchRequest, query=query, limit=limit))
     if not hits:
         out.print("Nothing found.")
     for number, hit in enumerate(hits, start=1):
-        place = hit["airweave_system_metadata"]["original_entity_id"]
-        out.print(f"[bold]{number}. {escape(place)}[/]  {hit['relevance_score']:.3f}", soft_wrap=True)
-        out.print(f"   {escape(_passage(hit['textual_representation']))}", soft_wrap=True)
+        place = hit.airweave_system_metadata.original_entity_id
+        show(f"[bold]{number}. {escape(place)}[/]  {hit.relevance_score:.3f}")
+        show(f"   {escape(_passage(hit.textual_representation))}")
 
 
 @app.command()
@@ -123,143 +132,167 @@ def reembed(
     """Move a collection to another embedder, or go on with a move; it is searched as before until all is done. Exit 1
     when it does not come to its end."""
     with _client() as client:
-        path = f"/collections/{collection}/reembed"
         if abandon:
-            seen = client.delete(path)
-            out.print(f"{collection} stays with {escape(seen['embedder'])} ({escape(seen['embedding_model_name'])}).")
+            seen = client.abandon_reembed(collection)
+            out.print(f"{collection} stays with {escape(seen.embedder)} ({escape(seen.embedding_model_name)}).")
             return
         if to is None:
             raise ClientError("name the embedder with --to, or give a move up with --abandon")
-        seen = client.post(path, {"embedder": to})
+        seen = client.start_reembed(collection, fill(wire.ReembedRequest, embedder=to))
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
             bar = progress.add_task(f"to {to}")
-            while seen["state"] == "moving":
-                progress.update(bar, total=seen["entities_total"], completed=seen["entities_done"])
-                if lost := [job for job in seen["jobs"] if job["status"] in ("failed", "cancelled")]:
-                    why = "; ".join(f"{job['status']}: {job['error'] or 'as asked'}" for job in lost)
+            while seen.state == "moving":
+                progress.update(bar, total=seen.entities_total, completed=seen.entities_done)
+                if lost := [job for job in seen.jobs if job.status in ("failed", "cancelled")]:
+                    why = "; ".join(f"{job.status}: {job.error or 'as asked'}" for job in lost)
                     raise ClientError(f"it did not come to its end ({why}); the same command goes on")
                 time.sleep(POLL_S)
-                seen = client.get(path)
-        out.print(f"{collection} has {escape(seen['embedder'])} now ({escape(seen['embedding_model_name'])}).")
+                seen = client.reembed(collection)
+        out.print(f"{collection} has {escape(seen.embedder)} now ({escape(seen.embedding_model_name)}).")
 
 
 @app.command()
 def status() -> None:
     """Show the server's health, its connections and their last sync."""
     with _client() as client:
-        health = client.get("/health")
-        out.print(f"{client.url} is {health['status']}; engine {health['engine']}, database {health['database']}")
-        for item in client.connections(None):
-            job = next(iter(client.jobs(item["id"], limit=1)), None)
-            held = f", [yellow]{job['held_deletes']} deletes held[/]" if job and job["held_deletes"] else ""
+        health = client.health()
+        out.print(f"{client.url} is {health.status}; engine {health.engine}, database {health.database}")
+        for one in client.connections():
+            job = next(iter(client.jobs(one.id, limit=1)), None)
+            held = f", [yellow]{job.held_deletes} deletes held[/]" if job and job.held_deletes else ""
             show(
-                f"[bold]{escape(item['name'])}[/] in {item['readable_collection_id']}: {item['short_name']}, "
-                f"{item['status']}, {item['entity_count']:,} entities{held}"
+                f"[bold]{escape(one.name)}[/] in {one.readable_collection_id}: {one.short_name}, {one.status}, "
+                f"{one.entity_count:,} entities{held}"
             )
-            show(f"  id         {item['id']}")
-            show("  last sync  " + (f"{job['status']}: {_counts(job)}" if job else "never"))
-
-
-@app.command()
-def sources() -> None:
-    """List the sources that are installed here, with their configuration."""
-    settings = read_settings()
-    table = Table("name", "title", "what it reads", "configuration")
-    for kind in plugins.sources().values():
-        if not kind.internal or settings.enable_internal_sources:
-            fields = (f"{name}{'' if f.is_required() else '?'}" for name, f in kind.config_model.model_fields.items())
-            table.add_row(kind.name, kind.title, kind.description, ", ".join(fields))
-    out.print(table)
+            show(f"  id         {one.id}")
+            show("  last sync  " + (f"{job.status}: {describe_counts(job)}" if job else "never"))
 
 
 def _client() -> Client:
     return Client.from_settings(read_settings())
 
 
-def _follow(client: Client, connection: dict[str, Any], job: dict[str, Any], *, expected: int | None) -> None:
-    """Show a job's progress until its end; a job that failed ends the command with exit 1. ``expected``: how many
-    entities a full listing meets, where that is known."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
-        TimeElapsedColumn(),
+def _connect(
+    client: Client,
+    source: wire.Source,
+    answers: forms.Answers,
+    collection: str,
+    *,
+    name: str | None,
+    fallback: str | None = None,
+    schedule: str | None = None,
+    language: str | None,
+    wait: bool,
+) -> None:
+    """Connect it, or find what is connected already, and sync it."""
+    settings, credentials = forms.fields_of(source)
+    forms.complete(answers.config, settings.values(), source)
+    known = _find_connected(client, source, answers.config, collection)
+    if known is not None:
+        options = {one: value for one, value in answers.config.items() if not settings[one].required}
+        _check_unchanged(client, known, options, answers.credentials, name=name, schedule=schedule, language=language)
+        show(f'It is connected to {collection} already as {known.id} ("{escape(known.name)}"); syncing it.')
+        _sync(client, known.id, wait=wait)
+        return
+    forms.complete(answers.credentials, credentials.values(), source)
+    body = fill(
+        wire.SourceConnectionCreate,
+        short_name=source.short_name,
+        readable_collection_id=collection,
+        name=name or fallback,
+        config=answers.config,
+        sync_immediately=False,
+        **({"authentication": {"credentials": answers.credentials}} if answers.credentials else {}),
+        **({"schedule": {"cron": None if schedule == NO_SCHEDULE else schedule}} if schedule else {}),
     )
-    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
-        task = progress.add_task("pending", total=None, pace="")
-        pace = _Pace()
-        while job["status"] in ("pending", "running", "cancelling"):
-            doing = job["phase"] if job["status"] == "running" else job["status"]
-            if job["waiting_for"]:
-                doing += f", waiting for {job['waiting_for']}"
-            seen = job["entities_encountered"]
-            total = max(expected, seen) if expected and job["mode"] == "full" else None  # of changes nobody knows
-            progress.update(
-                task,
-                description=doing,
-                completed=seen,
-                total=total,
-                pace=pace.shown(seen, total, at_s=time.monotonic()),
-            )
-            time.sleep(POLL_S)
-            job = client.job(connection["id"], job["id"])
-    out.print(f"{job['status']}: {_counts(job)}", soft_wrap=True)
-    if job["held_deletes"]:
-        out.print(
-            f"[yellow]Held deletes: {job['held_deletes']}[/]: see {client.url}/source-connections/"
-            f"{connection['id']}/held-deletes, and POST …/approve or …/dismiss there", soft_wrap=True,
-        )  # fmt: skip
-    if job["status"] == "failed":
-        raise ClientError(f"the sync failed: {job['error']}")
+    client.ensure_collection(collection, language=language)
+    expected = None
+    if wait:
+        with suppress(ClientError):  # it is only a help; what is wrong with the source, the next request says
+            found = client.preview(body)
+            expected = found.entities if found.is_complete else None
+            show_preview(found, whole=False)
+    made = client.create_connection(body)
+    what = str(answers.config["path"]) if source.short_name == "folder" else source.name
+    show(f"Connected {escape(what)} to {collection} as {made.id}")
+    job = client.run(made.id)
+    if wait:
+        follow(client, job, expected=expected)
 
 
-class _Pace:
-    """How fast entities are met of late, and how long the others will take at that pace."""
-
-    def __init__(self) -> None:
-        self._met: deque[tuple[float, int]] = deque()
-
-    def shown(self, seen: int, total: int | None, *, at_s: float) -> str:
-        self._met.append((at_s, seen))
-        while at_s - self._met[0][0] > PACE_S:
-            self._met.popleft()
-        since_s, before = self._met[0]
-        if seen == before:
-            return ""
-        per_s = (seen - before) / (at_s - since_s)
-        left = f", {_duration((total - seen) / per_s)} left" if total is not None and seen < total else ""
-        return f"{per_s:,.0f}/s{left}"
+def _sync(client: Client, connection_id: Any, *, full: bool = False, wait: bool = True) -> None:
+    before = client.last_full(connection_id)
+    job = client.run_or_join(connection_id, full=full)
+    if wait:
+        follow(client, job, expected=before.entities_encountered if before else None)
 
 
-def _expected(preview: dict[str, Any]) -> str:
-    least, about = "" if preview["is_complete"] else "at least ", "" if preview["is_exact"] else "about "
-    took = f", in about {_duration(preview['seconds'])}" if preview["seconds"] is not None else ""
-    return (
-        f"{least}{preview['entities']:,} files, {decimal(preview['size_bytes'])}; {about}{preview['chunks']:,} chunks "
-        f"of {preview['indexed']:,} of them with {preview['embedding_model_name']}{took}"
+def _find_connected(
+    client: Client, source: wire.Source, config: dict[str, Any], collection: str
+) -> wire.SourceConnection | None:
+    """The connection of the collection that reads the same place: one whose required fields, or all if none is
+    required, have the same values."""
+    names = [one.name for one in source.config_fields.fields if one.required]
+    for one in client.connections(collection):
+        if one.short_name != source.short_name:
+            continue
+        known = client.connection(one.id)
+        its = known.config or {}
+        compared = names or list(its)
+        if all(_is_same(source, name, config.get(name, its.get(name)), its.get(name)) for name in compared):
+            return known
+    return None
+
+
+def _check_unchanged(
+    client: Client,
+    known: wire.SourceConnection,
+    options: dict[str, Any],
+    credentials: dict[str, Any],
+    *,
+    name: str | None,
+    schedule: str | None,
+    language: str | None,
+) -> None:
+    """Raise ``ClientError`` if something is asked for that the connection does not have; show both."""
+    its = known.config or {}
+    cron = known.schedule.cron if known.schedule else None
+    asked = {one: (its.get(one), value) for one, value in options.items()}
+    if name is not None:
+        asked["name"] = (known.name, name)
+    if schedule is not None:
+        asked["schedule"] = (cron or NO_SCHEDULE, schedule)
+    others = {one: pair for one, pair in asked.items() if not _is_equal(*pair)}
+    others |= dict.fromkeys(credentials, ("one that is stored", "another"))
+    client.ensure_collection(known.readable_collection_id, language=language)
+    if not others:
+        return
+    show(f'It is connected to {known.readable_collection_id} already as {known.id} ("{escape(known.name)}"):')
+    for one, (has, wanted) in others.items():
+        show(f"  {one}: it has {escape(str(has))}, asked for is {escape(str(wanted))}")
+    raise ClientError(
+        f"{', '.join(others)}: another connection would find everything twice; change this one with "
+        f"PATCH {client.url}/source-connections/{known.id}, or leave the option out to sync it as it is"
     )
 
 
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{max(seconds, 1):.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
+def _is_same(source: wire.Source, name: str, given: Any, its: Any) -> bool:
+    if source.short_name == "folder" and name == "path" and given and its:
+        return Path(given).expanduser().resolve() == Path(its).expanduser().resolve()
+    return _is_equal(given, its)
+
+
+def _is_equal(one: Any, other: Any) -> bool:
+    """Equal, also if the server has written an address with a slash at its end."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one.rstrip("/") == other.rstrip("/")
+    return bool(one == other)
 
 
 def _folder(folder: Path, include: list[str] | None, exclude: list[str] | None) -> dict[str, Any]:
     globs = {key: value for key, value in (("include", include), ("exclude", exclude)) if value}
     return {"path": str(folder.expanduser().absolute()), **globs}
-
-
-def _counts(job: dict[str, Any]) -> str:
-    names = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
-    shown = ", ".join(f"{job[f'entities_{name}']:,} {name}" for name in names)
-    duration_s = job["duration_seconds"] or 0.0
-    rate = f", {job['entities_encountered'] / duration_s:,.0f} docs/s" if duration_s > 0 else ""
-    return f"{shown} in {duration_s:.1f} s{rate}"
 
 
 def _passage(text: str) -> str:

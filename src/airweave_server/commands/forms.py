@@ -1,0 +1,209 @@
+"""A source's form on the command line: ``--config`` and ``--secret`` are read by the types of its fields, and what is
+missing is asked for on a terminal."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from .. import wire
+from ..errors import ClientError
+from .common import show
+
+SECRET_BYTES = 1_000_000
+YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+Config = Annotated[
+    list[str] | None,
+    typer.Option("--config", metavar="FIELD=VALUE", help="A field of the source; a list's is given again and again."),
+]
+Secret = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        metavar="FIELD=FROM",
+        help="Where to read a credential: - is standard input, @FILE a file, env:NAME a variable.",
+    ),
+]
+
+
+@dataclass(slots=True)
+class Answers:
+    """What was given for a source. ``credentials`` holds secrets in the clear: it must not be shown."""
+
+    config: dict[str, Any] = field(default_factory=dict)
+    credentials: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def can_ask() -> bool:
+    """Whether a person sits at a terminal."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def read_options(source: wire.Source, config: list[str] | None, secret: list[str] | None) -> Answers:
+    """Read the options. Raises ``ClientError`` that names the field, and shows no value of a secret."""
+    settings, credentials = fields_of(source)
+    answers = Answers()
+    for option in config or ():
+        name, value = _split(option, "--config")
+        if name in settings:
+            _put(answers.config, settings[name], value)
+        elif name in credentials and not credentials[name].is_secret:
+            _put(answers.credentials, credentials[name], value)
+        elif name in credentials:
+            raise ClientError(f"{name} is a secret: {_ways(name)}")
+        else:
+            raise ClientError(_unknown(source, name, [*settings, *credentials]))
+    is_read = False
+    for option in secret or ():
+        name, origin = _split(option, "--secret")
+        if name not in credentials:
+            raise ClientError(_unknown(source, name, credentials))
+        if name in answers.credentials:
+            raise ClientError(f"{name} is given twice")
+        if origin == "-" and is_read and not sys.stdin.isatty():
+            raise ClientError("standard input holds one secret: give the others as @FILE or env:VARIABLE")
+        is_read = is_read or origin == "-"
+        answers.credentials[name] = _read_secret(name, origin, credentials[name])
+    return answers
+
+
+def complete(answers: dict[str, Any], fields: Iterable[wire.ConfigField], source: wire.Source) -> None:
+    """Ask for required fields that are missing. Raises ``ClientError`` that names them all where nobody can answer."""
+    missing = [one for one in fields if one.required and one.name not in answers]
+    if not missing:
+        return
+    if not can_ask():
+        needed = "; ".join(f"{_describe(one)}: {_option(one)}" for one in missing)
+        raise ClientError(f"{source.short_name} needs {needed}")
+    for one in missing:
+        answers[one.name] = _ask(one)
+
+
+def fields_of(source: wire.Source) -> tuple[dict[str, wire.ConfigField], dict[str, wire.ConfigField]]:
+    """The fields of the configuration and of the credentials, by name."""
+    credentials = source.auth_fields.fields if source.auth_fields is not None else []
+    return {one.name: one for one in source.config_fields.fields}, {one.name: one for one in credentials}
+
+
+def _split(option: str, flag: str) -> tuple[str, str]:
+    name, mark, value = option.partition("=")
+    if not mark or not name:
+        shown = f"{flag} FIELD=VALUE" if flag == "--config" else f"{flag} FIELD=-"
+        raise ClientError(f"{flag} is given as {shown}")  # not what stands there: it may be a secret
+    return name.strip(), value
+
+
+def _put(into: dict[str, Any], one: wire.ConfigField, text: str) -> None:
+    if one.type != "array":
+        if one.name in into:
+            raise ClientError(f"{one.name} is given twice, and is no list")
+        into[one.name] = _value(one, one.type, text)
+    elif text.startswith("[") and one.name not in into:
+        into[one.name] = _json(one, text, list)
+    else:
+        into.setdefault(one.name, []).append(_value(one, one.items_type or "string", text))
+
+
+def _value(one: wire.ConfigField, kind: str, text: str) -> Any:
+    if one.enum_values and text not in one.enum_values:
+        raise ClientError(f"{one.name}: {text!r} is none of {', '.join(one.enum_values)}")
+    if kind == "boolean":
+        if text.lower() not in (*YES, *NO):
+            raise ClientError(f"{one.name}: {text!r} is neither true nor false")
+        return text.lower() in YES
+    if kind == "number":
+        try:
+            return int(text)
+        except ValueError:
+            pass
+        try:
+            return float(text)
+        except ValueError:
+            raise ClientError(f"{one.name}: {text!r} is not a number") from None
+    return _json(one, text, dict) if kind == "object" else text
+
+
+def _json(one: wire.ConfigField, text: str, kind: type) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, kind):
+        raise ClientError(f"{one.name}: give a JSON {'object' if kind is dict else 'array'}")
+    return value
+
+
+def _read_secret(name: str, origin: str, one: wire.ConfigField) -> str:
+    if origin == "-":
+        if sys.stdin.isatty():
+            return str(_ask(one))
+        text = sys.stdin.read(SECRET_BYTES)
+    elif origin.startswith("@"):
+        try:
+            with Path(origin[1:]).expanduser().open(encoding="utf-8") as file:
+                text = file.read(SECRET_BYTES)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ClientError(f"{name}: {origin[1:]} cannot be read: {why}") from None
+    elif origin.startswith("env:"):
+        text = os.environ.get(origin.removeprefix("env:"), "")
+    else:
+        raise ClientError(
+            f"{name}: a secret in a command stays in the shell's history, and every user of this machine can see it "
+            f"in the list of processes; {_ways(name)}"
+        )
+    text = text.removesuffix("\n").removesuffix("\r")
+    if not text:
+        raise ClientError(f"{name}: {'standard input' if origin == '-' else origin} is empty")
+    return text
+
+
+def _ask(one: wire.ConfigField) -> Any:
+    about = f" ({one.description.rstrip('.')})" if one.description else ""
+    if one.enum_values:
+        about += f" [{', '.join(one.enum_values)}]"
+    label = f"{one.title}{about}"
+    while True:
+        try:
+            if one.type == "boolean":
+                return typer.confirm(label)
+            if one.type == "array":
+                return _ask_list(one, label)
+            text = typer.prompt(label, hide_input=one.is_secret)
+            return text if one.is_secret else _value(one, one.type, text)
+        except ClientError as error:
+            show(f"  {escape(str(error))}")
+
+
+def _ask_list(one: wire.ConfigField, label: str) -> list[Any]:
+    show(f"{escape(label)}: one a line, then an empty line")
+    values: list[Any] = []
+    while text := typer.prompt(" ", default="", show_default=False, prompt_suffix=" "):
+        values.append(_value(one, one.items_type or "string", text))
+    if not values:
+        raise ClientError(f"{one.name}: give at least one")
+    return values
+
+
+def _describe(one: wire.ConfigField) -> str:
+    return f"{one.name} ({one.description.rstrip('.')})" if one.description else one.name
+
+
+def _option(one: wire.ConfigField) -> str:
+    return f"--secret {one.name}=-" if one.is_secret else f"--config {one.name}=…"
+
+
+def _ways(name: str) -> str:
+    return f"give it as --secret {name}=- (asked for, or read from standard input), {name}=@FILE or {name}=env:VARIABLE"
+
+
+def _unknown(source: wire.Source, name: str, known: Iterable[str]) -> str:
+    there_are = ", ".join(known)
+    return f"{source.short_name} has no field {name!r}; {f'it has {there_are}' if there_are else 'it has none'}"

@@ -1,0 +1,109 @@
+"""How a sync is shown: what is expected of it, how far it is, and what it did."""
+
+import time
+from collections import deque
+
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from .. import wire
+from ..client import ACTIVE, Client
+from ..errors import ClientError
+from .common import out, show
+
+POLL_S = 0.2
+PACE_S = 30.0  # the pace shown is that of the last so many seconds
+COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
+
+
+def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | None) -> None:
+    """Show a job's progress until its end. Raises ``ClientError`` if it failed. ``expected``: how many entities a full
+    listing meets, if known."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TimeElapsedColumn(),
+    )
+    connection_id = job.source_connection_id
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        task = progress.add_task("pending", total=None, pace="")
+        pace = _Pace()
+        while job.status in ACTIVE:
+            doing = job.phase if job.status == "running" else job.status
+            if job.waiting_for:
+                doing += f", waiting for {job.waiting_for}"
+            seen = job.entities_encountered
+            total = max(expected, seen) if expected and job.mode == "full" else None  # of changes nobody knows
+            progress.update(
+                task,
+                description=doing,
+                completed=seen,
+                total=total,
+                pace=pace.shown(seen, total, at_s=time.monotonic()),
+            )
+            time.sleep(POLL_S)
+            job = client.job(connection_id, job.id)
+    show(f"{job.status}: {describe_counts(job)}")
+    if job.held_deletes:
+        show(
+            f"[yellow]Held deletes: {job.held_deletes}[/]: see {client.url}/source-connections/{connection_id}"
+            "/held-deletes, and POST …/approve or …/dismiss there"
+        )
+    if job.status == "failed":
+        raise ClientError(f"the sync failed: {job.error}")
+
+
+def describe_counts(job: wire.SourceConnectionJob) -> str:
+    counts = ", ".join(f"{getattr(job, f'entities_{name}'):,} {name}" for name in COUNTS)
+    duration_s = job.duration_seconds or 0.0
+    rate = f", {job.entities_encountered / duration_s:,.0f} docs/s" if duration_s > 0 else ""
+    return f"{counts} in {duration_s:.1f} s{rate}"
+
+
+def show_preview(found: wire.SourceConnectionPreview, *, whole: bool) -> None:
+    """Print what a first sync would do. ``whole``: what it would leave out, too."""
+    least, about = "" if found.is_complete else "at least ", "" if found.is_exact else "about "
+    took = f", in about {_duration(found.seconds)}" if found.seconds is not None else ""
+    what = "files" if found.short_name == "folder" else "entities"
+    show(
+        f"{least}{found.entities:,} {what}, {decimal(found.size_bytes)}; {about}{found.chunks:,} chunks "
+        f"of {found.indexed:,} of them with {escape(found.embedding_model_name)}{took}"
+    )
+    if not whole:
+        return
+    for verb, reasons in (("skipped", found.skipped), ("failed", found.failed)):
+        for each in reasons:
+            about = "" if each.is_exact else "about "
+            more = ", …" if each.entities > len(each.examples) else ""
+            examples = escape(", ".join(each.examples) + more)
+            show(f"  {verb}  {about}{each.entities:,}  {escape(each.reason)}: {examples}")
+    for note in found.notes:
+        show(f"  {escape(note)}")
+
+
+class _Pace:
+    """How fast entities are met of late, and how long the others will take at that pace."""
+
+    def __init__(self) -> None:
+        self._met: deque[tuple[float, int]] = deque()
+
+    def shown(self, seen: int, total: int | None, *, at_s: float) -> str:
+        self._met.append((at_s, seen))
+        while at_s - self._met[0][0] > PACE_S:
+            self._met.popleft()
+        since_s, before = self._met[0]
+        if seen == before:
+            return ""
+        per_s = (seen - before) / (at_s - since_s)
+        left = f", {_duration((total - seen) / per_s)} left" if total is not None and seen < total else ""
+        return f"{per_s:,.0f}/s{left}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6_000 else f"{seconds / 3_600:.1f} h"
