@@ -59,18 +59,18 @@ INTEGER = re.compile(rf"\s*[+-]?[0-9]{{1,{MAX_DIGITS}}}\s*")
 
 
 class Form(BaseModel):
-    """What comes in; unknown keys are ignored, and what no JSON column of Postgres takes is nowhere allowed."""
+    """A request body. Unknown keys are ignored; values that a JSON column of Postgres cannot store are refused."""
 
     @model_validator(mode="before")
     @classmethod
-    def storable(cls, value: Any) -> Any:
-        if (flaw := _flaw(value)) is not None:
+    def check_storable(cls, value: Any) -> Any:
+        if (flaw := _find_flaw(value)) is not None:
             raise ValueError(flaw)
         return value
 
 
 class Answer(BaseModel):
-    """A model that the server answers with."""
+    """A response body."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -90,13 +90,13 @@ class Answer(BaseModel):
         return cls.model_validate(values)
 
 
-def not_blank(value: str) -> str:
+def check_not_blank(value: str) -> str:
     if len(value.strip()) < 4:
         raise ValueError("must have at least 4 characters that are not blank")
     return value
 
 
-CollectionName = Annotated[str, Field(min_length=4, max_length=64), AfterValidator(not_blank)]
+CollectionName = Annotated[str, Field(min_length=4, max_length=64), AfterValidator(check_not_blank)]
 
 
 class Engine(Answer):
@@ -198,14 +198,14 @@ class CollectionCreate(Form):
 
     @field_validator("readable_id")
     @classmethod
-    def no_route(cls, value: str | None) -> str | None:
+    def check_not_a_route(cls, value: str | None) -> str | None:
         if value in ROUTES_OF_COLLECTIONS:
             raise ValueError(f"{value} is the name of a route; choose another")
         return value
 
     @field_validator("language")
     @classmethod
-    def a_language(cls, value: str) -> str:
+    def check_language(cls, value: str) -> str:
         if value not in LANGUAGES:
             raise ValueError(f"must be one of {', '.join(LANGUAGES)}")
         return value
@@ -272,7 +272,7 @@ class Schedule(Form):
 
     @field_validator("cron")
     @classmethod
-    def an_expression(cls, value: str | None) -> str | None:
+    def check_cron(cls, value: str | None) -> str | None:
         if value is not None and not value.strip():
             raise ValueError("must be a cron expression, or null for no schedule")
         return value
@@ -294,7 +294,7 @@ class Authentication(Form):
     provider_config: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def not_empty(self) -> "Authentication":
+    def check_not_empty(self) -> "Authentication":
         if self.credentials is not None and not self.credentials:
             raise ValueError("credentials must not be empty")
         if self.access_token is not None and not self.access_token.strip():
@@ -350,7 +350,7 @@ class SourceConnectionUpdate(Form):
     authentication: Authentication | None = None
 
     @model_validator(mode="after")
-    def something(self) -> "SourceConnectionUpdate":
+    def check_any_given(self) -> "SourceConnectionUpdate":
         if not self.model_fields_set:
             raise ValueError("at least one of name, description, config, schedule, authentication must be given")
         return self
@@ -592,7 +592,7 @@ class FilterCondition(BaseModel):
 
     @field_validator("operator")
     @classmethod
-    def _fits_the_field(cls, operator: str, info: ValidationInfo) -> str:
+    def check_operator(cls, operator: str, info: ValidationInfo) -> str:
         field = info.data.get("field")
         allowed = FOR_ORDERED if field in DATES or field in NUMBERS else FOR_TEXT
         if field is not None and operator not in allowed:
@@ -601,10 +601,10 @@ class FilterCondition(BaseModel):
 
     @field_validator("value", mode="before")
     @classmethod
-    def _fits_both(cls, value: Any, info: ValidationInfo) -> Any:
-        """The value as it came, but for a lone text where a list is due."""
+    def check_value(cls, value: Any, info: ValidationInfo) -> Any:
+        """Return the value as given; a single text becomes a list where the operator takes a list."""
         operator, field = info.data.get("operator"), info.data.get("field")
-        if operator is None or field is None:  # said already
+        if operator is None or field is None:  # reported already
             return ""
         if operator in LISTS and isinstance(value, str):
             value = [value]
@@ -642,14 +642,14 @@ class SearchRequest(Form):
 
     @field_validator("query")
     @classmethod
-    def not_blank(cls, value: str) -> str:
+    def check_not_blank(cls, value: str) -> str:
         if not value.strip():
             raise ValueError("must not be blank")
         return value
 
     @field_validator("retrieval_strategy", mode="before")
     @classmethod
-    def former_name(cls, value: Any) -> Any:
+    def accept_former_name(cls, value: Any) -> Any:
         return "semantic" if value == "neural" else value
 
 
@@ -693,14 +693,14 @@ class SearchResponse(Answer):
 
 
 def to_integer(value: str | int) -> int:
-    """The integer that a filter names. Raises ``ValueError`` if it does not name one."""
+    """Parse the integer of a filter. Raises ``ValueError``."""
     if isinstance(value, bool) or not INTEGER.fullmatch(str(value)):
         raise ValueError(f"the value must be an integer of at most {MAX_DIGITS} digits")
     return int(value)
 
 
 def to_date(value: str | int) -> datetime:
-    """The moment that a filter names, in UTC unless it names a zone. Raises ``ValueError`` if it does not name one."""
+    """Parse the date of a filter, in UTC unless it has a zone. Raises ``ValueError``."""
     try:
         moment = datetime.fromisoformat(str(value).strip()) if isinstance(value, str) else None
     except ValueError:
@@ -710,25 +710,26 @@ def to_date(value: str | int) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def text_flaw(text: str) -> str | None:
-    """What is wrong with a text that is to be stored, None when nothing is."""
+def find_text_flaw(text: str) -> str | None:
+    """Describe why Postgres cannot store the text; None if it can."""
     if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
         return "must not contain NUL characters or lone surrogates"
     return None
 
 
-def _flaw(value: Any, place: str = "", depth: int = 0) -> str | None:
-    """What keeps a JSON value from being stored and shown again, and where in it; None when nothing does."""
+def _find_flaw(value: Any, place: str = "", depth: int = 0) -> str | None:
+    """Describe why a JSON value cannot be stored and returned, and where in it; None if it can."""
     if depth > DEEPEST:
         return f"must not be nested more than {DEEPEST} deep"
     if isinstance(value, dict | list):
         inner = value.items() if isinstance(value, dict) else enumerate(value)
         flaws = (
-            (isinstance(key, str) and text_flaw(key)) or _flaw(part, f"{place}.{key}" if place else str(key), depth + 1)
+            (isinstance(key, str) and find_text_flaw(key))
+            or _find_flaw(part, f"{place}.{key}" if place else str(key), depth + 1)
             for key, part in inner
         )
         return next(filter(None, flaws), None)
-    flaw = text_flaw(value) if isinstance(value, str) else None
+    flaw = find_text_flaw(value) if isinstance(value, str) else None
     if isinstance(value, float) and not math.isfinite(value):
         flaw = "must not be NaN or infinite"
     return f"{place} {flaw}".lstrip() if flaw else None

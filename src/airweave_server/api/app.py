@@ -1,4 +1,4 @@
-"""The HTTP server: middleware, errors as the public API words them, and the routes of each noun."""
+"""The HTTP application: middleware, error responses in the form of the public API, and all routes."""
 
 import json
 from collections.abc import AsyncIterator
@@ -31,7 +31,7 @@ from . import (
     source_connections,
     sources,
 )
-from .deps import Parts, storable_parameters
+from .deps import Parts, check_parameters
 
 PREFIX = "/api/v1"
 ROUTES = (
@@ -53,7 +53,7 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
-    """The application. ``own_hosts``: the only names that Host and Origin may carry, None for any."""
+    """Build the application. ``own_hosts``: the only host names allowed in Host and Origin; None allows any."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -62,18 +62,18 @@ def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
     app = FastAPI(
         title="Airweave Server",
         summary="Syncs sources into collections that agents search.",
-        dependencies=[Depends(storable_parameters)],
+        dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
         redirect_slashes=False,
     )
     app.state.parts = parts
     for module in ROUTES:
         app.include_router(module.router)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(ServiceError, _refused)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(SQLAlchemyError, _database)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(ServiceError, _answer_service_error)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(SQLAlchemyError, _answer_database_error)
+    app.add_exception_handler(Exception, _answer_unexpected_error)
     app.add_middleware(metrics.Timed)
     metrics.DatabaseFigures(parts.database, parts.settings.temporal_task_queue).register()
     app.add_middleware(BodyLimit, most_bytes=int(parts.settings.max_body_mb * 1024 * 1024))
@@ -99,7 +99,7 @@ class Paths:
 
 
 class OwnHosts:
-    """Refuses requests that a web page made a browser send: a foreign Origin, or a name that was bent to loopback."""
+    """Refuses requests that a web page made a browser send: a foreign Origin, or a Host rebound to loopback."""
 
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
         self._app = app
@@ -109,7 +109,7 @@ class OwnHosts:
         if scope["type"] == "http":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             for header, place in (("host", "//" + headers.get("host", "")), ("origin", headers.get("origin"))):
-                if place is not None and _host_of(place) not in self._names:
+                if place is not None and _parse_host(place) not in self._names:
                     text = f"{header.capitalize()} {place.removeprefix('//')!r} is not this server's; see ALLOWED_HOSTS"
                     await JSONResponse({"detail": text[:300]}, 403)(scope, receive, send)
                     return
@@ -117,7 +117,7 @@ class OwnHosts:
 
 
 class BodyLimit:
-    """Answers 413 to a body above the limit, whether or not its length was announced."""
+    """Answers 413 to a body over the limit, with or without a Content-Length."""
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app = app
@@ -151,58 +151,59 @@ class BodyLimit:
 
 
 def loopback_names(host: str, more: tuple[str, ...]) -> frozenset[str] | None:
-    """The names a server on this address answers to, None when it is not a loopback address (and no names are set)."""
+    """The host names that a server on this address answers to. None, which is any, for an address that is not loopback,
+    unless names are set."""
     if is_loopback(host):
         return frozenset({"localhost", "127.0.0.1", "::1", host, *more})
     return frozenset(more) or None
 
 
-def _host_of(place: str) -> str | None:
+def _parse_host(place: str) -> str | None:
     try:
         return urlsplit(place).hostname
     except ValueError:
         return None
 
 
-def _invalid(request: Request, error: Exception) -> JSONResponse:
+def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    said = []
+    errors = []
     for part in error.errors():
-        # of what is no JSON the place is a number of bytes
-        where = "body" if part["type"] == "json_invalid" else ".".join(map(str, part["loc"]))
-        said.append({where: str(part["msg"]).removeprefix("Value error, ")})
-    return _json({"errors": said}, 422)
+        # for invalid JSON the location is a byte offset
+        where = "body" if part["type"] == "json_answer_invalid_request" else ".".join(map(str, part["loc"]))
+        errors.append({where: str(part["msg"]).removeprefix("Value error, ")})
+    return _to_json({"errors": errors}, 422)
 
 
-def _refused(request: Request, error: Exception) -> JSONResponse:
+def _answer_service_error(request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
     body: dict[str, Any] = {"detail": str(error)}
     if isinstance(error, BadInput) and error.field:
         body["errors"] = [{error.field: str(error)}]
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooMany) else None
-    return _json(body, status, headers)
+    return _to_json(body, status, headers)
 
 
-def _http(request: Request, error: Exception) -> JSONResponse:
+def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+    return _to_json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
 
 
-def _database(request: Request, error: Exception) -> JSONResponse:
+def _answer_database_error(request: Request, error: Exception) -> JSONResponse:
     if is_locked(error):
-        return _json({"detail": "something else is at it right now; try again"}, 503, {"Retry-After": "1"})
+        return _to_json({"detail": "locked by another operation; try again"}, 503, {"Retry-After": "1"})
     if is_outage(error):
-        return _json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
-    return _unexpected(request, error)
+        return _to_json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
+    return _answer_unexpected_error(request, error)
 
 
-def _unexpected(request: Request, error: Exception) -> JSONResponse:
+def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     request_id = uuid4().hex
     log.error("request_failed", request=request_id, method=request.method, path=request.url.path, exc_info=error)
-    return _json({"detail": f"Internal Server Error; the log has it as request {request_id}"}, 500)
+    return _to_json({"detail": f"Internal Server Error; the log has it as request {request_id}"}, 500)
 
 
-def _json(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> JSONResponse:
-    # what a request brought may hold what UTF-8 cannot; an answer about it must not fail on that
+def _to_json(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> JSONResponse:
+    # the request may contain what UTF-8 cannot encode; an answer that quotes it must not fail
     safe = json.loads(json.dumps(body, default=str).encode("utf-8", "replace"))
     return JSONResponse(safe, status, headers)

@@ -1,4 +1,4 @@
-"""What routes ask for: the server's parts, a session, and on whose behalf the request is made."""
+"""Dependencies of the routes: the server's parts, a session, and the organization that the request is made for."""
 
 import threading
 import time
@@ -58,7 +58,7 @@ class BadKeys:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a server is made of; built by whoever starts the process."""
+    """The parts of a server, built by the process that starts it."""
 
     settings: Settings
     database: Database
@@ -71,38 +71,38 @@ class Parts:
     bad_keys: BadKeys = field(default_factory=BadKeys)
 
 
-async def parts(request: Request) -> Parts:  # not in a thread, as those that wait for something
+async def get_parts(request: Request) -> Parts:  # async, so that it takes no thread: it waits for nothing
     made: Parts = request.app.state.parts
     return made
 
 
-PartsOf = Annotated[Parts, Depends(parts)]
+PartsOf = Annotated[Parts, Depends(get_parts)]
 
 
-async def storable_parameters(request: Request) -> None:
-    """Refuse what no column of Postgres takes, before anything is looked up by it. Raises ``BadInput``."""
+async def check_parameters(request: Request) -> None:
+    """Raise ``BadInput`` for a path or query parameter that Postgres cannot store, before it is used in a lookup."""
     for part, given in (("path", request.path_params.items()), ("query", request.query_params.multi_items())):
         for name, value in given:
-            if (flaw := wire.text_flaw(str(value))) is not None:
+            if (flaw := wire.find_text_flaw(str(value))) is not None:
                 raise BadInput(flaw, field=f"{part}.{name}")
 
 
-def session(made: PartsOf) -> Iterator[Session]:
-    """One transaction a request: what it answers is committed before the answer leaves."""
+def open_session(made: PartsOf) -> Iterator[Session]:
+    """One transaction for each request, committed before the response is sent."""
     with made.database.session() as opened:
         yield opened
 
 
-SessionOf = Annotated[Session, Depends(session, scope="function")]
+SessionOf = Annotated[Session, Depends(open_session, scope="function")]
 
 
-def organization_of(request: Request, response: Response, made: PartsOf, opened: SessionOf) -> UUID:
-    """The organization of the key, or the only one where authentication is off."""
+def find_organization(request: Request, response: Response, made: PartsOf, opened: SessionOf) -> UUID:
+    """The organization of the API key; the only one if authentication is off."""
     response.headers.update({f"RateLimit-{name}": "9999" for name in ("Limit", "Remaining", "Reset")})
     if not made.settings.auth_enabled:
         return collections.organization(opened).id
     address = request.client.host if request.client else ""
-    given = request.headers.get("x-api-key") or _bearer(request)
+    given = request.headers.get("x-api-key") or _read_bearer(request)
     if not given:
         raise Unauthorized("an API key is needed: send it as X-API-Key; airweave-server keys create makes one")
     key = keys.valid(opened, given)
@@ -113,7 +113,7 @@ def organization_of(request: Request, response: Response, made: PartsOf, opened:
     return key.organization_id
 
 
-Organization = Annotated[UUID, Depends(organization_of)]
+Organization = Annotated[UUID, Depends(find_organization)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +122,13 @@ class Page:
     limit: int
 
 
-async def page(
+async def read_page(
     skip: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
 ) -> Page:
     return Page(skip, limit)
 
 
-PageOf = Annotated[Page, Depends(page)]
+PageOf = Annotated[Page, Depends(read_page)]
 
 
 def find_connection(session: Session, organization: UUID, connection_id: UUID) -> SourceConnection:
@@ -139,6 +139,6 @@ def find_connection(session: Session, organization: UUID, connection_id: UUID) -
     return connection
 
 
-def _bearer(request: Request) -> str | None:
+def _read_bearer(request: Request) -> str | None:
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     return value.strip() if scheme.lower() == "bearer" else None

@@ -1,4 +1,4 @@
-"""Entities of source connections: what the ledger holds of each, its text, and another try for those that failed."""
+"""Entities of source connections: list, read and retry."""
 
 from typing import Annotated, Literal
 from uuid import UUID

@@ -66,7 +66,7 @@ def cancel_job(
 
 
 def jobs_to_wire(session: Session, found: list[SyncJob]) -> list[wire.SourceConnectionJob]:
-    """The jobs, each with its counts. One that was deleted meanwhile has none."""
+    """The jobs with their counts, which are 0 for a job that was deleted meanwhile."""
     progress = jobs.progress(session, [job.id for job in found])
     return [_to_wire(job, progress.get(job.id)) for job in found]
 

@@ -19,16 +19,16 @@ from .watches import Sight, Watch
 
 router = APIRouter(prefix="/sync/job/{job_id}", tags=["jobs"])
 
-Shown = Callable[[Sight], Iterator[BaseModel]]
+ToEvents = Callable[[Sight], Iterator[BaseModel]]
 
 
 class EventStream(StreamingResponse):
-    """What a watch sees, as events. While there is no room for it, it is answered with an error instead."""
+    """A watch as a stream of events. Raises ``TooMany`` before it starts if too many streams are open."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, parts: Parts, watch: Watch, shown: Shown) -> None:
-        events = _events(watch, shown, heartbeat_s=parts.settings.progress_heartbeat_s)
+    def __init__(self, parts: Parts, watch: Watch, to_events: ToEvents) -> None:
+        events = _stream(watch, to_events, heartbeat_s=parts.settings.progress_heartbeat_s)
         super().__init__(events, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._watches = parts.watches
         self._watch = watch
@@ -43,39 +43,39 @@ def subscribe_to_progress(
     job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization
 ) -> EventStream:  # fmt: skip
     """What the job did: so far, then whenever that changes, and at its end, with which the stream ends."""
-    return EventStream(parts, _watch(parts, session, organization, job_id, counts_types=False), _progress)
+    return EventStream(parts, _start_watch(parts, session, organization, job_id, counts_types=False), _show_progress)
 
 
 @router.get("/subscribe-state", response_class=EventStream, status_code=200)
 def subscribe_to_state(job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
     """What the index holds of the job's connection: so far, then whenever that changes, and at the job's end."""
-    return EventStream(parts, _watch(parts, session, organization, job_id, counts_types=True), _state)
+    return EventStream(parts, _start_watch(parts, session, organization, job_id, counts_types=True), _show_state)
 
 
-def _watch(parts: Parts, session: Session, organization: UUID, job_id: UUID, *, counts_types: bool) -> Watch:
+def _start_watch(parts: Parts, session: Session, organization: UUID, job_id: UUID, *, counts_types: bool) -> Watch:
     sight = parts.watches.look(session, [job_id], counting=[job_id] if counts_types else []).get(job_id)
     if sight is None or connections.find(session, organization, sight.progress.connection_id) is None:
         raise NotFound("Job not found")
     return Watch(job_id, organization, sight, counts_types)
 
 
-async def _events(watch: Watch, shown: Shown, *, heartbeat_s: float) -> AsyncIterator[str]:
-    yield _event(type="connected", job_id=str(watch.job_id))
+async def _stream(watch: Watch, to_events: ToEvents, *, heartbeat_s: float) -> AsyncIterator[str]:
+    yield _format_event(type="connected", job_id=str(watch.job_id))
     async for sight in watch.sights(heartbeat_s=heartbeat_s):
         if sight is None:
-            yield _event(type="heartbeat")
+            yield _format_event(type="heartbeat")
         else:
-            for model in shown(sight):
-                yield _event(**model.model_dump(mode="json"))
+            for model in to_events(sight):
+                yield _format_event(**model.model_dump(mode="json"))
     if watch.over is not None:
-        yield _event(type="error", message=watch.over)
+        yield _format_event(type="error", message=watch.over)
 
 
-def _event(**data: Any) -> str:
+def _format_event(**data: Any) -> str:
     return f"data: {json.dumps(data)}\n\n"
 
 
-def _progress(sight: Sight) -> Iterator[BaseModel]:
+def _show_progress(sight: Sight) -> Iterator[BaseModel]:
     job, counts = sight.progress, sight.progress.counts
     yield wire.SyncProgressUpdate.of(
         counts, job, entities_encountered={"all": counts.met}, last_update_timestamp=job.at
@@ -84,7 +84,7 @@ def _progress(sight: Sight) -> Iterator[BaseModel]:
         yield wire.SyncEnd.of(job)
 
 
-def _state(sight: Sight) -> Iterator[BaseModel]:
+def _show_state(sight: Sight) -> Iterator[BaseModel]:
     job, counts = sight.progress, sight.progress.counts
     total = sum(sight.by_type.values())
     yield wire.EntityState(

@@ -13,16 +13,16 @@ from ..search import hybrid
 from ..search.hybrid import Hit
 from ..services import collections as service
 from ..sync.vectors import embedder_of
-from .deps import PartsOf, organization_of
+from .deps import PartsOf, find_organization
 
 router = APIRouter(prefix="/collections", tags=["search"])
 
 
 def find_collection(readable_id: str, request: Request, response: Response, parts: PartsOf) -> Collection:
-    """The collection, in a transaction that has ended: a request that holds one connection while it waits for others
-    would block the rest."""
+    """The collection. Its transaction has ended: a request must not hold one database connection while it waits for
+    others."""
     with parts.database.session() as session:
-        organization = organization_of(request, response, parts, session)
+        organization = find_organization(request, response, parts, session)
         return service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
 
 

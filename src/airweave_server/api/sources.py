@@ -1,4 +1,4 @@
-"""The kinds of places that can be connected, their forms derived from their own models."""
+"""Sources, with forms derived from their models."""
 
 from typing import Any, get_args
 
@@ -16,15 +16,15 @@ TYPES = {str: "string", SecretStr: "string", int: "number", float: "number", boo
 
 @router.get("")
 def list_sources(parts: PartsOf, _: Organization) -> list[wire.Source]:
-    return [_shown(kind) for kind in parts.connections.sources()]
+    return [_to_wire(kind) for kind in parts.connections.sources()]
 
 
 @router.get("/{short_name}")
 def get_source(short_name: str, parts: PartsOf, _: Organization) -> wire.Source:
-    return _shown(parts.connections.source(short_name))
+    return _to_wire(parts.connections.source(short_name))
 
 
-def _shown(kind: type[SourceKind[Any, Any]]) -> wire.Source:
+def _to_wire(kind: type[SourceKind[Any, Any]]) -> wire.Source:
     form = kind.auth.form
     return wire.Source(
         name=kind.title,
@@ -35,21 +35,21 @@ def _shown(kind: type[SourceKind[Any, Any]]) -> wire.Source:
         oauth_type=kind.auth.oauth_type,
         auth_config_class=form.__name__ if form is not None else None,
         config_class=kind.config_model.__name__,
-        auth_fields=wire.Fields(fields=_fields(form)) if form is not None else None,
-        config_fields=wire.Fields(fields=_fields(kind.config_model)),
+        auth_fields=wire.Fields(fields=_describe_fields(form)) if form is not None else None,
+        config_fields=wire.Fields(fields=_describe_fields(kind.config_model)),
         output_entity_definitions=list(kind.entity_types),
         labels=list(kind.labels),
         supports_continuous=kind.tells_changes,
     )
 
 
-def _fields(model: type[BaseModel]) -> list[wire.ConfigField]:
-    shown = []
+def _describe_fields(model: type[BaseModel]) -> list[wire.ConfigField]:
+    described = []
     for name, field in model.model_fields.items():
         kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)] or [field.annotation]
         kind: Any = kinds[0] if kinds else str
         is_list = getattr(field.annotation, "__origin__", None) in (list, tuple)
-        shown.append(
+        described.append(
             wire.ConfigField(
                 name=name,
                 title=field.title or name.replace("_", " ").capitalize(),
@@ -61,4 +61,4 @@ def _fields(model: type[BaseModel]) -> list[wire.ConfigField]:
                 enum_values=[str(value) for value in kinds] if all(isinstance(k, str) for k in kinds) else None,
             )
         )
-    return shown
+    return described
