@@ -258,6 +258,19 @@ def test_clients_of_one_store_share_one_refresh(provider: OAuthServer) -> None:
     assert (provider.refreshes, provider.reused) == (1, 0)
 
 
+def test_a_stored_token_that_has_expired_too_is_replaced(provider: OAuthServer) -> None:
+    store = Store(credentials_of(provider, expires_at=None))
+    early, late = (http_of(provider, store.stored, store=store) for _ in range(2))
+    provider.expire()
+    assert len(read(early)) == 25
+    store.stored = store.stored.model_copy(update={"expires_at": None})  # of a provider that tells no lifetime
+    provider.expire()
+    assert len(read(late)) == 25
+    assert (provider.refreshes, provider.reused) == (2, 0)
+    early.close()
+    late.close()
+
+
 def test_without_a_store_a_rotating_token_is_left_alone(provider: OAuthServer) -> None:
     credentials = credentials_of(provider)
     provider.expire()

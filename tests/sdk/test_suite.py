@@ -1,5 +1,6 @@
 """The suite that connectors inherit: it passes right ones, and refuses every way to end a listing quietly."""
 
+import contextlib
 import time
 import traceback
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from airweave_server.sdk import (
     PageState,
     Paging,
     Partition,
+    Rate,
     Skipped,
     Source,
     SourceError,
@@ -31,7 +33,7 @@ from airweave_server.sdk import (
 )
 from airweave_server.sdk.http import Http
 from airweave_server.sdk.testing import SourceSuite
-from airweave_server.sdk.vendor import Asked, Fault, Reply, Vendor
+from airweave_server.sdk.vendor import KINDS, Asked, Fault, Kind, Reply, Shape, Vendor
 
 SECRET = "canary-4711"
 SIZE = 10
@@ -49,7 +51,8 @@ class Shop(Vendor):
             return Reply(next(good for good in GOODS if good["id"] == rest[0]))
         if style == "shelves":
             return Reply({"shelves": ["a", "b"]})
-        begin = int(request.params.get("at", "0").removeprefix("c"))
+        asked = (request.json or {}).get("at") if style == "posted" else request.params.get("at", "0")
+        begin = int((asked or "0").removeprefix("c"))
         if style == "number":
             begin = SIZE * (begin - 1)
         goods = GOODS
@@ -66,6 +69,11 @@ class Shop(Vendor):
                 )
             case "cursor":
                 return Reply({"items": items, "next_cursor": f"c{following}" if following else ""})
+            case "posted":
+                more = following is not None
+                return Reply({"results": items, "next_cursor": f"c{end}" if more else None, "has_more": more})
+            case "next":
+                return Reply({"items": items, "next": following, "total": len(GOODS)})
             case "more":
                 return Reply({"items": items, "page": {"endCursor": f"c{end}", "hasNextPage": following is not None}})
             case "offset":
@@ -119,6 +127,23 @@ class ByCursorAndMore(Goods):
     paging = NextCursor("page.endCursor", param="at", items="items", more="page.hasNextPage")
 
 
+class ByPost(Goods):
+    def read(self, partition: Partition, cursor: Cursor | None) -> Items[Cursor]:
+        paging = NextCursor("next_cursor", param="at", items="results", more="has_more")
+        for page in self.http.pages("/posted", paging, body={"filter": {}}, start=cursor and cursor.at):
+            yield from map(self.entity, page.items)
+            if page.next is not None:
+                yield Cursor(at=page.next)
+
+
+class ByNext(Goods):
+    """The next page is a number, and the vendor tells a total besides."""
+
+    style = "next"
+    paging = NextCursor("next", param="at", items="items")
+    rate = Rate(1, 3600)
+
+
 class ByOffset(Goods):
     style = "offset"
     paging = Offset(size=SIZE, items="items", total="total", offset="at")
@@ -154,6 +179,9 @@ class OnShelves(Goods):
         )
 
 
+RIGHT = [Goods, ByLink, ByUrl, ByCursorAndMore, ByPost, ByNext, ByOffset, ByFlag, ByNumber, OnShelves]
+
+
 class Suite(SourceSuite):
     """The suite over a kind of source."""
 
@@ -171,6 +199,14 @@ class TestByCursor(Suite): ...
 
 class TestByCursorAndMore(Suite):
     kind = ByCursorAndMore
+
+
+class TestByPost(Suite):
+    kind = ByPost
+
+
+class TestByNext(Suite):
+    kind = ByNext
 
 
 class TestByLink(Suite):
@@ -434,6 +470,25 @@ def test_a_vendor_stops_in_milliseconds_even_while_it_hangs() -> None:
         _ = vendor.url
 
 
+@pytest.mark.parametrize("fault", KINDS)
+@pytest.mark.parametrize("kind", RIGHT)
+def test_every_fault_strikes_in_every_style(kind: type[Goods], fault: Kind) -> None:
+    class Right(Suite):
+        vendor = Shop()
+
+    Right.kind = kind
+    suite = Right()
+    suite.setup_method()
+    at = 3 if kind is OnShelves and fault == "the page before, again" else 2
+    suite.vendor.play(Fault(fault, at))
+    source = suite.source()
+    with contextlib.suppress(SourceError):
+        assert [item for partition in source.partitions() for item in source.read(partition, None)]
+    source.close()
+    suite.teardown_method()
+    assert suite.vendor.struck == 1
+
+
 @pytest.mark.parametrize(("lasts", "found"), [(False, [200, 404, 200]), (True, [200, 404, 404])])
 def test_a_fault_passes_or_lasts(lasts: bool, found: list[int]) -> None:
     with Shop() as vendor:
@@ -448,3 +503,29 @@ def test_a_fault_passes_or_lasts(lasts: bool, found: list[int]) -> None:
         assert statuses == found
         assert vendor.requests == 3
         assert [str(asked) for asked in vendor.log] == ["GET /shelves"] * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "shape"),
+    [
+        ([{"id": 1}], Shape("")),
+        ({"recipes": [], "next": None}, Shape("recipes", next="next")),
+        ({"value": [{}], "@odata.nextLink": "https://…"}, Shape("value", next="@odata.nextLink")),
+        (
+            {"data": {"issues": {"nodes": [{}], "pageInfo": {"hasNextPage": True, "endCursor": "x"}}}},
+            Shape("data.issues.nodes", next="data.issues.pageInfo.endCursor", more="data.issues.pageInfo.hasNextPage"),
+        ),
+        ({"tags": ["a"], "items": [{}], "meta": {"total_count": 5}}, Shape("items", total="meta.total_count")),
+        ({"values": [{}], "_links": {"next": {"href": "/x"}}}, Shape("values", next="_links.next.href")),
+        (
+            {"ok": True, "channels": [{}], "response_metadata": {"next_cursor": "dX"}},
+            Shape("channels", next="response_metadata.next_cursor"),
+        ),
+        ({"id": 1, "tags": ["a"], "title": "an entity"}, None),
+        ({"error": "none"}, None),
+        ("text", None),
+        (None, None),
+    ],
+)
+def test_a_page_is_recognized_by_its_json(answer: Any, shape: Shape | None) -> None:
+    assert Shop().shape(Asked("GET", "/", {}, {}, b""), Reply(answer)) == shape

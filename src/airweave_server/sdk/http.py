@@ -53,6 +53,7 @@ RETRY_AFTER_S = 30.0  # where a source says "too many requests" but not for how 
 MAX_BYTES = 50_000_000
 CONNECTIONS = 10
 SHOWN_URL = 200  # characters of an address in an error
+RENEWALS = 3  # of a token for one request, of which one is a refresh; the others take what is stored by now
 TOKEN_BYTES = 1_000_000  # of an answer of a token endpoint
 RETRIED = {408, 425}
 REDIRECTED = {301, 302, 303, 307, 308}
@@ -285,16 +286,16 @@ class Http:
 
     def _tried(self, request: httpx.Request, work: Callable[[], T]) -> T:
         """Do ``work`` until it succeeds, its trouble is final, or patience ends."""
-        failures, waited_s, renewed = 0, 0.0, False
+        failures, waited_s, renewals = 0, 0.0, 0
         where = _shown(request.url)
         while True:
             try:
                 return work()
             except _TokenRefused as refused:
-                if renewed:
+                if renewals >= RENEWALS:
                     raise AuthError(f"{where} does not accept the credentials (401), nor a new token") from None
-                self._renew(refused.used)
-                renewed = True
+                _, is_fresh = self._renew(refused.used)
+                renewals = RENEWALS if is_fresh else renewals + 1
                 continue
             except _ToldToWait as told:
                 if told.wait_s is None:
@@ -352,7 +353,7 @@ class Http:
             return request, None
         can_refresh = auth.can_refresh(credentials)
         if can_refresh and auth.is_expired(credentials, datetime.now(UTC)) and self._may_renew(auth):
-            credentials = self._renew(credentials)
+            credentials, _ = self._renew(credentials)
         signature = auth.sign(credentials)
         headers = _headers(signature.headers) | dict(request.headers)
         params = {name: value.get_secret_value() for name, value in signature.params.items()}
@@ -363,25 +364,30 @@ class Http:
     def _may_renew(self, auth: Auth) -> bool:
         return self._context.renew is not None or not auth.rotates
 
-    def _renew(self, used: BaseModel) -> BaseModel:
-        """Replace credentials, once for all threads that used them."""
+    def _renew(self, used: BaseModel) -> tuple[BaseModel, bool]:
+        """Replace credentials, once for all threads that used them; say too whether this call refreshed them, since
+        those that another thread or process put in their place may have expired as well."""
         auth = self._auth
         assert auth is not None
         with self._renewing:
             if self._credentials is not None and self._credentials is not used:
-                return self._credentials
+                return self._credentials, False
             if not self._may_renew(auth):
                 raise AuthError(
                     "the access token has expired, and renewing it here would use up the stored refresh token: "
                     "run a sync of the connection, which stores the new one, or sign in again"
                 )
 
+            is_fresh = False
+
             def refresh(stored: BaseModel) -> BaseModel:
+                nonlocal is_fresh
+                is_fresh = True
                 return auth.refresh(stored, self._post_form)
 
             renew = self._context.renew
             self._credentials = refresh(used) if renew is None else renew(used, refresh)
-            return self._credentials
+            return self._credentials, is_fresh
 
     def _post_form(self, url: str, form: Headers, headers: Headers) -> tuple[int, bytes]:
         """Send a form to a token endpoint; see ``auth.Post``. It is sent once, and its answer

@@ -123,7 +123,11 @@ class Fault:
 
 
 class Vendor:
-    """Override ``answer``. ``requests`` counts, and ``log`` keeps, what was asked since ``play``."""
+    """Override ``answer``.
+
+    Since ``play``, ``requests`` counts and ``log`` keeps what was asked, and ``struck`` counts the answers that the
+    fault changed: an empty page or one that repeats can strike at a page of a list only.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -143,7 +147,7 @@ class Vendor:
         """Begin anew, with a fault. Once more than ``limit`` requests came, ``on_limit`` is called."""
         with self._lock:
             self.fault = fault
-            self.requests = 0
+            self.requests = self.struck = 0
             self.log: list[Asked] = []
             self.broken: list[Exception] = []  # what ``answer`` raised
             self.is_over_limit = False
@@ -158,12 +162,13 @@ class Vendor:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def context(self) -> Context:
-        """Return a context in which a source reaches this vendor, and waits for it no longer than a test can."""
+        """Return a context in which a source reaches this vendor, and waits no longer than a test can: neither for the
+        vendor nor for its own rate."""
         hangs = self.fault is not None and self.fault.kind == "a hang"
         patience = Patience(
             HASTE_S if hangs else WAIT_S, total_s=2 * WAIT_S, attempts=2, patience_s=0.5, backoff_s=0.01
         )
-        return Context(allowed_hosts=("127.0.0.1",), patience=patience)
+        return Context(allowed_hosts=("127.0.0.1",), patience=patience, pace=lambda _: 0.0)
 
     def start(self) -> None:
         """Begin to serve, if it does not yet."""
@@ -204,16 +209,22 @@ class Vendor:
             kind = fault.kind if fault is not None and fault.strikes(number) else None
             asked = self._meant(request)
             if kind is not None and kind[0].isdigit():
+                self.struck += 1
                 return _refusal(kind, request), None
             reply = self._answer(asked)
             shape = self.shape(asked, reply) if reply.status == 200 and reply.body is None else None
-            if shape is None:
-                return reply, kind
+            other: Reply | None = None
             if kind == "an empty page":
-                return self._emptied(asked, reply, shape, number), None
-            if kind == "the page before, again" and (before := self._page_before(asked)) is not None:
-                return before, None
-            self._pages.append((asked, reply, shape))
+                other = self._emptied(asked, reply, shape, number) if shape is not None else None
+            elif kind == "the page before, again":
+                other = self._page_before(asked) if shape is not None else None
+            elif kind is not None:
+                self.struck += 1
+            if other is not None:
+                self.struck += 1
+                return other, None
+            if shape is not None:
+                self._pages.append((asked, reply, shape))
             return reply, kind
 
     def _answer(self, request: Asked) -> Reply:
@@ -230,8 +241,8 @@ class Vendor:
         meant = next((self._made_up[value] for value in values if value in self._made_up), None)
         return request if meant is None else replace(meant, headers=request.headers)
 
-    def _emptied(self, request: Asked, reply: Reply, shape: Shape, number: int) -> Reply:
-        """The page without its items, if it says all the same that there is more; else as it is.
+    def _emptied(self, request: Asked, reply: Reply, shape: Shape, number: int) -> Reply | None:
+        """The page without its items, if it says all the same that there is more.
 
         Where the next page is told by a link or a cursor, that one leads to the page as it should be.
         """
@@ -243,7 +254,7 @@ class Vendor:
             made = f'<{self._made_up_url(request, number)}>; rel="next"'
             return replace(reply, json=answer, headers={**headers, "Link": made})
         if shape.more is not None and find(reply.json, shape.more) is not True:
-            return reply
+            return None
         if shape.next is not None and pointer is not None:
             made_up: str | int
             if isinstance(pointer, int):
@@ -257,7 +268,7 @@ class Vendor:
             self._made_up[str(made_up)] = request
             return replace(reply, json=_put(answer, shape.next, made_up))
         says_more = shape.next is None and (shape.more is not None or shape.total is not None)
-        return replace(reply, json=answer) if says_more and not self._has_pointers(request) else reply
+        return replace(reply, json=answer) if says_more and not self._has_pointers(request) else None
 
     def _made_up_url(self, request: Asked, number: int) -> str:
         self._made_up[f"page-{number}"] = request
