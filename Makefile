@@ -1,6 +1,6 @@
 # The front door. Each target works alone in a fresh clone with python3 (3.11+) and make.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-durable up test faults soak lint fix bench lock clean
+.PHONY: help install demo demo-durable up check test faults soak lint fix hooks bench lock clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -33,6 +33,9 @@ demo-durable: install  ## Sync a real folder on Temporal, and kill worker, Tempo
 up: install  ## Run the server: API on http://localhost:8001, docs at /docs
 	$(BIN)/airweave-server up
 
+check: install .venv/.tests lint  ## Form, types, import rules, docs, and all tests that need no server: under a minute
+	$(BIN)/python -m pytest --no-servers
+
 test: install .venv/.tests lint  ## Everything that is checked, the same that CI runs
 	$(BIN)/python -m pytest
 
@@ -50,6 +53,9 @@ lint: install  ## Form, types and import rules
 fix: install  ## Mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+hooks:  ## Have git refuse commits whose Python is not in form (once in a clone)
+	git config core.hooksPath .githooks
 
 bench: install .venv/.tests  ## Print and write the tables of benchmarks/
 	$(BIN)/python -m benchmarks

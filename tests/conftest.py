@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
@@ -26,6 +27,11 @@ OURS = (
 )  # fmt: skip
 
 EXIT_STATUS = pytest.StashKey[int]()
+IN_SERVERS = {
+    "scratch",
+    "postgres",
+}  # a test that needs one of these fixtures, itself or by another one, needs a server
+SERVER_PROGRAMS = {"postgres", "initdb", "pg_ctl", "temporal", "airweave-server"}
 
 for name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[name]  # what a developer has set must not decide about a test
@@ -40,7 +46,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--driver", default=IN_PROCESS, help="What drives the jobs of tests that do not say.")
     parser.addoption("--both-drivers", action="store_true", help="Run each fault on both drivers.")
     parser.addoption("--default-times", action="store_true", help="Leave leases and timeouts as they are by default.")
+    parser.addoption("--no-servers", action="store_true", help="Leave out each test that needs a server process.")
     parser.addoption("--fault-table", help="Write what the faults' tests showed to this file.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--no-servers"):
+        sys.addaudithook(refuse_servers)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--no-servers``, leave out what needs ``scratch``, itself or by another fixture: servers start in there."""
+    if config.getoption("--no-servers"):
+        left_out = {item for item in items if "scratch" in getattr(item, "fixturenames", ())}
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+def refuse_servers(event: str, arguments: tuple[object, ...]) -> None:
+    """Let no test that was not left out start a server process all the same."""
+    if event != "subprocess.Popen":
+        return
+    command = arguments[1]
+    words = [os.fsdecode(word) for word in command] if isinstance(command, list | tuple) else [os.fsdecode(command)]
+    is_ours = any(pair == ("-m", "airweave_server") for pair in pairwise(words))
+    if is_ours or Path(words[0]).name in SERVER_PROGRAMS:
+        raise RuntimeError(f"{words[0]} starts a server: a test of it must use the fixture scratch")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

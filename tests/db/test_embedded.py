@@ -45,6 +45,9 @@ upgrade(Path(sys.argv[1]))
 """
 
 
+pytestmark = pytest.mark.usefixtures("scratch")  # says that these tests need servers
+
+
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that other OS users may pass; tmp_path is closed to them. At its end no process may be left in it."""

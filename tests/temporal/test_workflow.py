@@ -21,6 +21,7 @@ from airweave_server.temporal.activities import Step
 from airweave_server.temporal.worker import StepTimeouts
 from airweave_server.temporal.workflows import RunSourceConnectionWorkflow
 
+pytestmark = pytest.mark.usefixtures("scratch")  # the SDK starts its servers by itself: say that they are needed
 JOB = "00000000-0000-4000-8000-000000000001"
 SERVER = Path(sysconfig.get_path("scripts")) / "temporal"
 TEST_SERVER = Path(sysconfig.get_path("scripts")) / "temporal-test-server"
