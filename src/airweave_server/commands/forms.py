@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from getpass import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,16 +75,26 @@ def read_options(source: wire.Source, config: list[str] | None, secret: list[str
     return answers
 
 
-def complete(answers: dict[str, Any], fields: Iterable[wire.ConfigField], source: wire.Source) -> None:
-    """Ask for required fields that are missing. Raises ``ClientError`` that names them all where nobody can answer."""
-    missing = [one for one in fields if one.required and one.name not in answers]
-    if not missing:
-        return
-    if not can_ask():
-        needed = "; ".join(f"{_describe(one)}: {_option(one)}" for one in missing)
+def missing_settings(source: wire.Source, answers: Answers) -> list[wire.ConfigField]:
+    return [one for one in source.config_fields.fields if one.required and one.name not in answers.config]
+
+
+def missing_credentials(source: wire.Source, answers: Answers) -> list[wire.ConfigField]:
+    """Required fields, or where none is required and none is given, the secret ones."""
+    fields = source.auth_fields.fields if source.auth_fields is not None else []
+    required = [one for one in fields if one.required and one.name not in answers.credentials]
+    return required if required or answers.credentials else [one for one in fields if one.is_secret]
+
+
+def ask_for(
+    source: wire.Source, missing: list[wire.ConfigField], into: dict[str, Any], *others: wire.ConfigField
+) -> None:
+    """Ask for these fields. Raises ``ClientError`` that names them, and ``others``, where nobody can answer."""
+    if missing and not can_ask():
+        needed = "; ".join(f"{_describe(one)}: {_option(one)}" for one in (*missing, *others))
         raise ClientError(f"{source.short_name} needs {needed}")
     for one in missing:
-        answers[one.name] = _ask(one)
+        into[one.name] = _ask(one)
 
 
 def fields_of(source: wire.Source) -> tuple[dict[str, wire.ConfigField], dict[str, wire.ConfigField]]:
@@ -176,10 +187,18 @@ def _ask(one: wire.ConfigField) -> Any:
                 return typer.confirm(label)
             if one.type == "array":
                 return _ask_list(one, label)
-            text = typer.prompt(label, hide_input=one.is_secret)
-            return text if one.is_secret else _value(one, one.type, text)
+            if one.is_secret:
+                return _ask_secret(label)
+            return _value(one, one.type, typer.prompt(label))
         except ClientError as error:
             show(f"  {escape(str(error))}")
+
+
+def _ask_secret(label: str) -> str:
+    # not typer's prompt, which shows the question first and hides what is typed a moment later
+    while not (text := getpass(f"{label}: ")):
+        pass
+    return text
 
 
 def _ask_list(one: wire.ConfigField, label: str) -> list[Any]:

@@ -186,8 +186,9 @@ def _connect(
     wait: bool,
 ) -> None:
     """Connect it, or find what is connected already, and sync it."""
-    settings, credentials = forms.fields_of(source)
-    forms.complete(answers.config, settings.values(), source)
+    settings, _ = forms.fields_of(source)
+    missing = forms.missing_credentials(source, answers)
+    forms.ask_for(source, forms.missing_settings(source, answers), answers.config, *missing)
     known = _find_connected(client, source, answers.config, collection)
     if known is not None:
         options = {one: value for one, value in answers.config.items() if not settings[one].required}
@@ -195,7 +196,7 @@ def _connect(
         show(f'It is connected to {collection} already as {known.id} ("{escape(known.name)}"); syncing it.')
         _sync(client, known.id, wait=wait)
         return
-    forms.complete(answers.credentials, credentials.values(), source)
+    forms.ask_for(source, missing, answers.credentials)
     body = fill(
         wire.SourceConnectionCreate,
         short_name=source.short_name,
