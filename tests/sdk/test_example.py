@@ -14,7 +14,7 @@ PAGE = Path(__file__).parents[2] / "docs/sources.md"
 def package(tmp_path: Path) -> Path:
     """A folder with the files of "Write a source"."""
     text = PAGE.read_text().partition("## Write a source")[2]
-    files = re.findall(r"^`([\w.]+)`[^\n]*\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    files = re.findall(r"^`([\w.]+\.(?:py|toml))`[^\n]*\n\n```\w+\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     assert [name for name, _ in files] == ["airweave_recipes.py", "pyproject.toml", "test_recipes.py"]
     for name, content in files:
         (tmp_path / name).write_text(content)
