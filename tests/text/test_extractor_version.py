@@ -1,4 +1,4 @@
-"""What is read of a format may change only with ``EXTRACTOR_VERSION``: it is what makes the next sync read entities anew
+"""What is read of a format may change only with ``EXTRACTOR_VERSION``, which makes the next sync read entities anew
 that an earlier version has read.
 
 ``extracted.json`` holds a digest of what the present version reads of each sample. After a reader was changed, raise
