@@ -439,6 +439,18 @@ def test_a_source_that_does_not_take_the_vendors_context_is_told_so() -> None:
     suite.teardown_method()
 
 
+def test_a_suite_without_a_vendor_passes_no_source_that_asks_over_http() -> None:
+    with Shop() as shop:
+
+        class Unplayed(SourceSuite):
+            def source(self) -> Goods:
+                credentials = BearerCredentials(access_token=SecretStr(SECRET))
+                return Goods(Config(url=shop.url), credentials, shop.context())
+
+        with pytest.raises(AssertionError, match="give the suite a vendor that can fail"):
+            Unplayed().test_no_fault_of_the_vendor_ends_a_read_as_if_all_were_well()
+
+
 def test_a_vendor_that_fails_itself_is_named() -> None:
     class Broken(Shop):
         def answer(self, request: Asked) -> Reply:
