@@ -24,6 +24,7 @@ from airweave_test_plugin.embedders import DIMENSIONS, hashed
 
 HUGE_BYTES = 60_000_000
 KEY = "sk-canary-of-the-embedding-service"
+STOP_POLL_S = 0.005  # how soon the server notices that it is to stop
 
 
 class EmbeddingServer:
@@ -142,7 +143,7 @@ class EmbeddingServer:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(STOP_POLL_S,))
 
     @property
     def url(self) -> str:

@@ -44,6 +44,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 PAGE_SIZE = 10
 HANG_S = 600.0
 HELD_POLL_S = 0.01
+STOP_POLL_S = 0.005  # how soon the server notices that it is to stop
 
 
 def items(count: int, *, start: int = 0, prefix: str = "item", version: str = "1") -> list[dict[str, Any]]:
@@ -68,7 +69,7 @@ class ScriptedServer:
         self.reset()
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.script = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(STOP_POLL_S,), daemon=True)
 
     def reset(self) -> None:
         """Forget everything."""
