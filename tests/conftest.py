@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 from psycopg import sql
@@ -36,6 +37,9 @@ SERVER_PROGRAMS = {"postgres", "initdb", "pg_ctl", "temporal", "airweave-server"
 for name in [name for name in os.environ if name.startswith(OURS)]:
     del os.environ[name]  # what a developer has set must not decide about a test
 
+
+hypothesis.settings.register_profile("ours", deadline=None)  # a busy machine is slow, and no test is of that
+hypothesis.settings.load_profile("ours")
 
 # a shell that starts the run in the background has it ignore Ctrl-C, and our servers would inherit that
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -689,9 +689,9 @@ def test_many_tiny_files_are_listed_quickly(tmp_path: Path) -> None:
         for number in range(count // 20):
             os.close(os.open(f"f{number}", os.O_CREAT | os.O_WRONLY, dir_fd=fd))
         os.close(fd)
-    began = time.perf_counter()
+    began = time.process_time()  # of the processor, which others may keep busy
     assert len(ids(folder_at(tmp_path))) == count
-    assert count / (time.perf_counter() - began) > 10_000, "files a second; about 90,000 on a quiet machine"
+    assert count / (time.process_time() - began) > 10_000, "files a second; about 90,000 on a quiet machine"
 
 
 def test_a_tree_that_changes_all_the_time_never_breaks_a_read(tmp_path: Path) -> None:
