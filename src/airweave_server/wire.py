@@ -160,6 +160,7 @@ class ConfigField(Answer):
     feature_flag: str | None = None
     is_secret: bool = False
     enum_values: list[str] | None = None
+    default: Any | None = None
 
 
 class Fields(Answer):

@@ -1,21 +1,138 @@
-"""The sources that are installed here."""
+"""The sources that are installed here: which there are, a new one, and a trial of one. None of it needs a server."""
+
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel, ValidationError
+from rich.markup import escape
 from rich.table import Table
 
-from .. import plugins
-from .common import out, read_settings
+from .. import plugins, wire
+from ..errors import ClientError
+from ..sdk import ConfigError, Context, Source
+from ..services import checking
+from ..services.sources import describe
+from ..settings import Settings
+from ..sync.scrub import secrets_of
+from . import forms
+from .common import out, read_settings, say, show
+from .forms import Config, Secret
+from .scaffold import write_package
+
+REQUESTS = 20
+MARKS = {True: "[green]ok[/]     ", False: "[red]wrong[/]  ", None: "       "}
 
 app = typer.Typer(rich_markup_mode=None)
+sources_app = typer.Typer(help="List the sources that are installed here, show one, begin one, or try one.")
+app.add_typer(sources_app, name="sources")
 
 
-@app.command()
-def sources() -> None:
-    """List the sources that are installed here, with their configuration."""
-    settings = read_settings()
-    table = Table("name", "title", "what it reads", "configuration")
-    for kind in plugins.sources().values():
-        if not kind.internal or settings.enable_internal_sources:
-            fields = (f"{name}{'' if f.is_required() else '?'}" for name, f in kind.config_model.model_fields.items())
-            table.add_row(kind.name, kind.title, kind.description, ", ".join(fields))
+@sources_app.callback(invoke_without_command=True)
+def sources(context: typer.Context) -> None:
+    """List the sources that are installed here. show has the fields of one, new begins one of your own, check tries
+    one with your configuration."""
+    if context.invoked_subcommand is not None:
+        return
+    table = Table("name", "title", "what it reads", "fields")
+    for kind in _installed(read_settings()).values():
+        source = describe(kind)
+        settings, credentials = forms.fields_of(source)
+        fields = (f"{one.name}{'' if one.required else '?'}" for one in (*settings.values(), *credentials.values()))
+        table.add_row(source.short_name, source.name, source.description, ", ".join(fields))
     out.print(table)
+
+
+@sources_app.command("show")
+def show_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
+    """Show a source and the fields of its configuration and its credentials."""
+    source = describe(_find(name, read_settings()))
+    show(f"[bold]{source.short_name}[/]: {escape(source.name)}. {escape(source.description or '')}")
+    settings, credentials = forms.fields_of(source)
+    table = Table("field", "type", "default", "what it is", "option")
+    for one in (*settings.values(), *credentials.values()):
+        table.add_row(
+            one.name,
+            _describe_type(one),
+            "required" if one.required else "" if one.default is None else escape(str(one.default)),
+            escape(one.description or one.title),
+            f"--secret {one.name}=-" if one.is_secret else f"--config {one.name}=…",
+        )
+    out.print(table)
+
+
+@sources_app.command("new")
+def new_source(
+    name: Annotated[str, typer.Argument(help="The source's name: small letters, digits and _.")],
+    folder: Annotated[Path | None, typer.Option(help="Where to write it. [default: airweave-source-NAME]")] = None,
+) -> None:
+    """Write a package with a source that reads an API with pages and a token, and passes its own tests as it is."""
+    if name in plugins.sources():
+        raise ClientError(f"there is a source {name} already: choose another name")
+    place = folder or Path(f"airweave-source-{name.replace('_', '-')}")
+    for path in write_package(name, place):
+        say(f"  {path}")
+    say(f"Now: pip install -e {place}, python -m pytest {place}, and airweave-server sources check {name}")
+
+
+@sources_app.command("check")
+def check_source(
+    name: Annotated[str, typer.Argument(help="The source.")],
+    config: Config = None,
+    secret: Secret = None,
+    requests: Annotated[int, typer.Option(min=2, max=1_000, help="Send at most so many requests.")] = REQUESTS,
+) -> None:
+    """Try a source with your configuration: read a little, fail some requests on our side, and say whether a job would
+    lose or delete anything. Writes nothing. Exit 1 when something is wrong."""
+    settings = read_settings()
+    kind = _find(name, settings)
+    source = describe(kind)
+    answers = forms.read_options(source, config, secret)
+    missing = forms.missing_credentials(source, answers)
+    forms.ask_for(source, forms.missing_settings(source, answers), answers.config, *missing)
+    forms.ask_for(source, missing, answers.credentials)
+    read, credentials = _accept(kind, answers)
+    context = Context(
+        folder_roots=settings.roots(),
+        hidden_paths=(settings.place(),),
+        allowed_hosts=settings.allowed_private_hosts,
+    )
+
+    def make(lent: Context) -> Source[Any, Any]:
+        return kind(read, credentials, lent)
+
+    is_good = True
+    for line in checking.check(make, context, secrets_of(read, credentials), requests=requests):
+        show(MARKS[line.is_good] + escape(line.text))
+        is_good = is_good and line.is_good is not False
+    raise typer.Exit(0 if is_good else 1)
+
+
+def _installed(settings: Settings) -> dict[str, type[Source[Any, Any]]]:
+    offered = plugins.sources().items()
+    return {name: kind for name, kind in offered if not kind.internal or settings.enable_internal_sources}
+
+
+def _find(name: str, settings: Settings) -> type[Source[Any, Any]]:
+    known = _installed(settings)
+    if name not in known:
+        raise ClientError(f"there is no source {name!r} here; there are {', '.join(known)}")
+    return known[name]
+
+
+def _accept(kind: type[Source[Any, Any]], answers: forms.Answers) -> tuple[BaseModel, BaseModel | None]:
+    try:
+        config = kind.config_model.model_validate(answers.config)
+        given = {**answers.credentials, "credentials": answers.credentials or None}
+        return config, kind.auth.accept(given)
+    except ValidationError as error:  # its own text would show values, which may be secret
+        first = error.errors(include_input=False, include_url=False)[0]
+        raise ClientError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except ConfigError as error:
+        raise ClientError(str(error)) from None
+
+
+def _describe_type(one: wire.ConfigField) -> str:
+    if one.enum_values:
+        return escape(" | ".join(one.enum_values))
+    return f"array of {one.items_type}" if one.type == "array" else "secret" if one.is_secret else one.type

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 from pydantic import BaseModel
 
 from .errors import Stopped
@@ -29,6 +30,9 @@ class Patience:
     backoff_s: float = 0.5
 
 
+# Stands between every ``Http`` of a source and the network: is given a request as it would be sent, and what sends it
+# and reads the answer whole; returns the answer that the source gets.
+Between = Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response]
 Renew = Callable[[BaseModel, Callable[[BaseModel], BaseModel]], BaseModel]
 
 
@@ -45,6 +49,7 @@ class Context:
     reads them again. If they are no longer ``used``, it returns them; otherwise it calls ``refresh`` with them and
     stores what that returns before it returns it. None: there is no place to store new credentials.
     ``patience`` bounds the waits of every ``Http``; for tests and previews.
+    ``between`` sees every request of every ``Http``, and may answer in place of the vendor; for ``sources check``.
     """
 
     folder_roots: tuple[Path, ...] = ()
@@ -55,6 +60,7 @@ class Context:
     rate: Rate | None = None
     renew: Renew | None = None
     patience: Patience | None = None
+    between: Between | None = None
 
     def sleep(self, seconds: float) -> None:
         """Wait; raises ``Stopped`` at once when the engine asks the read to stop."""

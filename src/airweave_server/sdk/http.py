@@ -418,6 +418,27 @@ class Http:
 
     @contextmanager
     def _sent(self, request: httpx.Request) -> Iterator[httpx.Response]:
+        between = self._context.between
+        if between is None:
+            with self._over_the_network(request) as response:
+                yield response
+            return
+
+        def send() -> httpx.Response:
+            with self._over_the_network(request) as response:
+                body = bytearray()
+                for piece in response.iter_raw():
+                    body += piece
+                    if len(body) > self._max_bytes:
+                        raise Unavailable(f"{_shown(request.url)} answers more than {self._max_bytes:,} bytes")
+                return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
+
+        with _trouble_of_the_way():
+            answer = between(request, send)
+        yield answer
+
+    @contextmanager
+    def _over_the_network(self, request: httpx.Request) -> Iterator[httpx.Response]:
         url = request.url
         timeouts = {"connect": self._timeout_s, "read": self._timeout_s, "write": self._timeout_s}
         with _trouble_of_the_way():

@@ -1,0 +1,89 @@
+"""The kinds of places that can be connected, described by their own models: for the API, the command line and forms."""
+
+import json
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from .. import wire
+from ..sdk import Source
+
+SIMPLE = {str: "string", SecretStr: "string", int: "number", float: "number", bool: "boolean"}
+
+
+def describe(kind: type[Source[Any, Any]]) -> wire.Source:
+    form = kind.auth.form
+    return wire.Source(
+        name=kind.title,
+        short_name=kind.name,
+        class_name=kind.__name__,
+        description=kind.description,
+        auth_methods=[kind.auth.wire_method],
+        oauth_type=kind.auth.oauth_type,
+        auth_config_class=form.__name__ if form is not None else None,
+        config_class=kind.config_model.__name__,
+        auth_fields=wire.Fields(fields=_fields(form)) if form is not None else None,
+        config_fields=wire.Fields(fields=_fields(kind.config_model)),
+        output_entity_definitions=list(kind.entity_types),
+        labels=list(kind.labels),
+        supports_continuous=kind.tells_changes,
+    )
+
+
+def _fields(model: type[BaseModel]) -> list[wire.ConfigField]:
+    return [_field(name, field) for name, field in model.model_fields.items()]
+
+
+def _field(name: str, field: FieldInfo) -> wire.ConfigField:
+    kind = _bare(field.annotation)
+    is_list = get_origin(kind) in (list, tuple, set, frozenset)
+    inner = _bare(next(iter(get_args(kind)), str)) if is_list else None
+    return wire.ConfigField(
+        name=name,
+        title=field.title or name.replace("_", " ").capitalize(),
+        description=field.description,
+        type="array" if is_list else _type(kind),
+        required=field.is_required(),
+        items_type=_type(inner) if is_list else None,
+        is_secret=kind is SecretStr,
+        enum_values=_choices(kind if inner is None else inner),
+        default=None if field.is_required() or kind is SecretStr else _plain(field),
+    )
+
+
+def _bare(annotation: Any) -> Any:
+    """The type without ``Annotated`` and ``None``; of several types, the first."""
+    while True:
+        origin = get_origin(annotation)
+        if origin is Annotated:
+            annotation = get_args(annotation)[0]
+        elif origin in (Union, UnionType):
+            annotation = next(one for one in get_args(annotation) if one is not NoneType)
+        else:
+            return annotation
+
+
+def _type(kind: Any) -> str:
+    if get_origin(kind) is dict or kind is dict or (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return "object"
+    return SIMPLE.get(kind, "string")
+
+
+def _choices(kind: Any) -> list[str] | None:
+    if get_origin(kind) is Literal and all(isinstance(one, str) for one in get_args(kind)):
+        return list(get_args(kind))
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(one.value) for one in kind]
+    return None
+
+
+def _plain(field: FieldInfo) -> Any:
+    """The default as JSON; None if there is none that JSON can say."""
+    value = field.get_default(call_default_factory=True, validated_data={})
+    try:
+        return json.loads(json.dumps(value, default=str))
+    except (TypeError, ValueError):
+        return None
