@@ -404,17 +404,17 @@ _ONCE: tuple[Kind, ...] = ("an empty page",)
 
 @contextmanager
 def _log() -> Iterator[io.StringIO]:
-    """All that is logged meanwhile, at every level."""
+    """All that is logged meanwhile, at every level, and shown nowhere else."""
     text = io.StringIO()
     handler, root = logging.StreamHandler(text), logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
+    level, handlers = root.level, root.handlers
+    root.handlers = [handler]
     root.setLevel(logging.DEBUG)
     try:
         yield text
     finally:
         root.setLevel(level)
-        root.removeHandler(handler)
+        root.handlers = handlers
 
 
 def _key(asked: Asked) -> tuple[str, str, tuple[tuple[str, str], ...], bytes]:
