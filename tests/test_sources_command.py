@@ -60,6 +60,9 @@ class Package:
         return self.command("sources", "check", "my_crm", *url, *options, **more)
 
 
+pytestmark = pytest.mark.usefixtures("scratch")  # each test runs commands: make check leaves them out
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Package:
     place = tmp_path_factory.mktemp("written")
