@@ -22,7 +22,7 @@ from ..db import connections
 from ..db.credentials import OfConnection, Successor, try_lock
 from ..db.models import SourceConnection, SyncJob
 from ..db.session import Database, first_line
-from ..sdk import AuthError, ConfigError, Context, Rate, Source, Traits, Unavailable
+from ..sdk import AuthError, ConfigError, Context, Rate, Source, Stopped, Traits, Unavailable
 from ..settings import Settings
 from ..vault import Vault, VaultError
 from .scrub import secrets_of
@@ -127,7 +127,7 @@ class Connectors:
         so are credentials that it renews; the token of one run is never renewed nor stored."""
         renew = None
         if job is None or job.access_token is None:
-            renew = partial(self._renew, made, OfConnection(connection.id))
+            renew = partial(self._renew, made, OfConnection(connection.id), signals.stop)
         context = self._context(signals.stop)
         context = replace(context, pace=partial(self._pace, connection.id, signals), renew=renew)
         with closing(made.kind(made.config, made.credentials, context)) as source:
@@ -140,8 +140,9 @@ class Connectors:
         Credentials that it renews are stored in ``place`` at once, whatever becomes of the try. Without a place, as in
         a preview, a token is not renewed where that would use up the stored one.
         """
-        renew = partial(self._renew, made, place) if place is not None else None
-        context = replace(self._context(threading.Event()), renew=renew)
+        stop = threading.Event()
+        renew = partial(self._renew, made, place, stop) if place is not None else None
+        context = replace(self._context(stop), renew=renew)
         with closing(made.kind(made.config, made.credentials, context)) as source:
             source.check()
             yield source
@@ -190,9 +191,18 @@ class Connectors:
         return wait_s
 
     def _renew(
-        self, made: Configured, place: Place, used: BaseModel, refresh: Callable[[BaseModel], BaseModel]
+        self,
+        made: Configured,
+        place: Place,
+        stop: threading.Event,
+        used: BaseModel,
+        refresh: Callable[[BaseModel], BaseModel],
     ) -> BaseModel:
-        """Replace credentials once, however many find them expired: under a lock, read again, stored before use."""
+        """Replace credentials once, however many find them expired: under a lock, read again, stored before use.
+
+        Raises ``Stopped`` while another process holds the lock, never once the token endpoint was asked: the token
+        that it replaces may be used up.
+        """
         until = time.monotonic() + WAIT_S
         while time.monotonic() < until:
             fresh: BaseModel | None = None
@@ -212,7 +222,8 @@ class Connectors:
                 log.warning("renewed_credentials_not_stored", source=made.kind.name, error=first_line(error))
                 kept = self._keep_late(made.kind, place, fresh, instead_of=current)
             except _Held:
-                time.sleep(LOOK_S)
+                if stop.wait(LOOK_S):
+                    raise Stopped("asked to stop") from None
                 continue
             log.info("credentials_renewed", source=made.kind.name)
             return made.adopt(kept)
