@@ -51,6 +51,7 @@ RETRY_LONGEST_S = 60.0
 MAX_PARTITIONS = 100_000
 MOST_CRASHES = 20
 ALWAYS_H = 24.0 * 365  # a move's progress does not age
+FIRST_CONFIG_VERSION = 1  # of a connection that was never changed
 
 log = structlog.get_logger(__name__)
 
@@ -630,7 +631,7 @@ class SyncService:
 def _absence(traits: Traits, job: SyncJob, connection: SourceConnection) -> diff.Absence:
     """What this job may conclude from an entity that it did not meet."""
     if traits.is_window:
-        is_reconfigured = connection.last_full_config_version not in (None, job.config_version)
+        is_reconfigured = job.config_version != (connection.last_full_config_version or FIRST_CONFIG_VERSION)
         return diff.Absence.DOUBTED if is_reconfigured else diff.Absence.STAYS
     return diff.Absence.GONE if traits.proves_listing else diff.Absence.DOUBTED
 
