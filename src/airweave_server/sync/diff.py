@@ -167,8 +167,9 @@ def delete_plan(
     job is ever in it. With one partition unread nothing is concluded at all: what another one misses may have moved
     there.
 
-    ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. With ``may_skip`` a row must
-    have been missed by the full job before as well. ``absence``: what the source lets us conclude from it.
+    ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. ``absence``: what a job may
+    conclude from an entity that it did not meet. With ``may_skip`` one that is gone must have been missed by the full
+    job before as well.
     ``asked_for``: the rows that a person approved to go.
     """
     met, declared = BitMap64(), BitMap64()
@@ -183,7 +184,7 @@ def delete_plan(
         gone = everything - met - below_skipped
         if absence is Absence.STAYS:
             gone &= asked_for or BitMap64()
-        if may_skip:
+        if may_skip and absence is Absence.GONE:  # else nothing of it goes without a person's word
             missed = gone - missed_before
             gone &= missed_before
     gone |= (declared - met) & everything
