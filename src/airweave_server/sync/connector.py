@@ -27,6 +27,7 @@ from ..settings import Settings
 from ..vault import Vault, VaultError
 from .scrub import secrets_of
 from .signals import Signals
+from .trouble import KEY_REFUSED, SIGN_IN_REFUSED, TOKEN_OF_RUN_REFUSED
 
 LOOK_S = 0.2  # between two looks whether another process has renewed the credentials
 WAIT_S = 180.0  # for it at most; it gives its lock up before that
@@ -273,6 +274,14 @@ def traits_of(connection: _Configuration) -> Traits | None:
         return kind.traits(kind.config_model.model_validate(connection.config))
     except ValidationError:
         return None
+
+
+def refusal_of(connection: SourceConnection, job: SyncJob) -> str:
+    """The category of an error by which the source refuses the credentials that this job reads with."""
+    kind = plugins.sources().get(connection.short_name)
+    if kind is None or kind.auth.wire_method != "oauth_token":
+        return KEY_REFUSED
+    return SIGN_IN_REFUSED if job.access_token is None else TOKEN_OF_RUN_REFUSED
 
 
 class _Held(Exception):

@@ -41,7 +41,7 @@ from ..settings import Settings
 from ..text.parsers import Parsers
 from . import diff
 from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, PIPELINE_VERSION, Item, Reached, Target, Writer
-from .connector import Connectors, traits_of
+from .connector import Connectors, refusal_of, traits_of
 from .reembed import Filling, fill
 from .signals import Signals
 from .trouble import Verdict, describe_damage, describe_partitions, details, judge, trace, waits_for
@@ -95,6 +95,7 @@ class SyncService:
                 return Outcome()
             connection, collection = connections.of_job(session, job)
             secrets: Sequence[str] = ()
+            refusal = refusal_of(connection, job)
             try:
                 if job.trigger == Trigger.REEMBED:
                     return self._lay_out_move(session, job, collection)
@@ -112,7 +113,7 @@ class SyncService:
             except (DBAPIError, Fenced):
                 raise
             except Exception as error:
-                return self._stumble_job(session, job, error, secrets)
+                return self._stumble_job(session, job, error, secrets, refusal)
             return Outcome()
 
     def lanes(self, job_id: UUID) -> int:
@@ -145,6 +146,7 @@ class SyncService:
             if job is None:
                 raise Fenced("the job's connection was deleted")
             connection, collection = connections.of_job(session, job)
+            refusal = refusal_of(connection, job)
             session.commit()
             secrets: Sequence[str] = ()
             try:
@@ -179,10 +181,10 @@ class SyncService:
                     self._owe_step_back(partition)
                     raise
                 session.rollback()
-                return self._stumble(session, partition, error, secrets)
+                return self._stumble(session, partition, error, secrets, refusal)
             except Exception as error:
                 session.rollback()
-                return self._stumble(session, partition, error, secrets)
+                return self._stumble(session, partition, error, secrets, refusal)
             partitions.release(session, partition)
             session.commit()
             log.info("slice_read", partition=partition.key, entities=writer.written)
@@ -555,11 +557,12 @@ class SyncService:
         if reason:
             log.warning("deletes_held", reason=reason)
 
-    def _stumble(self, session: Session, partition: SyncPartition, error: Exception, secrets: Sequence[str]) -> Outcome:
+    def _stumble(
+        self, session: Session, partition: SyncPartition, error: Exception, secrets: Sequence[str], refusal: str
+    ) -> Outcome:
         """Note a failed slice, and decide whether and when the partition is tried again."""
-        verdict = judge(error, secrets)
-        signs_out = verdict.category in jobs.SIGNED_OUT
-        if signs_out:
+        verdict = judge(error, secrets, refusal=refusal)
+        if verdict.is_refusal:
             jobs.lock_row(session, partition.job_id)
         known = session.get_one(SyncPartition, partition.id, populate_existing=True)
         final = verdict.final
@@ -575,7 +578,7 @@ class SyncService:
             session, partition, error=verdict.text, category=verdict.category, wait_s=wait_s, final=final,
             waiting=verdict.waiting,
         )  # fmt: skip
-        if signs_out:
+        if verdict.is_refusal:
             return self._fail_job(session, partition.job_id, verdict)
         session.commit()
         log.warning(
@@ -585,10 +588,12 @@ class SyncService:
         )  # fmt: skip
         return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
 
-    def _stumble_job(self, session: Session, job: SyncJob, error: Exception, secrets: Sequence[str]) -> Outcome:
+    def _stumble_job(
+        self, session: Session, job: SyncJob, error: Exception, secrets: Sequence[str], refusal: str
+    ) -> Outcome:
         """The same for a step without a partition."""
         session.rollback()
-        verdict = judge(error, secrets)
+        verdict = judge(error, secrets, refusal=refusal)
         failures = job.failures + (0 if verdict.waiting else 1)
         wait_s = verdict.wait_s or self._backoff(job.failures)
         jobs.fence(session, job.id, job.epoch, failures=failures, error=verdict.text)

@@ -16,6 +16,10 @@ from .scrub import masked, scrub
 SOURCE_WAIT_LEAST_S = 1.0
 NAMED = 5  # partitions in the text of a job's error
 LISTED = 100  # partitions in its details
+KEY_REFUSED = "api_key_invalid"
+SIGN_IN_REFUSED = "oauth_credentials_expired"
+TOKEN_OF_RUN_REFUSED = "access_token_refused"  # it says nothing about the stored credentials
+REFUSALS = {KEY_REFUSED, SIGN_IN_REFUSED, TOKEN_OF_RUN_REFUSED}
 WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by category of an error; else the source
 
 
@@ -33,6 +37,11 @@ class Verdict:
     wait_s: float = 0.0
 
     @property
+    def is_refusal(self) -> bool:
+        """Whether the source refused the credentials, so that no other partition need be tried."""
+        return self.category in REFUSALS
+
+    @property
     def waiting_for(self) -> str:
         return waits_for(self.category)
 
@@ -42,14 +51,15 @@ def waits_for(category: str | None) -> str:
     return WAITS_FOR.get(category or "", "source")
 
 
-def judge(error: Exception, secrets: Sequence[str]) -> Verdict:
-    """Decide what an error of a step means; no text of it holds one of ``secrets``."""
+def judge(error: Exception, secrets: Sequence[str], *, refusal: str = KEY_REFUSED) -> Verdict:
+    """Decide what an error of a step means; no text of it holds one of ``secrets``. ``refusal``: the category of an
+    ``AuthError`` of this source."""
     text = scrub(str(error) or type(error).__name__, secrets)
     match error:
         case ConfigError():
             return Verdict(text, "configuration", final=True)
         case AuthError():
-            return Verdict(text, "api_key_invalid", final=True)
+            return Verdict(text, refusal, final=True)
         case RateLimited(retry_after_s=wait_s):
             return Verdict(text, "source_rate_limited", waiting=True, wait_s=max(wait_s, SOURCE_WAIT_LEAST_S))
         case Stalled():
