@@ -374,8 +374,8 @@ class Http:
                 return self._credentials, False
             if not self._may_renew(auth):
                 raise AuthError(
-                    "the access token has expired, and renewing it here would use up the stored refresh token: "
-                    "run a sync of the connection, which stores the new one, or sign in again"
+                    "the access token has expired, and renewing it here would use up its refresh token: "
+                    "connect the source, or sync its connection, which store the new one; or sign in again"
                 )
 
             is_fresh = False
