@@ -327,6 +327,16 @@ def test_a_new_token_that_is_refused_too_ends_it(provider: OAuthServer) -> None:
     assert provider.refreshes == 1
 
 
+def test_a_token_that_somebody_else_renewed_may_have_expired_as_well(provider: OAuthServer) -> None:
+    former = credentials_of(provider)
+    store = Store(former)
+    for refreshes in (1, 2):
+        provider.expire()
+        with http_of(provider, former, store=store) as http:
+            assert len(read(http)) == 25
+        assert (provider.refreshes, provider.reused) == (refreshes, 0)
+
+
 def test_a_revoked_sign_in_asks_for_a_person(provider: OAuthServer) -> None:
     store = Store(credentials_of(provider))
     provider.revoke()
