@@ -276,7 +276,7 @@ def test_without_a_store_a_rotating_token_is_left_alone(provider: OAuthServer) -
     provider.expire()
     with (
         http_of(provider, credentials) as http,
-        pytest.raises(AuthError, match=r"run a sync of the connection, .* or sign in again"),
+        pytest.raises(AuthError, match=r"sync its connection, .* or sign in again"),
     ):
         read(http)
     assert provider.asked == 0, "the stored refresh token is used up"

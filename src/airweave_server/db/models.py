@@ -315,7 +315,8 @@ class SyncJob(Base):
     error: Mapped[str | None]
     error_category: Mapped[str | None]
     error_details: Mapped[dict[str, Any] | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # the clock's time, in the order of the lock: the transaction may have tried a source for minutes before
+    created_at: Mapped[datetime] = mapped_column(default=func.clock_timestamp(), server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
     listed_at: Mapped[datetime | None]

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import UUID, uuid4
 
-from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -79,7 +78,6 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
         host=connection.host,
         approves=ask.approves,
         access_token=vault.seal(ask.access_token.encode(), owner=str(job_id)) if ask.access_token else None,
-        created_at=func.clock_timestamp(),  # in the order of the lock: a change may have tried its source for minutes
     )
     if ask.trigger == Trigger.REEMBED:
         job.host = None  # what is indexed is read, which everybody can
