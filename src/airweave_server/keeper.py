@@ -122,8 +122,8 @@ class Keeper:
             for connection in connections.to_repair(session):
                 connection.repair_asked_at = None
                 try:
-                    ask = job_service.Ask(Trigger.REPAIR, reread=True)
-                    job = job_service.create(session, self._vault, connection, engine, ask)
+                    request = job_service.JobRequest(Trigger.REPAIR, reread=True)
+                    job = job_service.create(session, self._vault, connection, engine, request)
                     log.info("repair_started", connection=str(connection.id), job=str(job.id))
                 except (InvalidState, NotFound) as error:
                     log.warning("repair_skipped", connection=str(connection.id), reason=str(error))
@@ -179,7 +179,9 @@ class Keeper:
                     log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))
                     continue
                 try:
-                    job_service.create(session, self._vault, connection, engine, job_service.Ask(Trigger.SCHEDULE))
+                    job_service.create(
+                        session, self._vault, connection, engine, job_service.JobRequest(Trigger.SCHEDULE)
+                    )
                     fired = True
                 except (InvalidState, NotFound) as error:
                     log.info("schedule_skipped", connection=str(connection.id), reason=str(error))

@@ -153,14 +153,14 @@ def test_odd_ids_are_cut_to_what_the_ledger_takes(one: str) -> None:
 )
 def test_what_is_no_entity_is_told_with_its_reason(bad: dict[str, object]) -> None:
     values: dict[str, object] = {"id": "x", "name": "x", "type": "Thing", **bad}
-    seen = diff.door(Entity(**values))  # type: ignore[arg-type]
+    seen = diff.sanitize(Entity(**values))  # type: ignore[arg-type]
     assert isinstance(seen, diff.Malformed)
     assert seen.reason.startswith("malformed: ")
     assert seen.entity_id
 
 
 def test_fields_that_json_has_no_word_for_are_stored_as_text() -> None:
-    seen = diff.door(
+    seen = diff.sanitize(
         Entity(id="x", name="x", type="T", fields={"n": float("nan"), "d": datetime(2024, 1, 1), "z": "\0"})
     )
     assert isinstance(seen, Entity)

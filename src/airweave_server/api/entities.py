@@ -10,7 +10,7 @@ from ..db import chunks, ledger
 from ..db.models import Trigger
 from ..errors import NotFound
 from ..services import jobs as job_service
-from ..services.jobs import Ask
+from ..services.jobs import JobRequest
 from ..sync.diff import clean_id
 from .deps import Organization, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
@@ -56,6 +56,8 @@ def retry_entities(
     chosen = body.entity_ids if body is not None else None
     if not ledger.ask_again(session, connection.id, chosen):
         raise NotFound("there is no failed entity" + (" of these ids" if chosen else "") + " to try again")
-    job = job_service.create(session, parts.vault, connection, parts.driver.choose(), Ask(Trigger.RETRY, reread=True))
+    job = job_service.create(
+        session, parts.vault, connection, parts.driver.choose(), JobRequest(Trigger.RETRY, reread=True)
+    )
     background.add_task(parts.driver.kick)
     return jobs_to_wire(session, [job])[0]

@@ -13,7 +13,7 @@ from ..db.jobs import Counts, Progress
 from ..db.models import SyncJob
 from ..errors import NotFound
 from ..services import jobs as service
-from ..services.jobs import Ask
+from ..services.jobs import JobRequest
 from .deps import Organization, PartsOf, SessionOf, find_connection
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
@@ -30,7 +30,7 @@ def run_source_connection(
     body = body or wire.RunRequest()
     job = service.create(
         session, parts.vault, connection, parts.driver.choose(),
-        Ask(force_full=force_full_sync or bool(body.force_full_sync), access_token=body.access_token),
+        JobRequest(force_full=force_full_sync or bool(body.force_full_sync), access_token=body.access_token),
     )  # fmt: skip
     background.add_task(parts.driver.kick)
     return jobs_to_wire(session, [job])[0]

@@ -12,8 +12,8 @@ from ..db.models import Collection, SourceConnection, SyncJob
 from ..errors import InvalidState
 from ..services import connections as service
 from ..services import jobs as job_service
-from ..services.connections import Wanted
-from ..services.jobs import Ask
+from ..services.connections import NewConnection
+from ..services.jobs import JobRequest
 from .deps import Organization, Page, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
@@ -28,7 +28,7 @@ def create_source_connection(
     """Connect a source; its first sync starts at once unless ``sync_immediately`` is false."""
     made = parts.connections.create(session, organization, _to_new_connection(body))
     if body.sync_immediately is not False:
-        job_service.create(session, parts.vault, made, parts.driver.choose(), Ask())
+        job_service.create(session, parts.vault, made, parts.driver.choose(), JobRequest())
         background.add_task(parts.driver.kick)
     return _to_wire(session, made)
 
@@ -179,8 +179,8 @@ def _name_auth_method(connection: SourceConnection) -> str:
     return kind.auth.wire_method if kind is not None else "direct"
 
 
-def _to_new_connection(body: wire.SourceConnectionCreate) -> Wanted:
-    return Wanted(
+def _to_new_connection(body: wire.SourceConnectionCreate) -> NewConnection:
+    return NewConnection(
         short_name=body.short_name,
         readable_collection_id=body.readable_collection_id,
         name=body.name,

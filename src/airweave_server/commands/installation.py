@@ -142,7 +142,7 @@ def audit(
     all_right, asked = True, False
     with installation.open_database(installation.database_url(settings)) as database:
         database.migrate()
-        wanted = auditing.Wanted(
+        request = auditing.AuditRequest(
             every_chunk=every_chunk,
             connectors=Connectors(database, installation.open_vault(settings), settings) if source else None,
             named=connection is not None, repair=repair,
@@ -151,10 +151,10 @@ def audit(
         if connection is not None and not found:
             raise Unstartable(f"there is no connection {connection!r}; airweave-server status lists them")
         for one in found:
-            looked = auditing.look(database, one, wanted)
+            looked = auditing.look(database, one, request)
             _show_audited(looked)
             all_right, asked = all_right and looked.is_right, asked or looked.asked
-        leftovers = auditing.look_for_leftovers(database, wanted) if connection is None else None
+        leftovers = auditing.look_for_leftovers(database, request) if connection is None else None
         if leftovers is not None:
             _show_audited(leftovers)
             all_right = all_right and leftovers.is_right
@@ -201,16 +201,16 @@ def keys_list(data_dir: DataDir = None) -> None:
 def keys_revoke(key_id: str, data_dir: DataDir = None) -> None:
     """Revoke a key, at once."""
     try:
-        wanted = UUID(key_id)
+        key_uuid = UUID(key_id)
     except ValueError:
         raise Unstartable(f"{key_id!r} is no key id; airweave-server keys list shows them") from None
     with (
         installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database,
         database.session() as session,
     ):
-        if not keys.revoke(session, collections.organization(session).id, wanted):
-            raise Unstartable(f"there is no key {wanted} that still holds; airweave-server keys list shows them")
-    out.print(f"Revoked {wanted}.")
+        if not keys.revoke(session, collections.organization(session).id, key_uuid):
+            raise Unstartable(f"there is no key {key_uuid} that still holds; airweave-server keys list shows them")
+    out.print(f"Revoked {key_uuid}.")
 
 
 def _show_audited(looked: Any) -> None:

@@ -1,4 +1,4 @@
-"""The use case of the audit: look at a connection, say what is wrong, and mend it where that is wanted."""
+"""The use case of the audit: look at a connection, say what is wrong, and mend it where that is request."""
 
 import socket
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from ..sync.connector import Connectors, traits_of
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class AuditRequest:
     """``every_chunk``: look up every chunk by its words, not a sample. ``connectors``: compare with the source too, if
     that is cheap or the connection was ``named``."""
 
@@ -43,20 +43,20 @@ def named(database: Database, name: str | None) -> list[SourceConnection]:
         return [one for one in connections.every(session) if name is None or name in (str(one.id), one.name)]
 
 
-def look(database: Database, connection: SourceConnection, wanted: Wanted) -> Audited:
+def look(database: Database, connection: SourceConnection, request: AuditRequest) -> Audited:
     """Audit one connection. Safe at any moment: what is found is of one moment of the database, and what a job may be
     writing is left to the repair, which runs when no other job does."""
     scope = Scope(connection.id)
     with database.snapshot() as session:
         place = session.get_one(Collection, connection.collection_id).readable_id
-        report = audit.check(session, scope, every_chunk=wanted.every_chunk)
+        report = audit.check(session, scope, every_chunk=request.every_chunk)
     audited = Audited(f"{connection.name} in {place} ({connection.id})", report)
     audited.found += map(str, report.findings)
     if report.waiting:
         audited.found.append(f"entities wait to be read afresh: {report.waiting:,}")
-    differs = _compare(database, connection, wanted, audited)
-    left = _mend(database, scope, wanted, audited) if wanted.repair else report.findings
-    if wanted.repair and (differs or report.waiting or any(one.fault not in audit.IN_DATABASE for one in left)):
+    differs = _compare(database, connection, request, audited)
+    left = _mend(database, scope, request, audited) if request.repair else report.findings
+    if request.repair and (differs or report.waiting or any(one.fault not in audit.IN_DATABASE for one in left)):
         with database.session() as session:
             connections.doubt(session, connection.id, repair=True)
         audited.asked = True
@@ -65,15 +65,15 @@ def look(database: Database, connection: SourceConnection, wanted: Wanted) -> Au
     return audited
 
 
-def look_for_leftovers(database: Database, wanted: Wanted) -> Audited | None:
+def look_for_leftovers(database: Database, request: AuditRequest) -> Audited | None:
     """What is left of connections that are gone altogether; None for nothing."""
     with database.snapshot() as session:
         entities, chunks = audit.leftovers(session)
     if not entities and not chunks:
         return None
-    audited = Audited("connections that are gone", Report(entities, chunks, 0, 0, ()), is_right=wanted.repair)
+    audited = Audited("connections that are gone", Report(entities, chunks, 0, 0, ()), is_right=request.repair)
     audited.found.append(f"left of them: {entities:,} entities, {chunks:,} chunks")
-    if wanted.repair:
+    if request.repair:
         with database.session() as session:
             audit.delete_leftovers(session)
             audited.is_right = audit.leftovers(session) == (0, 0)
@@ -87,12 +87,12 @@ def is_kept(database: Database) -> bool:
         return leases.holder(session, "keeper") is not None
 
 
-def _compare(database: Database, connection: SourceConnection, wanted: Wanted, audited: Audited) -> bool:
+def _compare(database: Database, connection: SourceConnection, request: AuditRequest, audited: Audited) -> bool:
     """Whether source and ledger differ. That a source cannot be compared is said, and not right where it should be."""
-    if wanted.connectors is None:
+    if request.connectors is None:
         return False
     traits = traits_of(connection)
-    if traits is not None and not wanted.named and not traits.lists_cheaply:
+    if traits is not None and not request.named and not traits.lists_cheaply:
         name = connection.short_name
         audited.notes.append(f"not compared with its source: {name} is not cheap to list; name the connection")
         return False
@@ -100,7 +100,7 @@ def _compare(database: Database, connection: SourceConnection, wanted: Wanted, a
         audited.notes.append(f"not compared with its source: that is read on {connection.host}")
         return False
     try:
-        differences = compare(database, wanted.connectors, connection.id)
+        differences = compare(database, request.connectors, connection.id)
     except Unavailable as error:
         audited.notes.append(f"not compared with its source: {error}")
         audited.is_right = False
@@ -119,7 +119,7 @@ def _said(differences: Differences) -> list[str]:
     return [f"{what}: {some}" for what, some in said.items() if some.count]
 
 
-def _mend(database: Database, scope: Scope, wanted: Wanted, audited: Audited) -> tuple[Finding, ...]:
+def _mend(database: Database, scope: Scope, request: AuditRequest, audited: Audited) -> tuple[Finding, ...]:
     """Mend what the database alone can; returns what is still wrong then."""
     faults = {finding.fault for finding in audited.report.findings}
     for index in audit.INDEXES:
@@ -132,4 +132,4 @@ def _mend(database: Database, scope: Scope, wanted: Wanted, audited: Audited) ->
     if not audited.mended:
         return audited.report.findings
     with database.snapshot() as session:
-        return audit.check(session, scope, every_chunk=wanted.every_chunk).findings
+        return audit.check(session, scope, every_chunk=request.every_chunk).findings

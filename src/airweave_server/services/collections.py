@@ -19,7 +19,7 @@ from ..settings import Settings
 from ..vault import Vault
 from ..wire import ENGLISH
 from .connections import Connections
-from .jobs import Ask, EngineChoice, create, fail_to_start
+from .jobs import EngineChoice, JobRequest, create, fail_to_start
 
 SUFFIX_CHARS = 6
 STEM_CHARS = 50
@@ -88,7 +88,7 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
         job = jobs.active(session, connection.id)
         if job is None:
             try:
-                job = create(session, vault, connection, engine, Ask(Trigger.REFRESH_ALL))
+                job = create(session, vault, connection, engine, JobRequest(Trigger.REFRESH_ALL))
             except NotFound:
                 continue  # it was deleted at this very moment
             except InvalidState as error:

@@ -26,7 +26,7 @@ from ..sync.preview import Preview, preview
 from ..sync.scrub import scrub
 from ..text.parsers import Parsers
 from ..vault import Vault
-from .jobs import Ask, EngineChoice, create
+from .jobs import EngineChoice, JobRequest, create
 
 MIN_INTERVAL_S = 3600
 CONTINUOUS = "*/5 * * * *"
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class NewConnection:
     """What a person asks to connect.
 
     ``authentication``: what the request brought of it, without nulls. ``cron``: "" for the source's default, None for
@@ -76,24 +76,24 @@ class Connections:
             kind for kind in plugins.sources().values() if self._settings.enable_internal_sources or not kind.internal
         ]
 
-    def create(self, session: Session, organization_id: UUID, wanted: Wanted) -> SourceConnection:
+    def create(self, session: Session, organization_id: UUID, new: NewConnection) -> SourceConnection:
         """Raises ``NotFound`` or ``BadInput`` that names the field."""
-        kind = self.source(wanted.short_name)
-        collection = collections.find(session, organization_id, wanted.readable_collection_id)
+        kind = self.source(new.short_name)
+        collection = collections.find(session, organization_id, new.readable_collection_id)
         if collection is None:
             raise NotFound("Collection not found")
-        made, place = self._accepted(kind, wanted.config or {}, wanted.authentication, organization_id)
+        made, place = self._accepted(kind, new.config or {}, new.authentication, organization_id)
         be_patient(session)
         with self._tried(made, place):
             pass
-        cron = _cron(wanted.cron, source=kind.name, traits=made.traits, continuous=wanted.continuous)
+        cron = _cron(new.cron, source=kind.name, traits=made.traits, continuous=new.continuous)
         connection = SourceConnection(
             id=uuid4(),
             organization_id=organization_id,
             collection_id=collection.id,
             short_name=kind.name,
-            name=wanted.name or f"{kind.title} Connection",
-            description=wanted.description,
+            name=new.name or f"{kind.title} Connection",
+            description=new.description,
             config=_plain(made),
             host=socket.gethostname() if made.traits.local else None,
             cron=cron,
@@ -105,13 +105,13 @@ class Connections:
         session.refresh(connection)
         return connection
 
-    def preview(self, session: Session, organization_id: UUID, wanted: Wanted) -> Preview:
+    def preview(self, session: Session, organization_id: UUID, new: NewConnection) -> Preview:
         """What a first sync of this would do; nothing is stored, and the collection need not be there yet. Ends the
         session's transaction. Raises what ``create`` raises, and ``TooMany``."""
-        kind = self.source(wanted.short_name)
-        collection = collections.find(session, organization_id, wanted.readable_collection_id)
-        made, _ = self._accepted(kind, wanted.config or {}, wanted.authentication, organization_id)
-        cron = _cron(wanted.cron, source=kind.name, traits=made.traits, continuous=wanted.continuous)
+        kind = self.source(new.short_name)
+        collection = collections.find(session, organization_id, new.readable_collection_id)
+        made, _ = self._accepted(kind, new.config or {}, new.authentication, organization_id)
+        cron = _cron(new.cron, source=kind.name, traits=made.traits, continuous=new.continuous)
         if cron is not None:
             next_run(cron, source=kind.name, traits=made.traits)
         name = collection.embedder if collection is not None else self._settings.embedder
@@ -172,7 +172,7 @@ class Connections:
         jobs.lock(session, active.id)
         jobs.end(session, active.id, status=Status.CANCELLED, error="configuration changed")
         return create(
-            session, self._vault, connection, engine(), Ask(Trigger.CONFIG_CHANGE, force_full=active.force_full)
+            session, self._vault, connection, engine(), JobRequest(Trigger.CONFIG_CHANGE, force_full=active.force_full)
         )
 
     def _tried_changes(
@@ -217,7 +217,7 @@ class Connections:
         """Start the job that re-checks the held deletes and carries out what still holds of them."""
         if plan.state != "held":
             raise InvalidState(f"these deletes are {plan.state}, not held")
-        job = create(session, self._vault, connection, engine, Ask(Trigger.APPROVAL, approves=plan.id))
+        job = create(session, self._vault, connection, engine, JobRequest(Trigger.APPROVAL, approves=plan.id))
         plan.state, plan.decided_at = "approved", datetime.now(UTC)
         return job
 

@@ -48,7 +48,7 @@ class Driver(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class JobRequest:
     """How a job is asked for."""
 
     trigger: Trigger = Trigger.API
@@ -58,7 +58,9 @@ class Ask:
     approves: UUID | None = None
 
 
-def create(session: Session, vault: Vault, connection: SourceConnection, engine: EngineChoice, ask: Ask) -> SyncJob:
+def create(
+    session: Session, vault: Vault, connection: SourceConnection, engine: EngineChoice, request: JobRequest
+) -> SyncJob:
     """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` when one is active already,
     whoever asked first, and ``NotFound`` when the connection was deleted meanwhile."""
     if not connections.locked(session, connection.id):
@@ -71,15 +73,15 @@ def create(session: Session, vault: Vault, connection: SourceConnection, engine:
         connection_id=connection.id,
         engine=engine.name,
         engine_reason=engine.reason,
-        trigger=ask.trigger,
-        force_full=ask.force_full,
-        mode=Mode.FULL if ask.reread else None,
+        trigger=request.trigger,
+        force_full=request.force_full,
+        mode=Mode.FULL if request.reread else None,
         config_version=connection.config_version,
         host=connection.host,
-        approves=ask.approves,
-        access_token=vault.seal(ask.access_token.encode(), owner=str(job_id)) if ask.access_token else None,
+        approves=request.approves,
+        access_token=vault.seal(request.access_token.encode(), owner=str(job_id)) if request.access_token else None,
     )
-    if ask.trigger == Trigger.REEMBED:
+    if request.trigger == Trigger.REEMBED:
         job.host = None  # what is indexed is read, which everybody can
     elif connection.short_name not in plugins.sources():
         raise InvalidState(f"source {connection.short_name!r} is not installed on this server")

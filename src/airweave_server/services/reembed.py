@@ -12,7 +12,7 @@ from ..errors import InvalidState, NotFound
 from ..settings import Settings
 from ..vault import Vault
 from .collections import usable
-from .jobs import Ask, EngineChoice, create
+from .jobs import EngineChoice, JobRequest, create
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def go_on(
         if jobs.active(session, connection.id) is not None or (before is not None and not again):
             continue
         try:
-            started.append(create(session, vault, connection, engine, Ask(Trigger.REEMBED)))
+            started.append(create(session, vault, connection, engine, JobRequest(Trigger.REEMBED)))
         except (InvalidState, NotFound):
             continue  # another job began, or it was deleted, at this very moment
     return started

@@ -239,7 +239,7 @@ class Writer:
             written.set_result(None)
 
     def _entity(self, item: Entity) -> None:
-        entity = diff.door(item)
+        entity = diff.sanitize(item)
         if isinstance(entity, diff.Malformed):
             before = self._known.get(entity.entity_id)
             name, reason = (scrub(said, self._target.secrets) for said in (entity.name, entity.reason))

@@ -46,7 +46,7 @@ def compare(database: Database, connectors: Connectors, connection_id: UUID) -> 
 def _as_listed(item: Any) -> tuple[str, str, str | None] | None:
     """Kind, id and version of what a source yields; None for a cursor."""
     if isinstance(item, Entity):
-        entity = diff.door(item)
+        entity = diff.sanitize(item)
         if isinstance(entity, diff.Malformed):
             return "entity", entity.entity_id, None
         return "entity", entity.id, entity.version

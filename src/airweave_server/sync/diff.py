@@ -70,7 +70,7 @@ def clean_id(value: str) -> str:
     return text
 
 
-def door(item: Entity) -> Entity | Malformed:
+def sanitize(item: Entity) -> Entity | Malformed:
     """The entity as it may be stored, or why it is none."""
     if not isinstance(item.id, str) or not item.id.strip():
         return _malformed(item, f"the id is {item.id!r}, not a text")

@@ -329,7 +329,7 @@ class _Look:
 
 def _read(item: Entity, reader: Reader) -> _Read:
     """Open it and cut it, as the sync does."""
-    entity = diff.door(item)
+    entity = diff.sanitize(item)
     if isinstance(entity, diff.Malformed):
         return _Read(_size(item), "failed", entity.reason)
     size = _size(entity)
