@@ -2,14 +2,17 @@
 
 import json
 import os
+import pty
+import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,6 +23,7 @@ import psycopg
 from servers.scripted_server import ScriptedServer
 
 START_S = 40.0
+ANSWER_S = 60.0  # for a command on a terminal
 LOOK_AGAIN_S = (0.02, 0.15)  # between two looks, the first time and in the end
 IN_PROCESS, TEMPORAL = "in_process", "temporal"
 TERMINAL = ("completed", "failed", "cancelled")
@@ -400,6 +404,33 @@ def ok(done: Finished) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
+
+
+def on_a_terminal(
+    arguments: Sequence[str], environment: Mapping[str, str], answers: Sequence[tuple[str, str]]
+) -> tuple[int, str]:
+    """Run a command on a terminal of its own and type each answer once its question is shown; returns exit code and
+    all that was shown, without its colours."""
+    environment = {**environment, "COLUMNS": "150", "TERM": "xterm", "NO_COLOR": "1"}
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-m", "airweave_server", *arguments], environment)
+    shown, left, at = "", list(answers), 0
+    deadline = time.monotonic() + ANSWER_S
+    with suppress(OSError):  # its end of the terminal is closed
+        while time.monotonic() < deadline:
+            if left and left[0][0] in shown[at:]:
+                at = len(shown)
+                os.write(terminal, left.pop(0)[1].encode() + b"\n")
+            if select.select([terminal], [], [], 0.1)[0]:
+                part = os.read(terminal, 4096)
+                if not part:
+                    break
+                shown += part.decode()
+    os.close(terminal)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert not left, f"never asked for {left[0][0]}: {shown}"
+    return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 
 def refusal(done: Finished) -> str:

@@ -1,14 +1,9 @@
 """The command line against a running server, and what it says when something is wrong: one line, and exit 1."""
 
 import base64
-import os
-import pty
 import re
 import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +13,7 @@ from sqlalchemy import text
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
 from airweave_server.version import __version__
-from running import Finished, Running, Server, free_port, ok, refusal
+from running import Finished, Running, Server, free_port, ok, on_a_terminal, refusal
 from servers.scripted_server import ScriptedServer, items
 
 COMMANDS = (
@@ -123,27 +118,10 @@ def test_on_a_terminal_pace_and_time_left_are_shown(running: Running, server: Se
         connection = server.connect_to(source)
         server.sync(connection)
         source.latency_s = 0.5  # of each of eight pages; after 2 s the first batch is committed
-        shown = on_a_terminal(running, server, "sync", connection, "--full")
+        code, shown = on_a_terminal(["sync", connection, "--full"], running.environment(API_URL=server.url), [])
+    assert code == 0, shown
     assert re.search(r"\d+/80 \d+/s, \d+ s left", shown)
     assert "80 updated" in shown or "80 kept" in shown
-
-
-def on_a_terminal(running: Running, server: Server, *arguments: str) -> str:
-    """All that a command shows on a terminal, without its colours."""
-    ours, theirs = pty.openpty()
-    environment = running.environment(API_URL=server.url, COLUMNS="150", TERM="xterm", NO_COLOR="1")
-    with subprocess.Popen(
-        [sys.executable, "-m", "airweave_server", *arguments], env=environment, stdin=theirs, stdout=theirs,
-        stderr=theirs,
-    ) as process:  # fmt: skip
-        os.close(theirs)
-        shown = b""
-        with suppress(OSError):  # its end of the terminal is closed
-            while part := os.read(ours, 4096):
-                shown += part
-        os.close(ours)
-    assert process.returncode == 0, shown
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
 
 
 # One clear line

@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,7 @@ def test_what_a_real_server_answers_is_read_whole(client: Client, server: Server
         assert all(isinstance(one, wire.EntityState) for one in states)
         done = client.job(connection.id, job.id)
         assert (done.status, done.entities_inserted, done.id) == ("completed", 12, job.id)
+        assert (done.created_at.tzinfo, wire.SourceConnectionJob.model_validate(done.model_dump())) == (UTC, done)
         found = client.last_full(connection.id)
         assert found is not None
         assert found.id == job.id

@@ -2,23 +2,16 @@
 terminal, and nothing connected twice."""
 
 import json
-import os
-import pty
-import re
-import select
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from running import Finished, Running, Server, ok, refusal
+from running import Finished, Running, Server, ok, on_a_terminal, refusal
 from servers.scripted_server import ScriptedServer, items
 
-ANSWER_S = 30.0
 SECRET = "canary-4711-secret"
 
 
@@ -41,28 +34,7 @@ def piped(running: Running, server: Server, given: str, *arguments: str) -> Fini
 def on_terminal(
     running: Running, server: Server, arguments: Sequence[str], answers: Sequence[tuple[str, str]]
 ) -> tuple[int, str]:
-    """Run a command on a terminal of its own and type each answer once its question is shown; returns exit code and
-    all that was shown."""
-    environment = running.environment(API_URL=server.url, COLUMNS="150", TERM="xterm", NO_COLOR="1")
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execve(sys.executable, [sys.executable, "-m", "airweave_server", *arguments], environment)
-    shown, left, at = "", list(answers), 0
-    deadline = time.monotonic() + ANSWER_S
-    with suppress(OSError):  # its end of the terminal is closed
-        while time.monotonic() < deadline:
-            if left and left[0][0] in shown[at:]:
-                at = len(shown)
-                os.write(terminal, left.pop(0)[1].encode() + b"\n")
-            if select.select([terminal], [], [], 0.1)[0]:
-                part = os.read(terminal, 4096)
-                if not part:
-                    break
-                shown += part.decode()
-    os.close(terminal)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert not left, f"never asked for {left[0][0]}: {shown}"
-    return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    return on_a_terminal(arguments, running.environment(API_URL=server.url), answers)
 
 
 def connected(server: Server, collection: str) -> list[dict[str, object]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from airweave_server.sdk.vendor import Asked, Reply, Vendor
+from running import on_a_terminal
 
 TOKEN = "canary-4711"
 PAGE = 10
@@ -150,9 +151,9 @@ def test_a_good_source_is_found_good_with_few_requests_and_nothing_is_written(pa
     assert "45 entities: 45 Item" in done.stdout
     assert "'0', 'Item 0': 'Text 0'" in done.stdout
     assert re.search(r"ids are unique, and the first \d+ are the same at a second read", done.stdout)
-    assert "4 cursors survive JSON" in done.stdout
-    assert re.search(r"\d\d+ failures were played at 6 requests", done.stdout)
-    assert f"{api.requests} requests were sent, of at most 20" in done.stdout
+    assert "4 cursors survived JSON" in done.stdout
+    assert re.search(r"\d\d+ failures played at 6 requests", done.stdout)
+    assert f"{api.requests} requests sent, of at most 20" in done.stdout
     assert TOKEN not in done.stdout + done.stderr
     assert not (package.site.parent / "data").exists()
 
@@ -216,6 +217,19 @@ WRONG = {
         for page in fragile():""",
         r"wrong .*it raises KeyError: 'items', which is no SourceError",
     ),
+    "leaves out a text that it cannot read": (
+        "PAGES = NextCursor(", """def text_of(source, item):
+    from airweave_server.sdk import Unreadable
+    try:
+        source.http.json("/items", params={"after": 0, "of": item["id"]}, one_entity=True)
+    except Unreadable:
+        return ""
+    return item["text"]
+
+
+PAGES = NextCursor(""", 'text=item["text"],', "text=text_of(self, item),",
+        r"wrong .*answered by 404, once: the read gives entities without the text that they have",
+    ),
     "shows its token": (
         "", "", "    rate = Rate(", """
     def __repr__(self) -> str:
@@ -245,6 +259,40 @@ def test_a_wrong_source_is_found_wrong(flaw: str, package: Package, api: Api) ->
     assert re.search(said, done.stdout), done.stdout + done.stderr
     assert TOKEN not in done.stdout + done.stderr
     assert api.requests <= 20
+
+
+FIELDS = """
+    depth: int = Field(description="How far down to look.")
+    is_deep: bool
+    order: Literal["up", "down"]
+    labels: list[str]
+    more: dict[str, int] = {}
+"""
+
+
+def test_fields_of_every_type_are_asked_for_again_until_they_fit(package: Package, api: Api) -> None:
+    change(package, 'API, such as https://api.example.com")\n', 'API")\n' + FIELDS)
+    change(package, "from pydantic import", "from typing import Literal\n\nfrom pydantic import")
+    change(package, '        self.http.json("/items")\n', "        print(self.config)\n")
+    answers = [
+        ("Address", api.url),
+        ("Depth (How far down to look)", "deep"),
+        ("'deep' is not a number", "3"),
+        ("Is deep", "y"),
+        ("Order [up, down]", "sideways"),
+        ("is none of up, down", "down"),
+        ("one a line", "one"),
+        ("one", "two"),
+        ("two", ""),
+        ("Access token", TOKEN),
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(package.site), "ALLOWED_PRIVATE_HOSTS": "127.0.0.1"}
+    code, shown = on_a_terminal(["sources", "check", "my_crm", "--config", 'more={"a": 1}'], environment, answers)
+    assert code == 0, shown
+    assert "depth=3 is_deep=True order='down' labels=['one', 'two'] more={'a': 1}" in " ".join(shown.split())
+    assert TOKEN not in shown
+    done = package.check(api, "--config", "more=[1]")
+    assert "more: give a JSON object" in done.stderr
 
 
 def test_credentials_that_are_refused_and_what_is_missing_are_said(package: Package, api: Api) -> None:

@@ -18,7 +18,12 @@ from pydantic import (
     model_validator,
 )
 
-Moment = Annotated[datetime, PlainSerializer(lambda value: value.astimezone(UTC).replace(tzinfo=None))]
+# UTC; on the wire without a zone.
+Moment = Annotated[
+    datetime,
+    AfterValidator(lambda value: value if value.tzinfo else value.replace(tzinfo=UTC)),
+    PlainSerializer(lambda value: value.astimezone(UTC).replace(tzinfo=None)),
+]
 ReadableId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)]
 LONGEST_QUERY = 10_000
 DEEPEST = 50

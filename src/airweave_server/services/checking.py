@@ -68,7 +68,7 @@ def check(make: Make, context: Context, secrets: Sequence[str], *, requests: int
     tape = _Tape(requests)
     with _log() as logged:
         for line in _Trial(make, context, tape, secrets).run():
-            yield replace(line, text=_clean(line.text, secrets))
+            yield replace(line, text=_mask(line.text, secrets))
         said = logged.getvalue()
     if secrets:
         is_told = any(secret in said for secret in secrets)
@@ -188,7 +188,7 @@ class _Trial:
         spare = max(1, self._tape.most // AGAIN)
         whole = self._read(fresh=True, limit=self._tape.most - spare)
         if whole.error is not None:
-            yield Line(f"check() and the first read: {_told(whole.error)}", False)
+            yield Line(f"check() and the first read: {_describe_error(whole.error)}", False)
             return
         yield Line("check() works")
         yield from self._describe(whole)
@@ -199,14 +199,14 @@ class _Trial:
         yield from self._compare(whole, again)
         yield from self._resume(whole)
         if requests:
-            yield from self._fail(whole, requests)
+            yield from self._fail(whole)
         else:
             yield Line("it sends no requests through self.http: failures were not played", None)
         told = [part for part in whole.shown if any(secret in part for secret in self._secrets)]
         if self._secrets:
             yield Line("a repr shows a secret" if told else "no repr shows a secret", not told)
-        sent = f"{self._tape.sent} requests were sent, of at most {self._tape.most}"
-        yield Line(sent if requests else "no requests were sent", None)
+        sent = _count(self._tape.sent, "request")
+        yield Line(f"{sent} sent, of at most {self._tape.most}" if requests else "no requests sent", None)
 
     def _read(self, *, fresh: bool, limit: int, fault: Fault | None = None) -> _Read:
         """Read everything from the start, within the bounds."""
@@ -264,19 +264,19 @@ class _Trial:
     def _describe(self, whole: _Read) -> Iterator[Line]:
         keys = [partition.key or "(the whole)" for partition in whole.partitions]
         if len(set(keys)) < len(keys):
-            yield Line(f"keys of partitions are not unique: {_few(keys)}", False)
+            yield Line(f"keys of partitions are not unique: {_join_some(keys)}", False)
         bound = "" if whole.ended else ", up to the bound of this check"
-        yield Line(f"{len(keys)} partitions: {_few(keys)}", bool(keys))
+        yield Line(f"{_count(len(keys), 'partition')}: {_join_some(keys)}", bool(keys))
         if not whole.items:
-            yield Line("nothing was found", False if whole.ended else None)
+            yield Line("nothing was found, so nothing more can be tried", None)
             return
         types = ", ".join(f"{count:,} {name}" for name, count in Counter(one.type for one in whole.entities).items())
         others = len(whole.items) - len(whole.entities)
         more = f" and {others:,} that are seen, skipped or deleted" if others else ""
-        yield Line(f"{len(whole.entities):,} entities{more}{bound}: {types or 'none'}")
+        yield Line(f"{_count(len(whole.entities), 'entity')}{more}{bound}: {types or 'none'}")
         for entity in whole.entities[:1]:
             text = entity.text if entity.text is not None else "its content is opened" if entity.open else "no text"
-            yield Line(f"such as {entity.id!r}, {entity.name!r}: {_short(text)!r}", None)
+            yield Line(f"such as {entity.id!r}, {entity.name!r}: {_shorten(text)!r}", None)
         for reason in whole.unreadable[:SHOWN]:
             yield Line(f"unreadable: {reason}", None)
 
@@ -284,16 +284,16 @@ class _Trial:
         counted = Counter(whole.ids)
         twice = [one for one, count in counted.items() if count > 1]
         if twice:
-            yield Line(f"ids are not unique: {_few(twice)}", False)
+            yield Line(f"ids are not unique: {_join_some(twice)}", False)
         if again.error is not None:
-            yield Line(f"the second read: {_told(again.error)}", False)
+            yield Line(f"the second read: {_describe_error(again.error)}", False)
             return
         both = min(len(whole.ids), len(again.ids))
         if not both:
             yield Line("no request was left for a second read: give more with --requests", None)
         elif whole.ids[:both] != again.ids[:both]:
             other = [one for one, two in zip(whole.ids, again.ids, strict=False) if one != two]
-            yield Line(f"a second read gave other ids, or another order: {_few(other)}", False)
+            yield Line(f"a second read gave other ids, or another order: {_join_some(other)}", False)
         elif not twice:
             yield Line(f"ids are unique, and the first {both:,} are the same at a second read")
 
@@ -306,18 +306,18 @@ class _Trial:
             kind = type(cursor)
             stored = kind.model_validate_json(cursor.model_dump_json())
             if stored != cursor:
-                yield Line(f"the cursor {_short(repr(cursor))} does not survive JSON", False)
+                yield Line(f"the cursor {_shorten(repr(cursor))} does not survive JSON", False)
                 return
             rest = self._rest(partition, stored, whole)
             if isinstance(rest, Exception):
-                yield Line(f"reading on from {_short(repr(cursor))}: {_told(rest)}", False)
+                yield Line(f"reading on from {_shorten(repr(cursor))}: {_describe_error(rest)}", False)
                 return
             of_it = [at for at, key in enumerate(whole.keys) if key == partition.key]
             met = {whole.items[at].id for at in of_it if at < before}
             if lost := {whole.items[at].id for at in of_it} - met - rest:
-                yield Line(f"reading on from {_short(repr(cursor))} loses {_few(sorted(lost))}", False)
+                yield Line(f"reading on from {_shorten(repr(cursor))} loses {_join_some(sorted(lost))}", False)
                 return
-        yield Line(f"{len(stops)} cursors survive JSON, and reading goes on from each")
+        yield Line(f"{_count(len(stops), 'cursor')} survived JSON, and reading went on from each")
 
     def _rest(self, partition: Partition, cursor: BaseModel, whole: _Read) -> set[str] | Exception:
         found: set[str] = set()
@@ -336,7 +336,7 @@ class _Trial:
             return error
         return found
 
-    def _fail(self, whole: _Read, requests: int) -> Iterator[Line]:
+    def _fail(self, whole: _Read) -> Iterator[Line]:
         """Play each failure at the first and the last requests."""
         replayed = self._read(fresh=False, limit=0)
         if replayed.error is not None or set(replayed.ids) != set(whole.ids):
@@ -356,8 +356,11 @@ class _Trial:
                 wrong.setdefault(fault.kind, f"{where}: {flaw}")
         for line in wrong.values():
             yield Line(line, False)
-        text = f"{good} failures were played at {total} requests: each was raised, or nothing was lost"
-        yield Line(text, True if not wrong else None)
+        at = _count(total, "request")
+        if wrong:
+            yield Line(f"{_count(good, 'other failure')} played at {at}: each was raised, or nothing was lost", None)
+        else:
+            yield Line(f"{_count(good, 'failure')} played at {at}: each was raised, or nothing was lost")
 
     def _judge(self, met: _Read, whole: _Read, fault: Fault) -> str | None:
         """What is wrong with a read that met a failure; None: nothing."""
@@ -366,7 +369,7 @@ class _Trial:
                 return "its error shows a secret"
             if isinstance(met.error, SourceError):
                 return None
-            return f"it raises {_told(met.error)}, which is no SourceError"
+            return f"it raises {_describe_error(met.error)}, which is no SourceError"
         if self._tape.is_endless:
             return "the read does not end"
         known = set(met.ids)
@@ -376,14 +379,17 @@ class _Trial:
         if missing:
             return (
                 f"the read goes on as if all were well, and a job would delete {len(missing)} of {len(whole.ids)}: "
-                f"{_few(missing)}"
+                f"{_join_some(missing)}"
             )
         skipped = [one.id for one in met.items if isinstance(one, Skipped)]
         was = {one.id for one in whole.items if isinstance(one, Skipped)}
         fresh = [one for one in skipped if one not in was] + met.unreadable[len(whole.unreadable) :]
         if fault.kind == "401" and fresh:
-            return f"the credentials are refused, but the read skips {_few(fresh)} instead of raising AuthError"
-        return None
+            return f"the credentials are refused, but the read skips {_join_some(fresh)} instead of raising AuthError"
+        now = {one.id: one for one in met.entities}
+        had = [one.id for one in whole.entities if one.text]
+        hollow = [id for id in had if id in now and not now[id].text and now[id].open is None]
+        return f"the read gives entities without the text that they have: {_join_some(hollow)}" if hollow else None
 
     def _covers(self, met: _Read, missing: Sequence[str]) -> bool:
         above = [one.id for one in met.items if isinstance(one, Skipped) and one.subtree]
@@ -421,20 +427,25 @@ def _key(asked: Asked) -> tuple[str, str, tuple[tuple[str, str], ...], bytes]:
     return asked.method, asked.headers.get("host", "") + asked.path, tuple(sorted(asked.params.items())), asked.body
 
 
-def _told(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _few(texts: Sequence[str]) -> str:
+def _count(number: int, noun: str) -> str:
+    plural = f"{noun.removesuffix('y')}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def _join_some(texts: Sequence[str]) -> str:
     return ", ".join(texts[:SHOWN]) + (", …" if len(texts) > SHOWN else "")
 
 
-def _short(text: str) -> str:
+def _shorten(text: str) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= SAMPLE_CHARS else flat[: SAMPLE_CHARS - 1] + "…"
 
 
-def _clean(text: str, secrets: Sequence[str]) -> str:
+def _mask(text: str, secrets: Sequence[str]) -> str:
     for secret in secrets:
         text = text.replace(secret, "***")
     return text
