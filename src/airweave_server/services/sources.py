@@ -1,12 +1,12 @@
 """The kinds of places that can be connected, described by their own models: for the API, the command line and forms."""
 
-import json
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
 
 from .. import wire
 from ..sdk import Source
@@ -84,6 +84,6 @@ def _plain(field: FieldInfo) -> Any:
     """The default as JSON; None if there is none that JSON can say."""
     value = field.get_default(call_default_factory=True, validated_data={})
     try:
-        return json.loads(json.dumps(value, default=str))
+        return to_jsonable_python(value)
     except (TypeError, ValueError):
         return None
