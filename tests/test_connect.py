@@ -179,13 +179,35 @@ def test_other_options_than_its_own_are_shown_and_refused(running: Running, serv
     )
 
 
+def test_other_credentials_than_those_that_are_stored_are_refused(running: Running, server: Server) -> None:
+    with ScriptedServer() as source:
+        source.partitions["a"] = items(2)
+        arguments = ("connect", "scripted", "-c", "signed", "--config", f"url={source.url}")
+        ok(piped(running, server, SECRET, *arguments, "--secret", "token=-"))
+        done = piped(running, server, "another-token", *arguments, "--secret", "token=-")
+        assert "PATCH" in refusal(done)
+        assert "token: it has one that is stored, asked for is another" in done.stdout
+        assert "another-token" not in done.stdout + done.stderr
+        assert "already" in ok(command(running, server, *arguments))
+        with_slash = (*arguments[:-1], f"url={source.url}/")
+        assert "already" in ok(command(running, server, *with_slash))
+    assert len(connected(server, "signed")) == 1
+
+
 def test_lists_and_objects_are_read_by_their_type(running: Running, server: Server) -> None:
     place = server.folder("lists")
     (place / "a.md").write_text("one thing")
-    globs = ("--config", "include=*.md", "--config", "include=*.txt", "--config", f"exclude={json.dumps(['x', 'y'])}")
+    globs = (
+        "--config",
+        "include=*.md",
+        "--config",
+        "include=[ab]*.txt",
+        "--config",
+        f"exclude={json.dumps(['x', 'y'])}",
+    )
     ok(command(running, server, "connect", "folder", "-c", "lists", "--config", f"path={place}", *globs,
                "--config", "max_file_mb=1.5", "--config", "gitignore=no"))  # fmt: skip
     [one] = connected(server, "lists")
     config = server.get(f"/source-connections/{one['id']}")["config"]
-    assert (config["include"], config["exclude"]) == (["*.md", "*.txt"], ["x", "y"])
+    assert (config["include"], config["exclude"]) == (["*.md", "[ab]*.txt"], ["x", "y"])
     assert (config["max_file_mb"], config["gitignore"]) == (1.5, False)

@@ -29,7 +29,7 @@ Secret = Annotated[
     typer.Option(
         "--secret",
         metavar="FIELD=FROM",
-        help="Where to read a credential: - is standard input, @FILE a file, env:NAME a variable.",
+        help="Where to read a credential: - is standard input, @FILE a file, env:VARIABLE a variable.",
     ),
 ]
 
@@ -116,10 +116,11 @@ def _put(into: dict[str, Any], one: wire.ConfigField, text: str) -> None:
         if one.name in into:
             raise ClientError(f"{one.name} is given twice, and is no list")
         into[one.name] = _value(one, one.type, text)
-    elif text.startswith("[") and one.name not in into:
-        into[one.name] = _json(one, text, list)
     else:
-        into.setdefault(one.name, []).append(_value(one, one.items_type or "string", text))
+        values = _json_list(text)  # a glob such as [ab]*.md is none
+        into.setdefault(one.name, []).extend(
+            [_value(one, one.items_type or "string", text)] if values is None else values
+        )
 
 
 def _value(one: wire.ConfigField, kind: str, text: str) -> Any:
@@ -138,17 +139,25 @@ def _value(one: wire.ConfigField, kind: str, text: str) -> Any:
             return float(text)
         except ValueError:
             raise ClientError(f"{one.name}: {text!r} is not a number") from None
-    return _json(one, text, dict) if kind == "object" else text
-
-
-def _json(one: wire.ConfigField, text: str, kind: type) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, kind):
-        raise ClientError(f"{one.name}: give a JSON {'object' if kind is dict else 'array'}")
+    if kind != "object":
+        return text
+    value = _read_json(text)
+    if not isinstance(value, dict):
+        raise ClientError(f"{one.name}: give a JSON object")
     return value
+
+
+def _json_list(text: str) -> list[Any] | None:
+    value = _read_json(text) if text.startswith("[") else None
+    return value if isinstance(value, list) else None
+
+
+def _read_json(text: str) -> Any:
+    """The value; None if the text is no JSON."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read_secret(name: str, origin: str, one: wire.ConfigField) -> str:

@@ -41,7 +41,7 @@ def sources(context: typer.Context) -> None:
     out.print(table)
 
 
-@sources_app.command("show")
+@sources_app.command("show", short_help="Show a source and its fields.")
 def show_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
     """Show a source and the fields of its configuration and its credentials."""
     source = describe(_find(name, read_settings()))
@@ -59,7 +59,7 @@ def show_source(name: Annotated[str, typer.Argument(help="The source.")]) -> Non
     out.print(table)
 
 
-@sources_app.command("new")
+@sources_app.command("new", short_help="Write the package of a new source.")
 def new_source(
     name: Annotated[str, typer.Argument(help="The source's name: small letters, digits and _.")],
     folder: Annotated[Path | None, typer.Option(help="Where to write it. [default: airweave-source-NAME]")] = None,
@@ -73,7 +73,7 @@ def new_source(
     say(f"Now: pip install -e {place}, python -m pytest {place}, and airweave-server sources check {name}")
 
 
-@sources_app.command("check")
+@sources_app.command("check", short_help="Try a source with your configuration.")
 def check_source(
     name: Annotated[str, typer.Argument(help="The source.")],
     config: Config = None,
