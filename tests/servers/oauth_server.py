@@ -51,6 +51,11 @@ class OAuthServer:
         self.rotates = rotates
         self.items = [{"id": f"item-{number:04}", "text": f"number {number}"} for number in range(items)]
         self.latency_s = latency_s  # of each page
+        self.api_status: int | None = None  # answered by the API to valid tokens
+        self.echoes = False  # the API answers what signed the request, where a list is due
+        self.issued: list[str] = []  # every token there ever was
+        self.hang_s = 0.0  # of the token endpoint, which then breaks off without having done anything
+        self.slow_s = 0.0  # after it was used up, before the new ones are answered
         self.token_answers: list[tuple[int, dict[str, str], bytes]] = []  # given instead, in turn
         self.refreshes = self.reused = self.asked = self.refused = 0
         self.log: list[str] = []
@@ -113,6 +118,11 @@ class OAuthServer:
                 for family in self._families
             )
 
+    def is_newest(self, refresh_token: str) -> bool:
+        """Whether a refresh token is the last one of a family that is not revoked."""
+        with self.lock:
+            return any(not family.is_revoked and family.refresh == refresh_token for family in self._families)
+
     def refresh(self, token: str) -> dict[str, Any] | None:
         """Answer a refresh token; None: ``invalid_grant``."""
         with self.lock:
@@ -133,6 +143,7 @@ class OAuthServer:
         if self.rotates or not family.refresh:
             family.used |= {family.refresh} - {""}
             family.refresh = f"canary-refresh-{secrets.token_hex(8)}"
+        self.issued += [access, family.refresh]
         return access, family.refresh
 
 
@@ -157,6 +168,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.provider.asked += 1
             self.provider.forms.append(form)
             scripted = self.provider.token_answers.pop(0) if self.provider.token_answers else None
+        if self.provider.hang_s:
+            time.sleep(self.provider.hang_s)
+            self.close_connection = True
+            return
         if scripted is not None:
             self._answer(*scripted)
         elif urlsplit(self.path).path != "/token":
@@ -168,6 +183,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif (answer := self.provider.refresh(form.get("refresh_token", ""))) is None:
             self._json(400, {"error": "invalid_grant", "error_description": form.get("refresh_token")})
         else:
+            if self.provider.slow_s:
+                time.sleep(self.provider.slow_s)
             self._json(200, answer)
 
     def do_GET(self) -> None:
@@ -181,6 +198,10 @@ class _Handler(BaseHTTPRequestHandler):
             provider.refused += not is_valid
         if not is_valid:
             self._json(401, {"error": "invalid_token"})
+        elif provider.api_status is not None:
+            self._json(provider.api_status, {"error": "told to"})
+        elif provider.echoes:
+            self._json(200, {"items": self.headers.get("authorization"), "next": None})
         elif address.path == "/items":
             page = int(parse_qs(address.query).get("page", ["0"])[0])
             begin, end = page * PAGE_SIZE, (page + 1) * PAGE_SIZE
@@ -205,8 +226,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
             self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.end_headers()
+            self.wfile.write(body)
+        except ConnectionError:
+            self.close_connection = True  # whoever asked is gone
 
     def log_message(self, *_: object) -> None:
         pass

@@ -24,7 +24,7 @@ from airweave_server.sdk import (
 )
 from airweave_server.sdk.http import Http
 
-KNOWN = {"id", "name", "type", "version", "text", "filename", "url", "created_at", "updated_at", "fields"}
+KNOWN = {"id", "name", "type", "version", "text", "format", "filename", "url", "created_at", "updated_at", "fields"}
 
 
 class ScriptedCredentials(BaseModel):
@@ -118,6 +118,7 @@ class Scripted(Source[ScriptedConfig, ScriptedCursor]):
             type=item.get("type", "ScriptedEntity"),
             version=item.get("version"),
             text=None if is_lazy else text,
+            format=item.get("format", "markdown"),
             open=partial(self.http.open, f"/content/{quote(id, safe='', errors='replace')}") if is_lazy else None,
             filename=item.get("filename"),
             breadcrumbs=(Breadcrumb(item["folder"], item["folder"], "folder"),) if "folder" in item else (),
@@ -154,6 +155,22 @@ class ScriptedSkipping(Scripted):
     name = "scripted_skipping"
     title = "Scripted, skipping"
     may_skip = True
+
+
+class ScriptedWindow(Scripted):
+    """A feed: what rolled off it is not met any more, and is not gone."""
+
+    name = "scripted_window"
+    title = "Scripted, window"
+    is_window = True
+
+
+class ScriptedUnproven(Scripted):
+    """A listing whose end proves nothing."""
+
+    name = "scripted_unproven"
+    title = "Scripted, unproven"
+    proves_listing = False
 
 
 def _of(answer: Any, key: str) -> list[Any]:
