@@ -1,6 +1,7 @@
 """The delete plan and the door, without I/O: what holds for every ledger and every read."""
 
 from datetime import datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -101,6 +102,65 @@ def test_the_guard_holds_what_is_over_the_share_and_over_the_minimum(asked: int,
     assert (reason is not None) == (asked > 10 and asked > 0.15 * total)
 
 
+def planned(ledger: dict[int, str], parts: list[Progress], absence: diff.Absence, **more: Any) -> diff.DeletePlan:
+    options: dict[str, Any] = {"may_skip": False, "missed_before": BitMap64(), "below_skipped": BitMap64()} | more
+    return diff.delete_plan(by_scope(ledger), parts, full=True, absence=absence, **options)
+
+
+@given(LEDGER, st.lists(PART, max_size=5), ROWS, st.booleans(), ROWS)
+def test_what_stays_when_it_is_absent_goes_only_declared_or_approved(
+    ledger: dict[int, str], parts: list[Progress], approved: set[int], may_skip: bool, missed: set[int]
+) -> None:
+    asked_for = BitMap64(approved)
+    plan = planned(
+        ledger, parts, diff.Absence.STAYS, asked_for=asked_for, may_skip=may_skip, missed_before=BitMap64(missed)
+    )
+    met = {row for part in parts for row in part.met}
+    declared = {row for part in parts for row in part.deleted} - met
+    assert set(plan.rows) <= declared | approved
+    assert not plan.doubted
+    if all(part.done for part in parts):
+        assert set(plan.rows) == (declared | (approved - met)) & set(ledger)
+    held, _ = diff.hold(plan, approved=plan.rows & asked_for, total=len(ledger), ratio=1.0, minimum=0)
+    assert not set(held) & approved
+
+
+@given(LEDGER, st.lists(PART, max_size=5), ROWS, st.booleans(), ROWS, st.floats(0, 1), st.integers(0, 60))
+def test_what_is_doubted_goes_only_with_a_persons_word(
+    ledger: dict[int, str],
+    parts: list[Progress],
+    approved: set[int],
+    may_skip: bool,
+    missed: set[int],
+    ratio: float,
+    minimum: int,
+) -> None:
+    plan = planned(ledger, parts, diff.Absence.DOUBTED, may_skip=may_skip, missed_before=BitMap64(missed))
+    met = {row for part in parts for row in part.met}
+    declared = {row for part in parts for row in part.deleted} - met
+    unsaid = set(plan.rows) - declared
+    assert set(plan.doubted) == unsaid
+    if all(part.done for part in parts):
+        assert unsaid == set(ledger) - met - declared
+    held, reason = diff.hold(
+        plan, approved=plan.rows & BitMap64(approved), total=len(ledger), ratio=ratio, minimum=minimum
+    )
+    assert unsaid - approved <= set(held) <= set(plan.rows) - approved
+    assert bool(held) == (reason is not None)
+
+
+@given(LEDGER, st.lists(PART, max_size=5), ROWS, st.sampled_from(diff.Absence))
+def test_whatever_its_absence_means_what_was_met_stays(
+    ledger: dict[int, str], parts: list[Progress], approved: set[int], absence: diff.Absence
+) -> None:
+    plan = planned(ledger, parts, absence, asked_for=BitMap64(approved))
+    assert not {row for part in parts for row in part.met} & set(plan.rows)
+    assert plan.doubted <= plan.rows <= BitMap64(ledger)
+    if absence is diff.Absence.GONE:
+        assert plan == planned(ledger, parts, absence)
+        assert not plan.doubted
+
+
 def test_many_small_scopes_that_vanish_together_meet_the_guard_together() -> None:
     scopes = {f"folder-{n}": BitMap64(range(n * 8, n * 8 + 8)) for n in range(500)}
     kept = BitMap64([10**6])
@@ -149,6 +209,8 @@ def test_odd_ids_are_cut_to_what_the_ledger_takes(one: str) -> None:
         {"updated_at": "yesterday"},
         {"breadcrumbs": ["no breadcrumb"]},
         {"fields": {"n": 10**5000}},
+        {"text": "x", "format": "rtf"},
+        {"text": "x", "format": ["html"]},
     ],
 )
 def test_what_is_no_entity_is_told_with_its_reason(bad: dict[str, object]) -> None:
