@@ -126,6 +126,42 @@ def test_a_job_goes_on_over_an_upgrade_and_back(
     ended(server, worker)
 
 
+def contents(running: Running) -> dict[str, list[str]]:
+    """Every row of every table."""
+    with psycopg.connect(plain(running.database_url)) as database:
+        tables = database.execute("select tablename from pg_tables where schemaname = 'public' order by 1").fetchall()
+        return {
+            table: [row for (row,) in database.execute(f'select t::text from "{table}" t order by 1').fetchall()]
+            for (table,) in tables
+            if table != "alembic_version"
+        }
+
+
+@pytest.mark.fault("F26", only=IN_PROCESS)
+def test_an_upgrade_keeps_every_row(
+    on_former_schema: Running, former: dict[str, str], source: ScriptedServer, say: Callable[[str], None]
+) -> None:
+    running = on_former_schema
+    server, worker = started(running, former)
+    connection = server.connect_to(source)
+    assert server.sync(connection)["entities_inserted"] == TOTAL
+    ended(server, worker)
+    before = contents(running)
+    assert {"source_connection", "sync_job", "entity", "chunk"} <= {table for table, rows in before.items() if rows}
+    database = Database(running.database_url)
+    database.migrate()
+    database.close()
+    after = contents(running)
+    assert {table: after[table] for table in before} == before
+    new = after.keys() - before.keys()
+    assert not any(after[table] for table in new)
+    say(f"{sum(map(len, before.values())):,} rows of {len(before)} tables; new: {', '.join(sorted(new))}")
+    server, worker = started(running, {})
+    kept = server.sync(connection)  # with the credentials that the former version sealed
+    assert (kept["status"], kept["entities_kept"] + kept["entities_updated"]) == ("completed", TOTAL)
+    ended(server, worker)
+
+
 @pytest.mark.fault("F26", on="temporal", only="temporal")
 @pytest.mark.parametrize("who", ["worker", "api"])
 def test_an_api_and_a_worker_of_two_versions_work_together(
