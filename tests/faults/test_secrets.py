@@ -25,6 +25,7 @@ from airweave_server.db import collections, keys
 from airweave_server.db.session import Database
 from airweave_server.temporal.activities import Step
 from running import Running, Server
+from servers.oauth_server import CLIENT_SECRET, OAuthServer
 from servers.scripted_server import ScriptedServer, items
 
 TERMINAL = {"completed", "failed", "cancelled", "gone"}
@@ -266,7 +267,7 @@ def test_no_secret_is_found_anywhere_but_as_ciphertext(
     # every form of credentials there is, each field a canary
     for kind in server.get("/sources"):
         named = [one["name"] for one in (kind["auth_fields"] or {"fields": []})["fields"] if one["is_secret"]]
-        if not named or kind["short_name"].startswith("telltale"):
+        if not named or kind["short_name"].startswith(("telltale", "oauth")):
             continue
         takes = {one["name"] for one in kind["config_fields"]["fields"]}
         config = {"url": source.url} if "url" in takes else {}
@@ -357,6 +358,54 @@ def at_the_door(scene: Scene, url: str, connection: str) -> None:
     scene.refused("/collections", None, status={401}, method="GET", headers={"X-API-Key": new("door: wrong API key")})
     authorization = {"X-API-Key": "", "Authorization": f"Bearer {new('door: wrong bearer')}"}
     scene.refused("/collections", None, status={401}, method="GET", headers=authorization)
+
+
+@pytest.mark.fault("F32", on="temporal")
+def test_renewed_tokens_are_found_nowhere_but_as_ciphertext(shared: Scene, say: Callable[[str], None]) -> None:
+    server, canaries = shared.server, Canaries()
+    with OAuthServer() as provider:
+        body = {
+            "short_name": "oauth",
+            "readable_collection_id": server.collection(),
+            "config": {"url": provider.url},
+            "authentication": provider.sign_in(),
+            "sync_immediately": False,
+            "schedule": {"cron": None},
+        }
+        provider.expire()
+        shared.refused("/source-connections/preview", body, status={400})
+        provider.api_status = 403
+        shared.refused("/source-connections", body, status={400})
+        provider.api_status = None
+        connection = server.post("/source-connections", body)["id"]
+        place = f"/source-connections/{connection}"
+        provider.expire()
+        assert server.sync(connection)["status"] == "completed"
+        provider.expire()
+        provider.echoes = True
+        job = server.sync(connection)
+        assert job["status"] == "failed"
+        assert "this is no list: {'items': '" in job["error"]
+        assert "**********" in job["error"]
+        provider.echoes = False
+        provider.expire()
+        provider.api_status = 500
+        shared.refused(place, {"config": {"url": provider.url, "note": "new"}}, status={400}, method="PATCH")
+        shared.refused(place, {"authentication": provider.sign_in()}, status={400}, method="PATCH")
+        provider.api_status = None
+        provider.expire()
+        provider.token_answers = [(500, {}, provider.issued[-1].encode()), (200, {}, provider.issued[-1].encode())]
+        assert server.sync(connection)["status"] == "completed"
+        once = provider.sign_in()
+        assert server.sync(connection, access_token=once["access_token"])["status"] == "completed"
+        provider.revoke()
+        assert server.sync(connection)["status"] == "failed"  # the provider says the refresh token in its error
+        assert (provider.refreshes, provider.reused) == (5, 0)
+        for number, token in enumerate((*provider.issued, CLIENT_SECRET)):
+            canaries.seek(f"token {number}", token)
+    shared.look_at(connection)
+    shared.seek(canaries)
+    say(f"{len(provider.issued)} tokens, {len(shared.bodies)} answers")
 
 
 @pytest.mark.fault("F32", on="temporal", only="temporal")
