@@ -14,6 +14,7 @@ from running import Server
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("get", "post", "patch", "delete", "put")
+PAGES = (*sorted(ROOT.glob("*.md")), ROOT / "benchmarks/README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def page(*names: str) -> str:
@@ -21,6 +22,13 @@ def page(*names: str) -> str:
     found = [ROOT / name for name in names if (ROOT / name).is_file()]
     assert found, f"none of {', '.join(names)} is there"
     return "\n".join(path.read_text() for path in found)
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors of the headings of a page, as GitHub makes them. No page has the same heading twice."""
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
 
 
 def is_named(word: str, text: str) -> bool:
@@ -80,8 +88,12 @@ def test_a_route_is_described(server: Server) -> None:
 
 def test_every_link_between_pages_leads_somewhere() -> None:
     broken = []
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text()):
-            if "://" not in target and not (path.parent / target).exists():
-                broken.append(f"{path.name}: {target}")
+    for path in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", path.read_text()):
+            if "://" in target:
+                continue
+            place = path.parent / target if target else path
+            if not place.exists() or (anchor and anchor not in anchors(place)):
+                broken.append(f"{path.name}: {target}{anchor and '#'}{anchor}")
+    assert len(PAGES) > 15
     assert not broken
