@@ -226,6 +226,9 @@ class Keeper:
                 connection.credentials = self._resealed(connection.credentials, owner=str(connection.id))
             for job in jobs.tokens_sealed_with(session, former):
                 job.access_token = self._resealed(job.access_token, owner=str(job.id))
+            for row in credentials.successors_sealed_with(session, former):
+                owner = credentials.Successor(row.organization_id, row.digest).owner
+                row.sealed = self._resealed(row.sealed, owner=owner) or row.sealed
 
     def _resealed(self, sealed: bytes | None, *, owner: str) -> bytes | None:
         try:

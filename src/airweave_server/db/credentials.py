@@ -76,6 +76,18 @@ def try_lock(session: Session, place: OfConnection | Successor) -> bool:
     return bool(found.scalar_one())
 
 
+def successors_sealed_with(session: Session, key_ids: list[bytes]) -> list[RenewedCredentials]:
+    """Some of the successors that are sealed with one of these keys, locked."""
+    return list(
+        session.scalars(
+            select(RenewedCredentials)
+            .where(func.substring(RenewedCredentials.sealed, 2, 4).in_(key_ids))
+            .limit(100)
+            .with_for_update(skip_locked=True)
+        )
+    )
+
+
 def forget_successors(session: Session) -> None:
     """Remove successors that nobody came back for."""
     session.execute(
