@@ -315,7 +315,7 @@ class SyncJob(Base):
     error: Mapped[str | None]
     error_category: Mapped[str | None]
     error_details: Mapped[dict[str, Any] | None]
-    # the clock's time, in the order of the lock: the transaction may have tried a source for minutes before
+    # not now(): the request that starts a job may have tried a source for minutes in the same transaction
     created_at: Mapped[datetime] = mapped_column(default=func.clock_timestamp(), server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
