@@ -4,6 +4,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -24,6 +25,7 @@ from airweave_server.sdk import (
     PageState,
     Paging,
     Partition,
+    Patience,
     Rate,
     Skipped,
     Source,
@@ -541,3 +543,17 @@ def test_a_fault_passes_or_lasts(lasts: bool, found: list[int]) -> None:
 )
 def test_a_page_is_recognized_by_its_json(answer: Any, shape: Shape | None) -> None:
     assert Shop().shape(Asked("GET", "/", {}, {}, b""), Reply(answer)) == shape
+
+
+class Unchanged(Vendor):
+    def answer(self, request: Asked) -> Reply:
+        return Reply(status=304 if "if-none-match" in request.headers else 204)
+
+
+def test_an_answer_that_may_have_no_body_has_none() -> None:
+    with (
+        Unchanged() as vendor,
+        Http(vendor.url, context=replace(vendor.context(), patience=Patience(attempts=1))) as http,
+    ):
+        for headers in ({}, {"If-None-Match": "1"}, {}):
+            assert http.get("/", headers=headers).body == b""

@@ -334,7 +334,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "a hang":
             self._hang(vendor)
             return
-        content = reply.content
+        content = b"" if reply.status in (204, 304) else reply.content
         self.send_response(reply.status)
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             self.send_header(name, value)
