@@ -25,6 +25,8 @@ from pydantic import SecretStr
 from scripted_server import ScriptedServer, items
 
 from airweave_server.sdk import (
+    ApiKey,
+    ApiKeyCredentials,
     AuthError,
     ConfigError,
     Context,
@@ -36,6 +38,7 @@ from airweave_server.sdk import (
     Unreadable,
 )
 from airweave_server.sdk.http import Http
+from airweave_server.sdk.vendor import Asked, Reply, Vendor
 
 CANARY = "canary-7f3a"
 
@@ -540,3 +543,34 @@ def test_xml_is_read_and_damaged_xml_tried_again(open_http: Any) -> None:
             http.xml("/feed")
         with pytest.raises(Unreadable, match="document type"):
             http.xml("/feed", one_entity=True)
+
+
+class Moved(Vendor):
+    """Two vendors: an address that has moved, and where it is now."""
+
+    def __init__(self, to: str | None = None) -> None:
+        super().__init__()
+        self.to = to
+
+    def answer(self, request: Asked) -> Reply:
+        if self.to is not None:
+            return Reply(status=301, headers={"Location": f"{self.to}/new?page=1"})
+        is_same = request.headers.get("if-none-match") == '"1"'
+        return Reply(status=304) if is_same else Reply({}, headers={"ETag": '"1"'})
+
+
+def test_an_answer_says_where_it_came_from_without_what_signed_it() -> None:
+    with Moved() as new, Moved(new.url) as old:
+        key = ApiKeyCredentials(api_key=SecretStr(CANARY))
+        with Http(new.url, context=new.context(), auth=ApiKey(query="key"), credentials=key) as http:
+            answer = http.get(old.url)
+            direct = http.get("/new")
+        assert (answer.url, direct.url) == (f"{new.url}/new?page=1", f"{new.url}/new")
+        assert [request.params["key"] for request in new.log] == [CANARY] * 2
+
+
+def test_conditions_are_kept_where_an_address_has_moved_to_another_origin() -> None:
+    with Moved() as new, Moved(new.url) as old, Http(old.url, context=old.context()) as http:
+        assert http.get("/old", headers={"If-None-Match": '"1"'}).status == 304
+        assert http.get("/old").status == 200
+        assert len(new.log) == 2

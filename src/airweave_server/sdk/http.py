@@ -58,7 +58,7 @@ TOKEN_BYTES = 1_000_000  # of an answer of a token endpoint
 RETRIED = {408, 425}
 REDIRECTED = {301, 302, 303, 307, 308}
 CONDITIONS = {"if-none-match", "if-modified-since"}
-HARMLESS_HEADERS = {"accept", "accept-encoding", "accept-language", "content-type", "user-agent"}
+HARMLESS_HEADERS = {"accept", "accept-encoding", "accept-language", "content-type", "user-agent", *CONDITIONS}
 
 T = TypeVar("T")
 Headers = Mapping[str, str | SecretStr]
@@ -66,11 +66,15 @@ Headers = Mapping[str, str | SecretStr]
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, read to its end. Its status is 2xx, or 304 if the request was conditional."""
+    """An answer, read to its end. Its status is 2xx, or 304 if the request was conditional.
+
+    ``url`` is the address that answered, after redirects and without what signed the request.
+    """
 
     status: int
     headers: httpx.Headers = field(repr=False)
     body: bytes = field(repr=False)
+    url: str = field(repr=False)
 
     @property
     def text(self) -> str:
@@ -280,7 +284,7 @@ class Http:
                     if len(body) > self._max_bytes:
                         limit = f"too_large: the limit is {self._max_bytes / 1_000_000:g} MB"
                         raise (Unreadable(limit) if one_entity else Unavailable(f"{_shown(request.url)}: {limit}"))
-            return parse(Response(response.status_code, response.headers, bytes(body)))
+            return parse(Response(response.status_code, response.headers, bytes(body), str(response.request.url)))
 
         return self._tried(request, fetch)
 
@@ -339,6 +343,7 @@ class Http:
                         if response.status_code == 401 and used is not None:
                             raise _TokenRefused(used)
                         _judge(hop, response, one_entity)
+                        response.request = hop  # without the signature
                         yield response
                         return
                 hop = _redirected(hop, response.status_code, location)
