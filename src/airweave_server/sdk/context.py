@@ -50,6 +50,8 @@ class Context:
     stores what that returns before it returns it. None: there is no place to store new credentials.
     ``patience`` bounds the waits of every ``Http``; for tests and previews.
     ``between`` sees every request of every ``Http``, and may answer in place of the vendor; for ``sources check``.
+    ``is_connecting``: a person connects, changes or previews the source now; False in jobs. ``check`` may then look
+    closer than would be right before each job.
     """
 
     folder_roots: tuple[Path, ...] = ()
@@ -61,6 +63,7 @@ class Context:
     renew: Renew | None = None
     patience: Patience | None = None
     between: Between | None = None
+    is_connecting: bool = False
 
     def sleep(self, seconds: float) -> None:
         """Wait; raises ``Stopped`` at once when the engine asks the read to stop."""

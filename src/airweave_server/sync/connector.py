@@ -143,7 +143,7 @@ class Connectors:
         """
         stop = threading.Event()
         renew = partial(self._renew, made, place, stop) if place is not None else None
-        context = replace(self._context(stop), renew=renew)
+        context = replace(self._context(stop), renew=renew, is_connecting=True)
         with closing(made.kind(made.config, made.credentials, context)) as source:
             source.check()
             yield source
