@@ -185,7 +185,7 @@ def test_a_port_in_use_is_named(running: Running) -> None:
             line = refusal(running.command(name, "--port", str(port)))
             assert f"127.0.0.1:{port}" in line
             assert "--port" in line
-    assert "cannot be listened on" in refusal(
+    assert "cannot listen on" in refusal(
         running.command("api", "--host", "192.0.2.1", "--port", "0", ALLOW_NO_AUTH="1")
     )
 

@@ -1,4 +1,4 @@
-"""The in-process driver: takes the steps of due jobs on threads of its own. FastAPI's background tasks only wake it."""
+"""The in-process driver: runs the steps of due jobs on its own threads. FastAPI's background tasks only wake it."""
 
 import os
 import socket
@@ -23,14 +23,14 @@ from .sync.sync_service import Outcome, SyncService
 
 OUTAGE_WAIT_S = 1.0
 RENEWALS_PER_LEASE = 4
-SHOWN_TICKS = 4  # after which others take this process for gone
+SHOWN_TICKS = 4  # without a sign of life, after which others consider this process gone
 CANCEL_LOOK_S = 1.0
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Ride:
+class RunningJob:
     """One job on one thread."""
 
     job_id: UUID
@@ -39,8 +39,8 @@ class Ride:
 
 
 class InProcessDriver:
-    """Drives up to ``JOB_THREADS`` jobs side by side. Its lease on each is renewed by a thread that does nothing else,
-    so a slow step never loses it; a thread whose source went silent is given up, and its place is free again."""
+    """Drives up to ``JOB_THREADS`` jobs in parallel. A dedicated thread renews the lease on each, so a slow step never
+    loses it. A thread whose source has gone silent is abandoned, which frees its slot."""
 
     def __init__(
         self, database: Database, service: SyncService, settings: Settings, *, reason: str | None = None
@@ -51,8 +51,8 @@ class InProcessDriver:
         self._engine = EngineChoice(Engine.IN_PROCESS, reason)
         self._host = socket.gethostname()
         self._name = f"{self._host}:{os.getpid()}:{uuid4().hex[:8]}"
-        self.job_ended: Callable[[], None] | None = None  # called after each, on the job's own thread
-        self._rides: dict[UUID, Ride] = {}
+        self.job_ended: Callable[[], None] | None = None  # called after each job, on the job's own thread
+        self._running: dict[UUID, RunningJob] = {}
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stopping = threading.Event()
@@ -75,14 +75,14 @@ class InProcessDriver:
         self._wake.set()
 
     def reconcile(self) -> None:
-        """Jobs that were Temporal's, from a time when it was switched on, are ours once no worker attends to them."""
+        """Take over jobs left from a time when Temporal was enabled, once no API process uses it."""
         with self._database.session() as session:
             is_used = leases.count(session, leases.TEMPORAL_API) > 0
         if not is_used:
             self.adopt("Temporal is switched off (TEMPORAL_ENABLED)")
 
     def adopt(self, reason: str, *, only_refused: bool = False) -> None:
-        """Drive in process what Temporal was to drive and nobody attends to."""
+        """Drive in process the jobs that were meant for Temporal and that no driver holds."""
         with self._database.session() as session:
             adopted = jobs.adopt(session, reason=reason, only_refused=only_refused)
         for job_id in adopted:
@@ -94,21 +94,21 @@ class InProcessDriver:
         return {"engine": self._engine.name, "engine_reason": self._engine.reason}
 
     def stop(self, *, grace_s: float) -> None:
-        """Ask every job to stop at its next safe place, wait up to ``grace_s`` and let go of them; others, or the next
-        start of this process, take them up from there."""
+        """Ask every job to stop at its next safe place and wait up to ``grace_s``. Another process, or the next start
+        of this one, continues them from there."""
         self._stopping.set()
         self._wake.set()
         with self._lock:
-            rides = list(self._rides.values())
-        for ride in rides:
-            ride.signals.stop.set()
+            running = list(self._running.values())
+        for job in running:
+            job.signals.stop.set()
         deadline = time.monotonic() + grace_s
-        for ride in rides:
-            if ride.thread is not None:
-                ride.thread.join(max(0.0, deadline - time.monotonic()))
+        for job in running:
+            if job.thread is not None:
+                job.thread.join(max(0.0, deadline - time.monotonic()))
         for thread in self._threads:
             thread.join(max(0.1, deadline - time.monotonic()))
-        with suppress(SQLAlchemyError), self._database.session() as session:  # else it lapses by itself
+        with suppress(SQLAlchemyError), self._database.session() as session:  # otherwise the lease expires
             leases.release(session, f"{leases.API}{self._name}", self._name)
 
     def _dispatch(self) -> None:
@@ -117,19 +117,19 @@ class InProcessDriver:
             self._wake.wait(wait_s)
             self._wake.clear()
             try:
-                wait_s = self._take_due()
+                wait_s = self._start_due()
             except Exception as error:  # the outermost loop of this thread: it must not end
                 _report(error)
                 wait_s = OUTAGE_WAIT_S
 
-    def _take_due(self) -> float:
-        """Start a thread for every due job there is room for; returns the seconds until the next look."""
+    def _start_due(self) -> float:
+        """Start a thread for each due job while there are free slots; return the seconds until the next look."""
         with self._database.session() as session:
             shown_s = self._settings.tick_s * SHOWN_TICKS
             leases.take(session, f"{leases.API}{self._name}", self._name, shown_s)
         while not self._stopping.is_set():
             with self._lock:
-                if len(self._rides) >= self._settings.job_threads:
+                if len(self._running) >= self._settings.job_threads:
                     return self._settings.tick_s
             with self._database.session() as session:
                 job_id = jobs.claim_to_drive(
@@ -142,96 +142,98 @@ class InProcessDriver:
                 if job_id is None:
                     due_s = jobs.next_due_s(session, engine=Engine.IN_PROCESS, host=self._host)
                     return self._settings.tick_s if due_s is None else min(max(due_s, 0.05), self._settings.tick_s)
-            ride = Ride(job_id)
-            ride.thread = threading.Thread(target=self._drive, args=(ride,), name=f"job-{job_id}", daemon=True)
+            job = RunningJob(job_id)
+            job.thread = threading.Thread(target=self._drive, args=(job,), name=f"job-{job_id}", daemon=True)
             with self._lock:
-                self._rides[job_id] = ride
-            ride.thread.start()
+                self._running[job_id] = job
+            job.thread.start()
         return 0.0
 
-    def _drive(self, ride: Ride) -> None:
-        trouble: Exception | None = None
+    def _drive(self, job: RunningJob) -> None:
+        failure: Exception | None = None
         outcome = Outcome(wait_s=OUTAGE_WAIT_S, waiting_for="database")
         try:
-            outcome = self._service.run(ride.job_id, ride.signals)
+            outcome = self._service.run(job.job_id, job.signals)
         except Exception as error:  # the outermost frame of this thread
-            _report(error, job=ride.job_id)
-            trouble = None if is_outage(error) else error
-        if self._drop(ride) and not outcome.ended:
-            self._let_go(ride.job_id, outcome, trouble)
+            _report(error, job=job.job_id)
+            failure = None if is_outage(error) else error
+        if self._drop(job) and not outcome.ended:
+            self._let_go(job.job_id, outcome, failure)
         elif self.job_ended is not None:
             self.job_ended()
         self._wake.set()
 
-    def _drop(self, ride: Ride) -> bool:
-        """Make its place free. False when it was dropped before."""
+    def _drop(self, job: RunningJob) -> bool:
+        """Free the slot of the job. Returns False if it was freed before."""
         with self._lock:
-            mine = self._rides.get(ride.job_id) is ride
-            if mine:
-                del self._rides[ride.job_id]
-        return mine
+            is_held = self._running.get(job.job_id) is job
+            if is_held:
+                del self._running[job.job_id]
+        return is_held
 
-    def _let_go(self, job_id: UUID, outcome: Outcome, trouble: Exception | None) -> None:
+    def _let_go(self, job_id: UUID, outcome: Outcome, failure: Exception | None) -> None:
         try:
-            if trouble is not None and self._service.unexpected(job_id, trouble, driver=self._name):
+            if failure is not None and self._service.unexpected(job_id, failure, driver=self._name):
                 return
             with self._database.session() as session:
                 jobs.let_go(
                     session, job_id, driver=self._name, wait_s=outcome.wait_s or 0.0, waiting_for=outcome.waiting_for
                 )
         except SQLAlchemyError as error:
-            _report(error, job=job_id)  # the lease lapses by itself
+            _report(error, job=job_id)  # the lease expires, and the job is taken over
 
     def _renew(self) -> None:
         renewed_at = 0.0
         pause_s = min(CANCEL_LOOK_S, self._settings.lease_s / RENEWALS_PER_LEASE)
         while not self._stopping.wait(pause_s):
             with self._lock:
-                rides = dict(self._rides)
-            if not rides:
+                running = dict(self._running)
+            if not running:
                 continue
             try:
-                self._look_after(rides)
+                self._look_after(running)
                 renewed_at = time.monotonic()
             except Exception as error:  # the outermost loop of this thread: it must not end
                 _report(error)
                 if time.monotonic() - renewed_at > self._settings.lease_s:
-                    for ride in rides.values():
-                        ride.signals.stop.set()
+                    for job in running.values():
+                        job.signals.stop.set()
 
-    def _look_after(self, rides: dict[UUID, Ride]) -> None:
+    def _look_after(self, running: dict[UUID, RunningJob]) -> None:
+        """Renew the leases, pass on cancels, and abandon threads that are stuck."""
         with self._database.session() as session:
-            driven = jobs.renew(session, driver=self._name, lease_s=self._settings.lease_s, job_ids=list(rides))
-        still = {job.id: job.status for job in driven}
-        for job_id, ride in rides.items():
-            if still.get(job_id) != Status.RUNNING:
-                ride.signals.stop.set()
-            if job_id not in still:  # it ended or went to somebody else; its thread comes back when its source lets it
-                self._drop(ride)
-            since = ride.signals.source_since
-            if since is not None and time.monotonic() - since > self._settings.source_stall_s:
-                self._give_up(ride)
-            busy = ride.signals.busy_since
-            if busy is not None and time.monotonic() - busy > self._settings.stuck_s:
-                self._leave_behind(ride)
+            driven = jobs.renew(session, driver=self._name, lease_s=self._settings.lease_s, job_ids=list(running))
+        statuses = {row.id: row.status for row in driven}
+        for job_id, job in running.items():
+            if statuses.get(job_id) != Status.RUNNING:
+                job.signals.stop.set()
+            if job_id not in statuses:  # it ended or has another driver; its thread returns when the source does
+                self._drop(job)
+            source_since = job.signals.source_since
+            if source_since is not None and time.monotonic() - source_since > self._settings.source_stall_s:
+                self._give_up(job)
+            busy_since = job.signals.busy_since
+            if busy_since is not None and time.monotonic() - busy_since > self._settings.stuck_s:
+                self._leave_behind(job)
 
-    def _leave_behind(self, ride: Ride) -> None:
-        """It does not come back from one entity: another thread takes the job up, and finds which one by its mark."""
-        ride.signals.stop.set()
-        if not self._drop(ride):
+    def _leave_behind(self, job: RunningJob) -> None:
+        """Abandon a thread that is stuck in one entity. The next thread takes the job over and knows the entity by the
+        mark left in the partition."""
+        job.signals.stop.set()
+        if not self._drop(job):
             return
-        log.critical("stuck", job=str(ride.job_id), seconds=self._settings.stuck_s)
+        log.critical("stuck", job=str(job.job_id), seconds=self._settings.stuck_s)
         with self._database.session() as session:
-            jobs.end_backends(session, ride.job_id)
-            jobs.let_go(session, ride.job_id, driver=self._name, wait_s=0.0, waiting_for=None)
+            jobs.end_backends(session, job.job_id)
+            jobs.let_go(session, job.job_id, driver=self._name, wait_s=0.0, waiting_for=None)
         self._wake.set()
 
-    def _give_up(self, ride: Ride) -> None:
-        """The source has been silent for too long: end the job, and leave the thread to come back when it can."""
-        ride.signals.stop.set()
-        if not self._drop(ride):
+    def _give_up(self, job: RunningJob) -> None:
+        """End a job whose source has been silent for too long. Its thread ends when the source returns."""
+        job.signals.stop.set()
+        if not self._drop(job):
             return
-        self._service.give_up(ride.job_id, driver=self._name)
+        self._service.give_up(job.job_id, driver=self._name)
         self._wake.set()
 
 

@@ -1,4 +1,4 @@
-"""Processes of ours: started, started again when they die, and ended with us, however we end."""
+"""Child processes: started, restarted when they die, and ended with their parent, however it ends."""
 
 import ctypes
 import os
@@ -12,15 +12,15 @@ from typing import Any
 
 import structlog
 
-BACKOFF_S = (0.5, 30.0)
-STEADY_S = 60.0  # a child that lived this long begins its backoff anew
+BACKOFF_S = (0.5, 30.0)  # the first pause and the longest
+STEADY_S = 60.0  # a child that lived this long starts again at the shortest backoff
 PR_SET_PDEATHSIG = 1
 
 log = structlog.get_logger(__name__)
 
 
 class Child:
-    """One process, watched by a thread. It reads its standard input to the end to know when we are gone."""
+    """One process, watched by a thread. It must end when its standard input is closed: then its parent is gone."""
 
     def __init__(self, name: str, command: list[str], environment: dict[str, str], *, grace_s: float) -> None:
         self.name = name
@@ -31,28 +31,30 @@ class Child:
         self._restarts = 0
         self._lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep_up, name=f"child-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._keep_running, name=f"child-{name}", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def shown(self) -> dict[str, Any]:
+    def to_wire(self) -> dict[str, Any]:
+        """Its state, as /health shows it."""
         process = self._process
         is_up = process is not None and process.poll() is None
         return {"up": is_up, "pid": process.pid if process and is_up else None, "restarts": self._restarts}
 
-    def start_no_more(self) -> None:
-        """Should it end from now on, it is meant to."""
+    def stop_restarting(self) -> None:
+        """Do not restart the process when it ends."""
         self._stopping.set()
 
-    def ask_to_end(self) -> None:
+    def terminate(self) -> None:
+        """Send it SIGTERM; returns at once."""
         self._stopping.set()
         with self._lock:
             if self._process is not None and self._process.poll() is None:
                 self._process.send_signal(signal.SIGTERM)
 
     def wait(self) -> None:
-        """Until it has ended; it is killed when its time is over."""
+        """Wait until the process has ended. It is killed after ``grace_s``."""
         process = self._process
         if process is not None:
             try:
@@ -61,7 +63,7 @@ class Child:
                 process.kill()
         self._thread.join(self._grace_s)
 
-    def _keep_up(self) -> None:
+    def _keep_running(self) -> None:
         pause_s = BACKOFF_S[0]
         while not self._stopping.is_set():
             began_at = time.monotonic()
@@ -85,13 +87,13 @@ class Child:
 
 
 def command(verb: str) -> list[str]:
-    """How this program starts itself; recognisable in a list of processes as ``airweave-server VERB``."""
+    """The command by which this program starts itself; process lists show it as ``airweave-server VERB``."""
     script = Path(sys.executable).parent / "airweave-server"
     return [sys.executable, *([str(script)] if script.is_file() else ["-m", "airweave_server"]), verb, "--with-parent"]
 
 
 def end_with_parent() -> None:
-    """Ask this process to end once its standard input is closed: who started it is gone."""
+    """Terminate this process when its standard input is closed, which means that its parent is gone."""
 
     def read() -> None:
         while os.read(0, 4096):
@@ -101,30 +103,30 @@ def end_with_parent() -> None:
     threading.Thread(target=read, name="watch-parent", daemon=True).start()
 
 
-def run_until_told(arguments: list[str], *, grace_s: float) -> int:
-    """Run a program in the foreground until it ends, or SIGTERM or SIGINT ends it; returns its exit code, 0 when it
-    was told to. On Linux it does not outlive us even if we are killed."""
-    # what it prints at its start, we say ourselves
+def run_in_foreground(arguments: list[str], *, grace_s: float) -> int:
+    """Run a program until it ends or this process gets SIGTERM or SIGINT, and return its exit code, or 0 after such a
+    signal. ``grace_s`` seconds after the signal it is killed. On Linux it does not outlive us even if we are killed."""
+    # its output is discarded: we report its addresses ourselves
     process = subprocess.Popen(
         arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
     )
-    told = threading.Event()
+    stopping = threading.Event()
 
     def end(*_: object) -> None:
-        told.set()
+        stopping.set()
         process.terminate()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, end)
     while True:
         try:
-            was_told = told.is_set()
-            code = process.wait(grace_s if was_told else 1.0)
+            is_stopping = stopping.is_set()
+            code = process.wait(grace_s if is_stopping else 1.0)
         except subprocess.TimeoutExpired:
-            if was_told:
+            if is_stopping:
                 process.kill()
             continue
-        return 0 if told.is_set() else code
+        return 0 if stopping.is_set() else code
 
 
 def _die_with_parent() -> None:

@@ -1,5 +1,5 @@
-"""What this installation has: its database, on ``DATABASE_URL`` or in the data directory, and its vault key. For every
-process, so it loads neither the HTTP API nor Temporal."""
+"""The database and the vault key of this installation. Every process uses it, so it imports neither the HTTP API nor
+Temporal."""
 
 import gc
 import os
@@ -18,19 +18,19 @@ from .settings import Settings
 Say = Callable[[str], None]
 
 
-NEW_OBJECTS = 10_000  # after which garbage among them is looked for
+NEW_OBJECTS = 10_000  # objects made between two garbage collections
 
 
-def loaded() -> None:
-    """Called by a process that begins to serve: what it has loaded stays, and is no longer looked at whenever garbage
-    is collected. That was a fifth of the time in which a folder is listed."""
+def settle_garbage() -> None:
+    """Exempt everything loaded so far from garbage collection, when a process starts to serve. Scanning it took a fifth
+    of the time that listing a folder takes."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(NEW_OBJECTS)
 
 
 def database_url(settings: Settings) -> str:
-    """``DATABASE_URL``, or the embedded Postgres of the data directory, which must be up."""
+    """``DATABASE_URL``, or the URL of the embedded Postgres in the data directory, which must be running."""
     if settings.database_url is not None:
         return settings.database_url.get_secret_value()
     forget_libpq_variables()
@@ -39,6 +39,7 @@ def database_url(settings: Settings) -> str:
 
 @contextmanager
 def open_database(url: str) -> Iterator[Database]:
+    """The database at ``url``, checked on entry and closed on exit."""
     database = Database(url)
     try:
         database.check()
@@ -49,9 +50,12 @@ def open_database(url: str) -> Iterator[Database]:
 
 @contextmanager
 def any_database(settings: Settings, *, say: Say, alone: bool = False) -> Iterator[Database]:
-    """The database, whether or not a server is up: the embedded Postgres is started where it does not run, and stopped
-    in the end. ``alone``: nobody else may own it meanwhile, and it is made where there is none."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that what is begun is taken back
+    """The database, whether or not a server is running. The embedded Postgres is started if it is down, and then
+    stopped on exit. ``alone``: take ownership of the embedded Postgres, and create it if there is none.
+
+    Raises ``Unstartable``.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that SIGTERM cleans up too
     if settings.database_url is not None:
         with open_database(settings.database_url.get_secret_value()) as database:
             yield database
@@ -64,7 +68,7 @@ def any_database(settings: Settings, *, say: Say, alone: bool = False) -> Iterat
             yield database
         return
     if not alone and not embedded.has_data(place):
-        raise Unstartable(f"there is no data in {place}; name its directory with --data-dir, or set DATABASE_URL")
+        raise Unstartable(f"there is no data in {place}; name the data directory with --data-dir, or set DATABASE_URL")
     postgres = EmbeddedPostgres(place)
     url = postgres.start()
     try:
@@ -80,8 +84,8 @@ def any_database(settings: Settings, *, say: Say, alone: bool = False) -> Iterat
 
 
 def reset(settings: Settings, *, with_key: bool) -> None:
-    """Remove all that we hold: with ``DATABASE_URL`` our tables, else the data of the embedded Postgres; the vault
-    key only if asked for. Raises ``Unstartable`` when somebody uses it."""
+    """Delete our tables from ``DATABASE_URL``, or the data of the embedded Postgres; ``with_key``: also the vault key.
+    Raises ``Unstartable`` if the data is in use."""
     if settings.database_url is not None:
         with open_database(settings.database_url.get_secret_value()) as database:
             backup.drop(database)
@@ -92,14 +96,16 @@ def reset(settings: Settings, *, with_key: bool) -> None:
         settings.key_file().unlink(missing_ok=True)
 
 
-def what_is_held(settings: Settings) -> str:
-    """What ``reset`` removes, for a person who is asked."""
+def describe_data(settings: Settings) -> str:
+    """What ``reset`` deletes, in words for a confirmation."""
     if settings.database_url is not None:
         return f"our tables in {Database(settings.database_url.get_secret_value()).where()}"
     return f"the data of the embedded Postgres in {settings.place()}"
 
 
 def open_vault(settings: Settings) -> vault.Vault:
+    """The vault of ``VAULT_KEY``, or of the key file in the data directory, which is made if there is none. Raises
+    ``Unstartable``."""
     if settings.vault_key is not None:
         return vault.from_setting(settings.vault_key.get_secret_value())
     place = settings.place()
@@ -107,11 +113,11 @@ def open_vault(settings: Settings) -> vault.Vault:
         place.mkdir(mode=0o711, parents=True, exist_ok=True)
         return vault.from_file(settings.key_file())
     except OSError as error:
-        raise Unstartable(f"{settings.key_file()} cannot be used ({error.strerror}); set VAULT_KEY") from None
+        raise Unstartable(f"cannot use {settings.key_file()} ({error.strerror}); set VAULT_KEY") from None
 
 
 def forget_libpq_variables() -> None:
-    """PGHOSTADDR, PGSERVICE and their like would lead connections away from the embedded Postgres."""
+    """Unset PGHOSTADDR, PGSERVICE and the like, which would direct connections away from the embedded Postgres."""
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
 

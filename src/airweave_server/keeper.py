@@ -1,5 +1,5 @@
-"""The house-keeping that one API process at a time does: schedules, jobs that nobody ends, purging, resealing,
-forgetting."""
+"""Housekeeping, done by one API process at a time: starts scheduled jobs, ends abandoned ones, purges, reseals and
+forgets."""
 
 import math
 import os
@@ -35,7 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 class Keeper:
-    """Ticks every ``TICK_S``, or when ``kick`` says that there is something to do, if it holds the lease."""
+    """Ticks every ``TICK_S``, and at once after ``kick``. Works only while it holds the keeper's lease."""
 
     def __init__(self, database: Database, vault: Vault, driver: job_service.Driver, settings: Settings) -> None:
         self._database = database
@@ -62,20 +62,27 @@ class Keeper:
         self._wake.set()
         self._thread.join(10)
         self._upkeep.stop()
-        with suppress(SQLAlchemyError), self._database.session() as session:  # else it lapses by itself
+        with suppress(SQLAlchemyError), self._database.session() as session:  # otherwise the lease expires
             leases.release(session, "keeper", self._name)
 
     def tick(self) -> None:
-        """One round of house-keeping, if the lease is ours."""
+        """Do one round of housekeeping if we hold the lease."""
         with self._database.session() as session:
             self.holds_lease = leases.take(session, "keeper", self._name, self._settings.tick_s * LEASE_TICKS)
         if self.holds_lease:
             duties = (
-                self._end_unattended, self._start_repairs, self._go_on_moving, self._fire_schedules,
-                self._driver.reconcile, self._say_what_waits, self._purge, self._reseal, self._forget,
+                self._end_unattended,
+                self._start_repairs,
+                self._continue_moves,
+                self._fire_schedules,
+                self._driver.reconcile,
+                self._mark_waiting,
+                self._purge,
+                self._reseal,
+                self._forget,
                 self._upkeep.kick,
-            )  # fmt: skip
-            for duty in duties:  # one that fails keeps no other from being done
+            )
+            for duty in duties:  # each on its own: one that fails does not stop the others
                 self._try(duty)
 
     def _loop(self) -> None:
@@ -87,15 +94,15 @@ class Keeper:
     def _try(self, duty: Callable[[], None]) -> None:
         try:
             duty()
-        except Exception as error:  # of any kind: the thread must not end
+        except Exception as error:  # the outermost loop of this thread: it must not end
             if is_outage(error):
                 log.warning("database_unreachable", error=first_line(error))
             else:
                 log.error("keeper_failed", exc_info=error)
 
     def _end_unattended(self) -> None:
-        """A cancel that its driver did not finish, because it died or hangs in its source, is finished here; the
-        epochs were bumped when it was asked for, so nothing can be written any more."""
+        """Finish cancels whose driver has died or hangs in its source. The request for the cancel bumped the epochs, so
+        that driver can no longer write."""
         with self._database.session() as session:
             unattended = jobs.cancelling_unattended(session, patience_s=CANCEL_PATIENCE_S)
         for job_id in unattended:
@@ -104,12 +111,13 @@ class Keeper:
                 jobs.end(session, job_id, status=Status.CANCELLED, error=None)
                 log.info("job_ended", job=str(job_id), status=Status.CANCELLED)
 
-    def _say_what_waits(self) -> None:
+    def _mark_waiting(self) -> None:
+        """Mark jobs bound to a host where no process of ours runs as waiting for a worker."""
         with self._database.session() as session:
             jobs.wait_for_hosts(session)
 
     def _start_repairs(self) -> None:
-        """Start the jobs that read afresh what the audit found damaged; each is asked for once."""
+        """Start the jobs that read again what the audit found damaged, each once."""
         with self._database.session() as session:
             if not connections.to_repair(session):
                 return
@@ -129,8 +137,8 @@ class Keeper:
                     log.warning("repair_skipped", connection=str(connection.id), reason=str(error))
         self._driver.kick()
 
-    def _go_on_moving(self) -> None:
-        """Start the jobs of moves that could not start before, and end moves of which nothing is left."""
+    def _continue_moves(self) -> None:
+        """Start jobs of moves that could not start before, and finish moves that have nothing left to do."""
         with self._database.session() as session:
             moving = [collection.id for collection in moves.under_way(session)]
         if not moving:
@@ -151,14 +159,14 @@ class Keeper:
             self._driver.kick()
 
     def _fire_schedules(self) -> None:
-        """Start what is due; overlap is skipped, and however many times were missed, it runs once."""
+        """Start the due schedules. One that overlaps a job is skipped; one that was missed many times runs once."""
         with self._database.session() as session:
             if not connections.due(session):
                 return
         try:
             engine = self._driver.choose()
         except Unavailable as error:
-            log.warning("schedules_wait", reason=str(error))  # each fires once when it can
+            log.warning("schedules_wait", reason=str(error))  # each fires once when the engine is back
             return
         fired = False
         with self._database.session() as session:
@@ -189,7 +197,7 @@ class Keeper:
             self._driver.kick()
 
     def _purge(self) -> None:
-        """Remove what deleted connections and collections held: a portion a tick, so that nothing else waits."""
+        """Remove the data of deleted connections and collections, a portion each tick so that nothing else waits."""
         with self._database.session() as session:
             hidden = connections.hidden(session)
         for connection_id in hidden:
@@ -204,8 +212,8 @@ class Keeper:
                 collections.remove(session, collection_id)
 
     def _forget(self) -> None:
-        """Remove jobs that ended ``RETENTION_DAYS`` ago, some a tick until there are no more, and what given
-        credentials were renewed to a day ago."""
+        """Remove jobs that ended ``RETENTION_DAYS`` ago, a portion each tick, and the successors of renewed credentials
+        after a day."""
         if time.monotonic() - self._forgot_at < FORGET_EVERY_S:
             return
         with self._database.session() as session:
@@ -217,20 +225,20 @@ class Keeper:
             self._forgot_at = time.monotonic()
 
     def _reseal(self) -> None:
-        """Seal with the current key what a former key of VAULT_KEY sealed, so that the former one can be dropped."""
+        """Seal again with the current key what a former key of VAULT_KEY sealed, so that the former can be dropped."""
         former = self._vault.former_key_ids
         if not former:
             return
         with self._database.session() as session:
             for connection in connections.sealed_with(session, former):
-                connection.credentials = self._resealed(connection.credentials, owner=str(connection.id))
+                connection.credentials = self._reseal_value(connection.credentials, owner=str(connection.id))
             for job in jobs.tokens_sealed_with(session, former):
-                job.access_token = self._resealed(job.access_token, owner=str(job.id))
+                job.access_token = self._reseal_value(job.access_token, owner=str(job.id))
             for row in credentials.successors_sealed_with(session, former):
                 owner = credentials.Successor(row.organization_id, row.digest).owner
-                row.sealed = self._resealed(row.sealed, owner=owner) or row.sealed
+                row.sealed = self._reseal_value(row.sealed, owner=owner) or row.sealed
 
-    def _resealed(self, sealed: bytes | None, *, owner: str) -> bytes | None:
+    def _reseal_value(self, sealed: bytes | None, *, owner: str) -> bytes | None:
         try:
             return None if sealed is None else self._vault.seal(self._vault.open(sealed, owner=owner), owner=owner)
         except VaultError as error:

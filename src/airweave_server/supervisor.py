@@ -1,4 +1,4 @@
-"""Puts a server process together, runs it in the foreground and takes it down again, Postgres included."""
+"""Assembles a server process, runs it in the foreground and shuts it down, embedded Postgres included."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from .children import Child, command
 from .db.embedded import EmbeddedPostgres
 from .db.session import Database
 from .errors import Unstartable
-from .installation import Say, database_url, forget_libpq_variables, loaded, open_database, open_vault
+from .installation import Say, database_url, forget_libpq_variables, open_database, open_vault, settle_garbage
 from .keeper import Keeper
 from .services.connections import Connections
 from .settings import Settings, is_loopback
@@ -40,15 +40,15 @@ log = structlog.get_logger(__name__)
 
 
 def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
-    """Run everything that is needed, the embedded Postgres too where there is no ``DATABASE_URL``, and where Temporal
-    is enabled a worker, until SIGINT or SIGTERM. Raises ``Unstartable``."""
+    """Run a whole server until SIGINT or SIGTERM: the API, the embedded Postgres unless ``DATABASE_URL`` is set, and a
+    worker if Temporal is enabled. ``with_temporal`` also runs Temporal's dev server. Raises ``Unstartable``."""
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
         if with_temporal:
             settings = settings.model_copy(update={"temporal_enabled": True, "temporal_host": devserver.IP})
             devserver.check(settings)
         if settings.vault_key is not None:
-            open_vault(settings)  # a key that is none is known before anything is started
+            open_vault(settings)  # so that an invalid key is reported before anything starts
         if settings.database_url is None:
             url = stack.enter_context(_postgres(settings, say))
         else:
@@ -69,7 +69,7 @@ def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
 
 
 def api(settings: Settings, *, say: Say) -> None:
-    """Run one more API process on a database that is up already. Raises ``Unstartable``."""
+    """Run another API process on a database that is already running. Raises ``Unstartable``."""
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
         database = stack.enter_context(open_database(database_url(settings)))
@@ -81,18 +81,18 @@ def api(settings: Settings, *, say: Say) -> None:
 def _serve(
     settings: Settings, database: Database, listener: socket.socket, say: Say, children: Sequence[Child] = ()
 ) -> None:
-    sealed = open_vault(settings)
+    vault = open_vault(settings)
     plugins.try_embedder(settings)
-    connectors = Connectors(database, sealed, settings)
+    connectors = Connectors(database, vault, settings)
     service = SyncService(database, connectors, settings)
     in_process = InProcessDriver(database, service, settings)
-    durable = _durable(database, in_process, settings) if settings.temporal_enabled else None
+    durable = _make_durable(database, in_process, settings) if settings.temporal_enabled else None
     driver = durable or in_process
-    keeper = Keeper(database, sealed, driver, settings)
-    in_process.job_ended = keeper.kick  # a first load gets its indexes at once
-    connections = Connections(connectors, sealed, settings)
+    keeper = Keeper(database, vault, driver, settings)
+    in_process.job_ended = keeper.kick  # so that the indexes of a first sync are built at once
+    connections = Connections(connectors, vault, settings)
     watches = Watches(database)
-    parts = Parts(settings, database, sealed, connections, driver, keeper, watches, children)
+    parts = Parts(settings, database, vault, connections, driver, keeper, watches, children)
     app = create_app(parts, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
     server = _Server(
         uvicorn.Config(
@@ -111,33 +111,33 @@ def _serve(
         durable.start()
     keeper.start()
     try:
-        url = _shown_url(listener)
+        url = _format_url(listener)
         say(f"API       {url}  (docs at {url}/docs)")
-        engine = "Temporal, while it can be reached" if settings.temporal_enabled else "in process"
+        engine = "Temporal, while it is reachable" if settings.temporal_enabled else "in process"
         say(f"Engine    {engine}" + ("" if settings.auth_enabled else ", no authentication"))
-        loaded()
+        settle_garbage()
         server.run(sockets=[listener])
     finally:
-        say("Stopping: jobs are checkpointed and go on at the next start.")
+        say("Stopping: jobs are checkpointed and continue at the next start.")
         for child in children:
-            child.start_no_more()
+            child.stop_restarting()
             if child.name == "worker":
-                child.ask_to_end()
+                child.terminate()
         keeper.stop()
         if durable is not None:
             durable.stop()
         in_process.stop(grace_s=STOP_GRACE_S)
 
 
-def _durable(database: Database, in_process: InProcessDriver, settings: Settings) -> "TemporalDriver":
-    from .temporal.client import Temporal, TemporalDriver  # slow to load: only who uses it waits for it
+def _make_durable(database: Database, in_process: InProcessDriver, settings: Settings) -> "TemporalDriver":
+    from .temporal.client import Temporal, TemporalDriver  # slow to import, and needed only where Temporal is enabled
 
     return TemporalDriver(database, Temporal(settings), in_process, settings)
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn raises them again when it is done, and we are not done then. Ends the streams
-    first, which would else keep it waiting."""
+    """Leaves signals to us: uvicorn raises them again once it has stopped, when the rest is still to be stopped. Closes
+    the progress streams first, since uvicorn would wait for them."""
 
     def __init__(self, config: uvicorn.Config, watches: Watches) -> None:
         super().__init__(config)
@@ -154,21 +154,21 @@ class _Server(uvicorn.Server):
 
 @contextmanager
 def _listener(settings: Settings) -> Iterator[socket.socket]:
-    """The bound socket; first of all, so that a port in use is known before anything is started."""
+    """Bind the API's socket. It comes first, so that a port in use is reported before anything starts."""
     host, port = settings.api_host, settings.api_port
     if not is_loopback(host) and not settings.auth_enabled and not settings.allow_no_auth:
         raise Unstartable(
             f"API_HOST={host} is reachable from other machines: set AUTH_ENABLED=true (and make a key with "
-            "airweave-server keys create), or ALLOW_NO_AUTH=true if everybody who reaches it may do everything"
+            "airweave-server keys create), or ALLOW_NO_AUTH=true to give full access to everybody who can reach it"
         )
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # with its protocol named: asyncio sends small answers at once (TCP_NODELAY) only on what it knows to be TCP
+        # the protocol is named because asyncio sets TCP_NODELAY, which sends small answers at once, only on known TCP
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
     except OSError as error:
-        raise Unstartable(f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port") from None
+        raise Unstartable(f"cannot listen on {host}:{port} ({error.strerror}); choose another --port") from None
     with listener:
         yield listener
 
@@ -203,20 +203,20 @@ def _postgres(settings: Settings, say: Say) -> Iterator[str]:
 
 @contextmanager
 def _child(verb: str, settings: Settings, grace_s: float) -> Iterator[Child]:
-    told = {
+    environment = {
         "AIRWEAVE_DATA_DIR": str(settings.place()),
         "TEMPORAL_ENABLED": "true",
         "TEMPORAL_HOST": settings.temporal_host,
     }
-    child = Child(verb, command(verb), {**os.environ, **told}, grace_s=grace_s)
+    child = Child(verb, command(verb), {**os.environ, **environment}, grace_s=grace_s)
     child.start()
     try:
         yield child
     finally:
-        child.ask_to_end()
+        child.terminate()
         child.wait()
 
 
-def _shown_url(listener: socket.socket) -> str:
+def _format_url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

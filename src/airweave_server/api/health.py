@@ -35,7 +35,7 @@ def health(parts: PartsOf) -> dict[str, Any]:
         "keeper": keeper,
         "workers": workers,
         "last_full_listing": {"oldest": oldest, "newest": newest},
-        "children": {child.name: child.shown() for child in parts.children},
+        "children": {child.name: child.to_wire() for child in parts.children},
     }
 
 

@@ -82,7 +82,7 @@ def reset(
 ) -> None:
     """Remove everything that is held: collections, connections, jobs, API keys. The vault key stays."""
     settings = read_settings(data_dir=data_dir)
-    what = installation.what_is_held(settings) + (" and the vault key" if with_key else "")
+    what = installation.describe_data(settings) + (" and the vault key" if with_key else "")
     if not yes and not sys.stdin.isatty():
         raise Unstartable(f"this would remove {what} for good: say so with --yes")
     if not yes:

@@ -29,7 +29,7 @@ from .. import metrics, plugins
 from ..db import jobs, leases
 from ..db.session import Database
 from ..errors import Unstartable
-from ..installation import database_url, loaded, open_database, open_vault
+from ..installation import database_url, open_database, open_vault, settle_garbage
 from ..settings import Settings, is_loopback
 from ..sync.connector import Connectors
 from ..sync.sync_service import SyncService
@@ -77,7 +77,7 @@ def run(settings: Settings) -> None:
         if settings.metrics_port is not None:
             token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
             metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=working.trouble)
-        loaded()
+        settle_garbage()
         asyncio.run(working.run())
 
 
