@@ -43,7 +43,7 @@ REQUEST_S = Histogram(
 _further: list[str] = []
 
 
-def also_at(url: str) -> None:
+def append_page(url: str) -> None:
     """Append the page at ``url``, of a part that measures itself."""
     _further.append(url)
 

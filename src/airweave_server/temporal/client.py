@@ -1,4 +1,4 @@
-"""The way to the Temporal server for code that is not async, and the driver that hands jobs over to it."""
+"""A synchronous client of the Temporal server, and the driver that hands jobs over to it."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from .. import metrics
 from ..background import InProcessDriver
 from ..db import jobs, leases
-from ..db.models import Engine
+from ..db.models import Engine, Status
 from ..db.session import Database, is_outage
 from ..errors import Unavailable
 from ..services.jobs import EngineChoice
@@ -47,8 +47,9 @@ log = structlog.get_logger(__name__)
 
 
 def connection_options(settings: Settings) -> dict[str, Any]:
-    """What ``Client.connect`` takes: ``TEMPORAL_HOST`` and ``_PORT``, unless the SDK's own environment configuration
-    (``TEMPORAL_ADDRESS``, ``TEMPORAL_API_KEY``, ``TEMPORAL_TLS*``, or a profile of a file that is named) says else."""
+    """Arguments for ``Client.connect``. The SDK's own environment configuration (``TEMPORAL_ADDRESS``,
+    ``TEMPORAL_API_KEY``, ``TEMPORAL_TLS*``, or a profile of a configuration file that is named) takes precedence over
+    ``TEMPORAL_HOST`` and ``TEMPORAL_PORT``."""
     names_a_file = any(os.environ.get(name) for name in ("TEMPORAL_CONFIG_FILE", "TEMPORAL_PROFILE"))
     options: dict[str, Any] = dict(ClientConfig.load_client_connect_config(disable_file=not names_a_file))
     options.setdefault("target_host", f"{settings.temporal_host}:{settings.temporal_port}")
@@ -59,18 +60,18 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 @cache
 def _runtime() -> Runtime:
-    """The SDK's native part, one a process; what it logs comes out as our own logs do, and what it measures is appended
-    to our own metrics, by way of a port that only this machine reaches."""
+    """The SDK's native runtime, one per process. Its logs join ours; its metrics are appended to ours, through a port
+    on loopback."""
     logs = LoggingConfig(filter="ERROR", forwarding=LogForwardingConfig(logging.getLogger("temporalio.core")))
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
-        place = f"{LOOPBACK}:{probe.getsockname()[1]}"
+        address = f"{LOOPBACK}:{probe.getsockname()[1]}"
     try:
-        runtime = Runtime(telemetry=TelemetryConfig(logging=logs, metrics=PrometheusConfig(bind_address=place)))
-    except Exception as error:  # of the native part: somebody took the port meanwhile
-        log.warning("temporal_metrics_missing", error=said(error))
+        runtime = Runtime(telemetry=TelemetryConfig(logging=logs, metrics=PrometheusConfig(bind_address=address)))
+    except Exception as error:  # from the native runtime: the port was taken meanwhile
+        log.warning("temporal_metrics_missing", error=describe_error(error))
         return Runtime(telemetry=TelemetryConfig(logging=logs))
-    metrics.also_at(f"http://{place}/metrics")
+    metrics.append_page(f"http://{address}/metrics")
     return runtime
 
 
@@ -79,17 +80,17 @@ def workflow_id(job_id: UUID) -> str:
 
 
 def task_queue(settings: Settings, host: str | None) -> str:
-    """Where workers look for a job: the common queue, or that of the one host whose files it reads."""
+    """The queue on which workers find a job: the common one, or for a job that reads files of one host, that host's."""
     return settings.temporal_task_queue if host is None else f"{settings.temporal_task_queue}@{host}"
 
 
 def worker_prefix(settings: Settings, host: str | None = None) -> str:
-    """How the leases begin by which workers of our task queue, or those of one host, are seen."""
+    """The prefix of the leases that workers of our task queue hold, all of them or those on one host."""
     return f"{leases.WORKER}{settings.temporal_task_queue}:" + (f"{host}:" if host else "")
 
 
 async def start_workflow(client: Client, settings: Settings, job: jobs.Handed) -> None:
-    """Start the job's workflow; one that is open already is left as it is. Nothing but ids goes along."""
+    """Start the job's workflow, unless it is already open. It gets ids only."""
     await client.start_workflow(
         WORKFLOW,
         str(job.id),
@@ -103,8 +104,8 @@ async def start_workflow(client: Client, settings: Settings, job: jobs.Handed) -
 
 
 class Temporal:
-    """A client on an event loop and a thread of its own. It is made without a connection, connects when it is first
-    used, and again after every failure; each call has a time limit."""
+    """A client on its own event loop and thread. It connects at first use and again after a failure; each call has a
+    time limit."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -114,39 +115,42 @@ class Temporal:
         self._client: Client | None = None
 
     def place(self) -> tuple[str, str]:
-        """Where the server is looked for, and in which namespace."""
+        """The server's address and the namespace."""
         try:
             options = connection_options(self._settings)
-        except Exception as error:  # whatever the environment holds: it must not keep the API from answering
-            return f"unknown: {said(error)}", self._settings.temporal_namespace
+        except Exception as error:  # of the environment's configuration: /health must answer all the same
+            return f"unknown: {describe_error(error)}", self._settings.temporal_namespace
         return str(options["target_host"]), str(options["namespace"])
 
     def address(self) -> str:
         return self.place()[0]
 
     def check(self) -> str | None:
-        """Why jobs cannot be started now, asked of the server itself within ``CHECK_S``; None when they can."""
+        """Ask the server, within ``CHECK_S``, whether it can start jobs now: None if it can, otherwise the reason."""
         try:
             self._call(self._check(), CHECK_S)
-        except Exception as error:  # of many kinds, and each means the same
-            return f"Temporal at {self.address()} cannot be used: {said(error)}"
+        except Exception as error:  # of many kinds, which all mean the same
+            return f"Temporal at {self.address()} cannot be used: {describe_error(error)}"
         return None
 
     def start(self, job: jobs.Handed) -> None:
-        """Start the job's workflow; one that is open already is left as it is."""
+        """Start the job's workflow, unless it is already open."""
         self._call(self._start(job), CALL_S)
 
     def cancel(self, job_id: UUID) -> None:
-        """Cancel the job's workflow, if there is one that is open."""
+        """Cancel the job's workflow, if one is open."""
         with suppress(NoSuchWorkflow):
-            self._call(self._handled(job_id, lambda handle: handle.cancel(rpc_timeout=_CALL)), CALL_S)
+            self._call(self._call_workflow(job_id, lambda handle: handle.cancel(rpc_timeout=_CALL)), CALL_S)
 
     def is_open(self, job_id: UUID) -> bool:
+        """Whether the job's workflow is open."""
         try:
-            found = self._call(self._handled(job_id, lambda handle: handle.describe(rpc_timeout=_CALL)), CALL_S)
+            description = self._call(
+                self._call_workflow(job_id, lambda handle: handle.describe(rpc_timeout=_CALL)), CALL_S
+            )
         except NoSuchWorkflow:
             return False
-        return found.status == WorkflowExecutionStatus.RUNNING
+        return description.status == WorkflowExecutionStatus.RUNNING
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -155,24 +159,24 @@ class Temporal:
     def _call(self, work: Coroutine[Any, Any, Answer], limit_s: float) -> Answer:
         return asyncio.run_coroutine_threadsafe(asyncio.wait_for(work, limit_s), self._loop).result(limit_s + 1)
 
-    async def _connected(self) -> Client:
+    async def _connect(self) -> Client:
         if self._client is None:
             self._client = await Client.connect(**connection_options(self._settings), lazy=True)
         return self._client
 
     async def _check(self) -> None:
-        client = await self._connected()
+        client = await self._connect()
         await client.workflow_service.describe_namespace(
             DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=CHECK_S)
         )
 
     async def _start(self, job: jobs.Handed) -> None:
-        await start_workflow(await self._connected(), self._settings, job)
+        await start_workflow(await self._connect(), self._settings, job)
 
-    async def _handled(
+    async def _call_workflow(
         self, job_id: UUID, act: Callable[[WorkflowHandle[Any, Any]], Coroutine[Any, Any, Answer]]
     ) -> Answer:
-        client = await self._connected()
+        client = await self._connect()
         try:
             return await act(client.get_workflow_handle(workflow_id(job_id)))
         except RPCError as error:
@@ -182,7 +186,7 @@ class Temporal:
 
 
 class NoSuchWorkflow(Exception):
-    """No workflow of the job, or none that is open."""
+    """The job has no workflow, or none that is open."""
 
 
 class NotStarted(Exception):
@@ -190,8 +194,8 @@ class NotStarted(Exception):
 
 
 class TemporalDriver:
-    """Hands jobs over to Temporal, one organization after the other, and drives them in process while it cannot be
-    reached. The row of a job comes first: what was not started is started by a later look."""
+    """Hands jobs over to Temporal, organizations taking turns, and drives them in process while Temporal cannot be
+    reached. The row of a job comes first: a workflow that did not start is started later."""
 
     def __init__(self, database: Database, temporal: Temporal, in_process: InProcessDriver, settings: Settings) -> None:
         self._database = database
@@ -214,7 +218,7 @@ class TemporalDriver:
         self._stopping.set()
         self._wake.set()
         self._thread.join(CALL_S)
-        with suppress(SQLAlchemyError), self._database.session() as session:  # else it lapses by itself
+        with suppress(SQLAlchemyError), self._database.session() as session:  # otherwise the lease expires
             leases.release(session, self._name, self._name)
         self._temporal.close()
 
@@ -235,12 +239,12 @@ class TemporalDriver:
         self.kick()
 
     def reconcile(self) -> None:
-        """Start again what Temporal does not know or has closed, say what waits for a worker, and once Temporal was
-        out of reach for ``TEMPORAL_LOST_S`` go on in process with what no worker shows life of."""
+        """Restart jobs whose workflow is unknown to Temporal or closed, and mark those that wait for a worker. Once
+        Temporal has been unreachable for ``TEMPORAL_LOST_S``, continue in process the jobs that no worker holds."""
         reason = self._temporal.check()
         now = time.monotonic()
         if now - self._reconciled_at > self._settings.tick_s * FORGET_TICKS + CHECK_S:
-            self._lost_since = self._refused_since = None  # another process kept house meanwhile
+            self._lost_since = self._refused_since = None  # another process was the keeper meanwhile
         self._reconciled_at = now
         patience_s = math.inf if self._settings.temporal_required else self._settings.temporal_lost_s
         if reason is None:
@@ -286,64 +290,65 @@ class TemporalDriver:
             try:
                 with self._database.session() as session:
                     leases.take(session, self._name, self._name, self._settings.tick_s * FORGET_TICKS + CHECK_S)
-                self._tell_cancelled()
+                self._forward_cancels()
                 wait_s = self._start_due()
             except Exception as error:  # the outermost loop of this thread: it must not end
                 if not isinstance(error, SQLAlchemyError) or not is_outage(error):
                     log.error("unexpected_error", exc_info=error)
 
-    def _tell_cancelled(self) -> None:
+    def _forward_cancels(self) -> None:
         with suppress(Empty):
             while True:
                 job_id = self._cancelled.get_nowait()
                 try:
                     self._temporal.cancel(job_id)
-                except Exception as error:  # it finds out by itself, a little later
-                    log.info("workflow_not_cancelled", job=str(job_id), error=said(error))
+                except Exception as error:  # its next step finds out, a little later
+                    log.info("workflow_not_cancelled", job=str(job_id), error=describe_error(error))
 
     def _start_due(self) -> float:
-        """Hand over what there is room for; returns the seconds until the next look."""
+        """Hand over due jobs while there is room for them; return the seconds until the next look."""
         while not self._stopping.is_set():
             try:
                 if start_next(self._database, self._settings, self._temporal.start) is None:
                     return self._settings.tick_s
             except NotStarted:
-                if self._temporal.check() is not None:  # else it is this job alone, which is due again a little later
+                if self._temporal.check() is not None:  # otherwise this job alone failed, and is due again soon
                     return START_AGAIN_S
         return 0.0
 
     def _look_after_unattended(self) -> None:
+        """For jobs that no worker holds: leave those with an open workflow to Temporal, start the others again."""
         with self._database.session() as session:
-            found = jobs.unattended(session)
+            unattended = jobs.unattended(session)
         deadline = time.monotonic() + self._settings.tick_s  # the keeper has other duties
-        for job in found:
+        for job in unattended:
             if time.monotonic() > deadline:
                 return
             try:
                 is_open = self._temporal.is_open(job.id)
             except Exception as error:  # of many kinds; the next tick asks again
-                log.warning("workflow_unknown", job=str(job.id), error=said(error))
+                log.warning("workflow_unknown", job=str(job.id), error=describe_error(error))
                 return
             with self._database.session() as session:
                 if is_open:
                     jobs.look_again(session, job.id, lease_s=self._settings.lease_s)
                     if not leases.count(session, worker_prefix(self._settings, job.host)):
                         jobs.wait(session, job.id, "worker")
-                elif job.status != "cancelling":
+                elif job.status != Status.CANCELLING:
                     log.warning("workflow_missing", job=str(job.id))
                     jobs.let_go(session, job.id, driver=jobs.TEMPORAL, wait_s=0, waiting_for=None)
 
 
 def start_next(database: Database, settings: Settings, start: Callable[[jobs.Handed], None]) -> jobs.Handed | None:
-    """Hand one due job to Temporal. None when there is none or no room for it; raises ``NotStarted``."""
+    """Hand one due job to Temporal. None if no job is due or there is no room for one; raises ``NotStarted``."""
     with database.session() as session:
         job = jobs.hand_over(session, lease_s=settings.lease_s, at_once=settings.temporal_jobs)
     if job is None:
         return None
     try:
         start(job)
-    except Exception as error:  # it may have been started all the same: a second start does no harm
-        log.warning("workflow_not_started", job=str(job.id), error=said(error))
+    except Exception as error:  # it may have started all the same; starting it twice is harmless
+        log.warning("workflow_not_started", job=str(job.id), error=describe_error(error))
         with database.session() as session:
             jobs.not_started(session, job.id, wait_s=START_AGAIN_S)
         raise NotStarted from None
@@ -351,8 +356,8 @@ def start_next(database: Database, settings: Settings, start: Callable[[jobs.Han
     return job
 
 
-def said(error: BaseException) -> str:
-    """One line of it that is fit to be shown."""
+def describe_error(error: BaseException) -> str:
+    """One line about the error, of at most 300 characters."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
     lines = str(error).strip().splitlines()

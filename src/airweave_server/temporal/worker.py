@@ -1,4 +1,4 @@
-"""The worker process: polls Temporal for steps of jobs and takes them, until it is told to end."""
+"""The worker process: polls Temporal for steps of jobs and runs them, until it is told to stop."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ from .client import (
     CHECK_S,
     NotStarted,
     connection_options,
-    said,
+    describe_error,
     start_next,
     start_workflow,
     task_queue,
@@ -49,13 +49,13 @@ from .workflows import RunSourceConnectionWorkflow
 
 _CHECK = timedelta(seconds=CHECK_S)
 CONNECT_AGAIN_S = (0.2, 5.0)  # the first pause and the longest
-YIELD_S = 0.3  # for answers that are on their way when the end is asked for
+YIELD_S = 0.3  # for results that are on their way to Temporal when the worker is told to stop
 HARD_END_S = 5.0
 FATAL_ERRORS = 5
 FATAL_WITHIN_S = 600.0
 STICKY_S = 2.0
-POLLS = 2  # at once on each queue: as many steps a stopped process may still be handed
-BEYOND_S = 900.0  # what a step may need on top of a slice and of the source's patience
+POLLS = 2  # at once on each queue; a stopped process may still be handed as many steps
+BEYOND_S = 900.0  # that a step may need beyond a slice and SOURCE_STALL_S
 WORKFLOW_TASKS = 20
 CACHED_WORKFLOWS = 200
 
@@ -63,9 +63,11 @@ log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Take steps of the jobs that Temporal drives until SIGTERM or SIGINT; then they come to a safe place within
-    ``WORKER_GRACE_S``. Raises ``Unstartable``, also after repeated fatal errors. Whatever hangs, the process is gone
-    ``HARD_END_S`` after the grace."""
+    """Run steps of the jobs that Temporal drives until SIGTERM or SIGINT. Steps then have ``WORKER_GRACE_S`` to reach a
+    safe place; ``HARD_END_S`` later the process ends, even if something hangs.
+
+    Raises ``Unstartable``, also after repeated fatal errors.
+    """
     is_open = settings.metrics_port is not None and not is_loopback(settings.metrics_host)
     if is_open and settings.metrics_token is None and not settings.allow_no_auth:
         raise Unstartable(f"METRICS_HOST={settings.metrics_host} is reachable from other machines: set METRICS_TOKEN")
@@ -73,17 +75,17 @@ def run(settings: Settings) -> None:
         database.migrate()
         plugins.try_embedder(settings)
         service = SyncService(database, Connectors(database, open_vault(settings), settings), settings)
-        working = _Working(database, service, settings)
+        worker = _WorkerProcess(database, service, settings)
         if settings.metrics_port is not None:
             token = settings.metrics_token.get_secret_value() if settings.metrics_token else None
-            metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=working.trouble)
+            metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=worker.describe_trouble)
         settle_garbage()
-        asyncio.run(working.run())
+        asyncio.run(worker.run())
 
 
 class StepTimeouts(Interceptor):
-    """Gives each step its timeouts, from this worker's settings. The workflow states none: it may not read settings,
-    since its replay must decide the same."""
+    """Sets the timeouts of each step from this worker's settings. The workflow sets none: it must not read settings,
+    because its replay must decide the same."""
 
     def __init__(self, settings: Settings) -> None:
         self._heartbeat = timedelta(seconds=settings.temporal_heartbeat_s)
@@ -104,35 +106,35 @@ class StepTimeouts(Interceptor):
         return Inbound
 
 
-class _Working:
+class _WorkerProcess:
     def __init__(self, database: Database, service: SyncService, settings: Settings) -> None:
         self._database = database
         self._settings = settings
         self._host = socket.gethostname()
-        alone = uuid4().hex[:8]  # containers may share host name and process id
-        self._name = f"{worker_prefix(settings, self._host)}{os.getpid()}:{alone}"
-        self._identity = f"{os.getpid()}@{self._host}-{alone}"
+        unique = uuid4().hex[:8]  # containers may have the same host name and process id
+        self._name = f"{worker_prefix(settings, self._host)}{os.getpid()}:{unique}"
+        self._identity = f"{os.getpid()}@{self._host}-{unique}"
         self._activities = Activities(database, service, settings, ended=self._start_next_soon)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: Client | None = None
         self._ending = asyncio.Event()
         self._next = asyncio.Event()
         self._is_polling = False
-        self._shown_at = time.monotonic()
+        self._lease_taken_at = time.monotonic()
 
-    def trouble(self) -> str | None:
-        """Why this worker takes no steps now; None when it does."""
+    def describe_trouble(self) -> str | None:
+        """Why this worker runs no steps now; None if it does."""
         if self._ending.is_set():
-            return "it is ending"
+            return "the worker is stopping"
         loop, client = self._loop, self._client
         if loop is None or client is None or not self._is_polling:
-            return "it does not poll: Temporal cannot be reached; the log has the reason"
+            return "the worker does not poll: Temporal cannot be reached; see the worker log for the reason"
         try:
             asyncio.run_coroutine_threadsafe(client.service_client.check_health(timeout=_CHECK), loop).result(CALL_S)
-        except Exception as error:  # of many kinds, and each means the same
-            return f"Temporal cannot be reached: {said(error)}"
-        silent_s = time.monotonic() - self._shown_at
-        return f"Postgres cannot be reached since {silent_s:.0f} s" if silent_s > self._settings.lease_s else None
+        except Exception as error:  # of many kinds, which all mean the same
+            return f"Temporal cannot be reached: {describe_error(error)}"
+        silent_s = time.monotonic() - self._lease_taken_at
+        return f"Postgres has been unreachable for {silent_s:.0f} s" if silent_s > self._settings.lease_s else None
 
     async def run(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -142,17 +144,19 @@ class _Working:
         fatal: list[float] = []
         try:
             while not self._ending.is_set():
-                self._client = await self._connected()
+                self._client = await self._connect()
                 if self._client is None:
                     return
                 try:
-                    await self._work(self._client)
-                except Exception as error:  # of many kinds; a new client and worker are the way out of each
+                    await self._poll(self._client)
+                except Exception as error:  # of many kinds; a new client and new workers recover from each
                     log.error("worker_failed", exc_info=error)
                     now = time.monotonic()
                     fatal = [at for at in fatal if now - at < FATAL_WITHIN_S] + [now]
                     if len(fatal) >= FATAL_ERRORS:
-                        raise Unstartable(f"the worker failed {FATAL_ERRORS} times; its log has the errors") from None
+                        raise Unstartable(
+                            f"the worker failed {FATAL_ERRORS} times; see its log for the errors"
+                        ) from None
                     await self._pause(CONNECT_AGAIN_S[0] * 2 ** len(fatal))
         finally:
             starter.cancel()
@@ -167,20 +171,20 @@ class _Working:
         hard.daemon = True
         hard.start()
 
-    async def _connected(self) -> Client | None:
-        """The server may come later than we: ask until it is there, or we are told to end."""
+    async def _connect(self) -> Client | None:
+        """Connect to Temporal, retrying until its server is up. None if we are told to stop first."""
         pause_s, longest_s = CONNECT_AGAIN_S
         while not self._ending.is_set():
             try:
                 options = {"identity": self._identity, **connection_options(self._settings)}
                 return await asyncio.wait_for(Client.connect(**options), CALL_S)
-            except Exception as error:  # of many kinds: not there, not yet, not allowed, misconfigured
-                log.warning("temporal_unreachable", error=said(error))
+            except Exception as error:  # of many kinds: unreachable, starting, not permitted, misconfigured
+                log.warning("temporal_unreachable", error=describe_error(error))
             await self._pause(pause_s)
             pause_s = min(pause_s * 2, longest_s)
         return None
 
-    async def _work(self, client: Client) -> None:
+    async def _poll(self, client: Client) -> None:
         slots = self._settings.job_threads
         acts = self._activities
         with ThreadPoolExecutor(2 * slots, thread_name_prefix="step") as executor:
@@ -200,7 +204,7 @@ class _Working:
                     max_heartbeat_throttle_interval=timedelta(seconds=self._settings.temporal_heartbeat_s / 4),
                     default_heartbeat_throttle_interval=timedelta(seconds=self._settings.temporal_heartbeat_s / 4),
                     graceful_shutdown_timeout=timedelta(seconds=self._settings.worker_grace_s),
-                    disable_eager_activity_execution=True,  # else one worker keeps all of a job's partitions
+                    disable_eager_activity_execution=True,  # otherwise one worker keeps all partitions of a job
                 )
                 for host in (None, self._host)
             ]
@@ -209,8 +213,8 @@ class _Working:
             ending = asyncio.create_task(self._ending.wait())
             self._is_polling = True
             over = threading.Event()
-            shown = threading.Thread(target=self._show, args=(over,), name="show-worker", daemon=True)
-            shown.start()
+            lease = threading.Thread(target=self._hold_lease, args=(over,), name="hold-lease", daemon=True)
+            lease.start()
             try:
                 await asyncio.wait({*running, ending}, return_when=asyncio.FIRST_COMPLETED)
                 if self._ending.is_set():
@@ -221,7 +225,7 @@ class _Working:
                 with suppress(Exception):
                     await asyncio.gather(*(worker.shutdown() for worker in workers))
                 over.set()
-                await asyncio.to_thread(shown.join, CALL_S)
+                await asyncio.to_thread(lease.join, CALL_S)
                 results = await asyncio.gather(*running, return_exceptions=True)
             for result in results:
                 if isinstance(result, Exception):
@@ -231,8 +235,8 @@ class _Working:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ending.wait(), seconds)
 
-    def _show(self, over: threading.Event) -> None:
-        """Hold the lease by which others see that this worker polls."""
+    def _hold_lease(self, over: threading.Event) -> None:
+        """Hold the lease that shows others that this worker polls, until ``over``."""
         while True:
             try:
                 with self._database.session() as session:
@@ -240,15 +244,15 @@ class _Working:
                         leases.release(session, self._name, self._name)
                         return
                     leases.take(session, self._name, self._name, self._settings.lease_s)
-                    self._shown_at = time.monotonic()
+                    self._lease_taken_at = time.monotonic()
                     leases.forget_lapsed(session, leases.WORKER)
-            except SQLAlchemyError:  # it lapses meanwhile
+            except SQLAlchemyError:  # the lease expires meanwhile
                 if over.is_set():
                     return
             over.wait(self._settings.lease_s / 4)
 
     def _start_next_soon(self) -> None:
-        """A job ended, and there is room for another: need not wait for the API's next look."""
+        """Start another job now that one has ended, without waiting for the API's next look."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._next.set)
 
@@ -262,7 +266,7 @@ class _Working:
                 while await asyncio.to_thread(start_next, self._database, self._settings, self._start):
                     pass
             except (NotStarted, SQLAlchemyError):
-                continue  # the API looks again soon
+                continue  # the API tries again soon
 
     def _start(self, job: jobs.Handed) -> None:
         assert self._loop is not None

@@ -1,7 +1,7 @@
-"""The workflow of a sync job. It knows the job's id and decides which step comes next; the rest is in Postgres.
+"""The workflow of a sync job. It knows the job's id and decides which step comes next; all else is in Postgres.
 
-What a past version of this module decided is replayed by this one: change it only behind ``workflow.patched``, and
-keep the histories of tests/temporal replaying.
+This module replays the decisions of its past versions: change them only behind ``workflow.patched``, and keep the
+histories in tests/temporal replaying.
 """
 
 import asyncio
@@ -12,20 +12,20 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError, FailureError, is_cancelled_exception
 
-with workflow.unsafe.imports_passed_through():  # for the types alone: no step is called here
+with workflow.unsafe.imports_passed_through():  # for types and names only: no step runs in the workflow
     from .activities import Activities, Step
 
 RETRY = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=10))
-LONGEST_SLEEP_S = 60.0  # a job that ended meanwhile is noticed then, should nobody have said so
+LONGEST_SLEEP_S = 60.0  # after which a job is noticed that ended without a word to its workflow
 MANY_EVENTS = 1_500
 
 
 @workflow.defn(name="RunSourceConnectionWorkflow")
 class RunSourceConnectionWorkflow:
-    """Drives one sync job from open to close: slices of its partitions side by side, then the deletes, then its end.
+    """Drives one sync job: open, then slices of its partitions in parallel, then the deletes, then close.
 
-    A job that fails makes the workflow fail, one that is cancelled makes it cancelled; a cancel of the workflow
-    cancels the job.
+    The workflow fails if the job fails, and is cancelled if the job is cancelled. Cancelling the workflow cancels the
+    job.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class RunSourceConnectionWorkflow:
 
     @workflow.run
     async def run(self, job_id: str) -> str:
-        """Takes the job's id, returns its terminal status."""
+        """Drive the job to its end and return its terminal status."""
         try:
             ended = await self._drive(job_id)
         except (asyncio.CancelledError, FailureError) as error:
@@ -66,7 +66,7 @@ class RunSourceConnectionWorkflow:
                 workflow.continue_as_new(job_id)
 
     async def _lane(self, job_id: str) -> None:
-        """Read slice after slice until nothing is left that another lane does not read."""
+        """Read slice after slice until nothing is left, or other lanes read all that is left."""
         while self._last.ended is None and not self._is_long():
             step = await self._step(Activities.read, job_id)
             if step.lanes == 0 or step.is_busy:
@@ -75,10 +75,10 @@ class RunSourceConnectionWorkflow:
                 await self._sleep(step.wait_s)
 
     async def _step(self, activity: Callable[[Activities, str], Step], job_id: str) -> Step:
-        # without a timeout: the worker's settings know them, and ``worker.StepTimeouts`` sets them
+        # no timeouts here: ``worker.StepTimeouts`` sets them from the worker's settings
         step = await workflow.execute_activity_method(activity, job_id, retry_policy=RETRY)
         self._heed_cancel()
-        if self._last.ended is None:  # of lanes side by side, the one that saw the end has the last word
+        if self._last.ended is None:  # among parallel lanes, the one that saw the end decides
             self._last = step
         return step
 
@@ -87,7 +87,7 @@ class RunSourceConnectionWorkflow:
         self._heed_cancel()
 
     def _heed_cancel(self) -> None:
-        """A cancel that comes in one workflow task with the end of a step or of a sleep is raised nowhere else."""
+        """Raise a cancel that came in the same workflow task as the end of a step or sleep; nothing else raises it."""
         if workflow.cancellation_reason() is not None and not self._is_ending:
             raise asyncio.CancelledError
 
