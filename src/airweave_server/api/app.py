@@ -170,7 +170,7 @@ def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     errors = []
     for part in error.errors():
         # for invalid JSON the location is a byte offset
-        where = "body" if part["type"] == "json_answer_invalid_request" else ".".join(map(str, part["loc"]))
+        where = "body" if part["type"] == "json_invalid" else ".".join(map(str, part["loc"]))
         errors.append({where: str(part["msg"]).removeprefix("Value error, ")})
     return _to_json({"errors": errors}, 422)
 
