@@ -1,4 +1,4 @@
-"""The HTTP application: middleware, error responses in the form of the public API, and all routes."""
+"""The HTTP application: all routes, middleware, and error responses in the form of the public API."""
 
 import json
 from collections.abc import AsyncIterator
@@ -99,7 +99,7 @@ class Paths:
 
 
 class OwnHosts:
-    """Refuses requests that a web page made a browser send: a foreign Origin, or a Host rebound to loopback."""
+    """Refuses requests that a foreign web page makes a browser send: another Origin, or a Host rebound to loopback."""
 
     def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
         self._app = app
@@ -108,16 +108,16 @@ class OwnHosts:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            for header, place in (("host", "//" + headers.get("host", "")), ("origin", headers.get("origin"))):
-                if place is not None and _parse_host(place) not in self._names:
-                    text = f"{header.capitalize()} {place.removeprefix('//')!r} is not this server's; see ALLOWED_HOSTS"
+            for header, url in (("host", "//" + headers.get("host", "")), ("origin", headers.get("origin"))):
+                if url is not None and _parse_host(url) not in self._names:
+                    text = f"{header.capitalize()} {url.removeprefix('//')!r} is not this server's; see ALLOWED_HOSTS"
                     await JSONResponse({"detail": text[:300]}, 403)(scope, receive, send)
                     return
         await self._app(scope, receive, send)
 
 
 class BodyLimit:
-    """Answers 413 to a body over the limit, with or without a Content-Length."""
+    """Answers 413 to a body larger than the limit, with or without a Content-Length."""
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app = app
@@ -151,16 +151,16 @@ class BodyLimit:
 
 
 def loopback_names(host: str, more: tuple[str, ...]) -> frozenset[str] | None:
-    """The host names that a server on this address answers to. None, which is any, for an address that is not loopback,
-    unless names are set."""
+    """The host names that a server on this address answers to. On an address that is not loopback these are the names
+    in ``more``; None, which allows any, if there are none."""
     if is_loopback(host):
         return frozenset({"localhost", "127.0.0.1", "::1", host, *more})
     return frozenset(more) or None
 
 
-def _parse_host(place: str) -> str | None:
+def _parse_host(url: str) -> str | None:
     try:
-        return urlsplit(place).hostname
+        return urlsplit(url).hostname
     except ValueError:
         return None
 
@@ -204,6 +204,6 @@ def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse
 
 
 def _to_json(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> JSONResponse:
-    # the request may contain what UTF-8 cannot encode; an answer that quotes it must not fail
+    # the request may contain text that UTF-8 cannot encode; a response that quotes it must not fail
     safe = json.loads(json.dumps(body, default=str).encode("utf-8", "replace"))
     return JSONResponse(safe, status, headers)

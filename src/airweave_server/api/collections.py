@@ -1,4 +1,4 @@
-"""Collections: make, list, change, delete and refresh."""
+"""Collections: create, list, change, delete and sync."""
 
 from typing import Annotated
 from uuid import UUID
@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from .. import wire
 from ..db import collections, connections, jobs
-from ..db.models import Collection
+from ..db.models import Collection, Status
 from ..services import collections as service
 from .deps import Organization, PageOf, PartsOf, SessionOf
 from .jobs import jobs_to_wire
@@ -23,12 +23,14 @@ Search = Annotated[str | None, Query(max_length=200)]
 def list_collections(
     session: SessionOf, organization: Organization, page: PageOf, search: Search = None
 ) -> list[wire.Collection]:
+    """List collections, newest first. ``search`` matches a part of the name or of the readable id."""
     found = collections.listed(session, organization, search=search, skip=page.skip, limit=page.limit)
     return [_to_wire(session, collection, with_summaries=True) for collection in found]
 
 
 @router.get("/count")
 def count_collections(session: SessionOf, organization: Organization, search: Search = None) -> int:
+    """Count collections, those that ``search`` matches."""
     return collections.count(session, organization, search=search)
 
 
@@ -36,15 +38,23 @@ def count_collections(session: SessionOf, organization: Organization, search: Se
 def create_collection(
     body: wire.CollectionCreate, parts: PartsOf, session: SessionOf, organization: Organization
 ) -> wire.Collection:
-    made = service.make(
-        session, organization, name=body.name, readable_id=body.readable_id, sync_config=body.sync_config,
-        embedder=parts.settings.embedder, settings=parts.settings, language=body.language,
-    )  # fmt: skip
-    return _to_wire(session, made)
+    """Create a collection with the server's embedder. Without a ``readable_id`` it gets one made from its name."""
+    collection = service.make(
+        session,
+        organization,
+        name=body.name,
+        readable_id=body.readable_id,
+        sync_config=body.sync_config,
+        embedder=parts.settings.embedder,
+        settings=parts.settings,
+        language=body.language,
+    )
+    return _to_wire(session, collection)
 
 
 @router.get("/{readable_id}")
 def get_collection(readable_id: str, session: SessionOf, organization: Organization) -> wire.Collection:
+    """Get a collection."""
     return _to_wire(session, service.get(session, organization, readable_id))
 
 
@@ -52,6 +62,7 @@ def get_collection(readable_id: str, session: SessionOf, organization: Organizat
 def update_collection(
     readable_id: str, body: wire.CollectionUpdate, session: SessionOf, organization: Organization
 ) -> wire.Collection:
+    """Change the fields that are given."""
     collection = service.get(session, organization, readable_id)
     if body.name is not None:
         collection.name = body.name
@@ -65,10 +76,12 @@ def update_collection(
 def delete_collection(
     readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
 ) -> wire.Collection:
+    """Delete a collection with its source connections and everything they indexed. It is hidden at once, its jobs are
+    cancelled, and its data is purged in the background."""
     collection = service.get(session, organization, readable_id)
     deleted = _to_wire(session, collection)
-    for ended in service.delete(session, parts.connections, collection):
-        background.add_task(parts.driver.cancelled, ended)
+    for job_id in service.delete(session, parts.connections, collection):
+        background.add_task(parts.driver.cancelled, job_id)
     background.add_task(parts.keeper.kick)
     return deleted
 
@@ -77,7 +90,7 @@ def delete_collection(
 def refresh_all(
     readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
 ) -> list[wire.SourceConnectionJob]:
-    """A job of every connection of the collection."""
+    """Start a sync of every source connection of the collection, and return the jobs."""
     collection = service.get(session, organization, readable_id)
     started = service.refresh_all(session, parts.vault, collection, parts.driver.choose())
     background.add_task(parts.driver.kick)
@@ -88,7 +101,7 @@ def refresh_all(
 def list_source_connections(
     readable_id: str, session: SessionOf, organization: Organization, page: PageOf
 ) -> list[wire.SourceConnectionListItem]:
-    """The same as ``GET /source-connections?collection=``, where the public command line looks for it."""
+    """List the source connections of the collection, as ``GET /source-connections?collection=`` does."""
     service.get(session, organization, readable_id)
     return list_items(session, organization, readable_id, page)
 
@@ -109,5 +122,7 @@ def _derive_status(session: Session, connection_ids: list[UUID]) -> str:
         return "NEEDS SOURCE"
     last = jobs.last_of(session, connection_ids)
     return (
-        "ERROR" if len(last) == len(connection_ids) and all(j.status == "failed" for j in last.values()) else "ACTIVE"
+        "ERROR"
+        if len(last) == len(connection_ids) and all(job.status == Status.FAILED for job in last.values())
+        else "ACTIVE"
     )

@@ -1,4 +1,4 @@
-"""Dependencies of the routes: the server's parts, a session, and the organization that the request is made for."""
+"""Dependencies of the routes: the server's parts, a session, and the organization of the request."""
 
 import threading
 import time
@@ -29,14 +29,14 @@ REMEMBERED_ADDRESSES = 10_000
 
 
 class BadKeys:
-    """Counts bad keys by address, so that guessing is slowed down."""
+    """Counts bad API keys by client address, to slow down guessing."""
 
     def __init__(self) -> None:
         self._seen: dict[str, deque[float]] = {}
         self._lock = threading.Lock()
 
     def check(self, address: str) -> None:
-        """Raises ``TooMany`` when this address sent too many bad keys within a minute."""
+        """Raise ``TooMany`` if this address has sent too many bad keys within a minute."""
         with self._lock:
             recent = self._recent(address)
             if len(recent) >= BAD_KEYS_PER_MINUTE:
@@ -44,6 +44,7 @@ class BadKeys:
                 raise TooMany("too many bad API keys from this address", retry_after_s=wait_s)
 
     def note(self, address: str) -> None:
+        """Count one bad key from this address."""
         with self._lock:
             if len(self._seen) >= REMEMBERED_ADDRESSES:
                 self._seen.clear()
@@ -71,9 +72,9 @@ class Parts:
     bad_keys: BadKeys = field(default_factory=BadKeys)
 
 
-async def get_parts(request: Request) -> Parts:  # async, so that it takes no thread: it waits for nothing
-    made: Parts = request.app.state.parts
-    return made
+async def get_parts(request: Request) -> Parts:  # async, so that it needs no thread: it never waits
+    parts: Parts = request.app.state.parts
+    return parts
 
 
 PartsOf = Annotated[Parts, Depends(get_parts)]
@@ -87,28 +88,28 @@ async def check_parameters(request: Request) -> None:
                 raise BadInput(flaw, field=f"{part}.{name}")
 
 
-def open_session(made: PartsOf) -> Iterator[Session]:
+def open_session(parts: PartsOf) -> Iterator[Session]:
     """One transaction for each request, committed before the response is sent."""
-    with made.database.session() as opened:
-        yield opened
+    with parts.database.session() as session:
+        yield session
 
 
 SessionOf = Annotated[Session, Depends(open_session, scope="function")]
 
 
-def find_organization(request: Request, response: Response, made: PartsOf, opened: SessionOf) -> UUID:
+def find_organization(request: Request, response: Response, parts: PartsOf, session: SessionOf) -> UUID:
     """The organization of the API key; the only one if authentication is off."""
     response.headers.update({f"RateLimit-{name}": "9999" for name in ("Limit", "Remaining", "Reset")})
-    if not made.settings.auth_enabled:
-        return collections.organization(opened).id
+    if not parts.settings.auth_enabled:
+        return collections.organization(session).id
     address = request.client.host if request.client else ""
     given = request.headers.get("x-api-key") or _read_bearer(request)
     if not given:
-        raise Unauthorized("an API key is needed: send it as X-API-Key; airweave-server keys create makes one")
-    key = keys.valid(opened, given)
+        raise Unauthorized("an API key is required: send it in X-API-Key; create one with airweave-server keys create")
+    key = keys.valid(session, given)
     if key is None:
-        made.bad_keys.check(address)
-        made.bad_keys.note(address)
+        parts.bad_keys.check(address)
+        parts.bad_keys.note(address)
         raise Unauthorized("this API key is unknown, expired or revoked")
     return key.organization_id
 
@@ -132,7 +133,7 @@ PageOf = Annotated[Page, Depends(read_page)]
 
 
 def find_connection(session: Session, organization: UUID, connection_id: UUID) -> SourceConnection:
-    """The organization's connection of this id. Raises ``NotFound``."""
+    """The connection with this id, if it belongs to the organization. Raises ``NotFound``."""
     connection = connections.find(session, organization, connection_id)
     if connection is None:
         raise NotFound("Source connection not found")

@@ -15,17 +15,20 @@ from ..sync.diff import clean_id
 from .deps import Organization, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
-TEXT_CHARS = 10_000_000  # the most of one entity that an answer holds
+TEXT_CHARS = 10_000_000  # of one entity in a response; longer text is truncated
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
 
 @router.get("/{connection_id}/entities")
 def list_entities(
-    connection_id: UUID, session: SessionOf, organization: Organization, page: PageOf,
+    connection_id: UUID,
+    session: SessionOf,
+    organization: Organization,
+    page: PageOf,
     state: Literal["indexed", "failed", "skipped"] | None = None,
-) -> list[wire.LedgerEntry]:  # fmt: skip
-    """The ledger: every entity with its state, and the reason why one is not in the index as it is at the source."""
+) -> list[wire.LedgerEntry]:
+    """List the ledger: every entity with its state and, if it failed or was skipped, the reason."""
     connection = find_connection(session, organization, connection_id)
     found = ledger.listed(session, connection.id, state=state, skip=page.skip, limit=page.limit)
     return [wire.LedgerEntry.of(row, sync_job_id=row.job_id) for row in found]
@@ -33,29 +36,35 @@ def list_entities(
 
 @router.get("/{connection_id}/entities/text")
 def read_entity(
-    connection_id: UUID, session: SessionOf, organization: Organization,
+    connection_id: UUID,
+    session: SessionOf,
+    organization: Organization,
     entity_id: Annotated[str, Query(min_length=1, max_length=2_000)],
-) -> wire.EntityText:  # fmt: skip
-    """The text of one entity, whole, as it was extracted when it was indexed."""
+) -> wire.EntityText:
+    """Get the text of one entity, as it was extracted when the entity was indexed."""
     connection = find_connection(session, organization, connection_id)
     entity = ledger.find(session, connection.id, clean_id(entity_id))
     if entity is None:
         raise NotFound("Entity not found")
-    found = chunks.text_of(session, entity.row, at_most=TEXT_CHARS)
-    truncated = entity.truncated or len(found) > TEXT_CHARS
-    return wire.EntityText.of(entity, text=found[:TEXT_CHARS], truncated=truncated)
+    text = chunks.text_of(session, entity.row, at_most=TEXT_CHARS)
+    truncated = entity.truncated or len(text) > TEXT_CHARS
+    return wire.EntityText.of(entity, text=text[:TEXT_CHARS], truncated=truncated)
 
 
 @router.post("/{connection_id}/entities/retry")
 def retry_entities(
-    connection_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks,
+    connection_id: UUID,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
+    background: BackgroundTasks,
     body: Annotated[wire.RetryRequest | None, Body()] = None,
-) -> wire.SourceConnectionJob:  # fmt: skip
-    """Try failed entities again, all or these, in a full sync that starts now."""
+) -> wire.SourceConnectionJob:
+    """Start a full sync that tries failed entities again: those named in the body, or all of them."""
     connection = find_connection(session, organization, connection_id)
     chosen = body.entity_ids if body is not None else None
     if not ledger.ask_again(session, connection.id, chosen):
-        raise NotFound("there is no failed entity" + (" of these ids" if chosen else "") + " to try again")
+        raise NotFound("there is no failed entity" + (" with these ids" if chosen else "") + " to try again")
     job = job_service.create(
         session, parts.vault, connection, parts.driver.choose(), JobRequest(Trigger.RETRY, reread=True)
     )

@@ -1,4 +1,4 @@
-"""Health: alive, ready, and what drives jobs."""
+"""Health: whether the process is alive and ready, and what drives jobs."""
 
 import time
 from typing import Any
@@ -15,8 +15,8 @@ router = APIRouter(prefix="/health", tags=["health"])
 
 @router.get("")
 def health(parts: PartsOf) -> dict[str, Any]:
-    """That the process answers, what drives its jobs and why, whether the house-keeping is done by somebody, and when
-    the connections were last listed whole."""
+    """Report the state of the server: what drives jobs and why, which process does the housekeeping, how many workers
+    poll, and when sources were last listed in full. It answers 200 even while the database is down."""
     keeper: str | None = None
     workers: int | None = None
     oldest = newest = None
@@ -41,12 +41,13 @@ def health(parts: PartsOf) -> dict[str, Any]:
 
 @router.get("/live")
 def live() -> dict[str, str]:
+    """Answer 200 while the process is alive."""
     return {"status": "alive"}
 
 
 @router.get("/ready")
 def ready(parts: PartsOf, response: Response) -> dict[str, Any]:
-    """200 when requests can be served, 503 with the reason otherwise."""
+    """Answer 200 if requests can be served, otherwise 503 with the reason."""
     began_at = time.perf_counter()
     try:
         parts.database.ping()

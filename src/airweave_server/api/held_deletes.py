@@ -20,17 +20,21 @@ router = APIRouter(prefix="/source-connections", tags=["source connections"])
 def list_held_deletes(
     connection_id: UUID, session: SessionOf, organization: Organization, page: PageOf
 ) -> list[wire.HeldDeletes]:
-    """Deletes that wait for a person, each with a page of the entities that would go."""
+    """List deletes that wait for approval, each with a page of the entities that would be deleted."""
     connection = find_connection(session, organization, connection_id)
     return [_to_wire(session, plan, page) for plan in service.held(session, connection.id)]
 
 
 @router.post("/{connection_id}/held-deletes/{plan_id}/approve")
 def approve_held_deletes(
-    connection_id: UUID, plan_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization,
+    connection_id: UUID,
+    plan_id: UUID,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
     background: BackgroundTasks,
-) -> wire.SourceConnectionJob:  # fmt: skip
-    """Start a full sync that checks them once more and deletes what is still gone."""
+) -> wire.SourceConnectionJob:
+    """Start a full sync that checks the entities again and deletes those still missing at the source."""
     connection = find_connection(session, organization, connection_id)
     plan = _find_plan(session, connection, plan_id)
     job = parts.connections.approve(session, connection, plan, parts.driver.choose())
@@ -42,7 +46,7 @@ def approve_held_deletes(
 def dismiss_held_deletes(
     connection_id: UUID, plan_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, page: PageOf
 ) -> wire.HeldDeletes:
-    """Keep these entities; a later full sync that still misses them asks again."""
+    """Keep the entities. A later full sync that still misses them asks again."""
     connection = find_connection(session, organization, connection_id)
     plan = _find_plan(session, connection, plan_id)
     parts.connections.dismiss(plan)

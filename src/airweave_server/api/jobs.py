@@ -21,27 +21,37 @@ router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
 @router.post("/{connection_id}/run")
 def run_source_connection(
-    connection_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks,
-    body: Annotated[wire.RunRequest | None, Body()] = None, force_full_sync: Annotated[bool, Query()] = False,
-) -> wire.SourceConnectionJob:  # fmt: skip
-    """Start a sync. ``force_full_sync``, in the query or the body, reads everything afresh; ``access_token`` signs in
-    this one run and is forgotten at its end."""
+    connection_id: UUID,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
+    background: BackgroundTasks,
+    body: Annotated[wire.RunRequest | None, Body()] = None,
+    force_full_sync: Annotated[bool, Query()] = False,
+) -> wire.SourceConnectionJob:
+    """Start a sync. ``force_full_sync``, in the query or the body, reads everything again as if nothing were known.
+    ``access_token`` is used for this run only and is forgotten at its end."""
     connection = find_connection(session, organization, connection_id)
     body = body or wire.RunRequest()
     job = service.create(
-        session, parts.vault, connection, parts.driver.choose(),
+        session,
+        parts.vault,
+        connection,
+        parts.driver.choose(),
         JobRequest(force_full=force_full_sync or bool(body.force_full_sync), access_token=body.access_token),
-    )  # fmt: skip
+    )
     background.add_task(parts.driver.kick)
     return jobs_to_wire(session, [job])[0]
 
 
 @router.get("/{connection_id}/jobs")
 def list_jobs(
-    connection_id: UUID, session: SessionOf, organization: Organization,
+    connection_id: UUID,
+    session: SessionOf,
+    organization: Organization,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-) -> list[wire.SourceConnectionJob]:  # fmt: skip
-    """The connection's jobs, newest first."""
+) -> list[wire.SourceConnectionJob]:
+    """List the jobs of the connection, newest first."""
     connection = find_connection(session, organization, connection_id)
     return jobs_to_wire(session, jobs.newest(session, connection.id, limit=limit))
 
@@ -50,15 +60,20 @@ def list_jobs(
 def get_job(
     connection_id: UUID, job_id: UUID, session: SessionOf, organization: Organization
 ) -> wire.SourceConnectionJob:
+    """Get a job with its counts so far."""
     return jobs_to_wire(session, [_find_job(session, organization, connection_id, job_id)])[0]
 
 
 @router.post("/{connection_id}/jobs/{job_id}/cancel")
 def cancel_job(
-    connection_id: UUID, job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization,
+    connection_id: UUID,
+    job_id: UUID,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
     background: BackgroundTasks,
-) -> wire.SourceConnectionJob:  # fmt: skip
-    """From this answer on nothing more is written for the job; its status becomes cancelled within seconds."""
+) -> wire.SourceConnectionJob:
+    """Cancel a job. After this has answered the job writes nothing more; it becomes ``cancelled`` within seconds."""
     job = _find_job(session, organization, connection_id, job_id)
     service.cancel(session, job)
     background.add_task(parts.driver.cancelled, job.id)

@@ -1,4 +1,4 @@
-"""The page of metrics: what this process measured, and what the database says of jobs and connections."""
+"""The metrics page: what this process has measured, and figures about jobs and connections from the database."""
 
 import threading
 import time
@@ -17,19 +17,19 @@ from ..db.session import Database
 from ..errors import Unauthorized
 from .deps import PartsOf
 
-KEPT_S = 5.0  # a figure is asked of the database at most this often, however many scrape
-CONNECTIONS = 2_000  # those synced longest ago; more would drown a Prometheus
+KEPT_S = 5.0  # figures from the database are reused for so long, however many scrape
+CONNECTIONS = 2_000  # that have series of their own: those synced longest ago; more would overload a Prometheus
 
 router = APIRouter(tags=["health"])
 
 
 @router.get("/metrics")
 def show_metrics(parts: PartsOf, request: Request) -> Response:
-    """Prometheus' text format. Where authentication is on, METRICS_TOKEN is asked for as a bearer token: the figures
-    are those of all organizations."""
+    """Metrics in Prometheus' text format. The figures cover all organizations, so with ``AUTH_ENABLED`` they require
+    ``METRICS_TOKEN`` as a bearer token."""
     token = parts.settings.metrics_token
     if parts.settings.auth_enabled and token is None:
-        raise Unauthorized("with AUTH_ENABLED the metrics need a token of their own: set METRICS_TOKEN")
+        raise Unauthorized("with AUTH_ENABLED the metrics require their own token: set METRICS_TOKEN")
     given = request.headers.get("authorization")
     if not metrics.may_read(token.get_secret_value() if token else None, given):
         raise Unauthorized("send METRICS_TOKEN as a bearer token")
@@ -37,30 +37,30 @@ def show_metrics(parts: PartsOf, request: Request) -> Response:
 
 
 class DatabaseFigures(Collector):
-    """Gauges that are the same whichever API process is asked."""
+    """Gauges from the database, the same in every API process."""
 
     def __init__(self, database: Database, task_queue: str) -> None:
         self._database = database
         self._task_queue = task_queue
         self._lock = threading.Lock()
-        self._asked_at = float("-inf")
-        self._found: list[GaugeMetricFamily] = []
+        self._queried_at = float("-inf")
+        self._gauges: list[GaugeMetricFamily] = []
 
     def register(self) -> None:
         REGISTRY.register(self)
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Nothing is asked of the database until somebody scrapes."""
+        """Describe nothing, so that registering does not query the database."""
         return []
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         with self._lock:
-            if time.monotonic() - self._asked_at > KEPT_S:
-                self._found = self._ask()
-                self._asked_at = time.monotonic()
-            return iter(self._found)
+            if time.monotonic() - self._queried_at > KEPT_S:
+                self._gauges = self._query()
+                self._queried_at = time.monotonic()
+            return iter(self._gauges)
 
-    def _ask(self) -> list[GaugeMetricFamily]:
+    def _query(self) -> list[GaugeMetricFamily]:
         up = GaugeMetricFamily("airweave_database_up", "Whether Postgres answers")
         try:
             with self._database.session() as session:
@@ -84,16 +84,16 @@ class DatabaseFigures(Collector):
         oldest.add_metric([], oldest_s)
         seen = GaugeMetricFamily("airweave_workers", "Workers that poll the task queue", labels=["task_queue"])
         seen.add_metric([self._task_queue], workers)
-        kept = GaugeMetricFamily("airweave_keeper_up", "Whether some API process does the house-keeping")
+        kept = GaugeMetricFamily("airweave_keeper_up", "Whether some API process does the housekeeping")
         kept.add_metric([], int(keeper is not None))
         place = ["connection", "collection", "source"]
         completed = GaugeMetricFamily(
             "airweave_last_completed_timestamp_seconds", "When the last sync completed", labels=place
         )
         full = GaugeMetricFamily(
-            "airweave_last_full_timestamp_seconds", "When the source was last listed whole", labels=place
+            "airweave_last_full_timestamp_seconds", "When the source was last listed in full", labels=place
         )
-        held = GaugeMetricFamily("airweave_held_deletes", "Deletes that wait for a person", labels=place)
+        held = GaugeMetricFamily("airweave_held_deletes", "Deletes that wait for approval", labels=place)
         failing = GaugeMetricFamily("airweave_connection_failing", "Whether the last sync failed", labels=place)
         for each in connections:
             labels = [str(each.connection_id), each.collection, each.source]
@@ -107,8 +107,8 @@ class DatabaseFigures(Collector):
 
 
 class Timed:
-    """Measures each request by its route, never by its path, until its answer begins: a stream of progress goes on for
-    as long as its job."""
+    """Measures each request until its response begins, since a progress stream lasts as long as its job. Labels the
+    measurement by route, never by path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -119,14 +119,14 @@ class Timed:
             return
         began_at, took_s, status = time.perf_counter(), 0.0, 500
 
-        async def sent(message: Message) -> None:
+        async def send_timed(message: Message) -> None:
             nonlocal status, took_s
             if message["type"] == "http.response.start":
                 status, took_s = message["status"], time.perf_counter() - began_at
             await send(message)
 
         try:
-            await self._app(scope, receive, sent)
+            await self._app(scope, receive, send_timed)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             metrics.REQUEST_S.labels(scope["method"], route, str(status)).observe(took_s)

@@ -1,4 +1,4 @@
-"""Live progress of a job, as server-sent events: how it stands now, then what changes, and its end."""
+"""Live progress of a job as server-sent events: its present state, then each change, then its end."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from .. import wire
 from ..db import connections
+from ..db.models import Status
 from ..errors import NotFound
 from .deps import Organization, Parts, PartsOf, SessionOf
 from .watches import Sight, Watch
@@ -39,16 +40,16 @@ class EventStream(StreamingResponse):
 
 
 @router.get("/subscribe", response_class=EventStream, status_code=200)
-def subscribe_to_progress(
-    job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization
-) -> EventStream:  # fmt: skip
-    """What the job did: so far, then whenever that changes, and at its end, with which the stream ends."""
+def subscribe_to_progress(job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
+    """Stream what the job has done as server-sent events: at once, after each change, and at its end. The stream ends
+    with the job."""
     return EventStream(parts, _start_watch(parts, session, organization, job_id, counts_types=False), _show_progress)
 
 
 @router.get("/subscribe-state", response_class=EventStream, status_code=200)
 def subscribe_to_state(job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
-    """What the index holds of the job's connection: so far, then whenever that changes, and at the job's end."""
+    """Stream what the index holds of the job's connection as server-sent events: at once, after each change, and at
+    the end of the job. The stream ends with the job."""
     return EventStream(parts, _start_watch(parts, session, organization, job_id, counts_types=True), _show_state)
 
 
@@ -88,15 +89,19 @@ def _show_state(sight: Sight) -> Iterator[BaseModel]:
     job, counts = sight.progress, sight.progress.counts
     total = sum(sight.by_type.values())
     yield wire.EntityState(
-        job_id=job.job_id, sync_id=job.connection_id, entity_counts=dict(sight.by_type), total_entities=total,
-        timestamp=job.at, job_status=job.status,
-    )  # fmt: skip
+        job_id=job.job_id,
+        sync_id=job.connection_id,
+        entity_counts=dict(sight.by_type),
+        total_entities=total,
+        timestamp=job.at,
+        job_status=job.status,
+    )
     if job.is_ended:
         yield wire.SyncComplete(
             job_id=job.job_id,
             sync_id=job.connection_id,
-            is_complete=job.status == "completed",
-            is_failed=job.status == "failed",
+            is_complete=job.status == Status.COMPLETED,
+            is_failed=job.status == Status.FAILED,
             final_counts=dict(sight.by_type),
             total_entities=total,
             total_operations=counts.inserted + counts.updated + counts.deleted,

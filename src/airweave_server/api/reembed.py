@@ -1,4 +1,4 @@
-"""Moves of collections to another embedder: show, start and abandon."""
+"""Moving a collection to another embedder: get the state of a move, start one, abandon one."""
 
 from fastapi import APIRouter, BackgroundTasks
 from sqlalchemy.orm import Session
@@ -14,17 +14,21 @@ router = APIRouter(prefix="/collections", tags=["collections"])
 
 @router.get("/{readable_id}/reembed")
 def get_reembed(readable_id: str, session: SessionOf, organization: Organization) -> wire.Reembed:
-    """Where the collection's move to another embedder stands."""
+    """Get the collection's embedder and the progress of its move to another one."""
     return _to_wire(session, service.get(session, organization, readable_id))
 
 
 @router.post("/{readable_id}/reembed")
 def start_reembed(
-    readable_id: str, body: wire.ReembedRequest, parts: PartsOf, session: SessionOf, organization: Organization,
+    readable_id: str,
+    body: wire.ReembedRequest,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
     background: BackgroundTasks,
-) -> wire.Reembed:  # fmt: skip
-    """Move the collection to another embedder, or go on with a move that failed or was cancelled. It is searched by the
-    former one until every chunk has its new vector."""
+) -> wire.Reembed:
+    """Move the collection to another embedder, or resume a move that failed or was cancelled. Searches use the former
+    embedder until every chunk has its new vector."""
     collection = service.get(session, organization, readable_id)
     reembed.begin(session, parts.vault, collection, body.embedder, parts.driver.choose(), parts.settings)
     background.add_task(parts.driver.kick)
@@ -36,7 +40,7 @@ def start_reembed(
 def abandon_reembed(
     readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
 ) -> wire.Reembed:
-    """Give the move up; the collection stays as it is."""
+    """Abandon the move. The collection keeps its present embedder."""
     collection = service.get(session, organization, readable_id)
     for job in reembed.abandon(session, collection):
         background.add_task(parts.driver.cancelled, job.id)

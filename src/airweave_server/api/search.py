@@ -19,8 +19,8 @@ router = APIRouter(prefix="/collections", tags=["search"])
 
 
 def find_collection(readable_id: str, request: Request, response: Response, parts: PartsOf) -> Collection:
-    """The collection. Its transaction has ended: a request must not hold one database connection while it waits for
-    others."""
+    """The collection, detached from its transaction, which has ended: a request must not hold one database connection
+    while it waits for others."""
     with parts.database.session() as session:
         organization = find_organization(request, response, parts, session)
         return service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
@@ -31,18 +31,25 @@ def find_collection(readable_id: str, request: Request, response: Response, part
 def search_instant(
     collection: Annotated[Collection, Depends(find_collection)], body: wire.SearchRequest, parts: PartsOf
 ) -> wire.SearchResponse:
-    """The passages that answer, best first: the best one of each entity, or all with ``group: chunk``."""
+    """Search a collection. Results are passages, best first: the best one of each entity, or all of them with
+    ``group: chunk``."""
     query = hybrid.Query(
-        text=body.query, strategy=body.retrieval_strategy, filter=body.filter or (), limit=body.limit,
-        offset=body.offset, group=body.group,
-    )  # fmt: skip
+        text=body.query,
+        strategy=body.retrieval_strategy,
+        filter=body.filter or (),
+        limit=body.limit,
+        offset=body.offset,
+        group=body.group,
+    )
     vector = None
     if query.strategy != "keyword":
         try:
             vector = hybrid.embedded(embedder_of(collection, parts.settings), query)
         except (ConfigError, EmbedderError) as error:
-            raise Unavailable(f"the query cannot be embedded: {error}; without: retrieval_strategy keyword") from None
-    with parts.database.snapshot() as snapshot:  # should the collection move just now, its former vectors still stand
+            raise Unavailable(f"cannot embed the query: {error}; retrieval_strategy keyword works without") from None
+    with (
+        parts.database.snapshot() as snapshot
+    ):  # if the collection is switching embedders now, the snapshot still has its former vectors
         hits = hybrid.search(snapshot, collection, vector, query, parts.database.beside)
     return _to_wire(hits)
 

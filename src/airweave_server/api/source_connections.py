@@ -1,4 +1,4 @@
-"""Source connections: preview, connect, list, change and delete."""
+"""Source connections: preview, create, list, change and delete."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from .. import plugins, wire
 from ..db import collections, connections, jobs
-from ..db.models import Collection, SourceConnection, SyncJob
+from ..db.models import Collection, SourceConnection, Status, SyncJob
 from ..errors import InvalidState
 from ..services import connections as service
 from ..services import jobs as job_service
@@ -22,44 +22,54 @@ router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
 @router.post("")
 def create_source_connection(
-    body: wire.SourceConnectionCreate, parts: PartsOf, session: SessionOf, organization: Organization,
+    body: wire.SourceConnectionCreate,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
     background: BackgroundTasks,
-) -> wire.SourceConnection:  # fmt: skip
-    """Connect a source; its first sync starts at once unless ``sync_immediately`` is false."""
-    made = parts.connections.create(session, organization, _to_new_connection(body))
+) -> wire.SourceConnection:
+    """Connect a source to a collection. The first sync starts at once unless ``sync_immediately`` is false."""
+    connection = parts.connections.create(session, organization, _to_new_connection(body))
     if body.sync_immediately is not False:
-        job_service.create(session, parts.vault, made, parts.driver.choose(), JobRequest())
+        job_service.create(session, parts.vault, connection, parts.driver.choose(), JobRequest())
         background.add_task(parts.driver.kick)
-    return _to_wire(session, made)
+    return _to_wire(session, connection)
 
 
 @router.post("/preview")
 def preview_source_connection(
     body: wire.SourceConnectionCreate, parts: PartsOf, session: SessionOf, organization: Organization
 ) -> wire.SourceConnectionPreview:
-    """What a first sync of this would meet, make and leave out, and how long it would take. Nothing is stored."""
-    found = parts.connections.preview(session, organization, _to_new_connection(body))
-    return wire.SourceConnectionPreview.of(found, short_name=body.short_name, embedding_model_name=found.embedder)
+    """Report what a first sync would read, index and skip, and how long it would take. Nothing is stored."""
+    preview = parts.connections.preview(session, organization, _to_new_connection(body))
+    return wire.SourceConnectionPreview.of(preview, short_name=body.short_name, embedding_model_name=preview.embedder)
 
 
 @router.get("")
 def list_source_connections(
     session: SessionOf, organization: Organization, page: PageOf, collection: Annotated[str | None, Query()] = None
 ) -> list[wire.SourceConnectionListItem]:
+    """List source connections, newest first; with ``collection``, those of the collection with this readable id."""
     return list_items(session, organization, collection, page)
 
 
 @router.get("/{connection_id}")
 def get_source_connection(connection_id: UUID, session: SessionOf, organization: Organization) -> wire.SourceConnection:
+    """Get a source connection with its schedule, its last job and its entity counts."""
     return _to_wire(session, find_connection(session, organization, connection_id))
 
 
 @router.patch("/{connection_id}")
 def update_source_connection(
-    connection_id: UUID, body: wire.SourceConnectionUpdate, parts: PartsOf, session: SessionOf,
-    organization: Organization, background: BackgroundTasks,
-) -> wire.SourceConnection:  # fmt: skip
-    """Change it. Another configuration ends a running sync and starts it anew."""
+    connection_id: UUID,
+    body: wire.SourceConnectionUpdate,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
+    background: BackgroundTasks,
+) -> wire.SourceConnection:
+    """Change the fields that are given. Another ``config`` or ``authentication`` cancels a running sync and
+    starts a new one."""
     connection = find_connection(session, organization, connection_id)
     changes: dict[str, Any] = {}
     if body.name is not None:
@@ -83,11 +93,12 @@ def update_source_connection(
 def delete_source_connection(
     connection_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
 ) -> wire.SourceConnection:
-    """Hide it at once, end its sync, and purge everything it brought."""
+    """Delete a source connection and everything it indexed. It is hidden at once, its job is cancelled, and its data is
+    purged in the background."""
     connection = find_connection(session, organization, connection_id)
     deleted = _to_wire(session, connection)
-    if (ended := parts.connections.delete(session, connection)) is not None:
-        background.add_task(parts.driver.cancelled, ended)
+    if (job_id := parts.connections.delete(session, connection)) is not None:
+        background.add_task(parts.driver.cancelled, job_id)
     background.add_task(parts.keeper.kick)
     return deleted
 
@@ -110,7 +121,7 @@ def list_items(
     ids = [connection.id for connection in found]
     last, counts = jobs.last_of(session, ids), connections.entity_counts(session, ids)
     signed_out = {connection.id for connection in connections.signed_out(session, ids)}
-    # once for each collection: a session forgets a row that nobody holds, and would ask for it again
+    # once per collection: a session forgets a row that nothing references, and would query it again
     feeds = {each: session.get_one(Collection, each).readable_id for each in {one.collection_id for one in found}}
     return [
         wire.SourceConnectionListItem.of(
@@ -149,8 +160,8 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
             total_entities=sum(count for _, count, _ in types),
             by_type={kind: wire.EntityTypeStats(count=count, last_updated=at) for kind, count, at in types},
         ),
-        error_category=last.error_category if last and last.status == "failed" else None,
-        error_message=last.error if last and last.status == "failed" else None,
+        error_category=last.error_category if last and last.status == Status.FAILED else None,
+        error_message=last.error if last and last.status == Status.FAILED else None,
         held_deletes=sum(plan.total for plan in service.held(session, connection.id)),
     )
 
@@ -167,9 +178,9 @@ def _schedule_to_wire(connection: SourceConnection, *, waits: bool) -> wire.Sche
 
 
 def _derive_status(last: SyncJob | None) -> str:
-    if last is not None and last.status in ("running", "cancelling"):
+    if last is not None and last.status in (Status.RUNNING, Status.CANCELLING):
         return "syncing"
-    if last is not None and last.status == "failed":
+    if last is not None and last.status == Status.FAILED:
         return "needs_reauth" if last.error_category in jobs.SIGNED_OUT else "error"
     return "active"
 
@@ -193,7 +204,7 @@ def _to_new_connection(body: wire.SourceConnectionCreate) -> NewConnection:
 
 
 def _read_authentication(given: wire.Authentication | None) -> dict[str, Any] | None:
-    """What was sent of it, without nulls. Raises ``InvalidState`` for ways to sign in that there are not."""
+    """The fields that were sent, without nulls. Raises ``InvalidState`` for ways to sign in that are not supported."""
     if given is None:
         return None
     if given.provider_readable_id is not None:

@@ -1,5 +1,5 @@
-"""Who watches which job, in this process. One look a second at the database serves all of them, and nobody who watches
-can keep it from the others: what a slow client has not taken yet is replaced by what is newer. Knows no HTTP."""
+"""Watches on the progress of jobs, in this process. One query a second serves all of them. A slow client does not delay
+the others: what it has not taken yet is replaced by what is newer. Knows nothing of HTTP."""
 
 import asyncio
 import threading
@@ -19,19 +19,19 @@ from ..db.session import Database, first_line
 from ..errors import TooMany, Unavailable
 
 LOOK_S = 1.0
-MOST_WATCHES = 500  # of one process
-MOST_OF_ONE = 100  # of one organization
-TOO_MANY_S = 5  # after which it may be tried again
-COUNT_PAUSE = 20  # a count of entities by type is made anew after so many times what it took
-GONE = "the job is gone: its connection was deleted"
-STOPPING = "the server is being stopped; subscribe again"
+MOST_WATCHES = 500  # in one process
+MOST_OF_ONE = 100  # by one organization
+TOO_MANY_S = 5  # after which a client may try again
+COUNT_PAUSE = 20  # times the duration of a count of entities by type, before the next count
+GONE = "the job no longer exists: its connection was deleted"
+STOPPING = "the server is stopping; subscribe again"
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """A job as it was seen. ``by_type``: what the index holds of its connection, for those who want to know."""
+    """A job at one moment. ``by_type``: the indexed entities of its connection by type; empty if not asked for."""
 
     progress: Progress
     by_type: Mapping[str, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Sight:
 
 @dataclass(eq=False, slots=True)
 class Watch:
-    """One who watches. ``sight`` is the newest one; ``over`` says why there will be no other."""
+    """One client's watch on a job. ``sight`` is the newest; ``over`` is the reason why no other will come."""
 
     job_id: UUID
     organization_id: UUID
@@ -49,8 +49,8 @@ class Watch:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def sights(self, *, heartbeat_s: float) -> AsyncIterator[Sight | None]:
-        """What there is to see, from now to the job's end or until it is ``over``; None when there was no news for
-        ``heartbeat_s`` seconds. What came while nobody asked is left out, but for the newest."""
+        """Yield the present sight, then each change until the job ends or the watch is ``over``; None after each
+        ``heartbeat_s`` seconds without a change. Of changes between two requests, only the newest is yielded."""
         while self.over is None:
             self._news.clear()
             sight = self.sight
@@ -65,6 +65,7 @@ class Watch:
                     yield None
 
     def show(self, sight: Sight) -> None:
+        """Replace the sight, and wake the client if it changed."""
         if not self.counts_types:
             sight = replace(sight, by_type={})
         if sight != self.sight:
@@ -72,13 +73,14 @@ class Watch:
             self._news.set()
 
     def end(self, why: str) -> None:
+        """End the watch for the reason ``why``, which the client is told."""
         self.over = why
         self._news.set()
 
 
 class Watches:
-    """All who watch, and the task that looks for them; there is none while nobody does. Belongs to the event loop of
-    the server, but for ``look``, which asks the database."""
+    """All open watches, and the task that queries the database for them, which runs only while there are any. Use it on
+    the server's event loop, except for ``look``, which blocks."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -86,41 +88,42 @@ class Watches:
         self._task: asyncio.Task[None] | None = None
         self._is_closed = False
         self._counts_lock = threading.Lock()
-        self._counts: dict[UUID, tuple[float, dict[str, int]]] = {}  # when to count again, and what was counted
+        self._counts: dict[UUID, tuple[float, dict[str, int]]] = {}  # by job: when to count again, and the last count
 
     @contextmanager
     def opened(self, watch: Watch) -> Iterator[None]:
-        """Look for this one too. Raises ``TooMany``, or ``Unavailable`` while the server stops."""
+        """Serve this watch too, inside the context. Raises ``TooMany``, or ``Unavailable`` while the server stops."""
         if self._is_closed:
             raise Unavailable(STOPPING)
         own = sum(other.organization_id == watch.organization_id for other in self._watches)
         if own >= MOST_OF_ONE or len(self._watches) >= MOST_WATCHES:
             raise TooMany(
-                f"too many streams are open here, of at most {MOST_OF_ONE} an organization and {MOST_WATCHES} in all: "
-                "close one, or ask for the job itself now and then",
+                f"too many streams are open (at most {MOST_OF_ONE} per organization and {MOST_WATCHES} in all): "
+                "close one, or poll the job instead",
                 retry_after_s=TOO_MANY_S,
             )
         self._watches.add(watch)
         if self._task is None:
-            self._task = asyncio.create_task(self._look_on(), name="watch-jobs")
+            self._task = asyncio.create_task(self._keep_looking(), name="watch-jobs")
         try:
             yield
         finally:
             self._watches.discard(watch)
 
     def close(self) -> None:
-        """End every watch, and let no other begin."""
+        """End every watch and refuse new ones."""
         self._is_closed = True
         for watch in self._watches:
             watch.end(STOPPING)
 
     def look(self, session: Session, job_ids: Iterable[UUID], *, counting: Iterable[UUID]) -> dict[UUID, Sight]:
-        """These jobs as they are now; one that is gone is left out. ``counting``: those to count the types of."""
+        """These jobs as they are now, without those that no longer exist. ``counting``: jobs whose entities to count by
+        type."""
         seen = jobs.progress(session, list(job_ids))
-        counts = {job_id: self._types(session, seen[job_id]) for job_id in counting if job_id in seen}
+        counts = {job_id: self._count_types(session, seen[job_id]) for job_id in counting if job_id in seen}
         return {job_id: Sight(progress, counts.get(job_id, {})) for job_id, progress in seen.items()}
 
-    async def _look_on(self) -> None:
+    async def _keep_looking(self) -> None:
         while self._watches:
             await asyncio.sleep(LOOK_S)
             watched = set(self._watches)
@@ -128,9 +131,9 @@ class Watches:
             with self._counts_lock:
                 self._counts = {job_id: known for job_id, known in self._counts.items() if job_id in counting}
             try:
-                # a thread of its own: those of the API may all be waiting for something
+                # not on the threads of the API, which may all be busy
                 seen = await asyncio.to_thread(self._look, {watch.job_id for watch in watched}, counting)
-            except SQLAlchemyError as error:  # the streams stay, and the next look may work
+            except SQLAlchemyError as error:  # the streams stay open, and the next look may work
                 log.warning("progress_unknown", error=first_line(error))
                 continue
             except Exception as error:  # the outermost loop of this task: it must not end
@@ -147,8 +150,9 @@ class Watches:
         with self._database.session() as session:
             return self.look(session, job_ids, counting=counting)
 
-    def _types(self, session: Session, progress: Progress) -> dict[str, int]:
-        """Counted so seldom that it takes a twentieth of the time: a count goes through the whole ledger."""
+    def _count_types(self, session: Session, progress: Progress) -> dict[str, int]:
+        """The indexed entities by type. A count reads the whole ledger of the connection, so it is done so seldom that
+        it takes a twentieth of the time."""
         with self._counts_lock:
             due_at, known = self._counts.get(progress.job_id, (0.0, {}))
         began_at = time.monotonic()
