@@ -1,25 +1,25 @@
-"""What the service raises, sorted by what is to be done about it.
+"""The errors of the service, sorted by what to do about them.
 
 ServiceError
-├── BadInput       the caller can mend it (422)
-├── InvalidState   not now, in this state (400)
-├── NotFound       there is no such thing, or not for this organization (404)
-├── Unauthorized   no key, or one that does not hold (401)
+├── BadInput       correct the input (422)
+├── InvalidState   not possible in the present state (400)
+├── NotFound       does not exist, or belongs to another organization (404)
+├── Unauthorized   send a valid API key (401)
 ├── TooMany        slow down (429)
-├── Unavailable    what is needed cannot be reached now (503)
-├── Fenced         somebody else may write now; drop what is in memory
-└── Unstartable    the process cannot start: one clear line, exit 1
+├── Unavailable    something needed cannot be reached now; try again (503)
+├── Fenced         another process may write now; drop what is in memory
+└── Unstartable    the process cannot start: one line, exit 1
 
-ClientError         what a command asked a server for went wrong: one clear line, exit 1
+ClientError         a command's request to a server failed: one line, exit 1
 """
 
 
 class ServiceError(Exception):
-    """The base of everything the service raises on purpose. Its text is shown to people."""
+    """The base of all errors that the service raises on purpose. Its text is shown to people."""
 
 
 class BadInput(ServiceError):
-    """What was sent cannot be used. ``field`` names it, as ``body.name``; empty when it concerns the whole."""
+    """The input is invalid. ``field`` names the part, such as ``body.name``; empty if it is the whole."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
@@ -27,19 +27,19 @@ class BadInput(ServiceError):
 
 
 class InvalidState(ServiceError):
-    """It cannot be done in the state the thing is in."""
+    """The operation is not possible in the present state."""
 
 
 class NotFound(ServiceError):
-    """There is no such thing for this organization."""
+    """It does not exist in this organization."""
 
 
 class Unauthorized(ServiceError):
-    """No API key, or one that does not hold."""
+    """No API key, or an invalid one."""
 
 
 class TooMany(ServiceError):
-    """Too many tries. ``retry_after_s``: seconds to wait."""
+    """Too many requests. ``retry_after_s``: seconds to wait."""
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message)
@@ -47,16 +47,17 @@ class TooMany(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """What is needed for it cannot be reached now; the same again may work later."""
+    """Something needed cannot be reached now. The same request may work later."""
 
 
 class Fenced(ServiceError):
-    """The epoch moved on: a cancel, a delete, a change or a takeover; nothing more may be written under it."""
+    """The epoch has changed, by a cancel, a delete, a new configuration or a takeover. Nothing may be written under the
+    old one."""
 
 
 class Unstartable(ServiceError):
-    """The process cannot start; its text is the one line that is printed before exit 1."""
+    """The process cannot start. Its text is the one line printed before exit 1."""
 
 
 class ClientError(Exception):
-    """What a client of the HTTP API asked for went wrong. Its text is one line for a person, with the next step."""
+    """A request to the HTTP API failed. Its text is one line for a person, with the next step."""

@@ -1,4 +1,4 @@
-"""Structured logs: events with fields, readable on a terminal, JSON elsewhere, ids bound once, secrets kept out."""
+"""Structured logs: events with fields, readable on a terminal and JSON elsewhere, with secrets redacted."""
 
 import logging
 import sys
@@ -17,7 +17,7 @@ def configure(
     style: Literal["auto", "console", "json"] = "auto",
     to: Literal["stderr", "stdout"] = "stderr",
 ) -> None:
-    """Send this process's logs, our own and the libraries', to standard error or output."""
+    """Send all logs of this process, including those of libraries, to standard error or output."""
     stream = sys.stdout if to == "stdout" else sys.stderr
     console = style == "console" or (style == "auto" and stream.isatty())
     renderer: Any = (
@@ -31,7 +31,7 @@ def configure(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         *([] if console else [structlog.processors.format_exc_info]),
-        _without_secrets,
+        _redact_secrets,
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -48,13 +48,13 @@ def configure(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("temporalio.activity").setLevel("CRITICAL")  # what a step raises, we have logged ourselves
-    logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # what it would say of a failed request is logged already
+    logging.getLogger("temporalio.activity").setLevel("CRITICAL")  # we log the errors of steps ourselves
+    logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # we log failed requests ourselves
     for noisy in ("temporalio", "httpx", "httpcore", "alembic", "uvicorn.access", "sqlalchemy.engine"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _without_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _redact_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if isinstance(value, SecretStr) or any(word in key.lower() for word in SECRET_WORDS):
             event[key] = "**********"

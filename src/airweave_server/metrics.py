@@ -1,4 +1,4 @@
-"""What a process counts and measures, as a page in Prometheus' text format; docs/metrics.md has the table."""
+"""The metrics of a process, as a page in Prometheus' text format. docs/metrics.md lists them."""
 
 import hmac
 import threading
@@ -18,50 +18,58 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 
 ENTITIES = Counter("airweave_entities", "Entities of committed batches", ["source", "outcome"])
 BATCH_S = Histogram(
-    "airweave_batch_seconds", "Seconds from one committed batch of a partition to the next", ["source"],
+    "airweave_batch_seconds",
+    "Seconds from one committed batch of a partition to the next",
+    ["source"],
     buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
-)  # fmt: skip
+)
 SLICE_S = Histogram(
-    "airweave_slice_seconds", "Seconds of one slice of a partition", ["source"],
+    "airweave_slice_seconds",
+    "Seconds of one slice of a partition",
+    ["source"],
     buckets=(0.1, 0.3, 1, 3, 10, 30, 60, 90, 180, 600),
-)  # fmt: skip
+)
 START_S = Histogram(
-    "airweave_job_start_seconds", "Seconds from the creation of a job to its first step", ["engine"],
+    "airweave_job_start_seconds",
+    "Seconds from the creation of a job to its first step",
+    ["engine"],
     buckets=(0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600),
-)  # fmt: skip
-JOBS_ENDED = Counter("airweave_jobs_ended", "Jobs that came to their end", ["status", "engine", "source"])
+)
+JOBS_ENDED = Counter("airweave_jobs_ended", "Jobs that ended", ["status", "engine", "source"])
 TAKEOVERS = Counter(
-    "airweave_takeovers", "Partitions (or jobs) taken from a reader (or driver) that fell silent", ["what"]
+    "airweave_takeovers", "Partitions (or jobs) taken over from a reader (or driver) that fell silent", ["what"]
 )
 for _what in ("partition", "job"):
-    TAKEOVERS.labels(_what)  # none is a figure too
+    TAKEOVERS.labels(_what)  # so that the series exists, with 0
 REQUEST_S = Histogram(
-    "airweave_http_request_seconds", "Seconds from a request to its answer", ["method", "route", "status"],
+    "airweave_http_request_seconds",
+    "Seconds from a request to the start of its response",
+    ["method", "route", "status"],
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
-)  # fmt: skip
+)
 
 _further: list[str] = []
 
 
 def append_page(url: str) -> None:
-    """Append the page at ``url``, of a part that measures itself."""
+    """Append the metrics page at ``url`` to ours, for a part that measures itself."""
     _further.append(url)
 
 
 def page() -> bytes:
-    """Everything this process exports."""
+    """All metrics of this process."""
     parts = [generate_latest()]
     for url in _further:
         try:
             with urlopen(url, timeout=PAGE_S) as answer:
                 parts.append(answer.read())
-        except (URLError, OSError):  # that part is missing, and only that
+        except (URLError, OSError):  # only that part is missing
             continue
     return b"".join(part if part.endswith(b"\n") else part + b"\n" for part in parts if part)
 
 
 def may_read(token: str | None, authorization: str | None) -> bool:
-    """Whether a request with this ``Authorization`` header may see the page; without a ``token`` anybody may."""
+    """Whether a request with this ``Authorization`` header may read the page. Without a ``token`` anybody may."""
     if token is None:
         return True
     scheme, _, given = (authorization or "").partition(" ")
@@ -69,8 +77,8 @@ def may_read(token: str | None, authorization: str | None) -> bool:
 
 
 def serve(host: str, port: int, *, token: str | None, trouble: Callable[[], str | None]) -> ThreadingHTTPServer:
-    """Answer GET /metrics, and GET /health with 200 or, while there is ``trouble``, 503 and its words, on a thread of
-    its own. Raises ``Unstartable`` when the address cannot be listened on."""
+    """Answer GET /metrics and GET /health on a thread of its own. ``trouble`` returns None if all is well; otherwise
+    /health answers 503 with its text. Raises ``Unstartable`` if the address cannot be bound."""
 
     class Pages(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -80,13 +88,13 @@ def serve(host: str, port: int, *, token: str | None, trouble: Callable[[], str 
                 else:
                     self._answer(401, b"send METRICS_TOKEN as a bearer token\n")
             elif self.path == "/health":
-                said = trouble()
-                self._answer(503 if said else 200, f"{said or 'polling'}\n".encode())
+                reason = trouble()
+                self._answer(503 if reason else 200, f"{reason or 'polling'}\n".encode())
             else:
-                self._answer(404, b"there are /metrics and /health\n")
+                self._answer(404, b"not found: use /metrics or /health\n")
 
         def log_message(self, format: str, *args: object) -> None:
-            """Scrapes are not worth a line."""
+            """Log nothing: scrapes come too often."""
 
         def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
             self.send_response(status)
@@ -98,6 +106,6 @@ def serve(host: str, port: int, *, token: str | None, trouble: Callable[[], str 
     try:
         server = ThreadingHTTPServer((host, port), Pages)
     except OSError as error:
-        raise Unstartable(f"METRICS_PORT: {host}:{port} cannot be listened on ({error.strerror})") from None
+        raise Unstartable(f"METRICS_PORT: cannot listen on {host}:{port} ({error.strerror})") from None
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
     return server

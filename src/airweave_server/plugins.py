@@ -1,4 +1,4 @@
-"""Finds sources and embedders by their entry points, ours like a stranger's; the only place that imports by name."""
+"""Finds installed sources and embedders by their entry points. No other module imports by name."""
 
 import json
 from functools import cache
@@ -16,14 +16,14 @@ log = structlog.get_logger(__name__)
 
 @cache
 def sources() -> dict[str, type[Source[Any, Any]]]:
-    """Every installed source by its short name."""
+    """All installed sources by short name. One that cannot be loaded is logged and left out."""
     found: dict[str, type[Source[Any, Any]]] = {}
     for entry in entry_points(group="airweave_server.sources"):
         try:
             kind = entry.load()
             if '"writeOnly": true' in json.dumps(kind.config_model.model_json_schema()):
-                raise TypeError("a configuration is shown to people; its secrets belong in credentials")
-        except Exception as error:  # somebody else's code: one that cannot be loaded must not take the others with it
+                raise TypeError("configurations are shown to people; move the secret field to the credentials")
+        except Exception as error:  # third-party code: one that cannot be loaded must not affect the others
             log.error("source_unusable", source=entry.name, error=f"{type(error).__name__}: {error}")
             continue
         found[entry.name] = kind
@@ -31,8 +31,8 @@ def sources() -> dict[str, type[Source[Any, Any]]]:
 
 
 def embedder(name: str, settings: Settings) -> Embedder:
-    """The installed embedder of this entry point name, made once a process. Raises ``ConfigError``."""
-    return _made(
+    """The installed embedder with this name, made once per process. Raises ``ConfigError``."""
+    return _make_embedder(
         name,
         Endpoint(
             settings.embeddings_url, settings.embeddings_model, settings.embeddings_key, settings.embeddings_dimensions
@@ -41,8 +41,8 @@ def embedder(name: str, settings: Settings) -> Embedder:
 
 
 def try_embedder(settings: Settings) -> None:
-    """Try the embedder of new collections when a process starts. Raises ``Unstartable`` when it cannot work; that it
-    cannot now is only said, since it is needed for some things only."""
+    """Try the embedder of new collections when a process starts. Raises ``Unstartable`` if it can never work. If it is
+    only unreachable now, that is logged, since not everything needs it."""
     try:
         model = embedder(settings.embedder, settings)
         model.check()
@@ -58,9 +58,9 @@ def embedder_names() -> list[str]:
 
 
 @cache
-def _made(name: str, endpoint: Endpoint) -> Embedder:
+def _make_embedder(name: str, endpoint: Endpoint) -> Embedder:
     for entry in entry_points(group="airweave_server.embedders"):
         if entry.name == name:
             kind: type[Embedder] = entry.load()
             return kind.configured(endpoint)
-    raise ConfigError(f"no embedder {name!r} is installed; there are: {', '.join(embedder_names())}")
+    raise ConfigError(f"no embedder {name!r} is installed; installed are: {', '.join(embedder_names())}")

@@ -1,4 +1,4 @@
-"""Every setting of the server, typed, with its default and what it is for; the docs' table is checked against it."""
+"""All settings of the server, with types, defaults and descriptions. A test checks that the docs name each one."""
 
 import ipaddress
 import os
@@ -14,29 +14,30 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import Unstartable
 
-MOST_NAME_CHARS = 253  # of a host name, as DNS has it
-LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # containers have names with underscores
+MOST_NAME_CHARS = 253  # of a host name in DNS
+LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # names of containers may have underscores
 
 
 class Settings(BaseSettings):
-    """Read once by whatever starts a process and handed down as values. Each field's variable is its name in capitals,
-    but for the two whose names the public command line would otherwise own."""
+    """Read once when a process starts, and passed down as values. The variable of a field is its name in capitals; two
+    have a prefix, because the public command line uses the plain names."""
 
     model_config = SettingsConfigDict(extra="ignore", frozen=True, populate_by_name=True)
 
     data_dir: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("AIRWEAVE_DATA_DIR", "data_dir"),
-        description="Where the embedded Postgres and the keys live. Default: the system's place for application data.",
+        description="The directory of the embedded Postgres and the keys. Default: the system's directory for "
+        "application data.",
     )
     folder_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
         default=(),
         validation_alias=AliasChoices("AIRWEAVE_FOLDER_ROOTS", "folder_roots"),
-        description="Folders that `folder` connections may read below, separated by the system's path separator. "
-        "Default: the home of the user and the current directory.",
+        description="Folders that `folder` connections may read, separated by the system's path separator. Default: "
+        "the user's home and the current directory.",
     )
     database_url: SecretStr | None = Field(
-        default=None, description="A Postgres 15+ with pgvector 0.8+ of your own; without it an embedded one is run."
+        default=None, description="Your own Postgres 15+ with pgvector 0.8+. Default: an embedded one."
     )
     api_host: str = Field(default="127.0.0.1", description="The address the API listens on.")
     api_port: int = Field(default=8001, ge=0, le=65535, description="The port the API listens on; 0 takes a free one.")
@@ -45,14 +46,14 @@ class Settings(BaseSettings):
     )
     api_key: SecretStr | None = Field(default=None, description="The key the command line sends.")
     auth_enabled: bool = Field(
-        default=False, description="Require an API key on every request but health and the API's own docs."
+        default=False, description="Require an API key on every request except health and the API's docs."
     )
     allow_no_auth: bool = Field(
         default=False, description="Allow an address other than loopback without authentication."
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Further host names or addresses that the Host and Origin headers may carry, separated by commas.",
+        description="More host names or addresses allowed in the Host and Origin headers, separated by commas.",
     )
     allowed_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -61,98 +62,119 @@ class Settings(BaseSettings):
     )
     vault_key: SecretStr | None = Field(
         default=None,
-        description="Base64 of 32 bytes that seal credentials; of several, separated by commas, the first seals and "
-        "all open. Default: made once in the data directory.",
+        description="Base64 of the 32 bytes of the key that seals credentials. Of several, separated by commas, the "
+        "first seals and all open. Default: a key file in the data directory, created once.",
     )
     enable_internal_sources: bool = Field(default=False, description="Offer the test sources (stub, timed, ...).")
-    embedder: str = Field(default="wordllama", description="The embedder that new collections get.")
+    embedder: str = Field(default="wordllama", description="The embedder of new collections.")
     embeddings_url: str = Field(
-        default="", description="The base address of an OpenAI-compatible service, up to where `/embeddings` follows, "
-        "for the embedder `openai`.",
-    )  # fmt: skip
-    embeddings_model: str = Field(default="", description="The model that the embedder `openai` asks for.")
-    embeddings_key: SecretStr | None = Field(default=None, description="What it sends as a bearer token.")
+        default="",
+        description="The base URL of an OpenAI-compatible service, without `/embeddings`, for the embedder `openai`.",
+    )
+    embeddings_model: str = Field(default="", description="The model that the embedder `openai` requests.")
+    embeddings_key: SecretStr | None = Field(
+        default=None, description="The API key that the embedder `openai` sends as a bearer token."
+    )
     embeddings_dimensions: int | None = Field(
-        default=None, ge=1, le=16_000, description="The dimensions its vectors must have; they are asked for where the "
-        "model's own are others. Default: as many as the model answers.",
-    )  # fmt: skip
+        default=None,
+        ge=1,
+        le=16_000,
+        description="The dimensions of the vectors of the embedder `openai`, requested if the model's own differ. "
+        "Default: those of the model.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least level that is logged."
+        default="info", description="The lowest level that is logged."
     )
     log_format: Literal["auto", "console", "json"] = Field(
-        default="auto", description="How logs look: `auto` is `console` on a terminal and `json` elsewhere."
+        default="auto", description="The format of logs: `auto` is `console` on a terminal and `json` elsewhere."
     )
 
     log_to: Literal["stderr", "stdout"] = Field(default="stderr", description="Where logs go.")
 
     metrics_host: str = Field(
-        default="127.0.0.1", description="The address a worker answers /metrics and /health on, where METRICS_PORT is "
-        "set.",
-    )  # fmt: skip
+        default="127.0.0.1",
+        description="The address on which a worker serves /metrics and /health if METRICS_PORT is set.",
+    )
     metrics_port: int | None = Field(
-        default=None, ge=1, le=65535,
-        description="The port a worker answers /metrics and /health on. Default: none; the API has /metrics anyway.",
-    )  # fmt: skip
+        default=None,
+        ge=1,
+        le=65535,
+        description="The port on which a worker serves /metrics and /health. Default: none; the API always serves "
+        "/metrics.",
+    )
     metrics_token: SecretStr | None = Field(
-        default=None, description="What /metrics asks for as a bearer token. Default: nothing; with AUTH_ENABLED the "
-        "API shows no metrics without it.",
-    )  # fmt: skip
+        default=None,
+        description="The bearer token that /metrics requires. Default: none, and with AUTH_ENABLED the API then "
+        "serves no metrics.",
+    )
 
     retention_days: float = Field(
-        default=30.0, gt=0, description="Days that jobs are kept after their end, with their errors and what became of "
-        "their deletes; the last of each connection stay.",
-    )  # fmt: skip
+        default=30.0,
+        gt=0,
+        description="Days that jobs are kept after they end, with their errors and delete plans. The last job of "
+        "each connection and its last completed one are always kept.",
+    )
 
     vector_index_chunks: int = Field(
-        default=20_000, ge=1, description="Chunks from which a collection gets an index over its vectors; it loses it "
-        "when fewer than half of that are left. Without one, all vectors are compared.",
-    )  # fmt: skip
+        default=20_000,
+        ge=1,
+        description="Chunks at which a collection gets a vector index; it loses the index below half of that. "
+        "Without an index, a search compares all vectors.",
+    )
     vector_index_memory_mb: int = Field(
-        default=512, ge=64, description="Memory that Postgres may take to build one such index; about 2 MB for 1,000 "
-        "chunks, and what does not fit is built several times slower.",
-    )  # fmt: skip
+        default=512,
+        ge=64,
+        description="Memory that Postgres may use to build a vector index, in MB: about 2 MB for 1,000 chunks. An "
+        "index that does not fit is built several times slower.",
+    )
 
     temporal_enabled: bool = Field(
-        default=False, description="Let Temporal drive jobs; without it, or while it cannot be reached, they run in "
-        "process.",
-    )  # fmt: skip
+        default=False,
+        description="Let Temporal drive jobs. Without it, or while it cannot be reached, they run in process.",
+    )
     temporal_required: bool = Field(
         default=False,
-        description="Answer 503 to a run rather than drive it in process when Temporal cannot be reached.",
+        description="Answer 503 to a run, instead of driving it in process, while Temporal cannot be reached.",
     )
-    temporal_host: str = Field(default="localhost", description="The Temporal server's host; TEMPORAL_ADDRESS wins.")
+    temporal_host: str = Field(
+        default="localhost", description="The Temporal server's host; TEMPORAL_ADDRESS takes precedence."
+    )
     temporal_port: int = Field(default=7233, ge=1, le=65535, description="The Temporal server's port.")
     temporal_namespace: str = Field(default="default", description="The Temporal namespace that jobs run in.")
     temporal_task_queue: str = Field(
-        default="airweave-sync-queue", description="The task queue that workers take steps from; another for each "
-        "installation that shares a namespace.",
-    )  # fmt: skip
+        default="airweave-sync-queue",
+        description="The task queue that workers poll. Installations that share a namespace each need their own.",
+    )
     temporal_ui_port: int = Field(
-        default=8233, ge=1, le=65535, description="The port of the UI of the Temporal server that we start."
+        default=8233, ge=1, le=65535, description="The UI port of the Temporal server that `up --temporal` starts."
     )
     temporal_lost_s: float = Field(
-        default=30.0, gt=0, description="Seconds without Temporal after which its jobs go on in process."
+        default=30.0, gt=0, description="Seconds without Temporal after which its jobs continue in process."
     )
     temporal_heartbeat_s: float = Field(
         default=12.0, ge=1, description="Seconds without a heartbeat after which a step is given to another worker."
     )
     temporal_jobs: int = Field(
-        default=32, ge=1, description="Jobs under way on Temporal at once; more of them wait, organizations by turns."
+        default=32, ge=1, description="Jobs on Temporal at once. More of them wait, and organizations take turns."
     )
     worker_grace_s: float = Field(
-        default=15.0, gt=0, description="Seconds a worker has to checkpoint when it is told to end; 5 later it is gone."
+        default=15.0,
+        gt=0,
+        description="Seconds a worker has to checkpoint when it is told to stop; 5 seconds later it ends.",
     )
 
     job_threads: int = Field(
-        default_factory=lambda: max(4, (os.cpu_count() or 2) - 1), ge=1, le=256,
-        description="Jobs that one process drives, or slices that one worker reads, side by side. "
-        "Default: cores - 1, at least 4.",
-    )  # fmt: skip
-    tick_s: float = Field(default=5.0, gt=0, description="Seconds between two looks for work that nobody announced.")
-    lease_s: float = Field(
-        default=20.0, gt=0, description="Seconds after which a job whose driver fell silent may be taken over."
+        default_factory=lambda: max(4, (os.cpu_count() or 2) - 1),
+        ge=1,
+        le=256,
+        description="Jobs that one process drives, or slices that one worker reads, in parallel. Default: cores - 1, "
+        "at least 4.",
     )
-    slice_s: float = Field(default=60.0, gt=0, description="Seconds of reading after which a step hands back.")
+    tick_s: float = Field(default=5.0, gt=0, description="Seconds between two looks for work that was not announced.")
+    lease_s: float = Field(
+        default=20.0, gt=0, description="Seconds after which a job whose driver has fallen silent may be taken over."
+    )
+    slice_s: float = Field(default=60.0, gt=0, description="Seconds of reading after which a step returns.")
     retry_attempts: int = Field(
         default=5, ge=1, description="Failures in a row, without progress, before a partition is given up."
     )
@@ -163,42 +185,51 @@ class Settings(BaseSettings):
         default=1.0, gt=0, description="Seconds before the first retry; doubled each time, up to 60."
     )
     source_stall_s: float = Field(
-        default=300.0, gt=0, description="Seconds without a word of the source before a job ends failed."
+        default=300.0, gt=0, description="Seconds without a response from the source before a job fails."
     )
     source_wait_max_s: float = Field(
-        default=3600.0, gt=0, description="Seconds a job follows `Retry-After` without any progress."
+        default=3600.0, gt=0, description="Seconds a job may spend following `Retry-After` without progress."
     )
     stuck_s: float = Field(
-        default=600.0, gt=0, description="Seconds at one and the same entity, or batch, after which it is given up."
+        default=600.0, gt=0, description="Seconds on one entity or batch after which it is given up."
     )
     parse_s: float = Field(
         default=60.0, gt=0, description="Seconds that reading one document (PDF, Office, e-mail, archive) may take."
     )
     parse_memory_mb: int = Field(
-        default=400, ge=200, description="Memory that reading one document may take, in MB; two are read at once."
+        default=400, ge=200, description="Memory that reading one document may use, in MB; two are read at once."
     )
     full_sync_every_h: float = Field(
-        default=24.0, gt=0, description="Hours after which a source that cannot tell deletes is read in full"
+        default=24.0, gt=0, description="Hours after which a source that does not report deletes is read in full again."
     )
     resume_window_h: float = Field(
-        default=24.0, ge=0, description="Hours in which a new job takes up a failed or cancelled one."
+        default=24.0, ge=0, description="Hours within which a new job resumes a failed or cancelled one."
     )
     delete_guard_ratio: float = Field(
-        default=0.15, ge=0, le=1, description="Share of a connection above which deletes are held."
+        default=0.15, ge=0, le=1, description="Share of a connection's entities above which deletes are held."
     )
-    delete_guard_min: int = Field(default=10, ge=0, description="Deletes that are never held for their share alone.")
+    delete_guard_min: int = Field(
+        default=10, ge=0, description="Number of deletes that are never held for their share alone."
+    )
     max_body_mb: float = Field(default=10.0, gt=0, description="Largest request body, in MB.")
     progress_heartbeat_s: float = Field(
-        default=15.0, gt=0, description="Seconds without news after which a stream of progress says that it lives."
+        default=15.0, gt=0, description="Seconds without a change after which a progress stream sends a heartbeat."
     )
 
     @field_validator(
-        "database_url", "vault_key", "api_key", "data_dir", "metrics_port", "metrics_token",
-        "embeddings_key", "embeddings_dimensions", mode="before",
-    )  # fmt: skip
+        "database_url",
+        "vault_key",
+        "api_key",
+        "data_dir",
+        "metrics_port",
+        "metrics_token",
+        "embeddings_key",
+        "embeddings_dimensions",
+        mode="before",
+    )
     @classmethod
     def unset(cls, value: object) -> object:
-        """A variable that is set to nothing is not set."""
+        """Treat an empty variable as unset."""
         return None if value == "" else value
 
     @field_validator("folder_roots", mode="before")
@@ -214,34 +245,36 @@ class Settings(BaseSettings):
     @field_validator("allowed_hosts")
     @classmethod
     def check_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        """Host names and addresses, as a ``Host`` header is compared with them."""
-        return _each(value, _host, "a host name or an address: write it without scheme, port, brackets and wildcards")
+        """Normalize host names and addresses for comparison with a ``Host`` header."""
+        return _normalize(
+            value, _normalize_host, "a host name or an address: write it without scheme, port, brackets and wildcards"
+        )
 
     @field_validator("allowed_private_hosts")
     @classmethod
     def check_private_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return _each(
+        return _normalize(
             value,
-            lambda entry: _host(entry) or _network(entry),
+            lambda entry: _normalize_host(entry) or _normalize_network(entry),
             "a host name, an address or a network (CIDR): write it without scheme, port, brackets and wildcards",
         )
 
     def roots(self) -> tuple[Path, ...]:
-        """The folders below which `folder` connections may read."""
+        """The folders that ``folder`` connections may read, with all below them."""
         return self.folder_roots or (Path.home(), Path.cwd())
 
     def place(self) -> Path:
-        """The data directory. Raises ``Unstartable`` when there is no place for one."""
+        """The data directory. Raises ``Unstartable`` if there is no default for this user."""
         return (self.data_dir or default_data_dir()).expanduser().absolute()
 
     def key_file(self) -> Path:
-        """Where the vault key is kept that we make where there is no VAULT_KEY."""
+        """The file of the vault key that is created if VAULT_KEY is not set."""
         return self.place() / "vault.key"
 
 
-def _each(entries: tuple[str, ...], read: Callable[[str], str | None], expected: str) -> tuple[str, ...]:
-    """Each entry as ``read`` normalizes it. An entry that it cannot read is named by its number, for it may hold a
-    password."""
+def _normalize(entries: tuple[str, ...], read: Callable[[str], str | None], expected: str) -> tuple[str, ...]:
+    """The entries, normalized by ``read``. The error for an entry that it cannot read gives its number, not its text,
+    which may hold a password."""
     normal = tuple(map(read, entries))
     for number, entry in enumerate(normal, 1):
         if entry is None:
@@ -251,9 +284,9 @@ def _each(entries: tuple[str, ...], read: Callable[[str], str | None], expected:
     return tuple(filter(None, normal))
 
 
-def _host(text: str) -> str | None:
-    """A host name in small letters or an address in its usual form; None when it is neither. An address with a zone
-    (``%eth0``) is neither: those that it would be compared with have none."""
+def _normalize_host(text: str) -> str | None:
+    """The host name in lower case, or the address in canonical form; None if it is neither. An address with a zone
+    (``%eth0``) is neither: the addresses it would be compared with have none."""
     try:
         return None if "%" in text else str(ipaddress.ip_address(text))
     except ValueError:
@@ -263,7 +296,7 @@ def _host(text: str) -> str | None:
     return name if is_name else None
 
 
-def _network(text: str) -> str | None:
+def _normalize_network(text: str) -> str | None:
     try:
         return None if "%" in text else str(ipaddress.ip_network(text, strict=False))
     except ValueError:
@@ -271,7 +304,7 @@ def _network(text: str) -> str | None:
 
 
 def default_data_dir() -> Path:
-    """Where data lies when nothing else is said."""
+    """The data directory if none is set. Raises ``Unstartable`` if this OS user has no home."""
     if os.geteuid() == 0:
         return Path("/var/lib/airweave-server")
     shared = Path(os.environ.get("XDG_DATA_HOME", ""))
@@ -285,7 +318,7 @@ def default_data_dir() -> Path:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches what listens there."""
+    """Whether a listener on this address can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Seals credentials with authenticated encryption (AES-256-GCM) and opens them; knows keys, not what they protect."""
+"""Seals credentials with authenticated encryption (AES-256-GCM) and opens them. Knows keys, not what they protect."""
 
 import base64
 import binascii
@@ -20,12 +20,15 @@ FORMAT = b"\x01"
 
 
 class VaultError(Exception):
-    """What was sealed cannot be opened: another key, another owner, or it was changed."""
+    """A sealed value cannot be opened: it has another key or owner, or was changed."""
 
 
 class Vault:
-    """Sealed form: format byte, key id, nonce, ciphertext with tag. ``owner`` (an id) is bound in, so that a sealed
-    value copied to another row does not open there."""
+    """Seals with its first key and opens with any.
+
+    A sealed value is a format byte, the key id, a nonce, and the ciphertext with its tag. The id of its ``owner`` is
+    authenticated too, so a value copied to another row does not open there.
+    """
 
     def __init__(self, keys: list[bytes]) -> None:
         self._keys = {_key_id(key): AESGCM(key) for key in keys}
@@ -33,18 +36,17 @@ class Vault:
         self.former_key_ids = [key_id for key_id in self._keys if key_id != self.key_id]
 
     def seal(self, plain: bytes, *, owner: str) -> bytes:
+        """Seal with the current key."""
         nonce = os.urandom(NONCE_BYTES)
         sealed = self._keys[self.key_id].encrypt(nonce, plain, owner.encode())
         return FORMAT + self.key_id + nonce + sealed
 
     def open(self, sealed: bytes, *, owner: str) -> bytes:
-        """Raises ``VaultError`` that names the key id that would be needed."""
+        """Open a sealed value. Raises ``VaultError``, which names the key id that is needed."""
         key_id = self.key_id_of(sealed)
         key = self._keys.get(key_id)
         if sealed[:1] != FORMAT or key is None:
-            raise VaultError(
-                f"sealed with key {key_id.hex()}, which is not in VAULT_KEY; add it behind the current one"
-            )
+            raise VaultError(f"sealed with key {key_id.hex()}, which is not in VAULT_KEY; add it after the current one")
         start = 1 + KEY_ID_BYTES
         try:
             return key.decrypt(sealed[start : start + NONCE_BYTES], sealed[start + NONCE_BYTES :], owner.encode())
@@ -57,7 +59,7 @@ class Vault:
 
 
 def from_setting(value: str) -> Vault:
-    """A vault of the keys in VAULT_KEY: base64, separated by commas. Raises ``Unstartable`` when one is no key."""
+    """A vault with the keys in VAULT_KEY: base64, separated by commas. Raises ``Unstartable`` for an invalid key."""
     keys = []
     for number, part in enumerate(filter(None, (part.strip() for part in value.split(","))), start=1):
         try:
@@ -68,32 +70,33 @@ def from_setting(value: str) -> Vault:
             raise Unstartable(f"VAULT_KEY: key {number} is not the base64 of {KEY_BYTES} bytes")
         keys.append(key)
     if not keys:
-        raise Unstartable("VAULT_KEY is empty; leave it out or give it the base64 of 32 bytes")
+        raise Unstartable("VAULT_KEY is empty; unset it, or set it to the base64 of 32 bytes")
     return Vault(keys)
 
 
 def from_file(path: Path) -> Vault:
-    """The vault of this data directory; its key is made at first use, readable by its owner only."""
+    """A vault with the key in this file, which is created if missing, readable by its owner only. Raises
+    ``Unstartable``."""
     with suppress(FileExistsError):
-        put(path, base64.b64encode(os.urandom(KEY_BYTES)).decode())
+        write_key_file(path, base64.b64encode(os.urandom(KEY_BYTES)).decode())
     try:
         return from_setting(path.read_text())
     except Unstartable:
-        raise Unstartable(f"{path} holds no key; put back the file that belongs to this data directory") from None
+        raise Unstartable(f"{path} holds no valid key; restore the key file of this data directory") from None
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of an installation as VAULT_KEY has them, and where they are kept. ``ids``: in hex; the first one is of
-    the key that seals."""
+    """The keys of an installation in the form of VAULT_KEY, and where they are kept. ``ids``: in hex, the current key
+    first."""
 
     text: str = field(repr=False)
     place: str
     ids: tuple[str, ...]
 
 
-def found(setting: str | None, path: Path) -> Keys | None:
-    """The keys that a server with this VAULT_KEY and this file would use; None where it would make one."""
+def find_keys(setting: str | None, path: Path) -> Keys | None:
+    """The keys that a server with this VAULT_KEY and this key file uses; None if it would create one."""
     if setting is None and not path.exists():
         return None
     vault = from_setting(setting) if setting is not None else from_file(path)
@@ -101,8 +104,8 @@ def found(setting: str | None, path: Path) -> Keys | None:
     return Keys(setting or path.read_text().strip(), "VAULT_KEY" if setting is not None else str(path), ids)
 
 
-def put(path: Path, text: str) -> None:
-    """Write keys to a new file, readable by its owner only. Raises ``FileExistsError``."""
+def write_key_file(path: Path, text: str) -> None:
+    """Write keys to a new file that only its owner can read. Raises ``FileExistsError``."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
         file.write(f"{text}\n")

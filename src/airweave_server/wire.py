@@ -1,5 +1,5 @@
-"""The models of the public API, field for field; our own fields come after the public ones. The API and its clients
-share them, so this module imports pydantic and the standard library only."""
+"""The models of the public API, with our own fields after the public ones. The API and its clients share them, so this
+module imports pydantic and the standard library only."""
 
 import math
 import re
@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-# UTC; on the wire without a zone.
+# In UTC; on the wire without a zone.
 Moment = Annotated[
     datetime,
     AfterValidator(lambda value: value if value.tzinfo else value.replace(tzinfo=UTC)),
@@ -32,7 +32,7 @@ ROUTES_OF_COLLECTIONS = ("count",)
 _ABSENT = object()
 
 ENGLISH = "english"
-# The languages of Postgres 15; `simple` only folds case.
+# The text search configurations of Postgres 15; ``simple`` only folds case.
 LANGUAGES = (
     "arabic", "armenian", "basque", "catalan", "danish", "dutch", ENGLISH, "finnish", "french", "german", "greek",
     "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
@@ -105,7 +105,7 @@ CollectionName = Annotated[str, Field(min_length=4, max_length=64), AfterValidat
 
 
 class Engine(Answer):
-    """Where Temporal is looked for, and whether it answers now."""
+    """The Temporal server that is configured, and whether it is reachable now."""
 
     address: str
     namespace: str
@@ -115,14 +115,14 @@ class Engine(Answer):
 
 
 class FullListings(Answer):
-    """When a connection was last listed whole: the longest ago, and the most recently."""
+    """When the sources of connections were last listed in full: the oldest and the newest of these times."""
 
     oldest: datetime | None
     newest: datetime | None
 
 
 class Child(Answer):
-    """A process that the server has started and starts again."""
+    """A process that the server has started and restarts."""
 
     up: bool
     pid: int | None
@@ -130,8 +130,9 @@ class Child(Answer):
 
 
 class Health(Answer):
-    """What works, and who drives jobs. ``temporal``: only where it is enabled. ``workers``: None while the database is
-    down."""
+    """The state of the server. ``engine`` drives new jobs; ``engine_reason``: why it is not the one configured.
+    ``temporal``: only if it is enabled. ``keeper``: the process that does the housekeeping. ``workers``: how many poll;
+    null while the database is down."""
 
     status: str
     engine: str
@@ -149,7 +150,7 @@ class Live(Answer):
 
 
 class Ready(Answer):
-    """``checks``: by what was looked at, its status and what it took or why not."""
+    """``checks``: by name of the part, its status, with the latency or the error."""
 
     status: str
     checks: dict[str, dict[str, Any]]
@@ -200,7 +201,7 @@ class CollectionCreate(Form):
     name: CollectionName
     readable_id: ReadableId | None = None
     sync_config: dict[str, Any] | None = None
-    language: str = Field(default=ENGLISH, description=f"Of its texts: {', '.join(LANGUAGES)}.")
+    language: str = Field(default=ENGLISH, description=f"The language of its texts: {', '.join(LANGUAGES)}.")
 
     @field_validator("readable_id")
     @classmethod
@@ -257,8 +258,8 @@ class ReembedJob(Answer):
 
 
 class Reembed(Answer):
-    """A collection's embedder, and the move to another one. ``state``: moving or settled. ``jobs``: the last one of
-    each connection that the move has had one of."""
+    """A collection's embedder and its move to another one. ``state``: ``moving`` or ``settled``. ``jobs``: of each
+    connection, the last job of the move."""
 
     state: str
     embedder: str
@@ -285,7 +286,7 @@ class Schedule(Form):
 
 
 class Authentication(Form):
-    """One of the public forms, told apart by its fields; ``type``, which the public CLI sends, is ignored."""
+    """One of several forms, told apart by their fields. ``type``, which the public command line sends, is ignored."""
 
     credentials: dict[str, Any] | None = None
     access_token: str | None = None
@@ -321,7 +322,7 @@ class SourceConnectionCreate(Form):
 
 
 class LeftOut(Answer):
-    """``entities`` that would not be indexed, for one reason."""
+    """Entities that would not be indexed, for one reason. ``is_exact``: not an estimate."""
 
     reason: str
     entities: int
@@ -330,8 +331,8 @@ class LeftOut(Answer):
 
 
 class SourceConnectionPreview(Answer):
-    """What a first sync would meet and make. ``is_complete``: all of the source was listed. ``is_exact``: all of it was
-    opened, too. ``seconds``: null where the embedder could not be tried."""
+    """What a first sync would read and index. ``is_complete``: the whole source was listed. ``is_exact``: all of it was
+    also opened. ``seconds``: null if the embedder could not be tried."""
 
     short_name: str
     embedding_model_name: str
@@ -399,7 +400,7 @@ class SyncJobDetails(Answer):
 
 
 class SyncDetails(Answer):
-    """The jobs of a connection that are kept. Active and cancelled ones count in ``total_runs`` only."""
+    """Counts of the connection's jobs that are kept. Active and cancelled jobs count in ``total_runs`` only."""
 
     total_runs: int = 0
     successful_runs: int = 0
@@ -484,7 +485,7 @@ class SourceConnectionJob(SyncJobDetails):
 
 
 class SyncProgressUpdate(Answer):
-    """How far a job is; the last one has the status of its end. Entities are counted together, under ``all``."""
+    """The progress of a job; the last update has its terminal status. ``entities_encountered`` has one key, ``all``."""
 
     inserted: int
     updated: int
@@ -502,7 +503,7 @@ class SyncProgressUpdate(Answer):
 
 
 class SyncEnd(Answer):
-    """After it there is nothing more."""
+    """The last event of a stream of progress."""
 
     type: Literal["end"] = "end"
     job_id: UUID
@@ -511,7 +512,7 @@ class SyncEnd(Answer):
 
 
 class EntityState(Answer):
-    """What the index holds of the connection by now."""
+    """What the index holds of the connection now, by entity type."""
 
     type: Literal["entity_state"] = "entity_state"
     job_id: UUID
@@ -523,7 +524,7 @@ class EntityState(Answer):
 
 
 class SyncComplete(Answer):
-    """The end of a job. ``total_operations``: what it inserted, updated and deleted."""
+    """The end of a job. ``total_operations``: how many entities it inserted, updated and deleted."""
 
     type: Literal["sync_complete"] = "sync_complete"
     job_id: UUID
@@ -539,7 +540,8 @@ class SyncComplete(Answer):
 
 
 class LedgerEntry(Answer):
-    """What the ledger holds of one entity. ``state``: indexed, failed or skipped, with the reason."""
+    """The ledger's row of one entity. ``state``: ``indexed``, ``failed`` or ``skipped``; ``reason``: why the
+    index does not hold it as the source has it."""
 
     entity_id: str
     name: str
@@ -555,7 +557,7 @@ class LedgerEntry(Answer):
 
 
 class EntityText(Answer):
-    """What the index holds of an entity. ``truncated``: not all of it."""
+    """The indexed text of an entity. ``truncated``: it is not the whole text."""
 
     entity_id: str
     name: str
@@ -573,7 +575,7 @@ class HeldEntity(Answer):
 
 
 class HeldDeletes(Answer):
-    """Deletes that a job found and that wait for a person."""
+    """Deletes that a job planned and that wait for approval."""
 
     id: UUID
     sync_job_id: UUID
@@ -588,12 +590,14 @@ class FilterCondition(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    field: Literal[TextField, DateField, NumericField] = Field(description="What to compare; nested fields with dots.")
+    field: Literal[TextField, DateField, NumericField] = Field(
+        description="The field to compare; nested fields are written with dots."
+    )
     operator: Operator = Field(
         description="Text: equals, not_equals, contains (any case), in, not_in. Dates and numbers: all but contains."
     )
     value: str | bool | int | list[str] | list[int] = Field(
-        description="Dates in ISO-8601; without a zone they are UTC. A list for in and not_in."
+        description="Dates in ISO-8601, in UTC if they have no zone. A list for in and not_in."
     )
 
     @field_validator("operator")
@@ -619,14 +623,14 @@ class FilterCondition(BaseModel):
         if operator not in LISTS and isinstance(value, list):
             raise ValueError(f"{operator} takes a single value, not a list")
         values = value if isinstance(value, list) else [value]
-        kinds = {type(one) for one in values}
+        kinds = {type(item) for item in values}
         if not kinds <= {str, int, bool} or (isinstance(value, list) and (len(kinds) > 1 or bool in kinds)):
             raise ValueError("the value must be a text, an integer, true or false, or a list of texts or of integers")
-        for one in values:
+        for item in values:
             if field in NUMBERS:
-                to_integer(one)
+                to_integer(item)
             elif field in DATES:
-                to_date(one)
+                to_date(item)
         return value
 
 
@@ -712,7 +716,7 @@ def to_date(value: str | int) -> datetime:
     except ValueError:
         moment = None
     if moment is None:
-        raise ValueError("the value must be a date in ISO-8601, as 2024-01-31T12:00:00Z")
+        raise ValueError("the value must be a date in ISO-8601, such as 2024-01-31T12:00:00Z")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -28,7 +28,7 @@ def list_entities(
     page: PageOf,
     state: Literal["indexed", "failed", "skipped"] | None = None,
 ) -> list[wire.LedgerEntry]:
-    """List the ledger: every entity with its state and, if it failed or was skipped, the reason."""
+    """List the ledger: every entity with its state, and the reason if the index does not hold it as the source does."""
     connection = find_connection(session, organization, connection_id)
     found = ledger.listed(session, connection.id, state=state, skip=page.skip, limit=page.limit)
     return [wire.LedgerEntry.of(row, sync_job_id=row.job_id) for row in found]

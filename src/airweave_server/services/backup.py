@@ -37,7 +37,7 @@ def restore(database: Database, settings: Settings, archive: Archive, *, replace
     is_new = given is not None and kept is None
     if is_new:  # first, for with the data and without its key a server would make another one
         settings.place().mkdir(mode=0o711, parents=True, exist_ok=True)
-        vault.put(settings.key_file(), given or "")
+        vault.write_key_file(settings.key_file(), given or "")
     try:
         jobs = backup.load(database, archive, replace=replace, host=host if this_host else None)
     except BaseException:
@@ -71,7 +71,7 @@ def restore(database: Database, settings: Settings, archive: Archive, *, replace
 def kept_keys(settings: Settings) -> vault.Keys | None:
     """The vault keys of this installation; None where there is none yet."""
     setting = settings.vault_key.get_secret_value() if settings.vault_key is not None else None
-    return vault.found(setting, settings.key_file())
+    return vault.find_keys(setting, settings.key_file())
 
 
 def _held(manifest: Manifest) -> str:
