@@ -16,7 +16,7 @@ from airweave_server.embedders import local
 from airweave_server.embedders.local import WordLlama
 from airweave_server.sdk import ConfigError, Vectors
 
-FOLDER = local._installed()
+FOLDER = local._find_installed()
 TEXTS = [
     "hello world",
     "Hello, World!",

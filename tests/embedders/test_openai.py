@@ -153,10 +153,10 @@ def test_dimensions_are_what_the_operator_says_or_else_what_the_model_has(
     service.requests.clear()
     embedder(dimensions=16).check()
     assert "dimensions" not in service.requests[-1]  # a server that does not know it may refuse it
-    with pytest.raises(ConfigError, match="answers vectors of 16 dimensions, and EMBEDDINGS_DIMENSIONS is 32"):
+    with pytest.raises(ConfigError, match="returns vectors of 16 dimensions, but EMBEDDINGS_DIMENSIONS is 32"):
         embedder(dimensions=32).check()
     service.takes_dimensions = False
-    with pytest.raises(ConfigError, match="answers vectors of 16 dimensions, and EMBEDDINGS_DIMENSIONS is 8"):
+    with pytest.raises(ConfigError, match="returns vectors of 16 dimensions, but EMBEDDINGS_DIMENSIONS is 8"):
         embedder(dimensions=8).embed(texts(1))
 
 
@@ -166,7 +166,7 @@ def test_vectors_that_change_their_dimensions_are_never_taken(
     model = embedder()
     model.check()
     service.always = "short"
-    with pytest.raises(ConfigError, match="15 dimensions, and they were 16"):
+    with pytest.raises(ConfigError, match="15 dimensions now, before they had 16"):
         model.embed(texts(3))
 
 

@@ -1,4 +1,4 @@
-"""The offline embedder: averages of WordLlama's token vectors, straight from its wheel. Knows no network."""
+"""The offline embedder: averages of WordLlama's token vectors, read from its wheel. Uses no network."""
 
 import re
 import sys
@@ -19,17 +19,17 @@ WEIGHTS = Path("weights", "l2_supercat_256.safetensors")
 TOKENIZER = Path("tokenizers", "l2_supercat_tokenizer_config.json")
 TENSOR = "embedding.weight"
 
-CACHED_PIECES = 131_072  # then all are forgotten
-CACHED_PIECE_CHARS = 48  # a longer one hardly comes twice
+CACHED_PIECES = 131_072  # when there are more, all are forgotten
+CACHED_PIECE_CHARS = 48  # a longer piece hardly ever comes again
 PLACES = 2 * CACHED_PIECES  # of the table that finds a piece by its hash; a power of two
-SHIFT = np.uint64(65 - PLACES.bit_length())  # what is left of a hash is its place
+SHIFT = np.uint64(65 - PLACES.bit_length())  # a hash shifted by it is a place in the table
 AT_ONCE = 32_768  # pieces looked up and summed at once
-MAX_CHARS = 200_000  # of a text; what follows does not count
-TEXTS_PER_LOCK, CHARS_PER_LOCK = 32, 65_536  # how long a query may have to wait behind a big batch: milliseconds
+MAX_CHARS = 200_000  # of a text; the rest is cut
+TEXTS_PER_LOCK, CHARS_PER_LOCK = 32, 65_536  # so that a query waits milliseconds for a big batch
 
-# No token of this vocabulary reaches over the border of two pieces (a test holds that), so the tokens of a text are
-# the tokens of its pieces. A piece is spaces followed by letters or by marks, or a digit, line end or tab.
-UNSEEN, SPACE, LETTER, MARK, ALONE = range(5)  # what a character is
+# No token of this vocabulary crosses the border of two pieces (a test checks that), so the tokens of a text are the
+# tokens of its pieces. A piece is spaces followed by letters or by marks, or a digit, line end or tab.
+UNSEEN, SPACE, LETTER, MARK, ALONE = range(5)  # kinds of characters
 KINDS = {LETTER: re.compile(r"[^\W\d_²]"), SPACE: re.compile("[ ▁]"), ALONE: re.compile(r"[\d\n\t]")}
 CODE_POINTS = sys.maxunicode + 1
 BORDER = "\n"  # a piece by itself, and one token
@@ -39,11 +39,11 @@ SPECIAL = re.compile(r"(<unk>|<s>|</s>)")
 class WordLlama(Embedder):
     """WordLlama's 256-dimensional vectors, the same as its own ``embed(norm=True)``, several times faster.
 
-    Weights and tokenizer are read at the first use. ``folder`` is the installed ``wordllama`` package; found by itself.
-    Its tokens need no context, so the tokens of each piece of text are found once and kept. Pieces are cut and looked
-    up for several texts at once, in numpy, which lets other threads run meanwhile and starts none of its own (no BLAS:
-    its threads would wait for a core that others use). The tokenizer is asked for new pieces alone, as one text: it
-    never starts threads either, and a fork is safe without an environment variable.
+    Weights and tokenizer are read at the first use. ``folder``: the installed ``wordllama`` package, found on
+    ``sys.path`` by default. Its tokens need no context, so the tokens of each piece of text are found once and cached.
+    Pieces are cut and looked up for several texts at once in numpy, which lets other threads run meanwhile and starts
+    none of its own (BLAS is not used: its threads would wait for cores that others use). The tokenizer gets only new
+    pieces, as one text, so it starts no threads either, and a fork is safe without an environment variable.
     """
 
     name = "wordllama-256"
@@ -55,7 +55,7 @@ class WordLlama(Embedder):
         self._pieces: _Pieces | None = None
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Raises ``ConfigError`` when the weights are not installed."""
+        """Raises ``ConfigError`` if the weights are not installed."""
         vectors = np.zeros((len(texts), self.dimensions), dtype=np.float32)
         start = 0
         while start < len(texts):
@@ -63,7 +63,7 @@ class WordLlama(Embedder):
             end = start + max(1, sum(1 for _ in takewhile(CHARS_PER_LOCK.__ge__, chars)))
             with self._lock:
                 if self._pieces is None:
-                    self._pieces = _Pieces(self._folder or _installed())
+                    self._pieces = _Pieces(self._folder or _find_installed())
                 self._pieces.add(texts[start:end], vectors[start:end])
             start = end
         norms = np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -72,10 +72,10 @@ class WordLlama(Embedder):
 
 
 class _Pieces:
-    """The tokens of pieces of text, remembered, and their vectors. Not for two threads at once.
+    """A cache of the tokens of pieces of text, and their vectors. Not thread-safe.
 
-    A piece is known by a multilinear hash of 64 bits (Carter and Wegman 1979) with factors that are drawn anew in each
-    process: nobody can make up two pieces of one hash, and by chance there are none.
+    A piece is identified by a multilinear 64-bit hash (Carter and Wegman 1979). Its factors are random in each process,
+    so nobody can construct a collision, and a collision by chance is negligible.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,26 +84,26 @@ class _Pieces:
                 raise ConfigError(f"wordllama: {path} is missing; install wordllama 0.4 again")
         whole = Tokenizer.from_file(str(folder / TOKENIZER))
         self._special = {token: whole.token_to_id(token) for token in ("<unk>", "<s>", "</s>")}
-        self._tokenizer = Tokenizer(whole.model)  # neither normalizer nor special tokens: we do both
+        self._tokenizer = Tokenizer(whole.model)  # without normalizer and special tokens: we handle both
         with safe_open(folder / WEIGHTS, framework="np") as file:
-            self._weights: Vectors = file.get_tensor(TENSOR).astype(np.float32)  # halves are slow to add
-        (self._border,) = self._tokens(BORDER)
+            self._weights: Vectors = file.get_tensor(TENSOR).astype(np.float32)  # adding 16-bit floats is slow
+        (self._border,) = self._tokenize(BORDER)
         self._kinds = np.zeros(CODE_POINTS, dtype=np.uint8)
         self._factors = np.random.default_rng().integers(1, 2**64, CACHED_PIECE_CHARS, dtype=np.uint64)
         self._hashes = np.empty(PLACES, dtype=np.uint64)
-        self._numbers = np.empty(PLACES, dtype=np.int64)  # of pieces, by their places; -1 where none is
-        self._ids = np.empty(PLACES, dtype=np.int64)  # all pieces' tokens, one piece after the other
-        self._ends = np.empty(CACHED_PIECES, dtype=np.int64)  # of each piece's tokens among them, by its number
-        self._begin()
+        self._numbers = np.empty(PLACES, dtype=np.int64)  # of pieces, by place; -1 for an empty place
+        self._ids = np.empty(PLACES, dtype=np.int64)  # the tokens of all pieces, concatenated
+        self._ends = np.empty(CACHED_PIECES, dtype=np.int64)  # where the tokens of each piece end there, by its number
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         self._numbers.fill(-1)
         self._known = 0
-        self._put(np.zeros(1, dtype=np.uint64), [], [0])  # number 0 is what is no piece
+        self._put(np.zeros(1, dtype=np.uint64), [], [0])  # number 0 stands for no piece
         self._put(self._factors[:1] * np.uint64(ord(BORDER) + 1), [self._border], [1])
 
     def add(self, texts: Sequence[str], into: Vectors) -> None:
-        """Add to each text's row the vectors of all of its tokens. Their mean has the same direction."""
+        """Add the vectors of all tokens of each text to its row. Their sum has the direction of their mean."""
         parts: list[str] = []
         owners: list[int] = []
         for owner, whole in enumerate(texts):
@@ -124,19 +124,19 @@ class _Pieces:
         part_of = np.zeros(len(starts), dtype=np.int64)
         part_of[borders] = 1
         part_of = np.array(owners)[np.cumsum(part_of) - 1]
-        lengths[borders] = 0  # they are ours, not the text's
+        lengths[borders] = 0  # we inserted them, they are not part of the text
         for piece in np.flatnonzero(lengths > CACHED_PIECE_CHARS):
             start = starts[piece]
             into[part_of[piece]] += self._vector(joined[start : start + lengths[piece]])
             lengths[piece] = 0
-        hashes = self._hashed(letters, starts)
+        hashes = self._hash(letters, starts)
         for start in range(0, len(starts), AT_ONCE):
             some = slice(start, start + AT_ONCE)
-            numbers = self._looked_up(joined, hashes[some], starts[some], lengths[some])
+            numbers = self._look_up(joined, hashes[some], starts[some], lengths[some])
             self._sum(numbers, part_of[some], into)
 
     def _cut(self, text: str) -> tuple[Any, Any, Any]:
-        """The text's code points, where pieces start among them, and how long each is."""
+        """Returns the code points of the text, and the starts and lengths of its pieces."""
         letters = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
         kinds = self._kinds[letters]
         if not kinds.all():
@@ -149,29 +149,29 @@ class _Pieces:
         starts = np.concatenate(([0], starts))
         return letters, starts, np.diff(starts, append=len(letters))
 
-    def _hashed(self, letters: Any, starts: Any) -> Any:
+    def _hash(self, letters: Any, starts: Any) -> Any:
         places = np.arange(len(letters)) - np.repeat(starts, np.diff(starts, append=len(letters)))
         factors = self._factors.take(places, mode="clip")
-        factors *= letters + 1  # or a NUL at its end would make no difference
+        factors *= letters + 1  # + 1 so that a trailing NUL changes the hash
         return np.add.reduceat(factors, starts)
 
-    def _looked_up(self, text: str, hashes: Any, starts: Any, lengths: Any) -> Any:
-        """The pieces' numbers, 0 for those without length. New ones are learned."""
+    def _look_up(self, text: str, hashes: Any, starts: Any, lengths: Any) -> Any:
+        """The numbers of the pieces, 0 for those of length 0. New pieces are learned."""
         hashes = np.where(lengths > 0, hashes, 0)
-        numbers = self._found(hashes)
+        numbers = self._find(hashes)
         if (numbers < 0).any():
             if self._known + np.count_nonzero(numbers < 0) > CACHED_PIECES:
-                self._begin()
-                numbers = self._found(hashes)
+                self._reset()
+                numbers = self._find(hashes)
             missing = np.flatnonzero(numbers < 0)
             new, first = np.unique(hashes[missing], return_index=True)
             self._learn(new, [text[starts[piece] : starts[piece] + lengths[piece]] for piece in missing[first]])
-            numbers = self._found(hashes)
+            numbers = self._find(hashes)
         return numbers
 
-    def _found(self, hashes: Any) -> Any:
-        """The numbers by hash, -1 for those that are not there. A hash stands at its place, or behind it where others
-        do."""
+    def _find(self, hashes: Any) -> Any:
+        """The numbers by hash, -1 for unknown hashes. A hash is at its place, or after it if others were there
+        first."""
         places = (hashes >> SHIFT).astype(np.int64)
         numbers = self._numbers[places]
         other = np.flatnonzero((self._hashes[places] != hashes) & (numbers >= 0))
@@ -182,8 +182,8 @@ class _Pieces:
         return numbers
 
     def _learn(self, hashes: Any, pieces: Sequence[str]) -> None:
-        """Find the tokens of these pieces, all at once."""
-        ids = np.array(self._tokens(BORDER.join([*pieces, ""])))
+        """Tokenize these pieces in one call, and store them."""
+        ids = np.array(self._tokenize(BORDER.join([*pieces, ""])))
         borders = np.flatnonzero(ids == self._border)
         self._put(hashes, np.delete(ids, borders), borders - np.arange(len(borders)))
 
@@ -200,7 +200,7 @@ class _Pieces:
             self._known += 1
 
     def _sum(self, numbers: Any, owners: Any, into: Vectors) -> None:
-        """Add the vectors of the pieces' tokens, each as often as it comes."""
+        """Add the vectors of the tokens of the pieces, each times its count."""
         ends = self._ends[numbers]
         counts = ends - np.where(numbers > 0, self._ends[numbers - 1], 0)
         places = np.arange(counts.sum()) + np.repeat(ends - np.cumsum(counts), counts)
@@ -213,21 +213,19 @@ class _Pieces:
         for owner, (start, end) in enumerate(pairwise(bounds)):
             into[owner] += np.einsum("i,ij->j", times[start:end], self._weights[ids[start:end]])
 
-    def _tokens(self, piece: str) -> list[int]:
+    def _tokenize(self, piece: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(piece.replace(" ", "▁"), add_special_tokens=False).ids
         return ids
 
     def _vector(self, piece: str) -> Vectors:
-        distinct, counts = np.unique(self._tokens(piece), return_counts=True)
+        distinct, counts = np.unique(self._tokenize(piece), return_counts=True)
         total: Vectors = np.einsum("i,ij->j", counts.astype(np.float32), self._weights[distinct])
         return total
 
 
-def _installed() -> Path:
+def _find_installed() -> Path:
     for entry in [*sys.path, sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]:
         folder = Path(entry) / "wordllama"
         if (folder / WEIGHTS).is_file():
             return folder
-    raise ConfigError(
-        "wordllama: its weights are nowhere on sys.path; install wordllama 0.4, or choose another embedder"
-    )
+    raise ConfigError("wordllama: its weights are not on sys.path; install wordllama 0.4, or choose another embedder")
