@@ -1,7 +1,7 @@
-"""The public test sources: entities made up from a seed, slowly, in steps, or until something goes wrong.
+"""The public test sources: entities generated from a seed, slowly, incrementally, or up to an error.
 
 Names, configuration and entities are those of the public Airweave server, so that its tests run here too. The same
-configuration always yields the same entities in the same versions. Each cursor is the number of entities done with.
+configuration always yields the same entities in the same versions. Each cursor is the number of entities yielded.
 """
 
 import hashlib
@@ -31,26 +31,26 @@ from airweave_server.sdk import (
 )
 
 BEGINNING = datetime(2024, 1, 1, tzinfo=UTC)
-RATE_LIMIT_S = 1.0  # what exception_stub says to wait
+RATE_LIMIT_S = 1.0  # that exception_stub asks to wait
 LABELS = ("Internal", "Testing")
 
 Weight = Annotated[int, Field(ge=0, le=100)]
 
 
 class StubCredentials(BaseModel):
-    """Anything will do."""
+    """Any value is accepted."""
 
     stub_key: SecretStr = SecretStr("stub")
 
 
 class TimedCredentials(BaseModel):
-    """Anything will do."""
+    """Any value is accepted."""
 
     timed_key: SecretStr = SecretStr("timed")
 
 
 class StubConfig(BaseModel):
-    """``entity_count`` includes the container. All weights zero: every kind is as likely."""
+    """``entity_count`` includes the container. If all weights are zero, all kinds are equally likely."""
 
     entity_count: int = Field(default=10, ge=1, le=100_000)
     seed: int = 42
@@ -63,7 +63,7 @@ class StubConfig(BaseModel):
     code_file_weight: Weight = 10
     inject_special_tokens: bool = False
     custom_content_prefix: str | None = None
-    fail_after: int = Field(default=-1, ge=-1, le=100_000, description="Fail after so many entities; -1: never.")
+    fail_after: int = Field(default=-1, ge=-1, le=100_000, description="Fail after this many entities; -1: never.")
 
 
 class TimedConfig(BaseModel):
@@ -75,7 +75,7 @@ class TimedConfig(BaseModel):
 
 
 class IncrementalStubConfig(BaseModel):
-    """``entity_count`` excludes the container; raise it and the next sync finds what is new."""
+    """``entity_count`` excludes the container. Raise it, and the next sync finds the new entities."""
 
     entity_count: int = Field(default=5, ge=1, le=100_000)
     seed: int = 42
@@ -99,7 +99,7 @@ ExceptionType = Literal[
 
 
 class ExceptionStubConfig(BaseModel):
-    """``entity_count`` includes the container, ``trigger_after`` does not count it; -1: after the last one."""
+    """``entity_count`` includes the container, ``trigger_after`` does not; -1 means after the last entity."""
 
     entity_count: int = Field(default=10, ge=1, le=1_000)
     seed: int = 42
@@ -111,7 +111,7 @@ class ExceptionStubConfig(BaseModel):
 
 
 class StubCursor(BaseModel):
-    """``done``: entities that were yielded, the container included."""
+    """``done``: number of entities yielded, including the container."""
 
     done: int
 
@@ -124,11 +124,11 @@ class IncrementalStubCursor(BaseModel):
 
 
 class Stub(Source[StubConfig, StubCursor]):
-    """A container and entities of six kinds, drawn by weight; fails after ``fail_after`` of them if told to."""
+    """A container and entities of six kinds, chosen by weight. Fails after ``fail_after`` of them if that is set."""
 
     name: ClassVar[str] = "stub"
     title: ClassVar[str] = "Stub"
-    description: ClassVar[str] = "Made-up entities of all sizes, the same for the same seed."
+    description: ClassVar[str] = "Generated entities of all sizes, the same for the same seed."
     labels: ClassVar[tuple[str, ...]] = LABELS
     entity_types: ClassVar[tuple[str, ...]] = (
         "StubContainerEntity",
@@ -143,7 +143,7 @@ class Stub(Source[StubConfig, StubCursor]):
     internal: ClassVar[bool] = True
 
     def read(self, partition: Partition, cursor: StubCursor | None) -> Items[StubCursor]:
-        """Yield the entities that are not done with; raises ``RuntimeError`` where ``fail_after`` says."""
+        """Yield the entities after the cursor. Raises ``RuntimeError`` after ``fail_after`` entities."""
         config = self.config
         container = _container("stub-container", "Stub Container", config.seed, config.entity_count)
         kinds: Mapping[str, tuple[int, Callable[..., Entity]]] = {
@@ -170,7 +170,7 @@ class Stub(Source[StubConfig, StubCursor]):
                 words = _Words(
                     f"{config.seed}/{index}/{kind}", config.custom_content_prefix, config.inject_special_tokens
                 )
-                yield _filed(kinds[kind][1](f"{kind}-{config.seed}-{index}", index, words), container)
+                yield _file_in(kinds[kind][1](f"{kind}-{config.seed}-{index}", index, words), container)
             yield StubCursor(done=done + 1)
         self._fail_after(config.entity_count - 1)
 
@@ -180,18 +180,18 @@ class Stub(Source[StubConfig, StubCursor]):
 
 
 class Timed(Source[TimedConfig, StubCursor]):
-    """A container and small entities, spread evenly over a given time; made for races of cancel and delete."""
+    """A container and small entities, spread evenly over a given time, to test races of cancel and delete."""
 
     name: ClassVar[str] = "timed"
     title: ClassVar[str] = "Timed"
-    description: ClassVar[str] = "Made-up entities that take a given time."
+    description: ClassVar[str] = "Generated entities that take a given time."
     labels: ClassVar[tuple[str, ...]] = LABELS
     entity_types: ClassVar[tuple[str, ...]] = ("TimedContainerEntity", "TimedEntity")
     auth: ClassVar[Direct] = Direct(TimedCredentials)
     internal: ClassVar[bool] = True
 
     def read(self, partition: Partition, cursor: StubCursor | None) -> Items[StubCursor]:
-        """Yield the entities that are not done with, waiting before each."""
+        """Yield the entities after the cursor, waiting before each."""
         config = self.config
         container = _container("timed-container", "Timed Container", config.seed, config.entity_count)
         container = replace(container, type="TimedContainerEntity")
@@ -201,16 +201,16 @@ class Timed(Source[TimedConfig, StubCursor]):
                 yield container
             else:
                 self.context.sleep(config.duration_seconds / config.entity_count)
-                yield _filed(_timed(f"timed-{config.seed}-{done - 1}", done - 1, config.seed), container)
+                yield _file_in(_timed(f"timed-{config.seed}-{done - 1}", done - 1, config.seed), container)
             yield StubCursor(done=done + 1)
 
 
 class IncrementalStub(Source[IncrementalStubConfig, IncrementalStubCursor]):
-    """A container and small entities; its cursor is also the place where the next sync starts."""
+    """A container and small entities. The next sync starts where the cursor is."""
 
     name: ClassVar[str] = "incremental_stub"
     title: ClassVar[str] = "Incremental Stub"
-    description: ClassVar[str] = "Made-up entities, of which a later sync reads only those that are new."
+    description: ClassVar[str] = "Generated entities, of which a later sync reads only the new ones."
     labels: ClassVar[tuple[str, ...]] = LABELS
     entity_types: ClassVar[tuple[str, ...]] = ("StubContainerEntity", "SmallStubEntity")
     auth: ClassVar[Direct] = Direct(StubCredentials)
@@ -218,7 +218,7 @@ class IncrementalStub(Source[IncrementalStubConfig, IncrementalStubCursor]):
     internal: ClassVar[bool] = True
 
     def read(self, partition: Partition, cursor: IncrementalStubCursor | None) -> Items[IncrementalStubCursor]:
-        """Yield the container, whose description tells the count, and then what lies beyond the cursor."""
+        """Yield the container, whose description has the count, and then the entities after the cursor."""
         config = self.config
         container = _container("inc-stub-container", "Incremental Stub Container", config.seed, config.entity_count)
         done = cursor.last_entity_index if cursor else -1
@@ -228,37 +228,37 @@ class IncrementalStub(Source[IncrementalStubConfig, IncrementalStubCursor]):
         for index in range(done + 1, config.entity_count):
             self.context.check()
             words = _Words(f"{config.seed}/{index}/incremental")
-            yield _filed(_small(f"inc-stub-{config.seed}-{index}", index, words), container)
+            yield _file_in(_small(f"inc-stub-{config.seed}-{index}", index, words), container)
             yield IncrementalStubCursor(last_entity_index=index, entity_count=config.entity_count)
 
 
 class ExceptionStub(Source[ExceptionStubConfig, StubCursor]):
     """A container and small entities, and then an error of a chosen kind.
 
-    Errors of the public server become those of ours that ask for the same: what a person must sign in again for
-    (``source_auth_error``, ``source_token_refresh_error``, ``token_expired``, ``token_credentials_invalid``) is
-    ``AuthError``; a wrong set-up (``token_provider_config_error``) ``ConfigError``; what passes
-    (``source_server_error``, ``token_provider_server_error``, ``timeout``) ``Unavailable``.
-    ``source_entity_not_found`` and ``source_entity_forbidden`` are ``Unreadable``, raised where no connector should:
-    out of a listing. ``runtime_error`` and ``cancelled``, a connector whose own task was cancelled, are faults of its
-    programming, so ``RuntimeError``.
+    Each error of the public server becomes the one of ours that asks for the same action. If a person must sign in
+    again (``source_auth_error``, ``source_token_refresh_error``, ``token_expired``, ``token_credentials_invalid``), it
+    is ``AuthError``; for a wrong configuration (``token_provider_config_error``) ``ConfigError``; for a temporary
+    failure (``source_server_error``, ``token_provider_server_error``, ``timeout``) ``Unavailable``.
+    ``source_entity_not_found`` and ``source_entity_forbidden`` are ``Unreadable``, raised from a listing, where no
+    connector should raise it. ``runtime_error`` and ``cancelled`` (the connector's own task was cancelled) are bugs of
+    a connector, so ``RuntimeError``.
     """
 
     name: ClassVar[str] = "exception_stub"
     title: ClassVar[str] = "Exception Stub"
-    description: ClassVar[str] = "Made-up entities, and then an error of a chosen kind."
+    description: ClassVar[str] = "Generated entities, and then an error of a chosen kind."
     labels: ClassVar[tuple[str, ...]] = LABELS
     entity_types: ClassVar[tuple[str, ...]] = ("StubContainerEntity", "SmallStubEntity")
     auth: ClassVar[Direct] = Direct(StubCredentials)
     internal: ClassVar[bool] = True
 
     def check(self) -> None:
-        """Raise the chosen error when ``fail_on_validate`` says so."""
+        """Raise the chosen error if ``fail_on_validate`` is set."""
         if self.config.fail_on_validate:
-            raise self._error()
+            raise self._make_error()
 
     def read(self, partition: Partition, cursor: StubCursor | None) -> Items[StubCursor]:
-        """Yield the entities that are not done with; raises the chosen error where it is due, at each attempt."""
+        """Yield the entities after the cursor. Raises the chosen error when it is due, at each attempt."""
         config = self.config
         container = _container("exception-stub-container", "Exception Stub Container", config.seed, config.entity_count)
         for done in range(cursor.done if cursor else 0, config.entity_count):
@@ -268,19 +268,19 @@ class ExceptionStub(Source[ExceptionStubConfig, StubCursor]):
             else:
                 self._raise_after(done - 1)
                 words = _Words(f"{config.seed}/{done - 1}/exception")
-                yield _filed(_small(f"exception-stub-{config.seed}-{done - 1}", done - 1, words), container)
+                yield _file_in(_small(f"exception-stub-{config.seed}-{done - 1}", done - 1, words), container)
             yield StubCursor(done=done + 1)
         self._raise_after(config.entity_count - 1)
 
     def _raise_after(self, entities: int) -> None:
         if entities >= self._trigger and self._trigger < self.config.entity_count:
-            raise self._error()
+            raise self._make_error()
 
     @property
     def _trigger(self) -> int:
         return self.config.entity_count - 1 if self.config.trigger_after == -1 else self.config.trigger_after
 
-    def _error(self) -> Exception:
+    def _make_error(self) -> Exception:
         kind = self.config.exception_type
         text = self.config.error_message or (
             f"[ExceptionStub] {kind} triggered after {self._trigger} entities (simulated failure)"
@@ -300,8 +300,8 @@ class ExceptionStub(Source[ExceptionStubConfig, StubCursor]):
                 return RuntimeError(text)
 
 
-def _filed(entity: Entity, container: Entity) -> Entity:
-    """The entity in its container, with a version that changes when anything of it does."""
+def _file_in(entity: Entity, container: Entity) -> Entity:
+    """Put the entity into its container, with a version that changes whenever the entity does."""
     content = entity.open().read() if entity.open else (entity.text or "").encode()
     known = json.dumps([entity.name, dict(entity.fields), container.name], sort_keys=True, default=str)
     version = hashlib.blake2b(content + known.encode(), digest_size=8).hexdigest()
@@ -450,7 +450,7 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>
 
 
 class _Words:
-    """Text drawn from a seed; with control tokens of language models in it if asked for."""
+    """Random text from a seed; ``special_tokens`` adds control tokens of language models."""
 
     def __init__(self, seed: str, prefix: str | None = None, special_tokens: bool = False) -> None:
         self._random = random.Random(seed)
@@ -467,7 +467,7 @@ class _Words:
         return self._random.sample(NOUNS, count)
 
     def text(self, least: int, most: int) -> str:
-        """Sentences, ``least`` to ``most`` characters of them besides the prefix."""
+        """Sentences of ``least`` to ``most`` characters in all, not counting the prefix."""
         wanted, text = self._random.randint(least, most), ""
         for sentence in self._sentences():
             if len(text) + len(sentence) > wanted and len(text) >= least:
