@@ -162,9 +162,7 @@ class _Graph:
     def __init__(self, source: "GraphProto", onnx: Any) -> None:
         self._onnx = onnx
         self._given = {one.name: one for one in source.initializer}
-        self._dense: dict[
-            str, tuple[str, str]
-        ] = {}  # by bias: the names of its weights and scales, which are arbitrary
+        self._dense: dict[str, tuple[str, str]] = {}  # by bias: the names of its weights and scales
         producers = {name: node for node in source.node for name in node.output}
         for node in source.node:
             if node.op_type == "Add":
