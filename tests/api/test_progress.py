@@ -136,7 +136,7 @@ def test_streams_are_bounded_and_those_that_nobody_reads_or_that_are_gone_keep_n
         deaf = [stack.enter_context(subscribed(server, job)) for _ in range(MOST_OF_ONE - 1)]
         refused = httpx.get(of(server, job))
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
-        assert f"at most {MOST_OF_ONE} an organization" in refused.json()["detail"]
+        assert f"at most {MOST_OF_ONE} per organization" in refused.json()["detail"]
         deaf[0].close()  # with what it was sent unread: the connection is reset
         server.wait_for(lambda: status(of(server, job)), lambda code: code == 200)
         source.faults.clear()
