@@ -111,8 +111,8 @@ def test_two_servers_live_side_by_side_and_a_second_owner_is_refused(up: Up, scr
     third = Running(Path(tempfile.mkdtemp(dir=scratch)), "")
     began_at = time.monotonic()
     refused = third.start(verb="up", ready=False, AIRWEAVE_DATA_DIR=str(home_of(one)))
-    assert refused.process.wait(20) == 1
-    assert time.monotonic() - began_at < 20
+    assert refused.process.wait(60) == 1
+    assert time.monotonic() - began_at < 60  # it takes 2 s at rest, and does not wait for the owner
     last = refused.log.read_text().strip().splitlines()[-1]
     assert str(one.process.pid) in last
     assert last.startswith("airweave-server: ")

@@ -19,6 +19,7 @@ from running import Running
 from servers.scripted_server import ScriptedServer, items
 
 AHEAD_S, BEHIND_S = 7_200, -7_200
+CALM = {"LEASE_S": "20", "TEMPORAL_HEARTBEAT_S": "12"}  # so that only a clock could make a lease lapse
 CHANGE_AFTER_S = 15.0  # of daylight saving time: the servers are up by then, and the job is under way
 
 
@@ -73,11 +74,11 @@ def test_clocks_that_are_hours_off_cost_nothing(
     ahead, behind = shifted(shim, AHEAD_S, change_at), shifted(shim, BEHIND_S, change_at)
     for shift_s, environment in ((AHEAD_S, ahead), (BEHIND_S, behind)):
         assert abs(clock_of(environment)[0] - time.time() - shift_s) < 30, "the shim shifts nothing"
-    server = apart.start(worker=False, **ahead)
+    server = apart.start(worker=False, **ahead, **CALM)
     if apart.temporal is not None:
-        apart.ready_worker(**behind)
+        apart.ready_worker(**behind, **CALM)
     else:
-        apart.start(**behind)  # it looks for jobs whose lease has lapsed, by whatever clock
+        apart.start(**behind, **CALM)  # it looks for jobs whose lease has lapsed, by whatever clock
     source.partitions["a"] = of_the_future(120, version="1")
     source.page_size, source.latency_s = 4, 0.5
     connection = server.connect_to(source, kind)
