@@ -97,6 +97,7 @@ def check_source(
         folder_roots=settings.roots(),
         hidden_paths=(settings.place(),),
         allowed_hosts=settings.allowed_private_hosts,
+        is_connecting=True,
     )
 
     def make(lent: Context) -> Source[Any, Any]:
