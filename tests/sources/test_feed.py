@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from airweave_server.sdk import ConfigError, Entity, Skipped, Unavailable
+from airweave_server.sdk import ConfigError, Entity, RateLimited, Skipped, Unavailable
 from airweave_server.sdk.testing import SourceSuite
 from airweave_server.sdk.vendor import Asked, Fault, Reply, Vendor
 from airweave_server.sources.feed import Feed, FeedConfig, FeedCursor
@@ -349,10 +349,11 @@ def test_what_is_no_date_is_none(web: Web, text: str) -> None:
         ("windows-1251", "Привет"), ("ISO-8859-1", "café"), ("Shift_JIS", "日本語①"), ("utf-16", "日本語"),
         ("koi8-r", "Привет"),
         ("utf-8", "naïve"), ("gb2312", "中文"), ("euc-kr", "한국어"), ("windows-1252", "“x” €"),
+        ("iso-8859-1", "“x” €"),
     ],
 )  # fmt: skip
 def test_text_is_read_in_its_encoding(web: Web, encoding: str, word: str) -> None:
-    written = {"Shift_JIS": "cp932", "gb2312": "gb18030"}.get(encoding, encoding)
+    written = {"Shift_JIS": "cp932", "gb2312": "gb18030", "iso-8859-1": "cp1252"}.get(encoding, encoding)
     plain = rss(f"<guid>a</guid><title>{word}</title>")
     declared = plain.replace('version="1.0"', f'version="1.0" encoding="{encoding}"', 1)
     assert entry(web, declared.encode(written)).name == word
@@ -463,6 +464,15 @@ def test_connecting_names_every_feed_that_is_wrong(web: Web) -> None:
     assert "/private does not accept the credentials (401): feeds are read without a sign-in" in str(raised.value)
     assert "/good" not in str(raised.value)
     with closing(opened(web, good, is_connecting=True)) as source:
+        source.check()
+
+
+def test_connecting_waits_for_a_feed_that_says_so_but_names_wrong_ones_first(web: Web) -> None:
+    busy, page = web.put("/busy", "", status=429, Retry_After="90"), web.put("/page", "<html>")
+    with closing(opened(web, busy, is_connecting=True)) as source, pytest.raises(RateLimited) as raised:
+        source.check()
+    assert raised.value.retry_after_s == 90
+    with closing(opened(web, busy, page, is_connecting=True)) as source, pytest.raises(ConfigError, match="web page"):
         source.check()
 
 

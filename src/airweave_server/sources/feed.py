@@ -143,10 +143,12 @@ class Feed(Source[FeedConfig, FeedCursor]):
             return
         with ThreadPoolExecutor(CHECKED_AT_ONCE) as pool:
             problems = [problem for problem in pool.map(self._problem, self.config.urls) if problem is not None]
-        if problems:
-            final = [problem for problem in problems if isinstance(problem, ConfigError)] or problems
+        final = [str(problem) for problem in problems if isinstance(problem, ConfigError)]
+        if final:
             more = f" (and {len(final) - SHOWN} more)" if len(final) > SHOWN else ""
-            raise type(final[0])("; ".join(map(str, final[:SHOWN])) + more)
+            raise ConfigError("; ".join(final[:SHOWN]) + more)
+        if problems:
+            raise problems[0]
 
     def partitions(self) -> Iterator[Partition]:
         for url in self.config.urls:
