@@ -176,7 +176,7 @@ class InProcessDriver:
             if failure is not None and self._service.unexpected(job_id, failure, driver=self._name):
                 return
             with self._database.session() as session:
-                jobs.let_go(
+                jobs.release(
                     session, job_id, driver=self._name, wait_s=outcome.wait_s or 0.0, waiting_for=outcome.waiting_for
                 )
         except SQLAlchemyError as error:
@@ -225,7 +225,7 @@ class InProcessDriver:
         log.critical("stuck", job=str(job.job_id), seconds=self._settings.stuck_s)
         with self._database.session() as session:
             jobs.end_backends(session, job.job_id)
-            jobs.let_go(session, job.job_id, driver=self._name, wait_s=0.0, waiting_for=None)
+            jobs.release(session, job.job_id, driver=self._name, wait_s=0.0, waiting_for=None)
         self._wake.set()
 
     def _give_up(self, job: RunningJob) -> None:

@@ -99,7 +99,7 @@ def reset(settings: Settings, *, with_key: bool) -> None:
 def describe_data(settings: Settings) -> str:
     """What ``reset`` deletes, in words for a confirmation."""
     if settings.database_url is not None:
-        return f"our tables in {Database(settings.database_url.get_secret_value()).where()}"
+        return f"our tables in {Database(settings.database_url.get_secret_value()).address()}"
     return f"the data of the embedded Postgres in {settings.place()}"
 
 

@@ -104,7 +104,7 @@ class Keeper:
         """Finish cancels whose driver has died or hangs in its source. The request for the cancel bumped the epochs, so
         that driver can no longer write."""
         with self._database.session() as session:
-            unattended = jobs.cancelling_unattended(session, patience_s=CANCEL_PATIENCE_S)
+            unattended = jobs.list_overdue_cancels(session, patience_s=CANCEL_PATIENCE_S)
         for job_id in unattended:
             with self._database.session() as session:
                 jobs.lock(session, job_id)
@@ -119,7 +119,7 @@ class Keeper:
     def _start_repairs(self) -> None:
         """Start the jobs that read again what the audit found damaged, each once."""
         with self._database.session() as session:
-            if not connections.to_repair(session):
+            if not connections.list_to_repair(session):
                 return
         try:
             engine = self._driver.choose()
@@ -127,7 +127,7 @@ class Keeper:
             log.warning("repairs_wait", reason=str(error))
             return
         with self._database.session() as session:
-            for connection in connections.to_repair(session):
+            for connection in connections.list_to_repair(session):
                 connection.repair_asked_at = None
                 try:
                     request = job_service.JobRequest(Trigger.REPAIR, reread=True)
@@ -140,7 +140,7 @@ class Keeper:
     def _continue_moves(self) -> None:
         """Start jobs of moves that could not start before, and finish moves that have nothing left to do."""
         with self._database.session() as session:
-            moving = [collection.id for collection in moves.under_way(session)]
+            moving = [collection.id for collection in moves.list_under_way(session)]
         if not moving:
             return
         try:
@@ -161,7 +161,7 @@ class Keeper:
     def _fire_schedules(self) -> None:
         """Start the due schedules. One that overlaps a job is skipped; one that was missed many times runs once."""
         with self._database.session() as session:
-            if not connections.due(session):
+            if not connections.list_due(session):
                 return
         try:
             engine = self._driver.choose()
@@ -170,7 +170,7 @@ class Keeper:
             return
         fired = False
         with self._database.session() as session:
-            for connection in connections.due(session):
+            for connection in connections.list_due(session):
                 traits = traits_of(connection)
                 if traits is None or connection.cron is None:
                     connection.next_run_at = None
@@ -199,7 +199,7 @@ class Keeper:
     def _purge(self) -> None:
         """Remove the data of deleted connections and collections, a portion each tick so that nothing else waits."""
         with self._database.session() as session:
-            hidden = connections.hidden(session)
+            hidden = connections.list_deleted(session)
         for connection_id in hidden:
             with self._database.session() as session:
                 if ledger.purge(session, connection_id):
@@ -208,7 +208,7 @@ class Keeper:
                     connections.remove(session, connection_id)
                     log.info("connection_purged", connection=str(connection_id))
         with self._database.session() as session:
-            for collection_id in collections.hidden(session):
+            for collection_id in collections.list_purgeable(session):
                 collections.remove(session, collection_id)
 
     def _forget(self) -> None:
@@ -230,9 +230,9 @@ class Keeper:
         if not former:
             return
         with self._database.session() as session:
-            for connection in connections.sealed_with(session, former):
+            for connection in connections.list_sealed_with(session, former):
                 connection.credentials = self._reseal_value(connection.credentials, owner=str(connection.id))
-            for job in jobs.tokens_sealed_with(session, former):
+            for job in jobs.list_sealed_with(session, former):
                 job.access_token = self._reseal_value(job.access_token, owner=str(job.id))
             for row in credentials.successors_sealed_with(session, former):
                 owner = credentials.Successor(row.organization_id, row.digest).owner

@@ -168,7 +168,7 @@ def test_a_revocation_holds_within_a_second(server: Server, first: Tenant, fresh
     plain = key_of(fresh_database, first.organization)
     assert status(server, X_API_Key=plain) == 200
     with fresh_database.session() as session:
-        key = keys.valid(session, plain)
+        key = keys.find_valid(session, plain)
         assert key is not None
         assert keys.revoke(session, first.organization, key.id)
     revoked_at = time.monotonic()

@@ -72,7 +72,7 @@ class Library:
             fingerprint=b"f", metadata_fingerprint=b"m", breadcrumbs=breadcrumbs, created_at=created_at,
             updated_at=updated_at, web_url=web_url, fields=fields,
         )  # fmt: skip
-        vectors = chunks.wire_vectors(WORDLLAMA.embed(texts))
+        vectors = chunks.encode_vectors(WORDLLAMA.embed(texts))
         with self.database.session() as session:
             rows = ledger.write(
                 session, [entry], organization_id=self.collection.organization_id, collection_id=self.collection.id,
@@ -101,7 +101,7 @@ class Library:
             )
             for n, entity_id in enumerate(texts)
         ]  # fmt: skip
-        vectors = dict(zip(texts, chunks.wire_vectors(WORDLLAMA.embed(list(texts.values()))), strict=True))
+        vectors = dict(zip(texts, chunks.encode_vectors(WORDLLAMA.embed(list(texts.values()))), strict=True))
         with self.database.session() as session:
             rows = ledger.write(
                 session, entries, organization_id=self.collection.organization_id, collection_id=self.collection.id,
@@ -121,7 +121,7 @@ class Library:
 
     def search_in(self, snapshot: Session, query: Query) -> list[Hit]:
         vector = embedded(WORDLLAMA, query) if query.strategy != "keyword" else None
-        return search(snapshot, self.collection, vector, query, self.database.beside)
+        return search(snapshot, self.collection, vector, query, self.database.read_concurrently)
 
     def ids(self, text: str, **how: Any) -> list[str]:
         return [hit.entity_id for hit in self.search(text, **how)]

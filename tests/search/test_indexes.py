@@ -162,7 +162,7 @@ def test_a_build_that_was_killed_is_found_and_begun_anew_and_search_is_right_mea
     fresh_database: Database, large: Library
 ) -> None:
     name = indexes.name(large.collection.id)
-    with fresh_database.apart() as connection:
+    with fresh_database.dedicated() as connection:
         connection.execute(text(f"drop index if exists {name}"))
     before = large.ids("silver market", limit=50)
     failed: list[BaseException] = []

@@ -42,13 +42,13 @@ DAMAGE = {
     "item-0010": "update chunk set embedding = '[1,2,3]' where entity_row = {row} and ordinal = 1",
 }
 SAID = """
-    the chunks that are stored are not those that the ledger declares: 2 (item-0003: 1 of 2, item-0004: 3 of 2)
-    it counts as indexed, without a chunk: 1 (item-0006)
-    it counts as indexed, without a fingerprint: 1 (item-0007)
-    the chunks are not numbered without a gap: 1 (item-0005)
-    the chunks lie in another collection or connection: 1 (item-0009)
-    it failed or was skipped, without a reason: 1 (item-0008)
-    a vector is missing or is not of the collection's dimensions: 1 (item-0010)
+    the number of stored chunks is not the number in the ledger: 2 (item-0003: 1 of 2, item-0004: 3 of 2)
+    marked as indexed, but has no chunks: 1 (item-0006)
+    marked as indexed, but has no fingerprint: 1 (item-0007)
+    the chunk numbers have a gap: 1 (item-0005)
+    the chunks belong to another collection or connection: 1 (item-0009)
+    failed or skipped, but has no reason: 1 (item-0008)
+    a vector is missing or has the wrong number of dimensions: 1 (item-0010)
 """
 
 Do = Callable[..., Any]
@@ -164,7 +164,7 @@ def test_full_text_that_is_not_that_of_the_text_is_found(apart: Running, source:
     # what is stored was made by other rules than those of a query now
     do_apart("alter text search configuration public.airweave alter mapping for asciiword with simple")
     said = wrong(apart, connection)
-    assert f"the full text is not that of the chunk: {COUNT} (item-0000, item-0001," in said
+    assert f"the full-text vector does not match the text of the chunk: {COUNT} (item-0000, item-0001," in said
     right(apart, connection, "--repair")
     assert repaired(server, connection)["entities_inserted"] == COUNT
     right(apart, connection)
@@ -178,7 +178,7 @@ def test_chunks_whose_entity_is_gone_are_deleted(
     do(f"delete from entity where row = {ONE}", id=connection)
     still = server.found(collection, "number", limit=100)  # and shows nothing of which nobody can say what it is
     assert 0 < len(still) < len(found)
-    assert "chunks are left of an entity that is gone: 2 (row " in wrong(running, connection)
+    assert "chunks remain of an entity that no longer exists: 2 (row " in wrong(running, connection)
     mended = right(running, connection, "--repair")
     assert "mended: chunks deleted: 2" in mended
     assert "a repair is asked for" not in mended
@@ -234,7 +234,7 @@ def test_an_index_that_is_gone_fails_the_job_until_it_is_built(
     source.put("a", items(1, version="2")[0])
     job = server.sync(connection)
     assert (job["status"], job["error_category"]) == ("failed", "index_incomplete")
-    assert "an index is missing, invalid or not kept up: 1 (chunk_ts)" in job["error"]
+    assert "an index is missing, invalid or not maintained: 1 (chunk_ts)" in job["error"]
     assert "airweave-server audit --repair builds the index anew" in job["error"]
     assert repaired(server, connection)["error_category"] == "index_incomplete"
     assert "(chunk_ts)" in wrong(apart, connection)

@@ -24,7 +24,7 @@ def list_collections(
     session: SessionOf, organization: Organization, page: PageOf, search: Search = None
 ) -> list[wire.Collection]:
     """List collections, newest first. ``search`` matches a part of the name or of the readable id."""
-    found = collections.listed(session, organization, search=search, skip=page.skip, limit=page.limit)
+    found = collections.list_page(session, organization, search=search, skip=page.skip, limit=page.limit)
     return [_to_wire(session, collection, with_summaries=True) for collection in found]
 
 
@@ -107,7 +107,7 @@ def list_source_connections(
 
 
 def _to_wire(session: Session, collection: Collection, *, with_summaries: bool = False) -> wire.Collection:
-    feeding = connections.listed(session, collection.organization_id, collection_id=collection.id)
+    feeding = connections.list_page(session, collection.organization_id, collection_id=collection.id)
     return wire.Collection.of(
         collection,
         status=_derive_status(session, [connection.id for connection in feeding]),
@@ -120,7 +120,7 @@ def _to_wire(session: Session, collection: Collection, *, with_summaries: bool =
 def _derive_status(session: Session, connection_ids: list[UUID]) -> str:
     if not connection_ids:
         return "NEEDS SOURCE"
-    last = jobs.last_of(session, connection_ids)
+    last = jobs.newest_by_connection(session, connection_ids)
     return (
         "ERROR"
         if len(last) == len(connection_ids) and all(job.status == Status.FAILED for job in last.values())

@@ -106,7 +106,7 @@ def find_organization(request: Request, response: Response, parts: PartsOf, sess
     given = request.headers.get("x-api-key") or _read_bearer(request)
     if not given:
         raise Unauthorized("an API key is required: send it in X-API-Key; create one with airweave-server keys create")
-    key = keys.valid(session, given)
+    key = keys.find_valid(session, given)
     if key is None:
         parts.bad_keys.check(address)
         parts.bad_keys.note(address)

@@ -30,7 +30,7 @@ def list_entities(
 ) -> list[wire.LedgerEntry]:
     """List the ledger: every entity with its state, and the reason if the index does not hold it as the source does."""
     connection = find_connection(session, organization, connection_id)
-    found = ledger.listed(session, connection.id, state=state, skip=page.skip, limit=page.limit)
+    found = ledger.list_page(session, connection.id, state=state, skip=page.skip, limit=page.limit)
     return [wire.LedgerEntry.of(row, sync_job_id=row.job_id) for row in found]
 
 
@@ -46,7 +46,7 @@ def read_entity(
     entity = ledger.find(session, connection.id, clean_id(entity_id))
     if entity is None:
         raise NotFound("Entity not found")
-    text = chunks.text_of(session, entity.row, at_most=TEXT_CHARS)
+    text = chunks.read_text(session, entity.row, at_most=TEXT_CHARS)
     truncated = entity.truncated or len(text) > TEXT_CHARS
     return wire.EntityText.of(entity, text=text[:TEXT_CHARS], truncated=truncated)
 
@@ -63,7 +63,7 @@ def retry_entities(
     """Start a full sync that tries failed entities again: those named in the body, or all of them."""
     connection = find_connection(session, organization, connection_id)
     chosen = body.entity_ids if body is not None else None
-    if not ledger.ask_again(session, connection.id, chosen):
+    if not ledger.retry_failed(session, connection.id, chosen):
         raise NotFound("there is no failed entity" + (" with these ids" if chosen else "") + " to try again")
     job = job_service.create(
         session, parts.vault, connection, parts.driver.choose(), JobRequest(Trigger.RETRY, reread=True)

@@ -55,7 +55,7 @@ def dismiss_held_deletes(
 
 def _to_wire(session: Session, plan: DeletePlan, page: Page) -> wire.HeldDeletes:
     rows = plans.rows(plan)
-    named = ledger.named(session, list(rows[page.skip : page.skip + page.limit]))
+    named = ledger.ids_and_names(session, list(rows[page.skip : page.skip + page.limit]))
     return wire.HeldDeletes.of(
         plan,
         sync_job_id=plan.job_id,

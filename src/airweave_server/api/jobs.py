@@ -53,7 +53,7 @@ def list_jobs(
 ) -> list[wire.SourceConnectionJob]:
     """List the jobs of the connection, newest first."""
     connection = find_connection(session, organization, connection_id)
-    return jobs_to_wire(session, jobs.newest(session, connection.id, limit=limit))
+    return jobs_to_wire(session, jobs.list_newest(session, connection.id, limit=limit))
 
 
 @router.get("/{connection_id}/jobs/{job_id}")

@@ -50,7 +50,7 @@ def search_instant(
     with (
         parts.database.snapshot() as snapshot
     ):  # if the collection is switching embedders now, the snapshot still has its former vectors
-        hits = hybrid.search(snapshot, collection, vector, query, parts.database.beside)
+        hits = hybrid.search(snapshot, collection, vector, query, parts.database.read_concurrently)
     return _to_wire(hits)
 
 

@@ -115,12 +115,12 @@ def list_items(
     collection = collections.find(session, organization, readable_id) if readable_id is not None else None
     if readable_id is not None and collection is None:
         return []
-    found = connections.listed(
+    found = connections.list_page(
         session, organization, collection_id=collection.id if collection else None, skip=page.skip, limit=page.limit
     )
     ids = [connection.id for connection in found]
-    last, counts = jobs.last_of(session, ids), connections.entity_counts(session, ids)
-    signed_out = {connection.id for connection in connections.signed_out(session, ids)}
+    last, counts = jobs.newest_by_connection(session, ids), connections.entity_counts(session, ids)
+    signed_out = {connection.id for connection in connections.list_signed_out(session, ids)}
     # once per collection: a session forgets a row that nothing references, and would query it again
     feeds = {each: session.get_one(Collection, each).readable_id for each in {one.collection_id for one in found}}
     return [
@@ -137,10 +137,10 @@ def list_items(
 
 
 def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConnection:
-    last = jobs.last_of(session, [connection.id]).get(connection.id)
+    last = jobs.newest_by_connection(session, [connection.id]).get(connection.id)
     collection = session.get_one(Collection, connection.collection_id)
     types = connections.entity_types(session, connection.id)
-    is_signed_out = bool(connections.signed_out(session, [connection.id]))
+    is_signed_out = bool(connections.list_signed_out(session, [connection.id]))
     return wire.SourceConnection.of(
         connection,
         readable_collection_id=collection.readable_id,

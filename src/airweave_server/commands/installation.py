@@ -185,7 +185,7 @@ def keys_list(data_dir: DataDir = None) -> None:
         installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database,
         database.session() as session,
     ):
-        found = keys.listed(session, collections.organization(session).id)
+        found = keys.list_all(session, collections.organization(session).id)
     for key in found:
         moments = {
             "made": key.created_at,

@@ -1,7 +1,8 @@
-"""The SQL of the audit: the ledger against the chunks, the chunks against the indexes, a listing against the ledger.
+"""The SQL of the audit: it compares the ledger with the chunks, the chunks with the indexes, and a listing of the
+source with the ledger.
 
-Nothing here trusts what a write said of itself: chunks are counted through their primary key, words are looked up in
-the text indexes, and both are compared with what the tables hold.
+No write is trusted: chunks are counted through their primary key, words are looked up in the text indexes, and both are
+compared with the content of the tables.
 """
 
 import json
@@ -20,36 +21,36 @@ from .models import SyncJob, Trigger
 from .session import Database, raw
 
 SAMPLE = 1_000  # chunks whose words are looked up
-# of what jobs wrote: a tenth, but no fewer and no more than these
+# of the chunks that jobs wrote, a tenth is looked up, within these bounds
 LEAST_OF_JOBS, MOST_OF_JOBS = 50, 250
 EXAMPLES = 5
-LEXEMES = 4  # of a chunk that are looked up at once: its longest, which are rare, and as many of any
+LEXEMES = 4  # per chunk, how many of its longest lexemes, which are rare, are looked up, and how many random ones
 KEY = "chunk_pkey"
-WORDS = {"chunk_ts": "ts", "chunk_ident": "ident"}  # the text indexes, and what stands in them
+WORDS = {"chunk_ts": "ts", "chunk_ident": "ident"}  # the text indexes and their columns
 INDEXES = (KEY, *WORDS)
-IN_DATABASE = ("orphan", "index", *INDEXES)  # what is mended without the source
+IN_DATABASE = ("orphan", "index", *INDEXES)  # faults that are repaired without the source
 
-SAID = {
-    "chunks": "the chunks that are stored are not those that the ledger declares",
-    "gap": "the chunks are not numbered without a gap",
-    "empty": "it counts as indexed, without a chunk",
-    "fingerprint": "it counts as indexed, without a fingerprint",
-    "reason": "it failed or was skipped, without a reason",
-    "stuck": "the former chunks could not be replaced",
-    "place": "the chunks lie in another collection or connection",
-    "vector": "a vector is missing or is not of the collection's dimensions",
-    "text": "the full text is not that of the chunk",
+DESCRIPTIONS = {
+    "chunks": "the number of stored chunks is not the number in the ledger",
+    "gap": "the chunk numbers have a gap",
+    "empty": "marked as indexed, but has no chunks",
+    "fingerprint": "marked as indexed, but has no fingerprint",
+    "reason": "failed or skipped, but has no reason",
+    "stuck": "the old chunks could not be replaced",
+    "place": "the chunks belong to another collection or connection",
+    "vector": "a vector is missing or has the wrong number of dimensions",
+    "text": "the full-text vector does not match the text of the chunk",
     "chunk_ts": "the index chunk_ts does not find a chunk by its words",
     "chunk_ident": "the index chunk_ident does not find a chunk by its identifiers",
-    "undeleted": "it was deleted and is still there",
-    "orphan": "chunks are left of an entity that is gone",
-    "index": "an index is missing, invalid or not kept up",
+    "undeleted": "deleted, but still there",
+    "orphan": "chunks remain of an entity that no longer exists",
+    "index": "an index is missing, invalid or not maintained",
 }
 
 SEARCHED = "case k.slot when 1 then c.embedding else c.embedding_2 end"
 
-# What is wrong with an entity, the first thing first. One that is marked already waits to be read afresh.
-JUDGED = f"""
+# The first fault of each entity. A marked entity is known to be incomplete and waits to be read again.
+ENTITY_FAULTS = f"""
     select e.row, e.entity_id, e.chunks as declared, h.stored, m.is_marked,
            case when h.stored <> e.chunks then 'chunks'
                 when e.job_id = cast(:job as uuid) and m.is_marked then 'stuck'
@@ -71,10 +72,10 @@ JUDGED = f"""
         from chunk c where c.entity_row = e.row
     ) as h"""
 
-GONE = "not exists (select from source_connection s where s.id = {}.connection_id)"
-SHOWN = "left(entity_id, 120) || case when stored <> declared then ': ' || stored || ' of ' || declared else '' end"
+CONNECTION_GONE = "not exists (select from source_connection s where s.id = {}.connection_id)"
+EXAMPLE = "left(entity_id, 120) || case when stored <> declared then ': ' || stored || ' of ' || declared else '' end"
 
-# So that each chunk is found by its primary key and each word in its index, and nothing by reading all there is.
+# Makes the planner find each chunk by its primary key and each word in its index, never by a sequential scan.
 BY_INDEX = """
     select set_config(name, setting, true) from (values ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'),
            ('enable_mergejoin', 'off'), ('enable_indexscan', 'on'), ('enable_bitmapscan', 'on'), ('jit', 'off'))
@@ -83,8 +84,8 @@ BY_INDEX = """
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What is looked at: all of a connection, or what these ``jobs`` of it wrote and deleted. ``job``: the one that
-    asks about itself."""
+    """What to audit: all of a connection, or only what these ``jobs`` of it wrote and deleted. ``job``: the running
+    job, if it audits itself."""
 
     connection_id: UUID
     jobs: tuple[UUID, ...] | None = None
@@ -92,12 +93,12 @@ class Scope:
 
     @property
     def entities(self) -> str:
-        """The condition on ``entity e``."""
+        """The SQL condition on ``entity e``."""
         whole = "e.connection_id = :connection"
         return whole if self.jobs is None else f"{whole} and e.job_id = any(:jobs)"
 
     def sample(self, chunks: int) -> int:
-        """Of how many of its chunks the words are looked up."""
+        """How many of this number of chunks to look up in the text indexes."""
         return SAMPLE if self.jobs is None else min(max(chunks // 10, LEAST_OF_JOBS), MOST_OF_JOBS)
 
     @property
@@ -108,7 +109,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Some:
-    """How many, and some of them."""
+    """A count, with a few examples."""
 
     count: int
     examples: tuple[str, ...]
@@ -120,21 +121,21 @@ class Some:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong (a key of ``SAID``). ``rows``: the entities, where it takes more than the ledger and a
-    count of the chunks to find them."""
+    """One fault, a key of ``DESCRIPTIONS``. ``rows``: the entities with the fault, unless the ledger and a count of the
+    chunks suffice to find them again."""
 
     fault: str
     some: Some
     rows: tuple[int, ...] = ()
 
     def __str__(self) -> str:
-        return f"{SAID[self.fault]}: {self.some}"
+        return f"{DESCRIPTIONS[self.fault]}: {self.some}"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``chunks`` are those that are stored; ``looked_up`` of them were looked for in the text indexes. ``waiting``
-    entities are marked, and wait to be read afresh."""
+    """The result of an audit. ``chunks``: the number stored. ``looked_up``: how many of them were looked up in the text
+    indexes. ``waiting``: entities that are marked as incomplete and wait to be read again."""
 
     entities: int
     chunks: int
@@ -145,7 +146,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """Where a listing of the source and the ledger do not agree."""
+    """The differences between a listing of the source and the ledger."""
 
     listed: int
     missing: Some
@@ -156,9 +157,9 @@ class Differences:
         return any(some.count for some in (self.missing, self.gone, self.changed))
 
 
-def touched(session: Session, job: SyncJob) -> Scope:
-    """What the job and those since the last completed one wrote: none of that was found to be right yet. A repair
-    answers for the whole connection."""
+def scope_of_job(session: Session, job: SyncJob) -> Scope:
+    """The scope to audit at the end of a job: whatever was written since the last completed job, because none of it has
+    been audited yet. After a repair it is the whole connection."""
     if job.trigger == Trigger.REPAIR:
         return Scope(job.connection_id, job=job.id)
     found = session.scalars(
@@ -174,22 +175,22 @@ def touched(session: Session, job: SyncJob) -> Scope:
 
 
 def check(session: Session, scope: Scope, *, every_chunk: bool = False) -> Report:
-    """What is wrong. The words of ``every_chunk`` are looked up, or of a sample."""
+    """Audit the scope. Looks up the words of a sample of the chunks, or of ``every_chunk``."""
     findings: list[Finding] = []
-    kept_up = _kept_up(session)
-    if broken := tuple(name for name in INDEXES if name not in kept_up):
+    usable = _usable_indexes(session)
+    if broken := tuple(name for name in INDEXES if name not in usable):
         findings.append(Finding("index", Some(len(broken), broken)))
-    nested = session.begin_nested()  # what is set for the lookups is undone with it
-    if KEY in kept_up:
+    nested = session.begin_nested()  # its rollback undoes the planner settings
+    if KEY in usable:
         session.execute(text(BY_INDEX))
     entities = chunks = declared = waiting = looked_up = 0
-    for row in session.execute(text(_judge(scope)), scope.values):
+    for row in session.execute(text(_count_faults(scope)), scope.values):
         entities, chunks, waiting = entities + row.entities, chunks + row.stored, waiting + row.waiting
         declared += row.declared
         if row.fault is not None:
             findings.append(Finding(row.fault, Some(row.entities, tuple(row.examples))))
     if declared:
-        words = [name for name in WORDS if name in kept_up]
+        words = [name for name in WORDS if name in usable]
         share = 1.0 if every_chunk else min(1.0, scope.sample(declared) / declared)
         found = session.execute(text(_lookup(scope, words)), {**scope.values, "share": share}).mappings().one()
         looked_up = found["looked_up"]
@@ -197,23 +198,23 @@ def check(session: Session, scope: Scope, *, every_chunk: bool = False) -> Repor
             if rows := tuple(found[f"{fault}_rows"] or ()):
                 findings.append(Finding(fault, Some(len(rows), tuple(found[f"{fault}_examples"])), rows))
     nested.rollback()
-    findings += _undeleted(session, scope)
-    findings += _orphans(session, scope)
+    findings += _find_undeleted(session, scope)
+    findings += _find_orphans(session, scope)
     return Report(entities, chunks, looked_up, waiting, tuple(findings))
 
 
 def delete_orphans(session: Session, scope: Scope) -> int:
-    """Delete the chunks whose entity is gone; returns how many went."""
-    which, values = _whose(session, scope)
+    """Delete the chunks whose entity no longer exists. Returns how many."""
+    which, values = _orphan_condition(session, scope)
     gone = session.execute(text(f"delete from chunk c where {which} returning 1"), values).all()
     return len(gone)
 
 
 def mark(session: Session, scope: Scope, findings: Sequence[Finding]) -> int:
-    """Have the entities that are not whole read afresh by the next job that lists them, and the ledger say of them what
-    is so: failed, with the chunks that are stored. Returns how many."""
+    """Mark the entities with faults as failed in the ledger, with the number of chunks actually stored, so that the
+    next job that lists them reads them again. Returns how many."""
     if any(finding.fault == "vector" for finding in findings):
-        # with one vector of other dimensions every query of the collection fails
+        # a single vector of other dimensions makes every query of the collection fail
         session.execute(
             text(f"""
                 delete from chunk c using entity e join collection k on k.id = e.collection_id
@@ -232,42 +233,42 @@ def mark(session: Session, scope: Scope, findings: Sequence[Finding]) -> int:
                            metadata_fingerprint = null, chunks = d.stored, reason = '{INCOMPLETE}: ' || case
                            when d.stored <> d.declared then d.stored || ' of ' || d.declared || ' chunks were stored'
                            else coalesce(cast(:said as jsonb) ->> d.fault, 'search does not find all of it') end
-                    from ({JUDGED} where {which} and d.row = t.row returning t.row
+                    from ({ENTITY_FAULTS} where {which} and d.row = t.row returning t.row
                 """),
-                {**scope.values, "rows": rows, "said": json.dumps(SAID)},
+                {**scope.values, "rows": rows, "said": json.dumps(DESCRIPTIONS)},
             )
         )
     return len(marked)
 
 
-def leftovers(session: Session) -> tuple[int, int]:
-    """How many entities and chunks are of connections that are gone."""
-    counts = (f"select count(*) from {table} where {GONE.format(table)}" for table in ("entity", "chunk"))
+def count_leftovers(session: Session) -> tuple[int, int]:
+    """The number of entities and of chunks whose connection no longer exists."""
+    counts = (f"select count(*) from {table} where {CONNECTION_GONE.format(table)}" for table in ("entity", "chunk"))
     entities, chunks = (int(session.execute(text(count)).scalar_one()) for count in counts)
     return entities, chunks
 
 
 def delete_leftovers(session: Session) -> None:
     for table in ("chunk", "entity"):
-        session.execute(text(f"delete from {table} where {GONE.format(table)}"))
+        session.execute(text(f"delete from {table} where {CONNECTION_GONE.format(table)}"))
 
 
 def rebuild(database: Database, index: str) -> None:
-    """Build one of ``INDEXES`` anew, while others read and write."""
-    name = INDEXES[INDEXES.index(index)]  # nothing else becomes SQL
+    """Rebuild one of ``INDEXES`` without blocking reads and writes."""
+    name = INDEXES[INDEXES.index(index)]  # only known index names reach the SQL
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("set lock_timeout = 0"))
-        connection.execute(text(f"drop index if exists {name}_ccnew"))  # what an attempt that was cut short left
+        connection.execute(text(f"drop index if exists {name}_ccnew"))  # left by an attempt that was interrupted
         is_there = connection.execute(text("select to_regclass(:name) is not null"), {"name": name}).scalar_one()
         if is_there or name == KEY:
             connection.execute(text(f"reindex index concurrently {name}"))
         else:
             connection.execute(text(f"create index concurrently {name} on chunk using gin ({WORDS[name]})"))
-        connection.invalidate()  # its settings are not those of the pool
+        connection.invalidate()  # its settings differ from those of the pool
 
 
 def begin_listing(session: Session) -> None:
-    """Make room, on this session alone, for what a source lists."""
+    """Create a temporary table, visible to this session only, for a listing of the source."""
     session.execute(
         text("""
             create temporary table listed (
@@ -278,17 +279,17 @@ def begin_listing(session: Session) -> None:
     session.commit()
 
 
-def list_more(session: Session, listed: Sequence[tuple[str, str, str | None]]) -> None:
-    """Take down some of what the source listed: kind (entity, seen, skipped, subtree or deleted), id, version."""
+def add_listed(session: Session, listed: Sequence[tuple[str, str, str | None]]) -> None:
+    """Add to the listing: (kind, id, version) each, where kind is entity, seen, skipped, subtree or deleted."""
     with raw(session).cursor() as cursor, cursor.copy("copy listed (kind, entity_id, version) from stdin") as copy:
         for row in listed:
             copy.write_row(row)
     session.commit()
 
 
-def differences(session: Session, connection_id: UUID) -> Differences:
-    """Compare what was listed with the ledger. What a source does not tell (a version, what is below a subtree that
-    it could not read) is no difference."""
+def compare_listing(session: Session, connection_id: UUID) -> Differences:
+    """Compare the listing with the ledger. What the source does not report (a version, the content of a subtree that it
+    could not read) does not count as a difference."""
     session.execute(text("create index on pg_temp.listed (entity_id)"))
     session.execute(text("analyze pg_temp.listed"))
     last = "(select distinct on (entity_id) * from pg_temp.listed order by entity_id, n desc)"
@@ -309,7 +310,7 @@ def differences(session: Session, connection_id: UUID) -> Differences:
             where l.kind = 'entity' and e.version <> l.version
         """,
     }
-    found = {}
+    differences = {}
     for name, query in queries.items():
         row = session.execute(
             text(f"""
@@ -319,24 +320,24 @@ def differences(session: Session, connection_id: UUID) -> Differences:
             """),
             {"id": connection_id},
         ).one()
-        found[name] = Some(int(row[0]), tuple(row[1]))
+        differences[name] = Some(int(row[0]), tuple(row[1]))
     listed = session.execute(text(f"select count(*) from {last} as l where kind <> 'deleted'")).scalar_one()
-    return Differences(listed, **found)
+    return Differences(listed, **differences)
 
 
-def _judge(scope: Scope) -> str:
+def _count_faults(scope: Scope) -> str:
     return f"""
         select fault, count(*) as entities, coalesce(sum(stored), 0)::bigint as stored,
                coalesce(sum(declared), 0)::bigint as declared, count(*) filter (where is_marked) as waiting,
-               (array_agg({SHOWN} order by entity_id) filter (where fault is not null))[1:{EXAMPLES}] as examples
-        from ({JUDGED} where {scope.entities}) as judged group by fault order by fault"""
+               (array_agg({EXAMPLE} order by entity_id) filter (where fault is not null))[1:{EXAMPLES}] as examples
+        from ({ENTITY_FAULTS} where {scope.entities}) as judged group by fault order by fault"""
 
 
 def _lookup(scope: Scope, indexes: Sequence[str]) -> str:
-    """Of a random share of the chunks that the ledger declares: is the full text that of the text, and does each index
-    find the chunk by its words? Entities by what is wrong with them."""
+    """SQL that takes a random share of the chunks in the ledger and checks whether the full-text vector matches the
+    text and whether each index finds the chunk by its words. Returns the entities by fault."""
     asked = ", ".join(f"{_tsquery(f'c.{WORDS[name]}')} as {name}" for name in indexes)
-    # + 0: else the planner finds the chunk by its primary key, and only compares the words
+    # + 0: otherwise the planner finds the chunk by its primary key and only compares the words
     answers = "".join(
         f""", l.{name} is null or (select count(*) from chunk c where c.{WORDS[name]} @@ l.{name}
                 and c.entity_row + 0 = l.entity_row and c.ordinal + 0 = l.ordinal) = 1 as {name}_finds"""
@@ -365,7 +366,7 @@ def _lookup(scope: Scope, indexes: Sequence[str]) -> str:
 
 
 def _tsquery(vector: str) -> str:
-    """A query for some of the words of a vector at once; null for a vector without words."""
+    """A query for some of a vector's words, all at once. Null for a vector without words."""
     quoted = r"'''' || replace(replace(w, '\', '\\'), '''', '''''') || ''''"
     return f"""cast((select string_agg({quoted}, ' & ') from (
         (select w from unnest(tsvector_to_array({vector})) as w order by length(w) desc limit {LEXEMES}) union
@@ -373,8 +374,8 @@ def _tsquery(vector: str) -> str:
     ) as words(w)) as tsquery)"""
 
 
-def _kept_up(session: Session) -> list[str]:
-    """Those of ``INDEXES`` that are used and kept up."""
+def _usable_indexes(session: Session) -> list[str]:
+    """Those of ``INDEXES`` that exist, are valid and are maintained."""
     return list(
         session.scalars(
             text("""
@@ -387,8 +388,8 @@ def _kept_up(session: Session) -> list[str]:
     )
 
 
-def _orphans(session: Session, scope: Scope) -> list[Finding]:
-    which, values = _whose(session, scope)
+def _find_orphans(session: Session, scope: Scope) -> list[Finding]:
+    which, values = _orphan_condition(session, scope)
     row = session.execute(
         text(f"""
             with found as materialized (select c.entity_row, c.ordinal from chunk c where {which})
@@ -401,22 +402,23 @@ def _orphans(session: Session, scope: Scope) -> list[Finding]:
     return [Finding("orphan", Some(int(row[0]), tuple(row[1])))] if row[0] else []
 
 
-def _whose(session: Session, scope: Scope) -> tuple[str, dict[str, Any]]:
-    """The chunks without an entity: of a connection, or of what its jobs deleted."""
+def _orphan_condition(session: Session, scope: Scope) -> tuple[str, dict[str, Any]]:
+    """The SQL condition for chunks without an entity, of a connection or of what its jobs deleted, with its values."""
     homeless = "not exists (select from entity e where e.row = c.entity_row)"
     if scope.jobs is None:
         place = "(select collection_id from source_connection where id = :connection)"
         which = f"c.collection_id = {place} and c.connection_id = :connection and {homeless}"
         return which, {"connection": scope.connection_id}
-    deleted = plans.carried_out(session, scope.connection_id, scope.jobs)
+    deleted = plans.deleted_rows(session, scope.connection_id, scope.jobs)
     return f"c.entity_row = any(:rows) and {homeless}", {"rows": list(deleted)}
 
 
-def _undeleted(session: Session, scope: Scope) -> list[Finding]:
-    """Of the job that asks alone: what an earlier one deleted may have come back since."""
+def _find_undeleted(session: Session, scope: Scope) -> list[Finding]:
+    """Entities that the running job deleted and that still exist. Earlier jobs are not checked: what they deleted may
+    have come back since."""
     if scope.job is None:
         return []
-    deleted = plans.carried_out(session, scope.connection_id, (scope.job,))
+    deleted = plans.deleted_rows(session, scope.connection_id, (scope.job,))
     found = session.execute(
         text("select row, left(entity_id, 120) as id from entity where row = any(:rows) order by entity_id"),
         {"rows": list(deleted)},

@@ -103,7 +103,9 @@ def write(database: Database, path: Path, *, keys: str | None, key_ids: tuple[st
         with database.engine.connect() as connection:
             tables = _ours(Session(connection))
             if database.revision(connection) is None or not tables:
-                raise Unstartable(f"there is nothing to back up: the database at {database.where()} has no schema yet")
+                raise Unstartable(
+                    f"there is nothing to back up: the database at {database.address()} has no schema yet"
+                )
         with _new_file(path, overwrite=overwrite) as file:
             with database.snapshot() as session:
                 _take_time(session)
@@ -152,7 +154,7 @@ def load(database: Database, archive: Archive, *, replace: bool, host: str | Non
         _take_over(database, session)
         if not replace and _holds_something(session):
             raise Unstartable(
-                f"the database at {database.where()} holds data already: restore into an empty one, or with --replace"
+                f"the database at {database.address()} holds data already: restore into an empty one, or with --replace"
             )
         _drop_ours(session)
         upgrade(session.connection(), manifest.schema_revision)
@@ -191,10 +193,10 @@ def _take_over(database: Database, session: Session) -> None:
     _take_time(session)
     lock_schema(session.connection())
     database.revision(session.connection())
-    if "lease" in _ours(session) and (alive := leases.held(session)):
+    if "lease" in _ours(session) and (alive := leases.list_held(session)):
         named = ", ".join(name.rpartition(":")[0] for name in alive)
         raise Unstartable(
-            f"the database at {database.where()} is in use by {named}: stop it first; "
+            f"the database at {database.address()} is in use by {named}: stop it first; "
             "what was killed is counted for about 20 s yet"
         )
     # sessions of processes that were stopped in the middle: what they still hold would keep us waiting, and what they

@@ -1,4 +1,4 @@
-"""Queries on chunks: in by binary COPY, out by entity, and a big entity's way in through the staging table."""
+"""Queries on chunks: binary COPY to write them, reads by entity, and the staging table for big entities."""
 
 import struct
 from collections.abc import Iterable, Sequence
@@ -15,14 +15,13 @@ from .session import driver_errors, raw
 COPY_HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 COPY_TRAILER = struct.pack(">h", -1)
 
-
-Pair = tuple[bytes | None, bytes | None]  # what stands in ``embedding`` and in ``embedding_2``
+Pair = tuple[bytes | None, bytes | None]  # the values of ``embedding`` and ``embedding_2``
 
 
 @dataclass(frozen=True, slots=True)
 class NewChunk:
-    """One piece on its way in. ``vectors`` are in the wire form of ``halfvec``; ``ident`` are distinct lexemes, which
-    may be left out of one that is not inserted."""
+    """A chunk to write. ``vectors``: in the binary form of ``halfvec``. ``ident``: distinct lexemes; may be None only
+    for a chunk that is not inserted."""
 
     ordinal: int
     heading: str
@@ -32,8 +31,8 @@ class NewChunk:
     ident: Sequence[str] | None
 
 
-def wire_vectors(vectors: Vectors) -> list[bytes]:
-    """Each vector in the binary form that pgvector's ``halfvec`` sends and receives."""
+def encode_vectors(vectors: Vectors) -> list[bytes]:
+    """Each vector in the binary form of pgvector's ``halfvec``."""
     head = struct.pack(">hh", vectors.shape[1], 0)
     return [head + row.tobytes() for row in vectors.astype(np.dtype(">f2"))]
 
@@ -55,18 +54,20 @@ def drop(session: Session, entity_rows: Sequence[int]) -> None:
     session.execute(text("delete from chunk where entity_row = any(:rows)"), {"rows": list(entity_rows)})
 
 
-def drop_all_but(
+def drop_changed(
     session: Session, entity_rows: Sequence[int], wanted: Sequence[tuple[int, NewChunk]]
 ) -> set[tuple[int, int]]:
-    """Drop the entities' chunks, less those that stand where they are wanted already: their (entity row, ordinal) are
-    returned. To be called after the entities' rows were written, which keeps every other writer of them away."""
+    """Delete the entities' chunks except those that are already in their wanted place, and return the (entity row,
+    ordinal) of those. Call this after the entities' rows are written: that locks out every other writer of them."""
     if not wanted:
         drop(session, entity_rows)
         return set()
     values = {
-        "rows": list(entity_rows), "wanted_rows": [row for row, _ in wanted],
-        "ordinals": [chunk.ordinal for _, chunk in wanted], "hashes": [chunk.hash for _, chunk in wanted],
-    }  # fmt: skip
+        "rows": list(entity_rows),
+        "wanted_rows": [row for row, _ in wanted],
+        "ordinals": [chunk.ordinal for _, chunk in wanted],
+        "hashes": [chunk.hash for _, chunk in wanted],
+    }
     kept = session.execute(
         text("""
             with wanted as materialized (
@@ -87,8 +88,8 @@ def drop_all_but(
     return {(row[0], row[1]) for row in kept}
 
 
-def embeddings(session: Session, entity_rows: Sequence[int]) -> dict[bytes, Pair]:
-    """What these entities' chunks are embedded as now, by the chunks' hash: unchanged text is not embedded again."""
+def vectors_by_hash(session: Session, entity_rows: Sequence[int]) -> dict[bytes, Pair]:
+    """The current vectors of these entities' chunks, by chunk hash, so that unchanged text is not embedded again."""
     rows = session.execute(
         text("""
             select hash, halfvec_send(embedding), halfvec_send(embedding_2) from chunk where entity_row = any(:rows)
@@ -98,25 +99,25 @@ def embeddings(session: Session, entity_rows: Sequence[int]) -> dict[bytes, Pair
     return {row[0]: (row[1], row[2]) for row in rows}
 
 
-def text_of(session: Session, entity_row: int, *, at_most: int) -> str:
-    """The entity's text, which its chunks are cut from without a gap; of a longer one a little more than ``at_most``
-    characters."""
-    found, chars = [], 0
+def read_text(session: Session, entity_row: int, *, at_most: int) -> str:
+    """The entity's text, joined from its chunks, which leave no gaps. A text longer than ``at_most`` characters is cut
+    off at the end of a chunk, somewhat after that length."""
+    parts, chars = [], 0
     rows = session.execute(
         text("select text from chunk where entity_row = :row order by ordinal").execution_options(yield_per=1_000),
         {"row": entity_row},
     )
     for row in rows:
-        found.append(row[0])
+        parts.append(row[0])
         chars += len(row[0])
         if chars > at_most:
             break
     rows.close()
-    return "".join(found)
+    return "".join(parts)
 
 
 def stage(session: Session, partition_id: int, chunks: Sequence[NewChunk]) -> None:
-    """Put pieces of the partition's big entity aside until all of them are there."""
+    """Stage chunks of the partition's big entity until all of them have arrived."""
     _copy(
         session,
         "chunk_staged (partition_id, ordinal, heading, text, hash, embedding, embedding_2, ident)",
@@ -126,12 +127,12 @@ def stage(session: Session, partition_id: int, chunks: Sequence[NewChunk]) -> No
 
 
 def unstage(session: Session, partition_id: int) -> None:
-    """Drop what an earlier big entity left aside, because it could not be finished."""
+    """Delete the staged chunks of an earlier big entity that was not finished."""
     session.execute(text("delete from chunk_staged where partition_id = :id"), {"id": partition_id})
 
 
 def swap_in(session: Session, partition_id: int, entity_row: int, *, collection_id: UUID, connection_id: UUID) -> None:
-    """Replace the entity's chunks by the staged ones, in this transaction."""
+    """Replace the entity's chunks with the staged ones, in this transaction."""
     drop(session, [entity_row])
     session.execute(
         text("""
@@ -142,14 +143,17 @@ def swap_in(session: Session, partition_id: int, entity_row: int, *, collection_
             from staged
         """),
         {
-            "partition_id": partition_id, "row": entity_row, "collection_id": collection_id,
+            "partition_id": partition_id,
+            "row": entity_row,
+            "collection_id": collection_id,
             "connection_id": connection_id,
         },
-    )  # fmt: skip
+    )
 
 
 def tidy(session: Session, *, analyze: bool) -> None:
-    """At the end of a job that wrote: flush GIN's pending lists, which every query would else scan."""
+    """Flush the pending lists of the GIN indexes, which every query would otherwise scan. Call this at the end of a job
+    that wrote. ``analyze``: also update the planner's statistics."""
     session.execute(
         text("""
             select gin_clean_pending_list(indexrelid) from pg_index
@@ -157,7 +161,7 @@ def tidy(session: Session, *, analyze: bool) -> None:
         """)
     )
     if analyze:
-        # while an index is built Postgres lets nobody analyze its table; that must not hold up a job's end
+        # nobody can analyze a table while an index is being built over it; that must not delay the end of a job
         session.execute(text("analyze (skip_locked) chunk"))
         session.execute(text("analyze entity"))
 
@@ -191,5 +195,5 @@ def _field(value: bytes | None) -> bytes:
 
 
 def _tsvector(lexemes: Sequence[str]) -> bytes:
-    """The wire form of a tsvector without positions; Postgres sorts it as it receives it."""
+    """The binary form of a tsvector without positions. Postgres sorts it on receipt."""
     return struct.pack(">i", len(lexemes)) + "\0\0\0".join([*lexemes, ""]).encode()

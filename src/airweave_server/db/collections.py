@@ -11,10 +11,10 @@ DEFAULT_ORGANIZATION = "default"
 
 
 def organization(session: Session) -> Organization:
-    """The organization of a server without authentication, made at first use."""
+    """The organization of a server without authentication. Created at first use."""
     only = select(Organization).order_by(Organization.created_at, Organization.id).limit(1)
     found = session.scalars(only).first()
-    if found is None:  # of several that begin at once one makes it
+    if found is None:  # of several processes that start at once, one creates it
         session.execute(text("select pg_advisory_xact_lock(hashtext('airweave organization'))"))
         found = session.scalars(only).first()
     if found is None:
@@ -28,8 +28,10 @@ def find(session: Session, organization_id: UUID, readable_id: str) -> Collectio
     return session.scalars(_visible(organization_id).where(Collection.readable_id == readable_id)).one_or_none()
 
 
-def listed(session: Session, organization_id: UUID, *, search: str | None, skip: int, limit: int) -> list[Collection]:
-    """Newest first; ``search`` is a part of the name or of the readable id."""
+def list_page(
+    session: Session, organization_id: UUID, *, search: str | None, skip: int, limit: int
+) -> list[Collection]:
+    """Newest first. ``search``: a part of the name or of the readable id."""
     query = _searched(_visible(organization_id), search).order_by(Collection.created_at.desc(), Collection.id)
     return list(session.scalars(query.offset(skip).limit(limit)))
 
@@ -40,20 +42,20 @@ def count(session: Session, organization_id: UUID, *, search: str | None) -> int
     )
 
 
-def living(session: Session) -> list[Collection]:
-    """All of all organizations, for who keeps the server."""
+def list_all(session: Session) -> list[Collection]:
+    """All collections of all organizations, for the operator."""
     return list(session.scalars(select(Collection).where(Collection.deleted_at.is_(None)).order_by(Collection.id)))
 
 
 def touch(session: Session, collection: Collection) -> None:
-    """Note that it was changed now."""
+    """Set ``modified_at`` to now."""
     session.flush()
     session.execute(update(Collection).where(Collection.id == collection.id).values(modified_at=func.now()))
     session.refresh(collection)
 
 
-def hidden(session: Session) -> list[UUID]:
-    """Deleted collections that no connection needs any more."""
+def list_purgeable(session: Session) -> list[UUID]:
+    """The ids of deleted collections that have no connections left."""
     return list(
         session.scalars(
             select(Collection.id).where(

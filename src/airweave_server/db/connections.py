@@ -1,4 +1,4 @@
-"""Queries on source connections: theirs, their cursors, and what hangs on them."""
+"""Queries on source connections, their cursors, entity counts and pace."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +14,13 @@ from .models import IS_ACTIVE, Collection, EntityRow, SourceConnection, SourceCu
 
 
 def of_job(session: Session, job: SyncJob) -> tuple[SourceConnection, Collection]:
+    """The connection of the job, and its collection."""
     connection = session.get_one(SourceConnection, job.connection_id)
     return connection, session.get_one(Collection, connection.collection_id)
 
 
 def find(session: Session, organization_id: UUID, connection_id: UUID) -> SourceConnection | None:
-    """A connection that this organization may see."""
+    """The connection, or None if this organization has no such connection."""
     return session.scalars(
         select(SourceConnection).where(
             SourceConnection.id == connection_id,
@@ -29,15 +30,15 @@ def find(session: Session, organization_id: UUID, connection_id: UUID) -> Source
     ).one_or_none()
 
 
-def locked(session: Session, connection_id: UUID) -> bool:
-    """Lock the connection against being changed, deleted or run by somebody else. False when it is gone."""
+def lock(session: Session, connection_id: UUID) -> bool:
+    """Lock the connection, so that nobody else can change, delete or sync it. False if it was deleted."""
     row = session.execute(
         text("select 1 from source_connection where id = :id and deleted_at is null for update"), {"id": connection_id}
     ).one_or_none()
     return row is not None
 
 
-def listed(
+def list_page(
     session: Session, organization_id: UUID, *, collection_id: UUID | None = None, skip: int = 0, limit: int = 1_000
 ) -> list[SourceConnection]:
     query = select(SourceConnection).where(
@@ -49,8 +50,8 @@ def listed(
     return list(session.scalars(newest.offset(skip).limit(limit)))
 
 
-def every(session: Session) -> list[SourceConnection]:
-    """All connections of all organizations, for who keeps the server."""
+def list_all(session: Session) -> list[SourceConnection]:
+    """All connections of all organizations, for the operator."""
     return list(
         session.scalars(
             select(SourceConnection)
@@ -61,7 +62,7 @@ def every(session: Session) -> list[SourceConnection]:
 
 
 def entity_counts(session: Session, connection_ids: list[UUID]) -> dict[UUID, int]:
-    """How many entities the index holds of each connection."""
+    """The number of indexed entities per connection. Connections without any are left out."""
     rows = session.execute(
         select(EntityRow.connection_id, func.count())
         .where(EntityRow.connection_id.in_(connection_ids), EntityRow.chunks > 0)
@@ -71,7 +72,7 @@ def entity_counts(session: Session, connection_ids: list[UUID]) -> dict[UUID, in
 
 
 def entity_types(session: Session, connection_id: UUID) -> list[tuple[str, int, datetime]]:
-    """How many entities the index holds of each type, and when one of them last changed."""
+    """For each entity type: the type, the number of indexed entities, and the time of the last change."""
     rows = session.execute(
         select(EntityRow.type, func.count(), func.max(EntityRow.changed_at))
         .where(EntityRow.connection_id == connection_id, EntityRow.chunks > 0)
@@ -83,7 +84,7 @@ def entity_types(session: Session, connection_id: UUID) -> list[tuple[str, int, 
 
 @dataclass(frozen=True, slots=True)
 class Runs:
-    """The jobs of a connection that are kept, and how many of them succeeded and failed."""
+    """The number of stored jobs of a connection, and how many of them succeeded and failed."""
 
     total_runs: int
     successful_runs: int
@@ -102,7 +103,7 @@ def count_runs(session: Session, connection_id: UUID) -> Runs:
 
 
 def cursors(session: Session, connection_id: UUID) -> dict[str, dict[str, Any]]:
-    """The change position of each partition."""
+    """The change position of each partition, by partition key."""
     rows = session.execute(
         select(SourceCursor.key, SourceCursor.cursor).where(SourceCursor.connection_id == connection_id)
     )
@@ -110,7 +111,7 @@ def cursors(session: Session, connection_id: UUID) -> dict[str, dict[str, Any]]:
 
 
 def save_cursors(session: Session, job: SyncJob) -> None:
-    """Note where the job's completed reads ended; with a full job, forget partitions that are listed no more."""
+    """Save where the job's completed reads ended. A full job also removes cursors of partitions no longer listed."""
     values = {"connection": job.connection_id, "job": job.id}
     session.execute(
         text("""
@@ -131,8 +132,8 @@ def save_cursors(session: Session, job: SyncJob) -> None:
         )
 
 
-def note_full(session: Session, job: SyncJob) -> None:
-    """A full job was completed: from here an incremental one may start."""
+def record_full_job(session: Session, job: SyncJob) -> None:
+    """Record that a full job completed, so that an incremental one may follow."""
     session.execute(
         update(SourceConnection)
         .where(SourceConnection.id == job.connection_id)
@@ -144,8 +145,8 @@ def note_full(session: Session, job: SyncJob) -> None:
     )
 
 
-def doubt(session: Session, connection_id: UUID, *, repair: bool) -> None:
-    """The index is not known to be whole: the next job lists everything. ``repair``: one is to start by itself."""
+def require_full_job(session: Session, connection_id: UUID, *, repair: bool) -> None:
+    """Make the next job list everything, because the index may not be complete. ``repair``: also start one soon."""
     session.execute(
         text("""
             update source_connection set last_full_at = null,
@@ -155,8 +156,8 @@ def doubt(session: Session, connection_id: UUID, *, repair: bool) -> None:
     )
 
 
-def to_repair(session: Session) -> list[SourceConnection]:
-    """Connections that a repair is asked for and that no job is active of, locked for the one who looks."""
+def list_to_repair(session: Session) -> list[SourceConnection]:
+    """Connections that wait for a repair and have no active job, locked for this transaction. Up to 100."""
     active = select(SyncJob.id).where(SyncJob.connection_id == SourceConnection.id, text(IS_ACTIVE)).exists()
     return list(
         session.scalars(
@@ -169,13 +170,13 @@ def to_repair(session: Session) -> list[SourceConnection]:
     )
 
 
-def hidden(session: Session) -> list[UUID]:
-    """Connections that were deleted and wait to be purged."""
+def list_deleted(session: Session) -> list[UUID]:
+    """The ids of connections that were deleted and wait to be purged."""
     return list(session.scalars(select(SourceConnection.id).where(SourceConnection.deleted_at.is_not(None))))
 
 
 def remove(session: Session, connection_id: UUID) -> None:
-    """Remove the row of a purged connection, and with it its jobs, partitions, plans and cursors."""
+    """Delete the row of a purged connection, and with it its jobs, partitions, delete plans and cursors."""
     session.execute(delete(SourceConnection).where(SourceConnection.id == connection_id))
 
 
@@ -185,7 +186,9 @@ def _is_signed_out() -> ColumnElement[bool]:
         .where(SyncJob.connection_id == SourceConnection.id, SyncJob.trigger != Trigger.REEMBED)
         .order_by(SyncJob.created_at.desc())
         .limit(1)
-        .correlate(SourceConnection)  # by itself it would join all connections, and the last job of any be theirs
+        .correlate(
+            SourceConnection
+        )  # otherwise it joins all connections, and the last job of any of them counts for each
         .lateral()
     )
     return exists().where(
@@ -193,17 +196,19 @@ def _is_signed_out() -> ColumnElement[bool]:
     )
 
 
-def signed_out(session: Session, connection_ids: list[UUID] | None = None) -> list[SourceConnection]:
-    """Connections, of these or of all, whose credentials were refused, and that have had no others since."""
+def list_signed_out(session: Session, connection_ids: list[UUID] | None = None) -> list[SourceConnection]:
+    """The connections (of these, or of all) whose credentials the source refused and that have no new ones since."""
     query = select(SourceConnection).where(SourceConnection.deleted_at.is_(None), _is_signed_out())
     if connection_ids is not None:
         query = query.where(SourceConnection.id.in_(connection_ids))
     return list(session.scalars(query.order_by(SourceConnection.name, SourceConnection.id)))
 
 
-def due(session: Session) -> list[SourceConnection]:
-    """Connections whose schedule says that it is time, locked for the one who looks. One whose credentials were
-    refused waits, with its time as it is, until it has others or a sync of it works."""
+def list_due(session: Session) -> list[SourceConnection]:
+    """Connections whose scheduled time has come, locked for this transaction. Up to 100.
+
+    A connection whose credentials were refused is left out until it has new ones or a sync works. It keeps its time.
+    """
     return list(
         session.scalars(
             select(SourceConnection)
@@ -215,8 +220,8 @@ def due(session: Session) -> list[SourceConnection]:
     )
 
 
-def sealed_with(session: Session, key_ids: list[bytes]) -> list[SourceConnection]:
-    """Some of the connections whose credentials are sealed with one of these keys."""
+def list_sealed_with(session: Session, key_ids: list[bytes]) -> list[SourceConnection]:
+    """Up to 100 connections whose credentials are sealed with one of these keys, locked for this transaction."""
     return list(
         session.scalars(
             select(SourceConnection)
@@ -232,15 +237,15 @@ def sealed_with(session: Session, key_ids: list[bytes]) -> list[SourceConnection
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A connection whose credentials a key sealed. ``key_id``: in hex."""
+    """A connection, and the id of the key that its credentials are sealed with, in hex."""
 
     id: UUID
     name: str
     key_id: str
 
 
-def sealed_otherwise(session: Session, key_ids: Sequence[str]) -> list[Sealed]:
-    """The connections whose credentials none of these keys opens."""
+def list_unopenable(session: Session, key_ids: Sequence[str]) -> list[Sealed]:
+    """The connections whose credentials none of these keys can open."""
     rows = session.execute(
         text("""
             select id, name, encode(substring(credentials, 2, 4), 'hex') from source_connection
@@ -252,17 +257,17 @@ def sealed_otherwise(session: Session, key_ids: Sequence[str]) -> list[Sealed]:
     return [Sealed(*row) for row in rows]
 
 
-def on_other_hosts(session: Session, host: str) -> list[SourceConnection]:
-    """The connections that only another host may read."""
+def list_on_other_hosts(session: Session, host: str) -> list[SourceConnection]:
+    """The connections that are bound to another host."""
     query = select(SourceConnection).where(SourceConnection.host != host, SourceConnection.deleted_at.is_(None))
     return list(session.scalars(query.order_by(SourceConnection.name, SourceConnection.id)))
 
 
 def book_request(session: Session, connection_id: UUID, *, requests: int, per_s: float) -> float:
-    """Book the connection's next request; returns the seconds until it may begin.
+    """Book the connection's next request. Returns the seconds until it may start.
 
-    A leaky bucket kept as one moment (GCRA, ITU-T I.371): a tenth of the rate may come at once, the rest evenly, so
-    that in any ``per_s`` seconds there are at most ``requests``, of all processes together.
+    A leaky bucket stored as one timestamp (GCRA, ITU-T I.371): a tenth of ``requests`` may come in a burst, the rest
+    evenly spaced. All processes together make at most ``requests`` in any ``per_s`` seconds.
     """
     burst = requests // 10
     spacing_s = per_s / (requests - burst)

@@ -1,4 +1,4 @@
-"""Queries on credentials that a source renews: those of a connection, and those given for one that is not made yet."""
+"""Queries on credentials that a source renews: those of a connection, and those of a connection yet to be created."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -9,19 +9,19 @@ from sqlalchemy.orm import Session
 
 from .models import RenewedCredentials, SourceConnection
 
-HOLD_S = 150  # that a renewal may take; after it Postgres gives the lock of a stopped process to others
-KEEP_H = 24  # that the successor of given credentials is kept, for whoever tries again
+HOLD_S = 150  # how long a renewal may take; after that Postgres releases the lock of a stopped process
+KEEP_H = 24  # how long the successor of given credentials is kept for another try
 
 
 @dataclass(frozen=True, slots=True)
 class OfConnection:
-    """The credentials of a connection, sealed, in its row."""
+    """The sealed credentials in a connection's row."""
 
     connection_id: UUID
 
     @property
     def owner(self) -> str:
-        """What they are sealed for."""
+        """The id that the credentials are sealed for."""
         return str(self.connection_id)
 
     def read(self, session: Session) -> bytes | None:
@@ -29,7 +29,7 @@ class OfConnection:
         return session.scalars(query).one_or_none()
 
     def replace(self, session: Session, *, before: bytes | None, after: bytes) -> bool:
-        """Store ``after`` unless something else than ``before`` stands there by now; whether it was stored."""
+        """Store ``after`` if the stored value is still ``before``. Returns whether it was stored."""
         stored = session.execute(
             text("""
                 update source_connection set credentials = :after
@@ -42,9 +42,9 @@ class OfConnection:
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """What credentials that a person sent were renewed to, sealed. ``digest``: SHA-256 of the sent ones.
+    """The sealed successor of credentials that a person sent. ``digest``: SHA-256 of the credentials sent.
 
-    It outlives the request that renewed them: should that fail, whoever sends the same ones again goes on with these.
+    It outlives the request that renewed them. If that request fails, sending the same credentials again uses this one.
     """
 
     organization_id: UUID
@@ -61,14 +61,16 @@ class Successor:
         return session.scalars(query).one_or_none()
 
     def replace(self, session: Session, *, before: bytes | None, after: bytes) -> bool:
-        made = insert(RenewedCredentials).values(organization_id=self.organization_id, digest=self.digest, sealed=after)
+        statement = insert(RenewedCredentials).values(
+            organization_id=self.organization_id, digest=self.digest, sealed=after
+        )
         renewed = {"sealed": after, "created_at": func.now()}
-        session.execute(made.on_conflict_do_update(index_elements=["organization_id", "digest"], set_=renewed))
+        session.execute(statement.on_conflict_do_update(index_elements=["organization_id", "digest"], set_=renewed))
         return True
 
 
 def try_lock(session: Session, place: OfConnection | Successor) -> bool:
-    """Become the one that renews these credentials, until the transaction ends; False while another is."""
+    """Take the lock for renewing these credentials, until the transaction ends. False while another process has it."""
     session.execute(text(f"set local idle_in_transaction_session_timeout = '{HOLD_S}s'"))
     found = session.execute(
         text("select pg_try_advisory_xact_lock(hashtextextended(:name, 0))"), {"name": f"credentials {place.owner}"}
@@ -89,7 +91,7 @@ def successors_sealed_with(session: Session, key_ids: list[bytes]) -> list[Renew
 
 
 def forget_successors(session: Session) -> None:
-    """Remove successors that nobody came back for."""
+    """Delete successors that were not used within ``KEEP_H`` hours."""
     session.execute(
         text("delete from renewed_credentials where created_at < now() - make_interval(hours => :hours)"),
         {"hours": KEEP_H},

@@ -507,8 +507,9 @@ class _Cluster:
         for name in (SOCKET, f"{SOCKET}.lock"):
             (socket_folder / name).unlink(missing_ok=True)
         settings = SETTINGS | {
-            "unix_socket_directories": str(socket_folder), "shared_buffers": f"{_buffers_mb()}MB",
-        }  # fmt: skip
+            "unix_socket_directories": str(socket_folder),
+            "shared_buffers": f"{_buffers_mb()}MB",
+        }
         arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with _open_log(self.log) as log:
             self._log_start_bytes = self._log_size()

@@ -1,4 +1,4 @@
-"""What an operator watches, of the whole database: one cheap query a figure."""
+"""The figures for an operator's monitoring, over the whole database: one cheap query per figure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +21,7 @@ class JobCount:
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """When a connection was last synced whole, and what of it needs a person."""
+    """When a connection was last synced in full, and whether it needs a person."""
 
     connection_id: UUID
     collection: str
@@ -33,7 +33,7 @@ class Freshness:
 
 
 def job_counts(session: Session) -> list[JobCount]:
-    """How many jobs are under way in each state, and what they wait for."""
+    """The number of active jobs by status, engine, source and what they wait for."""
     rows = session.execute(
         text(f"""
             select j.status, j.engine, c.short_name, coalesce(j.waiting_for, ''), count(*)
@@ -45,7 +45,7 @@ def job_counts(session: Session) -> list[JobCount]:
 
 
 def oldest_active_s(session: Session) -> float:
-    """The age in seconds of the oldest job that is under way and waits for nothing, 0 without one."""
+    """The age in seconds of the oldest active job that waits for nothing; 0 if there is none."""
     found = session.execute(
         text(f"""
             select coalesce(max(extract(epoch from now() - created_at)), 0) from sync_job
@@ -56,7 +56,7 @@ def oldest_active_s(session: Session) -> float:
 
 
 def full_listings(session: Session) -> tuple[datetime | None, datetime | None]:
-    """When, of all connections, one was last listed whole the longest ago, and the most recently."""
+    """The oldest and the newest time of a last full listing, over all connections."""
     found = session.execute(
         text("select min(last_full_at), max(last_full_at) from source_connection where deleted_at is null")
     ).one()
@@ -64,7 +64,7 @@ def full_listings(session: Session) -> tuple[datetime | None, datetime | None]:
 
 
 def freshness(session: Session, *, limit: int) -> list[Freshness]:
-    """Of each connection, those synced longest ago first."""
+    """The freshness of each connection, those synced longest ago first."""
     rows = session.execute(
         text(f"""
             select c.id, k.readable_id, c.short_name, done.at, c.last_full_at, coalesce(held.total, 0),

@@ -1,7 +1,7 @@
-"""The index over the vectors of a large collection, and the counts of its words: what of a collection need not be in
-step with it. Search is right without either, and slower.
+"""The vector index of a large collection, and the counts of its words. Both may lag behind the collection: search is
+correct without them, only slower.
 
-One index a collection: in one of all collections, what is near in others would keep a small one's from being found.
+Each collection has its own index. In a shared index, near vectors of other collections would hide those of a small one.
 """
 
 from collections.abc import Iterator
@@ -20,23 +20,23 @@ from .session import Database, is_storage_full
 PREFIX = "chunk_near_"
 MOST_DIMENSIONS = 4_000  # of a halfvec in an index
 M, EF_CONSTRUCTION = 16, 100
-HELPERS = 1  # processes of Postgres that help to build one index
-BUILDING = 0x41_57_54  # any number, the same for every process of ours
+HELPERS = 1  # parallel workers of Postgres for building one index
+BUILDING = 0x41_57_54  # an arbitrary advisory lock key, the same for all our processes
 LEAST_MEMORY_MB = 64
-BYTES_PER_CHUNK = 1_500  # of an index while it is built, beside the vector
-QUIET_S = 600  # that a build waits for jobs to end, for each chunk that comes in then costs twice
-LOOK_EVERY_S = 3_600.0  # where no job ended; connections may have been purged
-LOOK_AT_ACTIVE_S = 300
+BYTES_PER_CHUNK = 1_500  # memory for building an index, in addition to the vector
+QUIET_S = 600  # how long a build waits for jobs to end: a chunk that arrives during a build costs twice
+LOOK_EVERY_S = 3_600.0  # without a job that ended: connections may have been purged
+LOOK_AT_ACTIVE_S = 300  # while a job is active
 
-COUNTED_FROM = 1_000  # chunks; the words of fewer are counted by each query
-COUNTED = 8_000  # chunks whose words are counted, of a larger collection at random
-SEEN_LEAST = 10  # of these must hold a word that is written down; a query counts rarer ones by itself
-CHANGED = 0.1  # share of the chunks by which a collection has grown or shrunk when it is counted anew
+COUNTED_FROM = 1_000  # chunks; in a smaller collection each query counts words by itself
+COUNTED = 8_000  # chunks whose words are counted; a random sample in a larger collection
+SEEN_LEAST = 10  # counted chunks that must contain a word for it to be stored; a query counts rarer words by itself
+CHANGED = 0.1  # a collection is counted again once its number of chunks has changed by this share
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An index to make or to drop. ``dimensions``: None to drop it."""
+    """An index to build, or to drop if ``dimensions`` is None."""
 
     name: str
     collection: str
@@ -45,17 +45,18 @@ class Task:
 
 
 def name(collection_id: UUID, slot: int = 1) -> str:
-    """By the slot too: a collection that moved to another embedder has no index until there is one over its vectors."""
+    """The name of a collection's vector index. It includes the slot: after a move to another embedder the collection
+    has no index until one over the new vectors is built."""
     return f"{PREFIX}{collection_id.hex}" + ("" if slot == 1 else f"_{slot}")
 
 
 def distance(column: str, value: str, dimensions: int) -> str:
-    """The distance that the index of a collection of so many dimensions knows."""
+    """The SQL of the cosine distance, in the form that the index of a collection with so many dimensions supports."""
     return f"(cast({column} as halfvec({int(dimensions)})) <=> cast({value} as halfvec({int(dimensions)})))"
 
 
 def to_look_at(session: Session) -> list[UUID]:
-    """Collections in which jobs wrote since they were last looked at."""
+    """Collections that jobs may have changed since they were last checked."""
     return list(
         session.scalars(
             text(f"""
@@ -64,7 +65,7 @@ def to_look_at(session: Session) -> list[UUID]:
                     z.collection_id is null
                     or z.looked_at < now() - make_interval(secs => :every_s)
                     or exists (select from sync_job j where j.collection_id = k.id and not j.{IS_ACTIVE}
-                        and j.modified_at > z.looked_at - interval '10 s')  -- it may have ended as we looked
+                        and j.modified_at > z.looked_at - interval '10 s')  -- it may have ended during the check
                     or (z.looked_at < now() - make_interval(secs => :active_s)
                         and exists (select from sync_job j where j.collection_id = k.id and j.{IS_ACTIVE})))
                 order by k.id
@@ -75,8 +76,8 @@ def to_look_at(session: Session) -> list[UUID]:
 
 
 def count(session: Session, collection_id: UUID) -> int | None:
-    """See how large the collection is, and count its words if that changed much. Returns how many chunks were counted,
-    None where what was known still holds."""
+    """Check the size of the collection, and count its words again if the size has changed much. Returns the number of
+    chunks in the collection, or None if there was nothing to count."""
     known = session.execute(
         text("select chunks from collection_size where collection_id = :id and counted_at is not null for update"),
         {"id": collection_id},
@@ -104,23 +105,29 @@ def count(session: Session, collection_id: UUID) -> int | None:
                 where ndoc >= :least
             """),
             {
-                "id": collection_id, "is_ident": is_ident, "share": share, "least": SEEN_LEAST,
+                "id": collection_id,
+                "is_ident": is_ident,
+                "share": share,
+                "least": SEEN_LEAST,
                 "query": f"select {column} from chunk where {where}",
             },
-        )  # fmt: skip
+        )
     mean = session.execute(
         text(f"select coalesce(avg(octet_length(heading) + octet_length(text)), 0) from chunk where {where}")
     ).scalar_one()
     _note(
-        session, collection_id, "looked_at = now(), counted_at = now(), chunks = :chunks, mean_bytes = :mean",
-        chunks=chunks, mean=float(mean),
-    )  # fmt: skip
+        session,
+        collection_id,
+        "looked_at = now(), counted_at = now(), chunks = :chunks, mean_bytes = :mean",
+        chunks=chunks,
+        mean=float(mean),
+    )
     return chunks
 
 
 def due(session: Session, *, least_chunks: int) -> list[Task]:
-    """Indexes to drop, because their collection is gone or has become small, and then those to build: there is none
-    over a large collection, or a build was cut short."""
+    """The indexes to drop and then the indexes to build. Dropped: those of collections that are gone or have become
+    small. Built: those that a large collection lacks, and those whose build was interrupted."""
     rows = session.execute(
         text(f"""
             with made as (
@@ -150,7 +157,7 @@ def due(session: Session, *, least_chunks: int) -> list[Task]:
 
 
 def too_wide(session: Session, *, least_chunks: int) -> list[tuple[str, int]]:
-    """Large collections whose vectors have too many dimensions for an index, and how many."""
+    """Large collections whose vectors have too many dimensions for an index: (readable id, dimensions)."""
     rows = session.execute(
         text("""
             select k.readable_id, k.dimensions from collection k join collection_size z on z.collection_id = k.id
@@ -162,14 +169,16 @@ def too_wide(session: Session, *, least_chunks: int) -> list[tuple[str, int]]:
 
 
 class Builder:
-    """Makes and drops indexes, on a connection of its own for as long as it takes. ``cancel`` is for another thread."""
+    """Builds and drops indexes on a connection of its own, without a time limit. ``cancel`` may be called from another
+    thread."""
 
     def __init__(self, connection: Connection, *, memory_mb: int) -> None:
         self._connection = connection
         self._memory_mb = memory_mb
 
     def carry_out(self, task: Task) -> None:
-        """Build or drop the index while others read and write. What an attempt left that was cut short goes first."""
+        """Build or drop the index without blocking reads and writes. Drops the remains of an interrupted attempt
+        first."""
         self._do(f"drop index concurrently if exists {task.name}")
         if task.dimensions is None:
             return
@@ -180,7 +189,7 @@ class Builder:
         except DBAPIError as error:
             if not is_storage_full(error):
                 raise
-            # what processes share is bounded apart, in a container to 64 MB; one alone needs none of that
+            # parallel workers need shared memory, which a container limits to 64 MB; a single process needs none
             self._do(f"drop index concurrently if exists {task.name}")
             self._build(task, helpers=0)
 
@@ -204,8 +213,9 @@ class Builder:
 
 @contextmanager
 def builder(database: Database, *, memory_mb: int) -> Iterator[Builder | None]:
-    """None while another process has one, be it that this is a backend whose client was killed in a build."""
-    with database.apart() as connection:
+    """A builder, or None while another process has one. That may be a backend whose client was killed during a
+    build."""
+    with database.dedicated() as connection:
         for limit in ("lock_timeout", "statement_timeout"):
             connection.execute(text(f"set {limit} = 0"))
         is_ours = connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": BUILDING}).scalar_one()

@@ -1,4 +1,4 @@
-"""Queries on sync jobs: who drives them, who writes for them, and how they end. A job's state changes only here."""
+"""Queries on sync jobs: who drives them, who writes for them, and how they end. Only this module changes job state."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ from ..errors import Fenced
 from .models import ACTIVE, IS_ACTIVE, Engine, Mode, PartitionState, Phase, Status, SyncJob, SyncPartition, Trigger
 
 LOCK_PATIENCE = "2s"
-TEMPORAL = "temporal"  # the driver of the jobs that were handed to it
-# A transaction may have begun just before that of what it finds.
+TEMPORAL = "temporal"  # the driver of the jobs that were handed to Temporal
+# now() is the start of this transaction, which may have begun just before the job was created or started.
 BEGUN = "greatest(now(), created_at, started_at)"
-SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # categories of errors that only new credentials mend
+SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # error categories that only new credentials fix
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a job did, of its partitions together."""
+    """What a job did, summed over its partitions."""
 
     inserted: int = 0
     updated: int = 0
@@ -35,13 +35,13 @@ class Counts:
 
     @property
     def met(self) -> int:
-        """The entities that it met at the source."""
+        """The number of entities that the source listed."""
         return self.inserted + self.updated + self.kept + self.skipped + self.failed
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a job is. ``at``: when that was seen; two sights of the same are equal whenever they were."""
+    """The progress of a job. ``at``: when it was read; it does not count in comparisons."""
 
     job_id: UUID
     connection_id: UUID
@@ -60,8 +60,8 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Handed:
-    """A job that is Temporal's to drive. ``host``: the only one whose workers may."""
+class TemporalJob:
+    """A job that Temporal drives. ``host``: the only host whose workers may take it; None if any may."""
 
     id: UUID
     organization_id: UUID
@@ -70,8 +70,8 @@ class Handed:
 
 
 @dataclass(frozen=True, slots=True)
-class Driven:
-    """A job that this process drives, as the renewal of its lease found it."""
+class LeasedJob:
+    """A job whose lease this process has just renewed."""
 
     id: UUID
     status: Status
@@ -81,14 +81,14 @@ def get(session: Session, job_id: UUID) -> SyncJob | None:
     return session.get(SyncJob, job_id)
 
 
-def active(session: Session, connection_id: UUID) -> SyncJob | None:
-    """The connection's pending, running or cancelling job; there is at most one."""
+def find_active(session: Session, connection_id: UUID) -> SyncJob | None:
+    """The connection's pending, running or cancelling job. There is at most one."""
     return session.scalars(
         select(SyncJob).where(SyncJob.connection_id == connection_id, SyncJob.status.in_(ACTIVE))
     ).one_or_none()
 
 
-def newest(session: Session, connection_id: UUID, *, limit: int) -> list[SyncJob]:
+def list_newest(session: Session, connection_id: UUID, *, limit: int) -> list[SyncJob]:
     return list(
         session.scalars(
             select(SyncJob)
@@ -99,19 +99,19 @@ def newest(session: Session, connection_id: UUID, *, limit: int) -> list[SyncJob
     )
 
 
-def last_of(session: Session, connection_ids: list[UUID]) -> dict[UUID, SyncJob]:
-    """The newest job of each of these connections."""
-    found = session.scalars(
+def newest_by_connection(session: Session, connection_ids: list[UUID]) -> dict[UUID, SyncJob]:
+    """The newest job of each of these connections. A connection without jobs is left out."""
+    newest = session.scalars(
         select(SyncJob)
         .distinct(SyncJob.connection_id)
         .where(SyncJob.connection_id.in_(connection_ids))
         .order_by(SyncJob.connection_id, SyncJob.created_at.desc())
     )
-    return {job.connection_id: job for job in found}
+    return {job.connection_id: job for job in newest}
 
 
 def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
-    """How far these jobs are, in one query; one that is gone is left out."""
+    """The progress of these jobs, in one query. A deleted job is left out."""
     rows = session.execute(
         text("""
             select j.id, j.connection_id, j.status, j.phase, j.waiting_for, j.error, j.deleted, p.*, now() as at
@@ -127,18 +127,25 @@ def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
     )
     return {
         row.id: Progress(
-            row.id, row.connection_id, row.status, row.phase, row.waiting_for, row.error,
+            row.id,
+            row.connection_id,
+            row.status,
+            row.phase,
+            row.waiting_for,
+            row.error,
             Counts(*map(int, (row.inserted, row.updated, row.deleted, row.kept, row.skipped, row.failed))),
-            row.total, row.done, row.at,
+            row.total,
+            row.done,
+            row.at,
         )
         for row in rows
-    }  # fmt: skip
+    }
 
 
 def claim_to_drive(session: Session, *, engine: Engine, driver: str, host: str, lease_s: float) -> UUID | None:
-    """Take over one job that is due and that nobody drives, of the organization with the fewest jobs under way.
+    """Take over one job that is due and has no driver, from the organization with the fewest jobs under way.
 
-    Whoever drove it before is fenced off, and its backends are ended.
+    Fences off the former driver and terminates its backends. None if no job is due.
     """
     found = session.execute(
         text(f"""
@@ -174,8 +181,8 @@ def claim_to_drive(session: Session, *, engine: Engine, driver: str, host: str, 
     return UUID(str(found.id))
 
 
-def renew(session: Session, *, driver: str, lease_s: float, job_ids: list[UUID]) -> list[Driven]:
-    """Renew the leases of these jobs where this driver still has them; the ones it returns are still its own."""
+def renew(session: Session, *, driver: str, lease_s: float, job_ids: list[UUID]) -> list[LeasedJob]:
+    """Renew the leases of these jobs. Returns the jobs that this driver still holds."""
     rows = session.execute(
         text("""
             update sync_job set driven_until = now() + make_interval(secs => :lease_s)
@@ -184,12 +191,15 @@ def renew(session: Session, *, driver: str, lease_s: float, job_ids: list[UUID])
         """),
         {"ids": job_ids, "driver": driver, "lease_s": lease_s},
     )
-    return [Driven(row.id, row.status) for row in rows]
+    return [LeasedJob(row.id, row.status) for row in rows]
 
 
-def hand_over(session: Session, *, lease_s: float, at_once: int) -> Handed | None:
-    """Mark one job as handed to Temporal, of the organization with the fewest there. None when none is due, or when
-    ``at_once`` are under way already; an organization that has none there never waits for the others'."""
+def hand_over(session: Session, *, lease_s: float, at_once: int) -> TemporalJob | None:
+    """Mark one job as handed to Temporal, from the organization with the fewest jobs there.
+
+    None if no job is due, or if ``at_once`` jobs are under way already. An organization without a job under way is not
+    held to that limit.
+    """
     row = session.execute(
         text(f"""
             with under_way as (
@@ -210,11 +220,14 @@ def hand_over(session: Session, *, lease_s: float, at_once: int) -> Handed | Non
         """),
         {"lease_s": lease_s, "at_once": at_once},
     ).one_or_none()
-    return None if row is None else Handed(*row)
+    return None if row is None else TemporalJob(*row)
 
 
-def not_started(session: Session, job_id: UUID, *, wait_s: float) -> None:
-    """Temporal did not take the job, unless it did and only its answer was lost: then a step has it by now."""
+def mark_refused(session: Session, job_id: UUID, *, wait_s: float) -> None:
+    """Note that Temporal refused the job, and offer it again after ``wait_s``.
+
+    Does nothing if a worker has taken a step of the job: then Temporal accepted it, and only its answer was lost.
+    """
     session.execute(
         text("""
             update sync_job set driver = null, driven_until = null, waiting_for = 'temporal', modified_at = now(),
@@ -225,20 +238,24 @@ def not_started(session: Session, job_id: UUID, *, wait_s: float) -> None:
     )
 
 
-def take_step(session: Session, job_id: UUID, *, lease_s: float, anew: bool) -> Status | None:
-    """A worker takes a step of a job that is Temporal's: it runs now, and the lease is renewed. ``anew``: nobody had
-    taken this step, or whoever had is gone. Returns the status; None when it ended or is not Temporal's any more."""
+def take_step(session: Session, job_id: UUID, *, lease_s: float, new_attempt: bool) -> Status | None:
+    """Take a step of a job that Temporal drives: mark the job as running and renew its lease.
+
+    ``new_attempt``: no worker has taken this step before, or the worker that had it is gone. Returns the status, or
+    None if the job has ended or Temporal no longer drives it.
+    """
     taken = session.execute(
         text(f"""
             update sync_job set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
-                   attempts = greatest(attempts + :anew, 1), waiting_for = null, not_before = null, modified_at = now(),
+                   attempts = greatest(attempts + :new_attempt, 1), waiting_for = null, not_before = null,
+                   modified_at = now(),
                    status = case status when 'pending' then 'running' else status end,
                    started_at = coalesce(started_at, {BEGUN})
             where id = :id and engine = 'temporal' and {IS_ACTIVE}
             returning status,
                       case when started_at = {BEGUN} then extract(epoch from started_at - created_at) end as after_s
         """),
-        {"id": job_id, "lease_s": lease_s, "anew": int(anew)},
+        {"id": job_id, "lease_s": lease_s, "new_attempt": int(new_attempt)},
     ).one_or_none()
     if taken is None:
         return None
@@ -251,8 +268,8 @@ def _note_start(engine: Engine, after_s: Any) -> None:
         metrics.START_S.labels(engine).observe(float(after_s))
 
 
-def wait(session: Session, job_id: UUID, waiting_for: str | None) -> None:
-    """Say what a job that is Temporal's waits for."""
+def set_waiting_for(session: Session, job_id: UUID, waiting_for: str | None) -> None:
+    """Record what a job that Temporal drives is waiting for; None if nothing."""
     session.execute(
         text("""
             update sync_job set waiting_for = :waiting_for where id = :id and engine = 'temporal'
@@ -262,8 +279,8 @@ def wait(session: Session, job_id: UUID, waiting_for: str | None) -> None:
     )
 
 
-def unattended(session: Session) -> list[Handed]:
-    """Jobs that were handed to Temporal and that no worker has shown life of for a lease's time."""
+def list_unattended(session: Session) -> list[TemporalJob]:
+    """Jobs that were handed to Temporal and whose lease has lapsed: no worker has renewed it. Up to 200."""
     rows = session.execute(
         text(f"""
             select id, organization_id, host, status from sync_job
@@ -271,11 +288,11 @@ def unattended(session: Session) -> list[Handed]:
               and {IS_ACTIVE} order by driven_until limit 200
         """)
     )
-    return [Handed(*row) for row in rows]
+    return [TemporalJob(*row) for row in rows]
 
 
-def look_again(session: Session, job_id: UUID, *, lease_s: float) -> None:
-    """Temporal has it in hand, though no worker reads for it now: look again after a lease's time."""
+def extend_lease(session: Session, job_id: UUID, *, lease_s: float) -> None:
+    """Extend a lapsed lease: Temporal still has the job, though no worker is running a step of it."""
     session.execute(
         text("""
             update sync_job set driven_until = now() + make_interval(secs => :lease_s)
@@ -286,8 +303,11 @@ def look_again(session: Session, job_id: UUID, *, lease_s: float) -> None:
 
 
 def adopt(session: Session, *, reason: str, only_refused: bool = False) -> list[UUID]:
-    """Make jobs of Temporal's that nobody attends to ours to drive in process, from where they are; those of one host
-    only if an API process runs there. ``only_refused``: only those that Temporal did not take."""
+    """Move unattended jobs from Temporal to the in-process driver, which continues them from where they are. A job that
+    is bound to a host moves only if an API process runs there.
+
+    ``only_refused``: move only the jobs that Temporal refused. Returns the ids.
+    """
     return list(
         session.execute(
             text(f"""
@@ -311,18 +331,18 @@ def adopt(session: Session, *, reason: str, only_refused: bool = False) -> list[
 
 
 def count_refused(session: Session) -> int:
-    """Jobs that Temporal was asked to take and did not."""
-    found: int = session.execute(
+    """The number of jobs that Temporal was offered and refused."""
+    count: int = session.execute(
         text("""
             select count(*) from sync_job where engine = 'temporal' and driver is null and waiting_for = 'temporal'
               and status in ('pending', 'running')
         """)
     ).scalar_one()
-    return found
+    return count
 
 
 def wait_for_hosts(session: Session) -> None:
-    """Say of jobs that only one host may drive, and where nothing of ours runs, that they wait for a worker."""
+    """Mark jobs that are bound to a host without a running API process as waiting for a worker."""
     session.execute(
         text("""
             update sync_job j set waiting_for = 'worker'
@@ -334,8 +354,8 @@ def wait_for_hosts(session: Session) -> None:
     )
 
 
-def let_go(session: Session, job_id: UUID, *, driver: str, wait_s: float, waiting_for: str | None) -> None:
-    """The driver steps back; the job is due again after ``wait_s``."""
+def release(session: Session, job_id: UUID, *, driver: str, wait_s: float, waiting_for: str | None) -> None:
+    """Give up the job as its driver. It is due again after ``wait_s``."""
     session.execute(
         text(f"""
             update sync_job set driver = null, driven_until = null, waiting_for = :waiting_for, modified_at = now(),
@@ -346,8 +366,8 @@ def let_go(session: Session, job_id: UUID, *, driver: str, wait_s: float, waitin
     )
 
 
-def stumble(session: Session, job_id: UUID, *, driver: str) -> int:
-    """Count an unexpected error of a step; returns how many there were, 0 when another drives the job now."""
+def count_failure(session: Session, job_id: UUID, *, driver: str) -> int:
+    """Count an unexpected error of a step. Returns the count so far, or 0 if another driver has the job now."""
     statement = text("""
         update sync_job set failures = failures + 1 where id = :id and driver = :driver returning failures
     """)
@@ -355,7 +375,7 @@ def stumble(session: Session, job_id: UUID, *, driver: str) -> int:
 
 
 def lock_row(session: Session, job_id: UUID) -> None:
-    """Lock the job against its end by somebody else; before any of its partitions is locked."""
+    """Lock the job so that no other process can end it. Call this before locking any of its partitions."""
     session.execute(text("select 1 from sync_job where id = :id for update"), {"id": job_id})
 
 
@@ -365,7 +385,7 @@ def seconds_since_start(session: Session, job_id: UUID) -> float:
 
 
 def next_due_s(session: Session, *, engine: Engine, host: str) -> float | None:
-    """Seconds until the next job becomes due, 0 when one is; None when there is none."""
+    """Seconds until the next job becomes due: 0 if one is due now, None if there is no active job."""
     value = session.execute(
         text(f"""
             select extract(epoch from min(greatest(coalesce(not_before, now()), coalesce(driven_until, now()))) - now())
@@ -378,8 +398,8 @@ def next_due_s(session: Session, *, engine: Engine, host: str) -> float | None:
 
 
 def claim_step(session: Session, job_id: UUID, *, statuses: tuple[Status, ...] = (Status.RUNNING,)) -> SyncJob | None:
-    """Become the one that writes for the job's steps without a partition: its epoch goes up by one, its former
-    writer's backend is ended if it still lives. None when the job is in none of these statuses."""
+    """Become the writer for the job's steps that have no partition. Increments the job's epoch and terminates the
+    backend of its former writer. None if the job is in none of ``statuses``."""
     former = session.execute(
         text("select backend_pid, backend_start from sync_job where id = :id"), {"id": job_id}
     ).one_or_none()
@@ -398,14 +418,14 @@ def claim_step(session: Session, job_id: UUID, *, statuses: tuple[Status, ...] =
         return None
     job = session.get_one(SyncJob, job_id, populate_existing=True)
     session.commit()
-    session.expunge(job)  # what was claimed must never be read anew: its epoch is the fence
+    session.expunge(job)  # never reload a claimed job: the epoch that it was claimed with is the fence
     return job
 
 
 def fence(session: Session, job_id: UUID, epoch: int, **values: Any) -> None:
-    """The last statement of a step's transaction: write ``values`` to the job if its epoch is still ours.
+    """Write ``values`` to the job if its epoch is still ours; otherwise roll back and raise ``Fenced``.
 
-    Otherwise roll the transaction back and raise ``Fenced``.
+    This must be the last statement of a step's transaction.
     """
     changed = session.execute(
         update(SyncJob)
@@ -416,12 +436,14 @@ def fence(session: Session, job_id: UUID, epoch: int, **values: Any) -> None:
     ).one_or_none()
     if changed is None:
         session.rollback()
-        raise Fenced("the job ended, or another process takes its steps now")
+        raise Fenced("the job ended, or another process now runs its steps")
 
 
 def request_cancel(session: Session, job_id: UUID) -> Status | None:
-    """Fence off everything the job may still write and end it, or ask its driver to. Returns the new status, None
-    when it is neither pending nor running."""
+    """Cancel the job. Fences off its writers, then ends the job or, if it has a driver, asks the driver to end it.
+
+    Returns the new status, or None if the job is neither pending nor running.
+    """
     lock(session, job_id)
     job = session.execute(text("select status, driver from sync_job where id = :id"), {"id": job_id}).one_or_none()
     if job is None or job.status not in (Status.PENDING, Status.RUNNING):
@@ -442,11 +464,20 @@ def request_cancel(session: Session, job_id: UUID) -> Status | None:
 
 
 def end(
-    session: Session, job_id: UUID, *, status: Status, error: str | None, category: str | None = None,
-    details: dict[str, Any] | None = None, statuses: tuple[Status, ...] = ACTIVE, driver: str | None = None,
-) -> bool:  # fmt: skip
-    """Bring an active job to its end, from which nothing is written for it. False when it is in none of
-    ``statuses``, or is driven by another than ``driver`` where one is named."""
+    session: Session,
+    job_id: UUID,
+    *,
+    status: Status,
+    error: str | None,
+    category: str | None = None,
+    details: dict[str, Any] | None = None,
+    statuses: tuple[Status, ...] = ACTIVE,
+    driver: str | None = None,
+) -> bool:
+    """End an active job; nothing can be written for it afterwards.
+
+    False if the job is in none of ``statuses``, or if ``driver`` is given and another driver has the job.
+    """
     ended = session.execute(
         text(f"""
             update sync_job set status = :status, error = :error, error_category = :category, error_details = :details,
@@ -455,16 +486,21 @@ def end(
                    completed_at = greatest(at, created_at, started_at),
                    failed_at = case when :status = 'failed' then greatest(at, created_at, started_at) end,
                    phase = case when :status = 'completed' then 'done' else phase end
-            from (select clock_timestamp() as at) as clock  -- not now(): this transaction may have audited for a while
+            from (select clock_timestamp() as at) as clock  -- not now(): this transaction may have run an audit
             where id = :id and status = any(:statuses) and (cast(:driver as text) is null or driver = :driver)
             returning approves, engine,
                       (select short_name from source_connection where id = connection_id) as source
         """).bindparams(_json("details")),
         {
-            "id": job_id, "status": status, "error": error, "category": category, "details": details,
-            "statuses": list(statuses), "driver": driver,
+            "id": job_id,
+            "status": status,
+            "error": error,
+            "category": category,
+            "details": details,
+            "statuses": list(statuses),
+            "driver": driver,
         },
-    ).one_or_none()  # fmt: skip
+    ).one_or_none()
     if ended is not None and ended.approves is not None:
         session.execute(
             text("""
@@ -486,8 +522,8 @@ def end(
     return ended is not None
 
 
-def cancelling_unattended(session: Session, *, patience_s: float) -> list[UUID]:
-    """Jobs whose driver did not finish their cancel in time."""
+def list_overdue_cancels(session: Session, *, patience_s: float) -> list[UUID]:
+    """Jobs whose driver has not finished their cancel within ``patience_s``."""
     return list(
         session.execute(
             text("""
@@ -499,8 +535,8 @@ def cancelling_unattended(session: Session, *, patience_s: float) -> list[UUID]:
     )
 
 
-def tokens_sealed_with(session: Session, key_ids: list[bytes]) -> list[SyncJob]:
-    """Active jobs whose access token is sealed with one of these keys."""
+def list_sealed_with(session: Session, key_ids: list[bytes]) -> list[SyncJob]:
+    """Active jobs whose access token is sealed with one of these keys. Up to 100."""
     return list(
         session.scalars(
             select(SyncJob)
@@ -510,8 +546,12 @@ def tokens_sealed_with(session: Session, key_ids: list[bytes]) -> list[SyncJob]:
     )
 
 
-def to_resume(session: Session, job: SyncJob, *, mode: Mode, pipeline: str, window_h: float) -> SyncJob | None:
-    """The failed or cancelled job right before this one, of its kind, when its progress can be taken up."""
+def find_resumable(session: Session, job: SyncJob, *, mode: Mode, pipeline: str, window_h: float) -> SyncJob | None:
+    """The failed or cancelled job whose progress this one can continue, or None.
+
+    Only the job right before this one qualifies. It must be of the same kind, mode, pipeline and configuration, have
+    unfinished partitions, and have listed the source within ``window_h`` hours.
+    """
     before = session.scalars(
         select(SyncJob)
         .where(
@@ -530,7 +570,7 @@ def to_resume(session: Session, job: SyncJob, *, mode: Mode, pipeline: str, wind
         SyncPartition.job_id == before.id, SyncPartition.state != PartitionState.DONE
     )
     if session.scalars(unfinished.limit(1)).first() is None:
-        return None  # all of it was read already; what it would list now is what counts
+        return None  # it read everything it listed: only a fresh listing can add to that
     same = before.mode == mode and before.pipeline == pipeline and before.config_version == job.config_version
     young = session.execute(
         select(before.listed_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, window_h * 3600))
@@ -539,8 +579,11 @@ def to_resume(session: Session, job: SyncJob, *, mode: Mode, pipeline: str, wind
 
 
 def lock(session: Session, job_id: UUID) -> None:
-    """Lock the job and its partitions against every writer, within ``LOCK_PATIENCE`` or by ending their backends.
-    Raises ``OperationalError`` when somebody else than its writers has them locked."""
+    """Lock the job and its partitions against every writer.
+
+    Waits ``LOCK_PATIENCE``, then terminates the writers' backends and tries once more. Raises ``OperationalError`` if
+    a session other than its writers holds the lock.
+    """
     for attempt in ("ask", "insist"):
         try:
             with session.begin_nested():
@@ -557,7 +600,7 @@ def lock(session: Session, job_id: UUID) -> None:
 
 
 def end_backend(session: Session, pid: int | None, started: datetime | None) -> None:
-    """End the Postgres backend of a former owner, if it still lives: a stopped process keeps its locks."""
+    """Terminate the Postgres backend of a former owner if it still runs: a stopped process keeps its locks."""
     if pid is None:
         return
     session.execute(
@@ -570,7 +613,7 @@ def end_backend(session: Session, pid: int | None, started: datetime | None) -> 
 
 
 def end_backends(session: Session, job_id: UUID) -> None:
-    """End the backends of whoever wrote for the job last, if they still live."""
+    """Terminate the backends of the job's last writers if they still run."""
     writers = session.execute(
         text("""
             select backend_pid as pid, backend_start as started from sync_partition
@@ -584,7 +627,7 @@ def end_backends(session: Session, job_id: UUID) -> None:
 
 
 def fence_off(session: Session, job_id: UUID) -> None:
-    """Let nobody write for the job's partitions who read them before now; they are read on from their cursors."""
+    """Fence off all current readers of the job's partitions. The next readers continue from the cursors."""
     lock(session, job_id)
     _bump_partitions(session, job_id)
 
@@ -601,9 +644,12 @@ def _json(name: str) -> BindParameter[Any]:
 
 
 def forget_ended(session: Session, *, days: float, limit: int) -> int:
-    """Remove jobs that ended ``days`` ago, with their partitions and decided plans; returns how many, ``limit`` at
-    most. The last job of a connection and its last completed one stay, and one with deletes that wait for a person."""
-    gone = session.execute(
+    """Delete jobs that ended more than ``days`` ago, with their partitions and decided delete plans.
+
+    Keeps each connection's last job and last completed job, and every job with deletes that wait for a person. Returns
+    the number of deleted jobs, at most ``limit``.
+    """
+    deleted = session.execute(
         text("""
             delete from sync_job where id in (
                 select j.id from sync_job j
@@ -620,4 +666,4 @@ def forget_ended(session: Session, *, days: float, limit: int) -> int:
         """),
         {"days": days, "limit": limit},
     )
-    return len(gone.all())
+    return len(deleted.all())

@@ -1,4 +1,4 @@
-"""Queries on API keys, which stand in the database as hashes only."""
+"""Queries on API keys. Only their hashes are stored."""
 
 import hashlib
 import secrets
@@ -15,7 +15,7 @@ USED_EVERY = timedelta(minutes=1)
 
 
 def create(session: Session, organization_id: UUID, *, name: str, days: int) -> tuple[ApiKey, str]:
-    """A new key and its text, which cannot be had again."""
+    """Create a key. Returns it and its text, which cannot be read again later."""
     plain = PREFIX + secrets.token_urlsafe(32)
     key = ApiKey(
         organization_id=organization_id,
@@ -30,9 +30,9 @@ def create(session: Session, organization_id: UUID, *, name: str, days: int) -> 
     return key, plain
 
 
-def valid(session: Session, plain: str) -> ApiKey | None:
-    """The key of this text, if it is neither revoked nor expired. It is found by its hash: no comparison of secrets
-    takes a time that tells anything about them."""
+def find_valid(session: Session, plain: str) -> ApiKey | None:
+    """The key with this text, or None if it is unknown, revoked or expired. It is found by its hash: no secrets are
+    compared, so the timing reveals nothing about them."""
     key = session.scalars(
         select(ApiKey).where(
             ApiKey.key_hash == digest(plain), ApiKey.revoked_at.is_(None), ApiKey.expires_at > func.now()
@@ -43,7 +43,7 @@ def valid(session: Session, plain: str) -> ApiKey | None:
     return key
 
 
-def listed(session: Session, organization_id: UUID) -> list[ApiKey]:
+def list_all(session: Session, organization_id: UUID) -> list[ApiKey]:
     return list(
         session.scalars(
             select(ApiKey).where(ApiKey.organization_id == organization_id).order_by(ApiKey.created_at, ApiKey.id)
@@ -52,7 +52,7 @@ def listed(session: Session, organization_id: UUID) -> list[ApiKey]:
 
 
 def revoke(session: Session, organization_id: UUID, key_id: UUID) -> bool:
-    """False when there is no such key that still holds."""
+    """Revoke the key. False if there is no such key or it was revoked before."""
     changed = session.execute(
         update(ApiKey)
         .where(ApiKey.id == key_id, ApiKey.organization_id == organization_id, ApiKey.revoked_at.is_(None))

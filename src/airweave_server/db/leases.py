@@ -1,13 +1,13 @@
-"""Queries on leases: one owner at a time, by the database's clock."""
+"""Queries on leases: named locks with one owner at a time, which expire by the database's clock."""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-API, TEMPORAL_API, WORKER = "api:", "temporal-api:", "worker:"  # how the leases of processes begin
+API, TEMPORAL_API, WORKER = "api:", "temporal-api:", "worker:"  # name prefixes of the leases of processes
 
 
 def take(session: Session, name: str, owner: str, lease_s: float) -> bool:
-    """Take or renew the lease. False when another owner has it."""
+    """Take or renew the lease. False if another owner has it."""
     row = session.execute(
         text("""
             insert into lease (name, owner, until) values (:name, :owner, now() + make_interval(secs => :lease_s))
@@ -24,14 +24,15 @@ def release(session: Session, name: str, owner: str) -> None:
 
 
 def holder(session: Session, name: str) -> str | None:
-    """Who has the lease now, None when it lapsed."""
+    """The owner of the lease, or None if nobody has it now."""
     return session.execute(
         text("select owner from lease where name = :name and until >= now()"), {"name": name}
     ).scalar_one_or_none()
 
 
-def held(session: Session) -> list[str]:
-    """The names of all that hold now, of whoever is alive on this database; the keeper's with who keeps house."""
+def list_held(session: Session) -> list[str]:
+    """The names of all current leases, which tell the processes that are alive on this database. The lease of the
+    keeper is listed as "keeper:" and its owner."""
     return list(
         session.execute(
             text("""
@@ -43,15 +44,15 @@ def held(session: Session) -> list[str]:
 
 
 def count(session: Session, prefix: str) -> int:
-    """How many leases hold whose name begins so."""
-    found: int = session.execute(
+    """The number of current leases whose name starts with ``prefix``."""
+    count: int = session.execute(
         text("select count(*) from lease where starts_with(name, :prefix) and until >= now()"), {"prefix": prefix}
     ).scalar_one()
-    return found
+    return count
 
 
 def forget_lapsed(session: Session, prefix: str) -> None:
-    """Remove those that lapsed long ago."""
+    """Delete the leases with this prefix that expired more than an hour ago."""
     session.execute(
         text("delete from lease where starts_with(name, :prefix) and until < now() - interval '1 hour'"),
         {"prefix": prefix},

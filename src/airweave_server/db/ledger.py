@@ -1,4 +1,4 @@
-"""Queries on the ledger (table ``entity``): what is known of an entity, and what a batch changes about it."""
+"""Queries on the ledger (table ``entity``): the state of each entity, and the changes that a batch makes to it."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from .session import driver_errors, raw
 
 DELETE_AT_ONCE = 1_000
 INDEXED, FAILED, SKIPPED = "indexed", "failed", "skipped"
-INCOMPLETE = "index_incomplete"  # how the reason of a failed entity begins whose chunks are not what they should be
+INCOMPLETE = "index_incomplete"  # prefix of the reason of an entity that failed because its chunks are wrong
 
 KNOWN = """
     select entity_id, row, state, reason, version, pipeline, fingerprint, metadata_fingerprint, scope, chunks,
@@ -49,7 +49,7 @@ REPLACE = """, name = excluded.name, type = excluded.type, pipeline = excluded.p
 
 
 class Known(NamedTuple):
-    """What the ledger holds of an entity, as far as deciding about it needs."""
+    """The part of an entity's ledger row that decides what to do about it."""
 
     row: int
     state: str
@@ -66,8 +66,11 @@ class Known(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is to stand in the ledger of an entity. ``fingerprint`` None keeps what stands there (it failed or was
-    skipped, and the index keeps what it holds); ``empties``: it holds nothing to index, and the index is to drop it."""
+    """The ledger row to write for an entity.
+
+    ``fingerprint``: None keeps the stored one (the entity failed or was skipped, and the index keeps its chunks).
+    ``empties``: the entity has nothing to index, and its chunks are dropped.
+    """
 
     entity_id: str
     name: str
@@ -91,10 +94,10 @@ class Entry:
     updated_at: datetime | None = None
 
 
-def known(session: Session, connection_id: UUID, entity_ids: Iterable[str]) -> dict[str, Known]:
-    """By id. Past SQLAlchemy, for it is asked of every entity of every job."""
+def look_up(session: Session, connection_id: UUID, entity_ids: Iterable[str]) -> dict[str, Known]:
+    """The known entities among these, by id. Bypasses SQLAlchemy: this runs for every entity of every job."""
     with driver_errors(KNOWN):
-        # as JSON, which is made ten times faster than an array
+        # as JSON, which is built ten times as fast as an array
         rows = raw(session).execute(KNOWN, (connection_id, Jsonb(list(entity_ids))), binary=True).fetchall()
     return {row[0]: Known._make(row[1:]) for row in rows}
 
@@ -108,12 +111,14 @@ def write(
     connection_id: UUID,
     job_id: UUID,
 ) -> dict[str, int]:
-    """Write the entries, in the order of their ids (two batches never wait for each other in a circle), and return
-    each one's row. What failed or was skipped keeps the fingerprint, the metadata and the count of its chunks."""
+    """Write the entries and return their row numbers by entity id. Failed and skipped entities keep their fingerprint,
+    metadata and chunk count. Rows are written in the order of their ids, so that two batches cannot deadlock."""
     values = {
-        "organization_id": organization_id, "collection_id": collection_id, "connection_id": connection_id,
+        "organization_id": organization_id,
+        "collection_id": collection_id,
+        "connection_id": connection_id,
         "job_id": job_id,
-    }  # fmt: skip
+    }
     found: dict[str, int] = {}
     for whole in (True, False):
         part = [entry for entry in entries if (entry.state == INDEXED or entry.empties) is whole]
@@ -124,8 +129,11 @@ def write(
     return found
 
 
-def still_the_same(session: Session, rows: Sequence[tuple[int, str | None, str, datetime | None]]) -> None:
-    """The content was read and is what the index holds: note version, scope and time, and that all is well again."""
+def confirm_unchanged(session: Session, rows: Sequence[tuple[int, str | None, str, datetime | None]]) -> None:
+    """Mark entities as indexed whose content was read and is unchanged; update version, scope and time.
+
+    ``rows`` holds (row, version, scope, updated_at).
+    """
     session.execute(
         text("""
             update entity t set version = e.version, scope = e.scope, updated_at = coalesce(e.updated_at, t.updated_at),
@@ -136,14 +144,16 @@ def still_the_same(session: Session, rows: Sequence[tuple[int, str | None, str, 
             where t.row = e.row
         """),
         {
-            "rows": [row[0] for row in rows], "versions": [row[1] for row in rows],
-            "scopes": [row[2] for row in rows], "times": [row[3] for row in rows],
+            "rows": [row[0] for row in rows],
+            "versions": [row[1] for row in rows],
+            "scopes": [row[2] for row in rows],
+            "times": [row[3] for row in rows],
         },
-    )  # fmt: skip
+    )
 
 
-def moved(session: Session, rows: Sequence[tuple[int, str]]) -> None:
-    """Unchanged entities that another scope listed this time."""
+def update_scopes(session: Session, rows: Sequence[tuple[int, str]]) -> None:
+    """Update the scope of unchanged entities that another scope listed this time. ``rows`` holds (row, scope)."""
     session.execute(
         text("""
             update entity t set scope = e.scope
@@ -154,7 +164,7 @@ def moved(session: Session, rows: Sequence[tuple[int, str]]) -> None:
 
 
 def rows_by_scope(session: Session, connection_id: UUID) -> dict[str, BitMap64]:
-    """Every ledger row of the connection, by the scope that listed it last."""
+    """All ledger rows of the connection, by the scope that listed them last."""
     found: dict[str, BitMap64] = {}
     rows = session.execute(
         text("""
@@ -168,7 +178,7 @@ def rows_by_scope(session: Session, connection_id: UUID) -> dict[str, BitMap64]:
 
 
 def rows_below(session: Session, connection_id: UUID, prefixes: Sequence[str]) -> BitMap64:
-    """The ledger rows that lie under one of these ids: by their own id or by their breadcrumbs."""
+    """The ledger rows below one of these ids, judged by their own id or by their breadcrumbs."""
     found = BitMap64()
     for prefix in prefixes:
         found.update(
@@ -183,8 +193,8 @@ def rows_below(session: Session, connection_id: UUID, prefixes: Sequence[str]) -
     return found
 
 
-def missing_once(session: Session, connection_id: UUID) -> BitMap64:
-    """Rows that the full job before did not meet."""
+def rows_missing_once(session: Session, connection_id: UUID) -> BitMap64:
+    """The rows that the previous full job did not meet."""
     return BitMap64(
         session.scalars(select(EntityRow.row).where(EntityRow.connection_id == connection_id, EntityRow.missing > 0))
     )
@@ -197,7 +207,7 @@ def set_missing(session: Session, rows: BitMap64, value: int) -> None:
 
 
 def delete_rows(session: Session, connection_id: UUID, rows: Sequence[int]) -> int:
-    """Delete these entities with their chunks; returns how many were still there."""
+    """Delete these entities with their chunks. Returns how many were still there."""
     values = {"id": connection_id, "rows": list(rows)}
     session.execute(
         text("""
@@ -213,14 +223,14 @@ def delete_rows(session: Session, connection_id: UUID, rows: Sequence[int]) -> i
 
 
 def purge(session: Session, connection_id: UUID) -> int:
-    """Delete up to ``DELETE_AT_ONCE`` entities of a deleted connection; 0 when none is left."""
+    """Delete up to ``DELETE_AT_ONCE`` entities of a deleted connection. Returns how many; 0 when none are left."""
     rows = session.scalars(
         select(EntityRow.row).where(EntityRow.connection_id == connection_id).limit(DELETE_AT_ONCE)
     ).all()
     return delete_rows(session, connection_id, rows) if rows else 0
 
 
-def listed(session: Session, connection_id: UUID, *, state: str | None, skip: int, limit: int) -> list[EntityRow]:
+def list_page(session: Session, connection_id: UUID, *, state: str | None, skip: int, limit: int) -> list[EntityRow]:
     query = select(EntityRow).where(EntityRow.connection_id == connection_id)
     if state is not None:
         query = query.where(EntityRow.state == state)
@@ -233,14 +243,14 @@ def find(session: Session, connection_id: UUID, entity_id: str) -> EntityRow | N
     ).one_or_none()
 
 
-def named(session: Session, rows: Sequence[int]) -> list[tuple[str, str]]:
-    """Ids and names of these rows, in their order."""
+def ids_and_names(session: Session, rows: Sequence[int]) -> list[tuple[str, str]]:
+    """The (id, name) of these rows, in the order of the rows."""
     query = select(EntityRow.entity_id, EntityRow.name).where(EntityRow.row.in_(rows)).order_by(EntityRow.row)
     return [(entity_id, name) for entity_id, name in session.execute(query)]
 
 
-def ask_again(session: Session, connection_id: UUID, entity_ids: Sequence[str] | None) -> int:
-    """Have failed entities (these, or all) read again by the next job that lists them; returns how many."""
+def retry_failed(session: Session, connection_id: UUID, entity_ids: Sequence[str] | None) -> int:
+    """Have failed entities (these, or all) read again by the next job that lists them. Returns how many."""
     changed = session.execute(
         text("""
             update entity set version = null, retries_left = 3 where connection_id = :id and state = 'failed'

@@ -1,4 +1,4 @@
-"""All tables on one page."""
+"""All tables, as SQLAlchemy models, and the enumerations of their columns."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -24,12 +24,12 @@ from sqlalchemy.types import UserDefinedType
 
 from ..wire import ENGLISH
 
-VECTORS = ("embedding", "embedding_2")  # of a chunk, by its collection's slot
+VECTORS = ("embedding", "embedding_2")  # the vector columns of a chunk, for slot 1 and slot 2 of its collection
 
 
-# Columns of these types are plain text: a later version may have written a value that is not among them.
+# Columns of these types are plain text, because a later version may have written a value that is not listed here.
 class Status(StrEnum):
-    """Where a job stands. The public API has the same words."""
+    """The state of a job. The public API uses the same words."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -49,7 +49,7 @@ class Phase(StrEnum):
 
 
 class Mode(StrEnum):
-    """What a job reads: everything, what changed, or what is indexed already."""
+    """What a job reads: everything, the changes, or the indexed chunks."""
 
     FULL = "full"
     INCREMENTAL = "incremental"
@@ -77,19 +77,19 @@ class Engine(StrEnum):
 
 
 class PartitionState(StrEnum):
-    """``OPEN`` is still to be read, or to be read on."""
+    """``OPEN``: not read yet, or not read to its end."""
 
     OPEN = "open"
     DONE = "done"
     FAILED = "failed"
 
 
-ACTIVE = (Status.PENDING, Status.RUNNING, Status.CANCELLING)  # a connection has at most one such job
+ACTIVE = (Status.PENDING, Status.RUNNING, Status.CANCELLING)  # a connection has at most one active job
 IS_ACTIVE = f"status in ({', '.join(repr(str(status)) for status in ACTIVE)})"  # the same in SQL
 
 
 class HalfVec(UserDefinedType[Any]):
-    """pgvector's half-precision vector, without a fixed dimension."""
+    """pgvector's half-precision vector, without fixed dimensions."""
 
     cache_ok = True
 
@@ -124,7 +124,7 @@ class Organization(Base):
 
 
 class ApiKey(Base):
-    """A key is shown once, when it is made; here stands only its SHA-256."""
+    """An API key. Only its SHA-256 is stored; the key itself is shown once, when it is created."""
 
     __tablename__ = "api_key"
 
@@ -141,17 +141,23 @@ class ApiKey(Base):
 
 
 class Collection(Base):
-    """``deleted_at`` hides it at once; the keeper purges what it held. ``slot``: which of a chunk's two vectors is
-    searched, of the embedder that is named here; ``other_*``: of what the other one is, null when that is not known
-    of all; ``next_*``: the embedder that a move leads to, and since when, while one is under way."""
+    """A collection. ``deleted_at`` hides it at once; the keeper purges its content later.
+
+    ``slot``: which of a chunk's two vectors is searched; ``embedder*`` and ``dimensions`` describe it. ``other_*``
+    describe the other vector; null unless all of them are known to be of one model. ``next_*``: the embedder that a
+    move leads to, and when the move began; null if none is under way.
+    """
 
     __tablename__ = "collection"
     __table_args__ = (
         Index(
-            "collection_readable_id", "organization_id", "readable_id", unique=True,
+            "collection_readable_id",
+            "organization_id",
+            "readable_id",
+            unique=True,
             postgresql_where=text("deleted_at is null"),
         ),
-    )  # fmt: skip
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
@@ -175,18 +181,18 @@ class Collection(Base):
 
     @property
     def searched(self) -> str:
-        """The column of ``chunk`` whose vectors are searched."""
+        """The vector column of ``chunk`` that is searched."""
         return VECTORS[self.slot - 1]
 
     @property
     def other(self) -> str:
-        """The column that a move fills."""
+        """The vector column of ``chunk`` that a move fills."""
         return VECTORS[2 - self.slot]
 
 
 class CollectionSize(Base):
-    """How large a collection was when the keeper last counted its words (``counted_at``; None: not yet, for it is
-    small). ``looked_at``: when the keeper last saw whether that still holds."""
+    """The size of a collection when the keeper last counted its words, at ``counted_at`` (null while the collection is
+    too small to be counted). ``looked_at``: when the keeper last checked whether the count still holds."""
 
     __tablename__ = "collection_size"
 
@@ -198,7 +204,8 @@ class CollectionSize(Base):
 
 
 class CollectionWord(Base):
-    """About how many chunks of a collection hold a word: a stem, or a part of an identifier. Rare ones are left out."""
+    """About how many chunks of a collection contain a word: a stem or a part of an identifier. Rare words are left
+    out."""
 
     __tablename__ = "collection_word"
 
@@ -209,8 +216,11 @@ class CollectionWord(Base):
 
 
 class SourceConnection(Base):
-    """``config_version`` counts changes of configuration or credentials; a job of another version ends.
-    ``repair_asked_at``: since when a repair waits to be started by the keeper."""
+    """A source connection.
+
+    ``config_version`` counts the changes of configuration and credentials; a job of another version ends.
+    ``repair_asked_at``: when a repair was requested that the keeper has yet to start.
+    """
 
     __tablename__ = "source_connection"
     __table_args__ = (Index("source_connection_collection", "collection_id"),)
@@ -237,8 +247,8 @@ class SourceConnection(Base):
 
 
 class RenewedCredentials(Base):
-    """What credentials that a person gave were renewed to, while the connection that they are for is not made.
-    ``digest``: SHA-256 of the given ones."""
+    """The successor of credentials that were renewed before their connection was created, sealed.
+    ``digest``: SHA-256 of the credentials that the person gave."""
 
     __tablename__ = "renewed_credentials"
 
@@ -249,7 +259,7 @@ class RenewedCredentials(Base):
 
 
 class SourceCursor(Base):
-    """Where the last completed read of each partition ended: the change position of the next incremental job."""
+    """Where the last completed read of a partition ended, which is where the next incremental job starts."""
 
     __tablename__ = "source_cursor"
 
@@ -261,7 +271,7 @@ class SourceCursor(Base):
 
 
 class SourcePace(Base):
-    """From when on a connection's next request fits its rate (a bucket that leaks), for all who read it."""
+    """When a connection's next request fits its rate (a leaky bucket), shared by all processes that read it."""
 
     __tablename__ = "source_pace"
 
@@ -272,8 +282,8 @@ class SourcePace(Base):
 
 
 class SyncJob(Base):
-    """``driver`` and ``driven_until`` say who decides the next step; ``epoch`` and ``backend_*`` who writes for the
-    steps that have no partition."""
+    """A job. ``driver`` and ``driven_until``: who decides the next step, and until when. ``epoch`` and ``backend_*``:
+    who writes for the steps that have no partition."""
 
     __tablename__ = "sync_job"
     __table_args__ = (
@@ -326,10 +336,11 @@ class SyncJob(Base):
 
 
 class SyncPartition(Base):
-    """What is fenced. The counters of all partitions of a job together, and its deletes, are the job's.
+    """A partition of a job: the unit of reading, checkpointing and fencing. A job's counters are the sums over its
+    partitions; its deletes are counted on the job.
 
-    ``crashes``: readers in a row that never stepped back; ``suspect``: the entity that the last one was at, and
-    ``suspect_crashes`` how many of them it ended.
+    ``crashes``: the number of readers in a row that never released it. ``suspect``: the entity that the last one was
+    reading. ``suspect_crashes``: how many readers crashed at that entity.
     """
 
     __tablename__ = "sync_partition"
@@ -369,8 +380,8 @@ class SyncPartition(Base):
 
 
 class SyncMark(Base):
-    """What a batch met (``kind`` met) or heard deleted (deleted), as a 64-bit roaring bitmap of ledger rows, or an
-    unread subtree (``kind`` subtree). Append-only."""
+    """What a batch reported. ``kind`` met or deleted: ``rows`` is a 64-bit roaring bitmap of ledger rows. ``kind``
+    subtree: ``prefix`` is a subtree that could not be read. Append-only."""
 
     __tablename__ = "sync_mark"
     __table_args__ = (Index("sync_mark_job", "job_id", "id"),)
@@ -384,10 +395,10 @@ class SyncMark(Base):
 
 
 class EntityRow(Base):
-    """The ledger: which entity, in which version, is in the index, and why one is not.
+    """The ledger: which version of each entity is indexed, or why it is not.
 
-    ``state``: indexed, failed or skipped. ``fingerprint``: SHA-256 of what is indexed; ``metadata_fingerprint``: of
-    what is shown with it. ``missing``: full jobs in a row that did not meet it (only for sources that may skip).
+    ``state``: indexed, failed or skipped. ``fingerprint``: SHA-256 of the indexed content; ``metadata_fingerprint``: of
+    the metadata shown with it. ``missing``: full jobs in a row that did not meet it (only for sources that may skip).
     """
 
     __tablename__ = "entity"
@@ -427,8 +438,8 @@ class EntityRow(Base):
 
 
 class Chunk(Base):
-    """A searchable piece. ``ts`` is the full text, made by a trigger in the language of the collection; ``ident`` our
-    own split for identifiers."""
+    """A searchable piece of an entity's text. ``ts``: its full-text vector in the collection's language, set by a
+    trigger. ``ident``: its identifiers and their parts, as we split them."""
 
     __tablename__ = "chunk"
     __table_args__ = (
@@ -454,7 +465,7 @@ Chunk.__table__.add_is_dependent_on(Collection.__table__)  # type: ignore[attr-d
 
 
 class ChunkStaged(Base):
-    """Chunks of a big entity on their way in; they are swapped into ``chunk`` when the last one is there."""
+    """Chunks of a big entity that is still being read. They move to ``chunk`` when the last one has arrived."""
 
     __tablename__ = "chunk_staged"
 
@@ -469,7 +480,7 @@ class ChunkStaged(Base):
 
 
 class DeletePlan(Base):
-    """The deletes a job found. ``state``: applying, applied, held, approved, dismissed or superseded."""
+    """The deletes that a job found. ``state``: applying, applied, held, approved, dismissed or superseded."""
 
     __tablename__ = "delete_plan"
     __table_args__ = (Index("delete_plan_connection", "connection_id", "state"),)
@@ -487,7 +498,7 @@ class DeletePlan(Base):
 
 
 class Lease(Base):
-    """Who does a thing that one process at a time may do."""
+    """A named lock with an expiry: the process that may do something that only one process at a time may do."""
 
     __tablename__ = "lease"
 

@@ -1,8 +1,8 @@
-"""Queries on a collection's move to another embedder: under way or not, what is left, and the switch at its end.
+"""Queries on a collection's move to another embedder: its start, the chunks left to fill, and the switch at its end.
 
-A chunk has two places for a vector. The collection's ``slot`` names the one that is searched; the other is written
-beside it while a move is under way, by everybody who writes, and filled for what is there already by a job of each
-connection. Each place holds vectors of one model at a time, or is overwritten from end to end.
+A chunk has two vector columns. The collection's ``slot`` names the one that is searched. While a move is under way,
+every writer also writes the other one, and one job per connection fills it for the existing chunks. Each column holds
+vectors of one model at a time, or is overwritten from end to end.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ LEFT = """
 
 
 @dataclass(frozen=True, slots=True)
-class Lacking:
-    """A chunk without a vector of the next embedder, or with one of which that is not known."""
+class UnfilledChunk:
+    """A chunk without a vector of the next embedder, or with a vector of unknown origin in its place."""
 
     entity_row: int
     ordinal: int
@@ -37,14 +37,14 @@ class Lacking:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How many entities that have chunks the move's jobs came past."""
+    """The number of entities with chunks, and how many of them the jobs of the move have processed."""
 
     done: int
     total: int
 
 
 def lock(session: Session, collection_id: UUID) -> Collection | None:
-    """The collection as it is now, kept from being moved by anybody else. None when it is gone."""
+    """Lock the collection against moves by others and return its current row. None if it was deleted."""
     return session.scalars(
         select(Collection)
         .where(Collection.id == collection_id, Collection.deleted_at.is_(None))
@@ -54,9 +54,9 @@ def lock(session: Session, collection_id: UUID) -> Collection | None:
 
 
 def begin(session: Session, collection: Collection, *, embedder: str, name: str, dimensions: int) -> None:
-    """From the commit on everybody writes both vectors: whoever wrote before was fenced off by the caller."""
+    """Begin a move. After the commit every writer writes both vectors, so the caller must fence off current writers."""
     if (collection.other_name, collection.other_dimensions) != (name, dimensions):
-        collection.other_name = collection.other_dimensions = None  # it will be of two models until all is overwritten
+        collection.other_name = collection.other_dimensions = None  # of two models until all of it is overwritten
     collection.next_embedder, collection.next_name, collection.next_dimensions = embedder, name, dimensions
     collection.next_since = func.now()
     session.flush()
@@ -64,43 +64,44 @@ def begin(session: Session, collection: Collection, *, embedder: str, name: str,
 
 
 def is_indexed(session: Session, collection: Collection) -> bool:
-    """Whether there still is an index over the vectors that are not searched: it would take no others."""
+    """Whether an index over the vectors that are not searched still exists. It would reject other dimensions."""
     found = session.execute(
         text("select to_regclass(:name) is not null"), {"name": indexes.name(collection.id, 3 - collection.slot)}
     )
     return bool(found.scalar_one())
 
 
-def drop(session: Session, collection: Collection) -> None:
-    """The move is given up; what it wrote already stays in its place."""
+def cancel(session: Session, collection: Collection) -> None:
+    """Cancel the move. The vectors that it has written stay."""
     collection.next_embedder = collection.next_name = collection.next_dimensions = collection.next_since = None
     session.flush()
 
 
-def under_way(session: Session) -> list[Collection]:
+def list_under_way(session: Session) -> list[Collection]:
     query = select(Collection).where(Collection.next_embedder.is_not(None), Collection.deleted_at.is_(None))
     return list(session.scalars(query.order_by(Collection.next_since)))
 
 
-def left(session: Session, collection: Collection) -> list[SourceConnection]:
-    """The connections whose chunks no job of the move has filled to the end."""
+def unfinished_connections(session: Session, collection: Collection) -> list[SourceConnection]:
+    """The connections that no job of the move has completed."""
     ids = session.scalars(text(f"select s.id {LEFT}"), {"id": collection.id}).all()
     return list(session.scalars(select(SourceConnection).where(SourceConnection.id.in_(ids))))
 
 
-def jobs_of(session: Session, collection: Collection) -> list[SyncJob]:
-    """The last job of the move of each connection."""
+def newest_jobs(session: Session, collection: Collection) -> list[SyncJob]:
+    """The newest job of the move for each connection."""
     return list(
         session.scalars(
             select(SyncJob)
             .distinct(SyncJob.connection_id)
             .where(
-                SyncJob.collection_id == collection.id, SyncJob.trigger == Trigger.REEMBED,
+                SyncJob.collection_id == collection.id,
+                SyncJob.trigger == Trigger.REEMBED,
                 SyncJob.created_at >= collection.next_since,
             )
             .order_by(SyncJob.connection_id, SyncJob.created_at.desc())
         )
-    )  # fmt: skip
+    )
 
 
 def progress(session: Session, collection: Collection) -> Progress:
@@ -117,20 +118,27 @@ def progress(session: Session, collection: Collection) -> Progress:
     return Progress(min(int(row.done), int(row.total)), int(row.total))
 
 
-def bounds(session: Session, connection_id: UUID) -> tuple[int, int] | None:
-    """The least and the greatest row of the connection's entities. None when it has none."""
+def row_bounds(session: Session, connection_id: UUID) -> tuple[int, int] | None:
+    """The lowest and the highest row of the connection's entities. None if it has none."""
     row = session.execute(
         text("select min(row), max(row) from entity where connection_id = :id"), {"id": connection_id}
     ).one()
     return None if row[0] is None else (int(row[0]), int(row[1]))
 
 
-def lacking(
-    session: Session, connection_id: UUID, column: str, *, after: tuple[int, int], last: int, anew: bool, limit: int
-) -> list[Lacking]:
-    """The connection's next chunks to fill, in the order of their keys, up to those of row ``last``; ``anew``: whatever
-    stands there."""
-    which = "" if anew else f"and c.{_known(column)} is null"
+def list_unfilled(
+    session: Session,
+    connection_id: UUID,
+    column: str,
+    *,
+    after: tuple[int, int],
+    last: int,
+    overwrite: bool,
+    limit: int,
+) -> list[UnfilledChunk]:
+    """The connection's next chunks to fill, in the order of their keys, up to entity row ``last``. ``overwrite``: also
+    those that already have a vector there."""
+    which = "" if overwrite else f"and c.{_known(column)} is null"
     rows = session.execute(
         text(f"""
             select c.entity_row, c.ordinal, c.heading, c.text, c.hash from chunk c
@@ -140,16 +148,17 @@ def lacking(
         """),
         {"id": connection_id, "row": after[0], "ordinal": after[1], "last": last, "limit": limit},
     )
-    return [Lacking(*row) for row in rows]
+    return [UnfilledChunk(*row) for row in rows]
 
 
-def fill(session: Session, column: str, chunks: Sequence[Lacking], vectors: Vectors) -> None:
-    """Write the vectors of these chunks, but of one whose text has changed since: who changed it wrote both."""
+def fill(session: Session, column: str, chunks: Sequence[UnfilledChunk], vectors: Vectors) -> None:
+    """Write the vectors of these chunks, except where the text has changed since: that writer has written both."""
     values: dict[str, Any] = {
-        "rows": [chunk.entity_row for chunk in chunks], "ordinals": [chunk.ordinal for chunk in chunks],
+        "rows": [chunk.entity_row for chunk in chunks],
+        "ordinals": [chunk.ordinal for chunk in chunks],
         "hashes": [chunk.hash for chunk in chunks],
         "vectors": ["[" + ",".join(f"{value:.6g}" for value in vector) + "]" for vector in vectors.tolist()],
-    }  # fmt: skip
+    }
     session.execute(
         text(f"""
             update chunk c set {_known(column)} = cast(n.vector as halfvec)
@@ -162,8 +171,10 @@ def fill(session: Session, column: str, chunks: Sequence[Lacking], vectors: Vect
 
 
 def switch(session: Session, collection: Collection) -> bool:
-    """Search by the next embedder from the commit on, if every connection is filled and every chunk has its vector;
-    the former ones stay where they are. False when something is left. The caller holds the collection's lock."""
+    """Switch to the next embedder, if every connection is filled and every chunk has its vector. False if not.
+
+    Searches use it from the commit on; the old vectors stay. The caller must hold the lock on the collection.
+    """
     if collection.next_since is None or session.execute(text(f"select 1 {LEFT} limit 1"), {"id": collection.id}).all():
         return False
     column = collection.other
@@ -176,7 +187,7 @@ def switch(session: Session, collection: Collection) -> bool:
         {"id": collection.id, "dimensions": collection.next_dimensions},
     ).one_or_none()
     if lacks is not None:
-        collection.next_since = func.now()  # no job that is done counts: all are to come past again
+        collection.next_since = func.now()  # completed jobs no longer count: every connection must be filled again
         session.flush()
         return False
     session.execute(
@@ -194,4 +205,4 @@ def switch(session: Session, collection: Collection) -> bool:
 
 
 def _known(column: str) -> str:
-    return VECTORS[VECTORS.index(column)]  # nothing else becomes SQL
+    return VECTORS[VECTORS.index(column)]  # only known column names reach the SQL

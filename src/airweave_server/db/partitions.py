@@ -1,4 +1,4 @@
-"""Queries on partitions: the claim and the fence, what a batch met, and how a read failed."""
+"""Queries on partitions: the claim and the fence, the rows that a batch met, and failed reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .models import PartitionState, Status, SyncMark, SyncPartition
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What one partition listed in this job, for the delete plan."""
+    """The ledger rows that one partition met or reported deleted in this job, for the delete plan."""
 
     scope: str
     done: bool
@@ -27,9 +27,11 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
-    """The next partition to read, or how long until there is one (``wait_s``); both None: none is open.
-    ``is_busy``: the one to wait for is being read by somebody else; ``trouble``: the category of what it waits over."""
+class NextPartition:
+    """The next partition to read, or the seconds until one is due (``wait_s``). Both are None if no partition is open.
+
+    ``is_busy``: another reader has the partition to wait for. ``trouble``: the error category that it is waiting over.
+    """
 
     partition_id: int | None = None
     wait_s: float | None = None
@@ -44,14 +46,14 @@ def of_job(session: Session, job_id: UUID) -> list[SyncPartition]:
 
 
 def replace_all(session: Session, job_id: UUID, partitions: Sequence[SyncPartition]) -> None:
-    """Lay out a job's partitions anew (``open`` may be repeated)."""
+    """Replace a job's partitions; the ``open`` step may run more than once."""
     session.execute(delete(SyncPartition).where(SyncPartition.job_id == job_id))
     session.add_all(partitions)
     session.flush()
 
 
-def take_up(session: Session, *, before: UUID, job_id: UUID) -> None:
-    """Give a new job the partitions of an ended one, with cursors and what they met; failed ones are open again."""
+def carry_over(session: Session, *, before: UUID, job_id: UUID) -> None:
+    """Copy the partitions of an ended job to a new one, with their cursors and marks. Failed ones are open again."""
     session.execute(delete(SyncPartition).where(SyncPartition.job_id == job_id))
     session.execute(
         text("""
@@ -81,8 +83,8 @@ def count_open(session: Session, job_id: UUID) -> int:
     ).scalar_one()
 
 
-def next_due(session: Session, job_id: UUID, *, owner: str) -> Due:
-    """What ``owner`` is to read next: the first open partition that is due and that no other has a lease on."""
+def next_due(session: Session, job_id: UUID, *, owner: str) -> NextPartition:
+    """The partition for ``owner`` to read next: the first open one that is due and that no other owner has leased."""
     values = {"id": job_id, "owner": owner}
     found = session.execute(
         text("""
@@ -94,7 +96,7 @@ def next_due(session: Session, job_id: UUID, *, owner: str) -> Due:
         values,
     ).scalar_one_or_none()
     if found is not None:
-        return Due(partition_id=found)
+        return NextPartition(partition_id=found)
     row = session.execute(
         text("""
             select owner is not null and owner <> :owner and lease_until >= now() as is_busy,
@@ -105,16 +107,16 @@ def next_due(session: Session, job_id: UUID, *, owner: str) -> Due:
         values,
     ).one_or_none()
     if row is None:
-        return Due()
-    return Due(wait_s=float(row.wait_s or 0.0), is_busy=bool(row.is_busy), trouble=row.error_category)
+        return NextPartition()
+    return NextPartition(wait_s=float(row.wait_s or 0.0), is_busy=bool(row.is_busy), trouble=row.error_category)
 
 
 def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) -> SyncPartition | None:
-    """Become the one that writes for this partition. None when it is not open, another has a lease on it, or its job
-    is not running. A former reader that never stepped back counts as a crash.
+    """Become the writer for this partition. None if it is not open, another owner has leased it, or its job is not
+    running. A former reader that never released it counts as a crash.
 
-    The job's row is share-locked first: a cancel or takeover that is under way is waited for, so that a claim never
-    slips in behind its bump of the epochs.
+    Share-locks the job's row first, to wait for a cancel or takeover that is under way: otherwise the claim could slip
+    in after the other transaction has incremented the epochs.
     """
     former = session.execute(
         text("""
@@ -155,7 +157,7 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
         return None
     partition = session.get_one(SyncPartition, partition_id, populate_existing=True)
     session.commit()
-    session.expunge(partition)  # what was claimed must never be read anew: its epoch is the fence
+    session.expunge(partition)  # never reload a claimed partition: the epoch that it was claimed with is the fence
     return partition
 
 
@@ -169,9 +171,9 @@ def fence(
     lease_s: float,
     progressed: bool,
 ) -> None:
-    """The last statement of a batch: write cursor, counters and lease if the epoch is still ours.
+    """Write cursor, counters and lease if the epoch is still ours; otherwise roll back and raise ``Fenced``.
 
-    Otherwise roll the batch back and raise ``Fenced``.
+    This must be the last statement of a batch.
     """
     changed = session.execute(
         update(SyncPartition)
@@ -194,21 +196,23 @@ def fence(
         .returning(SyncPartition.id)
         .execution_options(synchronize_session=False)
     ).one_or_none()
-    _hold(session, changed)
+    _require_row(session, changed)
 
 
-def hold(session: Session, partition: SyncPartition) -> None:
-    """The fence of a transaction that moves no cursor (the staging of a big entity): lock the partition's row, or roll
-    back and raise ``Fenced`` if the epoch is no longer ours."""
+def lock(session: Session, partition: SyncPartition) -> None:
+    """Lock the partition's row if the epoch is still ours; otherwise roll back and raise ``Fenced``.
+
+    This is the fence of a transaction that moves no cursor, such as the staging of a big entity.
+    """
     row = session.execute(
         text("select 1 from sync_partition where id = :id and epoch = :epoch for update"),
         {"id": partition.id, "epoch": partition.epoch},
     ).one_or_none()
-    _hold(session, row)
+    _require_row(session, row)
 
 
 def renew(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> None:
-    """The reader lives, however long a batch takes it."""
+    """Renew the leases that ``owner`` holds on the job's partitions, so that a long batch does not lose them."""
     session.execute(
         text("""
             update sync_partition set lease_until = now() + make_interval(secs => :lease_s)
@@ -219,7 +223,7 @@ def renew(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> None
 
 
 def disown(session: Session, job_id: UUID, *, owners: list[str]) -> None:
-    """Take from readers that are known to be gone what they hold, and fence them off should they not be."""
+    """Revoke the leases of readers that are known to be gone, and fence them off in case they are not."""
     session.execute(
         text("""
             update sync_partition set epoch = epoch + 1, owner = null, lease_until = null
@@ -229,8 +233,8 @@ def disown(session: Session, job_id: UUID, *, owners: list[str]) -> None:
     )
 
 
-def suspect(session: Session, partition: SyncPartition, entity_id: str) -> None:
-    """Note the entity that is about to be read, in case it ends the process; raises ``Fenced`` as ``fence`` does."""
+def note_suspect(session: Session, partition: SyncPartition, entity_id: str) -> None:
+    """Record the entity about to be read, in case it crashes the process. Raises ``Fenced`` as ``fence`` does."""
     noted = session.execute(
         text("""
             update sync_partition set suspect = :entity_id,
@@ -239,11 +243,11 @@ def suspect(session: Session, partition: SyncPartition, entity_id: str) -> None:
         """),
         {"id": partition.id, "epoch": partition.epoch, "entity_id": entity_id},
     ).one_or_none()
-    _hold(session, noted)
+    _require_row(session, noted)
 
 
-def clear(session: Session, partition: SyncPartition) -> None:
-    """What was suspected is written, and the process lives."""
+def clear_suspect(session: Session, partition: SyncPartition) -> None:
+    """Clear the suspect: its entity was written, and the process survived."""
     session.execute(
         text("update sync_partition set suspect = null, suspect_crashes = 0 where id = :id and epoch = :epoch"),
         {"id": partition.id, "epoch": partition.epoch},
@@ -251,7 +255,7 @@ def clear(session: Session, partition: SyncPartition) -> None:
 
 
 def release(session: Session, partition: SyncPartition) -> None:
-    """The reader steps back; its backend is not to be ended by the next one."""
+    """Give up the partition as its reader, so that the next one does not terminate this backend."""
     session.execute(
         text("""
             update sync_partition set owner = null, backend_pid = null, backend_start = null, lease_until = null,
@@ -263,8 +267,8 @@ def release(session: Session, partition: SyncPartition) -> None:
 
 
 def step_back(session: Session, partition: SyncPartition) -> None:
-    """The reader lives, though the database or another driver ended its step: that is no crash of it. Nothing is
-    changed when somebody has read the partition since."""
+    """Give up the partition after the database or another driver terminated the step: this process is alive, so that is
+    no crash. Does nothing if another reader has claimed the partition since."""
     session.execute(
         text("""
             update sync_partition set owner = null, backend_pid = null, backend_start = null, lease_until = null
@@ -274,7 +278,7 @@ def step_back(session: Session, partition: SyncPartition) -> None:
     )
 
 
-def stumble(
+def record_failure(
     session: Session,
     partition: SyncPartition,
     *,
@@ -284,9 +288,9 @@ def stumble(
     final: bool,
     waiting: bool,
 ) -> None:
-    """Note a failed read and when it is tried again, or that it never is. ``waiting``: the source only said wait.
+    """Record a failed read. It is tried again after ``wait_s``, or never if ``final``.
 
-    Raises ``Fenced`` as ``fence`` does.
+    ``waiting``: the source only asked us to wait, so this is not a failure. Raises ``Fenced`` as ``fence`` does.
     """
     noted = session.execute(
         text("""
@@ -301,15 +305,20 @@ def stumble(
             where id = :id and epoch = :epoch returning id
         """),
         {
-            "id": partition.id, "epoch": partition.epoch, "error": error, "category": category,
-            "wait_s": wait_s, "final": final, "waiting": waiting,
+            "id": partition.id,
+            "epoch": partition.epoch,
+            "error": error,
+            "category": category,
+            "wait_s": wait_s,
+            "final": final,
+            "waiting": waiting,
         },
-    ).one_or_none()  # fmt: skip
-    _hold(session, noted)
+    ).one_or_none()
+    _require_row(session, noted)
 
 
 def waited_s(session: Session, partition_id: int) -> float:
-    """Seconds since the source first said wait, without progress since."""
+    """Seconds since the source first asked us to wait; 0 if there has been progress since."""
     value = session.execute(
         text("select coalesce(extract(epoch from now() - waiting_since), 0) from sync_partition where id = :id"),
         {"id": partition_id},
@@ -317,8 +326,10 @@ def waited_s(session: Session, partition_id: int) -> float:
     return float(value)
 
 
-def mark(session: Session, partition: SyncPartition, *, met: BitMap64, deleted: BitMap64, subtrees: list[str]) -> None:
-    """Append what a batch met, heard deleted and could not look into."""
+def add_marks(
+    session: Session, partition: SyncPartition, *, met: BitMap64, deleted: BitMap64, subtrees: list[str]
+) -> None:
+    """Append the rows that a batch met, those that it heard were deleted, and the subtrees that it could not read."""
     for kind, rows in (("met", met), ("deleted", deleted)):
         if rows:
             session.add(SyncMark(job_id=partition.job_id, partition_id=partition.id, kind=kind, rows=rows.serialize()))
@@ -327,8 +338,8 @@ def mark(session: Session, partition: SyncPartition, *, met: BitMap64, deleted: 
     session.flush()
 
 
-def met(session: Session, job_id: UUID) -> BitMap64:
-    """All ledger rows that the job has met so far."""
+def met_rows(session: Session, job_id: UUID) -> BitMap64:
+    """The ledger rows that the job has met so far."""
     together = BitMap64()
     rows = select(SyncMark.rows).where(SyncMark.job_id == job_id, SyncMark.kind == "met")
     for part in session.scalars(rows):
@@ -337,8 +348,8 @@ def met(session: Session, job_id: UUID) -> BitMap64:
 
 
 def progress(session: Session, job_id: UUID) -> list[Progress]:
-    """What each partition met and heard deleted; of an entity's words within one partition the last one holds."""
-    made = {
+    """The rows that each partition met or reported deleted. Of a row that it did both with, the last report counts."""
+    by_partition = {
         partition.id: Progress(partition.scope, partition.state == PartitionState.DONE, BitMap64(), BitMap64())
         for partition in of_job(session, job_id)
     }
@@ -348,29 +359,29 @@ def progress(session: Session, job_id: UUID) -> list[Progress]:
         .order_by(SyncMark.id)
     )
     for partition_id, kind, rows in marks:
-        part, found = made[partition_id], BitMap64.deserialize(rows or b"")
+        part, found = by_partition[partition_id], BitMap64.deserialize(rows or b"")
         gaining, losing = (part.met, part.deleted) if kind == "met" else (part.deleted, part.met)
         gaining |= found
         losing -= found
-    return list(made.values())
+    return list(by_partition.values())
 
 
-def subtrees(session: Session, job_id: UUID) -> list[str]:
+def unread_subtrees(session: Session, job_id: UUID) -> list[str]:
     return list(
         session.scalars(select(SyncMark.prefix).where(SyncMark.job_id == job_id, SyncMark.kind == "subtree").distinct())
     )
 
 
 def forget_marks(session: Session, connection_id: UUID) -> None:
-    """With a completed job, the marks of it and of those it took up have done their work."""
+    """Delete the marks of all jobs of the connection. Call this when a job completes: nothing needs them then."""
     session.execute(
         text("delete from sync_mark where job_id in (select id from sync_job where connection_id = :id)"),
         {"id": connection_id},
     )
 
 
-def _hold(session: Session, row: object | None) -> None:
-    """Roll back and raise ``Fenced`` unless a statement that names our epoch found its row."""
+def _require_row(session: Session, row: object | None) -> None:
+    """Roll back and raise ``Fenced`` if a statement that checks our epoch matched no row."""
     if row is None:
         session.rollback()
-        raise Fenced("another process reads this partition now, or its job ended")
+        raise Fenced("another process now reads this partition, or its job ended")

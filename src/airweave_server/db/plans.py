@@ -1,4 +1,4 @@
-"""Queries on delete plans: what a job found gone, and what became of it."""
+"""Queries on delete plans: the deletes that a job found, and what was decided about them."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -10,8 +10,8 @@ from sqlalchemy.orm import Session
 from .models import DeletePlan
 
 
-def applying(session: Session, job_id: UUID) -> DeletePlan | None:
-    """The plan that the job is carrying out."""
+def find_applying(session: Session, job_id: UUID) -> DeletePlan | None:
+    """The plan that the job is applying, or None."""
     return session.scalars(
         select(DeletePlan).where(DeletePlan.job_id == job_id, DeletePlan.state == "applying")
     ).one_or_none()
@@ -28,24 +28,26 @@ def of_connection(session: Session, connection_id: UUID, *, states: tuple[str, .
     )
 
 
-def carried_out(session: Session, connection_id: UUID, jobs: Sequence[UUID]) -> BitMap64:
-    """The ledger rows that these jobs of the connection deleted, or were to."""
+def deleted_rows(session: Session, connection_id: UUID, jobs: Sequence[UUID]) -> BitMap64:
+    """The ledger rows that these jobs of the connection deleted or are deleting."""
     together = BitMap64()
     plans = select(DeletePlan).where(
-        DeletePlan.connection_id == connection_id, DeletePlan.state.in_(("applying", "applied")),
+        DeletePlan.connection_id == connection_id,
+        DeletePlan.state.in_(("applying", "applied")),
         DeletePlan.job_id == func.any(list(jobs)),
-    )  # fmt: skip
+    )
     for plan in session.scalars(plans):
         together |= rows(plan)
     return together
 
 
 def rows(plan: DeletePlan) -> BitMap64:
+    """The ledger rows that the plan deletes."""
     return BitMap64.deserialize(plan.rows)
 
 
 def supersede_held(session: Session, connection_id: UUID) -> None:
-    """A newer full job knows better than the plans held before it."""
+    """Mark the connection's held plans as superseded, because a newer full job has listed the source since."""
     session.execute(
         update(DeletePlan)
         .where(DeletePlan.connection_id == connection_id, DeletePlan.state == "held")

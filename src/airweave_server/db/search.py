@@ -172,10 +172,12 @@ def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
             from (select) as one left join collection_size z on z.collection_id = :id
         """),
         {
-            "id": collection.id, "organization_id": collection.organization_id,
-            "index": indexes.name(collection.id, collection.slot), "some": MEASURED,
+            "id": collection.id,
+            "organization_id": collection.organization_id,
+            "index": indexes.name(collection.id, collection.slot),
+            "some": MEASURED,
         },
-    ).one()  # fmt: skip
+    ).one()
     everything = Scope(f"chunk c where {_seen(collection)}", {"connections": row[0]}, vectors=collection.searched)
     return everything, Size(int(row[1]), float(row[2]), row[3])
 
@@ -212,10 +214,14 @@ def frequencies(
             order by t.n
         """),
         {
-            **whole.values, **_terms(terms), "at_most": at_most, "id": collection.id,
-            "word": [term.stem for term in terms], "words": [" ".join(term.idents) for term in terms],
+            **whole.values,
+            **_terms(terms),
+            "at_most": at_most,
+            "id": collection.id,
+            "word": [term.stem for term in terms],
+            "words": [" ".join(term.idents) for term in terms],
         },
-    )  # fmt: skip
+    )
     return list(rows)
 
 

@@ -1,4 +1,4 @@
-"""Engines, sessions and the schema: how everything above reaches Postgres."""
+"""Engines, sessions and the schema: access to Postgres for everything above."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +20,14 @@ from ..version import __version__
 
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
-BESIDE = 4  # requests at a time that may have a second connection of the pool; too few to keep all others waiting
+CONCURRENT_READS = 4  # requests that may hold a second pooled connection at a time; few enough not to starve the others
 CONNECT_TIMEOUT_S = 10
-LOCK_S = 4  # that a pooled session waits for another's lock
-IDLE_S = 10  # after which the transaction of a process that was stopped in the middle gives its locks back
-LOCKED = "55P03"  # the SQLSTATE of a lock that was not got in time
-DUPLICATE = "23505"  # and that of a key that is there already
+LOCK_S = 4  # how long a pooled session waits for a lock
+IDLE_S = 10  # how long a transaction may stay idle; after that the locks of a stopped process are released
+LOCKED = "55P03"  # SQLSTATE lock_not_available
+DUPLICATE = "23505"  # SQLSTATE unique_violation
 MIGRATIONS = Path(__file__).parent / "migrations"
-MIGRATION_LOCK = 0x41_57_53  # any number, the same for every process of ours
+MIGRATION_LOCK = 0x41_57_53  # an arbitrary advisory lock key, the same for all our processes
 MIN_POSTGRES = 15
 MIN_PGVECTOR = (0, 8)
 _GROWS_WITHIN = f"airweave-server {'.'.join(__version__.split('.')[:2])}"
@@ -38,87 +38,98 @@ T = TypeVar("T")
 
 
 class Database:
-    """One database. Requests share a pool; a step has a connection of its own, whose end is the end of its backend."""
+    """One database. Requests share a pool; each step has its own connection, and its backend ends with it."""
 
     def __init__(self, url: str) -> None:
-        made = _url(url)
+        self.url = parsed = _parse_url(url)
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
-        self.url = made
         self.engine: Engine = create_engine(
-            made, pool_size=POOL_SIZE, max_overflow=POOL_OVERFLOW, pool_pre_ping=True, connect_args=arguments,
-            pool_use_lifo=True,  # backends that are asked often have their plans and caches ready
-            use_native_hstore=False, hide_parameters=True, json_deserializer=from_json,  # several times json's speed
-        )  # fmt: skip
-        event.listen(self.engine, "connect", _with_limits)
-        self._readers = ThreadPoolExecutor(BESIDE, thread_name_prefix="read")
-        self._beside = BoundedSemaphore(BESIDE)
-        # no pool: the backend recorded as a partition's owner must never serve anybody else
+            parsed,
+            pool_size=POOL_SIZE,
+            max_overflow=POOL_OVERFLOW,
+            pool_pre_ping=True,
+            connect_args=arguments,
+            pool_use_lifo=True,  # a backend in frequent use has its plans and caches warm
+            use_native_hstore=False,
+            hide_parameters=True,
+            json_deserializer=from_json,  # several times as fast as json
+        )
+        event.listen(self.engine, "connect", _set_limits)
+        self._readers = ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="read")
+        self._free_readers = BoundedSemaphore(CONCURRENT_READS)
+        # no pool: the backend recorded as a partition's owner must never serve another session
         self._steps: Engine = create_engine(
-            made, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, hide_parameters=True
+            parsed, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, hide_parameters=True
         )
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A pooled session in one transaction: committed at the end, rolled back on an error."""
+        """A pooled session in one transaction, which is committed at the end and rolled back on an error."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def step(self) -> Iterator[Session]:
-        """A session on a backend of its own; the step commits by itself."""
-        # bound to the connection, not to the engine: at a commit the session would else give its backend back
+        """A session on a backend of its own. The caller commits."""
+        # bound to the connection, not to the engine: otherwise each commit would release the backend
         with self._steps.connect() as connection, Session(connection, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def apart(self) -> Iterator[Connection]:
-        """A connection of its own, without limits and outside of any transaction."""
+    def dedicated(self) -> Iterator[Connection]:
+        """An unpooled connection in autocommit mode, without timeouts."""
         with self._steps.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[Session]:
-        """A read-only session that sees one moment of the database."""
+        """A read-only session that sees the database as of one moment."""
         options = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
         connection = self.engine.connect().execution_options(**options)
         with connection, Session(connection) as session, session.begin():
             yield session
 
-    def beside(self, snapshot: Session, read: Callable[[Session], T]) -> Callable[[], T]:
-        """Begin to read what the snapshot sees on another connection, while its own is at work; what is returned waits
-        for the end. Where all that may do so are taken, it is read on the snapshot's own, then."""
-        if not self._beside.acquire(blocking=False):
+    def read_concurrently(self, snapshot: Session, read: Callable[[Session], T]) -> Callable[[], T]:
+        """Start ``read`` on another connection that sees the same snapshot. Returns a function that awaits the result.
+
+        If ``CONCURRENT_READS`` are under way already, ``read`` runs on the snapshot's own connection, when the returned
+        function is called.
+        """
+        if not self._free_readers.acquire(blocking=False):
             return lambda: read(snapshot)
         try:
-            moment = snapshot.execute(text("select pg_export_snapshot()")).scalar_one()
-            return self._readers.submit(self._read_beside, moment, read).result
+            snapshot_id = snapshot.execute(text("select pg_export_snapshot()")).scalar_one()
+            return self._readers.submit(self._read_in_snapshot, snapshot_id, read).result
         except BaseException:
-            self._beside.release()
+            self._free_readers.release()
             raise
 
-    def _read_beside(self, moment: str, read: Callable[[Session], T]) -> T:
+    def _read_in_snapshot(self, snapshot_id: str, read: Callable[[Session], T]) -> T:
         try:
             with self.snapshot() as session:
-                session.execute(text(f"set transaction snapshot '{moment}'"))
+                session.execute(text(f"set transaction snapshot '{snapshot_id}'"))
                 return read(session)
         finally:
-            self._beside.release()
+            self._free_readers.release()
 
     def check(self) -> None:
-        """Raise ``Unstartable`` unless this is a Postgres that we can use."""
+        """Raise ``Unstartable`` unless the database can be reached and its Postgres and pgvector are new enough."""
         try:
             with self.engine.connect() as connection:
                 _check_versions(connection)
         except OperationalError as error:
-            raise Unstartable(f"the database at {self.where()} cannot be reached: {first_line(error)}") from None
+            raise Unstartable(f"the database at {self.address()} cannot be reached: {first_line(error)}") from None
 
     def ping(self) -> None:
         with self.engine.connect() as connection:
             connection.execute(text("select 1"))
 
     def migrate(self) -> None:
-        """Bring the schema up to date; of several processes one does it. Within a minor version the schema only grows:
-        one that a later version of ours made is left as it is. That of a later minor version is ``Unstartable``."""
+        """Bring the schema up to date. Of several processes that call this at once, one does it.
+
+        Within a minor version the schema only grows, so one made by a later patch release is left as it is. Raises
+        ``Unstartable`` for the schema of a later minor version.
+        """
         with self.engine.begin() as connection:
             lock_schema(connection)
             current = _revision(connection)
@@ -131,18 +142,18 @@ class Database:
             upgrade(connection)
 
     def revision(self, connection: Connection) -> str | None:
-        """The revision of the schema, None where there is none. One that this program does not know, and so has tables
-        that it does not know, is ``Unstartable``."""
+        """The revision of the schema, or None if there is no schema. Raises ``Unstartable`` for a revision that this
+        program does not know: it may have tables that this program does not know either."""
         current = _revision(connection)
         if current is not None and current not in known_revisions():
             raise Unstartable(
-                f"the database at {self.where()} has schema {current}, newer than this program knows; "
+                f"the database at {self.address()} has schema {current}, newer than this program knows; "
                 "install the newer version of airweave-server"
             )
         return current
 
-    def where(self) -> str:
-        """The database's place, without a password, for messages."""
+    def address(self) -> str:
+        """The URL of the database without its password, for messages."""
         return self.url.render_as_string(hide_password=True)
 
     def close(self) -> None:
@@ -152,15 +163,15 @@ class Database:
 
 
 def lock_schema(connection: Connection) -> None:
-    """Wait for whoever changes the schema, and keep all others from it until this transaction ends."""
+    """Lock the schema against changes by others until this transaction ends. Waits as long as another has the lock."""
     connection.execute(text("set local lock_timeout = 0"))
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
-    """Bring the schema to this revision, in the transaction of the connection, which has locked it."""
+    """Upgrade the schema to this revision, in the connection's transaction, which must have locked the schema."""
     if _revision(connection) != known_revisions()[0]:
-        from alembic import command  # slow to load, and seldom needed
+        from alembic import command  # slow to load, and rarely needed
         from alembic.config import Config
 
         config = Config()
@@ -172,30 +183,29 @@ def upgrade(connection: Connection, revision: str = "head") -> None:
 
 
 def known_revisions() -> list[str]:
-    """The revisions of the schema that this program knows, newest first: by the names of their files, which are said
-    without loading Alembic."""
+    """The schema revisions that this program knows, newest first. Read from the file names, without loading Alembic."""
     return sorted((path.name.split("_")[0] for path in MIGRATIONS.glob("versions/*.py")), reverse=True)
 
 
-def be_patient(session: Session) -> None:
-    """This transaction will wait for something outside of the database, such as a source that is tried."""
+def disable_idle_limit(session: Session) -> None:
+    """Let this transaction stay idle without a limit, because it waits for something else, such as a source."""
     session.execute(text("set local idle_in_transaction_session_timeout = 0"))
 
 
-def _with_limits(connection: psycopg.Connection[Any], _: object) -> None:
-    with connection.cursor() as cursor:  # not among the options of the connection: poolers refuse those
+def _set_limits(connection: psycopg.Connection[Any], _: object) -> None:
+    with connection.cursor() as cursor:  # not as options of the connection: poolers refuse those
         cursor.execute(f"set lock_timeout = '{LOCK_S}s'")
         cursor.execute(f"set idle_in_transaction_session_timeout = '{IDLE_S}s'")
     connection.commit()
 
 
 def now(session: Session) -> datetime:
-    """The database's clock, the only one that schedules and leases go by."""
+    """The database's clock, the only one used for schedules and leases."""
     return session.execute(select(func.now())).scalar_one()
 
 
 def raw(session: Session) -> psycopg.Connection[Any]:
-    """The driver's own connection under a session, for COPY and for what is asked very often."""
+    """The driver connection under a session, for COPY and for very frequent queries."""
     connection: Any = session.connection().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)
     return connection
@@ -203,7 +213,7 @@ def raw(session: Session) -> psycopg.Connection[Any]:
 
 @contextmanager
 def driver_errors(statement: str) -> Iterator[None]:
-    """Around what goes past SQLAlchemy to the driver: its errors become those that everybody handles."""
+    """Turn errors of the driver into ``DBAPIError``. Wraps statements that bypass SQLAlchemy."""
     try:
         yield
     except psycopg.Error as error:
@@ -211,61 +221,63 @@ def driver_errors(statement: str) -> Iterator[None]:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the database went away, ended this session or let it wait too long: the same again may work."""
+    """Whether the database went away, terminated this session or timed out, so that trying again may work."""
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error.orig, psycopg.InterfaceError):
             return True
         error = error.orig if isinstance(error.orig, psycopg.Error) else error
     if not isinstance(error, psycopg.Error):
         return False
-    if error.sqlstate is None:  # the server said nothing: it is gone, unless the driver itself refused a value
+    if error.sqlstate is None:  # no answer from the server: it is gone, unless the driver itself refused a value
         return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
     return error.sqlstate.startswith(("08", "57P", "40", LOCKED))
 
 
 def first_line(error: BaseException) -> str:
-    """What the database or its driver said about an error, in one line; its type when it said nothing."""
+    """The first line of the database's or driver's error message, or the error's type if there is no message."""
     lines = str(error.__cause__ or error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
 def is_locked(error: BaseException) -> bool:
-    """Whether somebody else held a lock for too long."""
+    """Whether a lock could not be acquired in time."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and original.sqlstate == LOCKED
 
 
 def is_storage_full(error: BaseException) -> bool:
-    """Whether Postgres ran out of disk, memory or another resource of the machine."""
+    """Whether Postgres ran out of disk, memory or another resource."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith("53")
 
 
 def is_refused_data(error: BaseException) -> bool:
-    """Whether Postgres refused the values themselves, so that the same again fails again."""
+    """Whether Postgres rejected the values themselves, so that trying again is of no use."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith(("22", "23", "54"))
 
 
 def is_duplicate(error: BaseException) -> bool:
-    """Whether a key was there already."""
+    """Whether a unique constraint was violated."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and original.sqlstate == DUPLICATE
 
 
-def _url(text: str) -> URL:
-    """What is said here must not show the password, nor what may be one."""
+def _parse_url(text: str) -> URL:
+    """Raises ``Unstartable`` without quoting the text: any part of it may be a password."""
     try:
-        made = make_url(text)
+        url = make_url(text)
     except (ArgumentError, ValueError):
-        made = None
-    if made is None or made.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
-        raise Unstartable("DATABASE_URL is no URL of a Postgres, as postgresql://user:password@host/database")
-    return made.set(drivername="postgresql+psycopg")
+        url = None
+    if url is None or url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise Unstartable(
+            "DATABASE_URL is not a Postgres URL: it should look like postgresql://user:password@host/database"
+        )
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _revision(connection: Connection) -> str | None:
-    """What Alembic has noted, asked without loading it."""
+    """The revision that Alembic recorded, read without loading Alembic."""
     if connection.execute(text("select to_regclass('alembic_version')")).scalar_one() is None:
         return None
     found: str | None = connection.execute(text("select version_num from alembic_version")).scalar_one_or_none()

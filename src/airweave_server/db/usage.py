@@ -1,4 +1,4 @@
-"""Queries on what the database holds and how it fares: disk use, and what a person should do something about."""
+"""Queries on the content and health of the database: disk use, and the things that need a person."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,14 +11,15 @@ from sqlalchemy.orm import Session
 from . import indexes
 from .models import IS_ACTIVE, Base
 
-DEAD_SHARE, DEAD_LEAST = 0.5, 50_000  # of a table's rows; Postgres clears them away by itself well before
+DEAD_SHARE, DEAD_LEAST = 0.5, 50_000  # dead rows of a table; autovacuum normally removes them well before
 TABLES = [table.name for table in Base.metadata.sorted_tables]
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a collection takes. ``size_bytes``: its share of the tables of all collections, with their indexes, by the
-    number of its rows. ``is_leaving``: it was deleted, the keeper removes it. ``vectors``: how near ones are found."""
+    """The size of a collection. ``size_bytes``: its share of the shared tables with their indexes, by its number of
+    rows. ``is_leaving``: it was deleted, and the keeper is purging it. ``vectors``: how its nearest vectors are
+    found."""
 
     readable_id: str
     is_leaving: bool
@@ -31,7 +32,7 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Active jobs that wait for the same. ``host``: the only one whose processes may take them."""
+    """Active jobs that wait for the same thing. ``host``: the only host whose processes may take them."""
 
     waiting_for: str
     host: str | None
@@ -42,7 +43,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A connection that is to be synced by itself."""
+    """A connection with a schedule."""
 
     id: UUID
     name: str
@@ -55,7 +56,7 @@ class Scheduled:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A connection, and what is the matter with it."""
+    """A connection with a problem, described by ``what``."""
 
     id: UUID
     name: str
@@ -63,7 +64,7 @@ class Trouble:
 
 
 def by_collection(session: Session) -> list[Use]:
-    """The largest first."""
+    """The size of each collection, the largest first."""
     rows = session.execute(
         text("""
             with held as (
@@ -93,7 +94,7 @@ def size_bytes(session: Session) -> int:
 
 
 def extension_versions(session: Session) -> tuple[str, str]:
-    """Of pgvector: the version that the database has, and the one that its server would give it."""
+    """The pgvector version that is installed in the database, and the newest that its server offers."""
     row = session.execute(
         text("select installed_version, default_version from pg_available_extensions where name = 'vector'")
     ).one()
@@ -101,7 +102,7 @@ def extension_versions(session: Session) -> tuple[str, str]:
 
 
 def with_dead_rows(session: Session) -> list[tuple[str, int, int]]:
-    """Tables with so many dead rows that vacuuming lags behind: name, dead rows, living ones."""
+    """Tables with so many dead rows that vacuuming must be lagging: (name, dead rows, live rows)."""
     rows = session.execute(
         text("""
             select relname, n_dead_tup, n_live_tup from pg_stat_user_tables
@@ -114,7 +115,8 @@ def with_dead_rows(session: Session) -> list[tuple[str, int, int]]:
 
 
 def invalid_indexes(session: Session) -> list[str]:
-    """Indexes whose making was cut short, which cost and answer nothing; but for those that the keeper builds anew."""
+    """Indexes whose build was interrupted, which cost space and serve no query; without those that the keeper
+    rebuilds."""
     rows = session.execute(
         text("""
             select cast(cast(i.indexrelid as regclass) as text) from pg_index i join pg_class c on c.oid = i.indrelid

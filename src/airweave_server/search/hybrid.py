@@ -139,7 +139,8 @@ def embedded(embedder: Embedder, query: Query) -> Vectors | None:
 
 def search(session: Session, collection: Collection, vector: Vectors | None, query: Query, beside: Beside) -> list[Hit]:
     """The hits of one page; ``vector`` is the query's, None for a query by words alone. The session is a snapshot: all
-    of them are of one moment of the collection. ``beside`` is ``Database.beside``, for the two halves of a query."""
+    of them are of one moment of the collection. ``beside`` is ``Database.read_concurrently``, for the two halves of a
+    query."""
     asked = clean(query.text[:MAX_QUERY_CHARS])
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
@@ -257,9 +258,15 @@ def _at_depth(
     is_all = True
     if question.terms:
         matching, is_all = sql.matching(
-            session, seen, question.gates, question.terms, mean_bytes=question.mean_bytes, wanted=depth.wanted,
-            budget=max(depth.budget, FEW_RANKED + 1) if _all_ranked(seen) else depth.budget, limit=depth.best,
-        )  # fmt: skip
+            session,
+            seen,
+            question.gates,
+            question.terms,
+            mean_bytes=question.mean_bytes,
+            wanted=depth.wanted,
+            budget=max(depth.budget, FEW_RANKED + 1) if _all_ranked(seen) else depth.budget,
+            limit=depth.best,
+        )
         lists.append((KEYWORD_WEIGHT, matching))
     if question.near is not None:
         candidates = question.near(depth)()
@@ -277,9 +284,14 @@ def _nearest(
     def near(depth: _Depth) -> Answer:
         def read(on: Session) -> Sequence[Candidate]:
             return sql.nearest(
-                on, seen, vector, limit=depth.nearest, by_index=size.has_index and seen.about is None,
-                chunks=size.chunks, is_alone=on is not session,
-            )  # fmt: skip
+                on,
+                seen,
+                vector,
+                limit=depth.nearest,
+                by_index=size.has_index and seen.about is None,
+                chunks=size.chunks,
+                is_alone=on is not session,
+            )
 
         return beside(session, read) if beside else lambda: read(session)
 

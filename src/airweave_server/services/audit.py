@@ -40,7 +40,7 @@ class Audited:
 def named(database: Database, name: str | None) -> list[SourceConnection]:
     """The connections of this id or name; all there are without one."""
     with database.session() as session:
-        return [one for one in connections.every(session) if name is None or name in (str(one.id), one.name)]
+        return [one for one in connections.list_all(session) if name is None or name in (str(one.id), one.name)]
 
 
 def look(database: Database, connection: SourceConnection, request: AuditRequest) -> Audited:
@@ -58,7 +58,7 @@ def look(database: Database, connection: SourceConnection, request: AuditRequest
     left = _mend(database, scope, request, audited) if request.repair else report.findings
     if request.repair and (differs or report.waiting or any(one.fault not in audit.IN_DATABASE for one in left)):
         with database.session() as session:
-            connections.doubt(session, connection.id, repair=True)
+            connections.require_full_job(session, connection.id, repair=True)
         audited.asked = True
         left = tuple(one for one in left if one.fault in audit.IN_DATABASE)
     audited.is_right = audited.is_right and not left and (audited.asked or not (differs or report.waiting))
@@ -68,7 +68,7 @@ def look(database: Database, connection: SourceConnection, request: AuditRequest
 def look_for_leftovers(database: Database, request: AuditRequest) -> Audited | None:
     """What is left of connections that are gone altogether; None for nothing."""
     with database.snapshot() as session:
-        entities, chunks = audit.leftovers(session)
+        entities, chunks = audit.count_leftovers(session)
     if not entities and not chunks:
         return None
     audited = Audited("connections that are gone", Report(entities, chunks, 0, 0, ()), is_right=request.repair)
@@ -76,7 +76,7 @@ def look_for_leftovers(database: Database, request: AuditRequest) -> Audited | N
     if request.repair:
         with database.session() as session:
             audit.delete_leftovers(session)
-            audited.is_right = audit.leftovers(session) == (0, 0)
+            audited.is_right = audit.count_leftovers(session) == (0, 0)
         audited.mended.append("deleted")
     return audited
 

@@ -46,8 +46,8 @@ def restore(database: Database, settings: Settings, archive: Archive, *, replace
         raise
     now_kept = kept_keys(settings)
     with database.session() as session:
-        closed = connections.sealed_otherwise(session, now_kept.ids if now_kept is not None else ())
-        elsewhere = connections.on_other_hosts(session, host)
+        closed = connections.list_unopenable(session, now_kept.ids if now_kept is not None else ())
+        elsewhere = connections.list_on_other_hosts(session, host)
     said = [f"Restored {archive.path} of {manifest.created_at:%Y-%m-%d %H:%M} UTC: {_held(manifest)}."]
     if jobs:
         said.append(f"Syncs under way at that moment: {jobs}. They go on from their last batch when the server is up.")

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from .. import plugins
 from ..db import collections, connections, jobs
 from ..db.models import Collection, SyncJob, Trigger
-from ..db.session import be_patient
+from ..db.session import disable_idle_limit
 from ..errors import InvalidState, NotFound, Unavailable
 from ..sdk import ConfigError, Embedder, EmbedderError
 from ..settings import Settings
@@ -38,7 +38,7 @@ def make(
 ) -> Collection:
     """Raises ``InvalidState`` when the readable id is taken or the embedder cannot work, ``Unavailable`` when it cannot
     now."""
-    be_patient(session)
+    disable_idle_limit(session)
     model = usable(embedder, settings)
     collection = Collection(
         id=uuid4(),
@@ -73,7 +73,7 @@ def get(
 
 def delete(session: Session, service: Connections, collection: Collection) -> list[UUID]:
     """Hide it and its connections at once, and end their jobs, which are returned; the keeper purges what they held."""
-    listed = connections.listed(session, collection.organization_id, collection_id=collection.id)
+    listed = connections.list_page(session, collection.organization_id, collection_id=collection.id)
     ended = [service.delete(session, connection) for connection in listed]
     collection.deleted_at = datetime.now(UTC)
     session.flush()
@@ -84,15 +84,15 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
     """A job of every connection: a new one, the active one where there is one, or a failed one that says why it could
     not start. One connection never keeps another from starting."""
     started = []
-    for connection in connections.listed(session, collection.organization_id, collection_id=collection.id):
-        job = jobs.active(session, connection.id)
+    for connection in connections.list_page(session, collection.organization_id, collection_id=collection.id):
+        job = jobs.find_active(session, connection.id)
         if job is None:
             try:
                 job = create(session, vault, connection, engine, JobRequest(Trigger.REFRESH_ALL))
             except NotFound:
                 continue  # it was deleted at this very moment
             except InvalidState as error:
-                job = jobs.active(session, connection.id) or fail_to_start(session, connection, engine, str(error))
+                job = jobs.find_active(session, connection.id) or fail_to_start(session, connection, engine, str(error))
         started.append(job)
     return started
 

@@ -17,7 +17,7 @@ from .. import plugins
 from ..db import collections, connections, jobs, plans
 from ..db.credentials import OfConnection
 from ..db.models import DeletePlan, SourceConnection, Status, SyncJob, Trigger
-from ..db.session import be_patient
+from ..db.session import disable_idle_limit
 from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, ConfigError, Source, SourceError, Traits
 from ..settings import Settings
@@ -83,7 +83,7 @@ class Connections:
         if collection is None:
             raise NotFound("Collection not found")
         made, place = self._accepted(kind, new.config or {}, new.authentication, organization_id)
-        be_patient(session)
+        disable_idle_limit(session)
         with self._tried(made, place):
             pass
         cron = _cron(new.cron, source=kind.name, traits=made.traits, continuous=new.continuous)
@@ -142,7 +142,7 @@ class Connections:
         which is returned.
         """
         made = self._tried_changes(session, connection, changes)
-        if not connections.locked(session, connection.id):
+        if not connections.lock(session, connection.id):
             raise NotFound("Source connection not found")
         tried = connection.config_version
         session.refresh(connection)
@@ -165,7 +165,7 @@ class Connections:
         if "authentication" in changes:
             connection.credentials = self._connectors.seal(made, owner=connection.id)
         connection.config_version += 1
-        active = jobs.active(session, connection.id)
+        active = jobs.find_active(session, connection.id)
         session.flush()
         if active is None or active.trigger == Trigger.REEMBED:
             return None
@@ -194,14 +194,14 @@ class Connections:
                 raise InvalidState(f"the stored credentials cannot be used: {error}; send new ones") from None
             except ConfigError as error:
                 raise BadInput(str(error), field="body.config") from None
-        be_patient(session)
+        disable_idle_limit(session)
         with self._tried(made, place):
             return made
 
     def delete(self, session: Session, connection: SourceConnection) -> UUID | None:
         """Hide it at once and end its job, which is returned; the keeper purges what it held."""
-        connections.locked(session, connection.id)
-        active = jobs.active(session, connection.id)
+        connections.lock(session, connection.id)
+        active = jobs.find_active(session, connection.id)
         if active is not None:
             jobs.lock(session, active.id)
             jobs.end(session, active.id, status=Status.CANCELLED, error="the connection was deleted")

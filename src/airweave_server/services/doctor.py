@@ -40,7 +40,7 @@ class Report:
 
 def examine(database: Database, settings: Settings) -> Report:
     """Raises ``Unstartable`` for a schema that is newer than this program."""
-    facts = {"database": f"{database.where()} answers"}
+    facts = {"database": f"{database.address()} answers"}
     with database.session() as session:
         current, newest = database.revision(session.connection()), known_revisions()[0]
         facts |= {"schema": current or "none", "pgvector": usage.extension_versions(session)[0] or "none"}
@@ -48,7 +48,7 @@ def examine(database: Database, settings: Settings) -> Report:
             behind = f"the schema is {current}, and this program's {newest}" if current else "there is no schema yet"
             return Report(facts, [], [Finding(behind, "airweave-server migrate; up, api and worker do it too")])
         uses = usage.by_collection(session)
-        alive = leases.held(session)
+        alive = leases.list_held(session)
         facts |= {
             "size": decimal(usage.size_bytes(session)),
             "alive": ", ".join(name.rpartition(":")[0] for name in alive) or "no server and no worker",
@@ -87,16 +87,18 @@ def _embedder(settings: Settings) -> tuple[str, list[Finding]]:
 
 
 def _of_moves(session: Session, settings: Settings) -> Iterator[Finding]:
-    for collection in moves.under_way(session):
+    for collection in moves.list_under_way(session):
         progress = moves.progress(session, collection)
-        lost = [job for job in moves.jobs_of(session, collection) if job.status in (Status.FAILED, Status.CANCELLED)]
+        lost = [
+            job for job in moves.newest_jobs(session, collection) if job.status in (Status.FAILED, Status.CANCELLED)
+        ]
         if lost:
             yield Finding(
                 f"collection {collection.readable_id} does not go on to {collection.next_embedder}, at "
                 f"{progress.done:,} of {progress.total:,} entities: {lost[0].error or 'a job was cancelled'}",
                 f"airweave-server reembed {collection.readable_id} --to {collection.next_embedder}",
             )
-    for collection in collections.living(session):
+    for collection in collections.list_all(session):
         try:
             embedder = plugins.embedder(collection.embedder, settings)
             same = (embedder.name, embedder.dimensions) == (collection.embedder_name, collection.dimensions)
@@ -162,15 +164,15 @@ def _for_what_waits(one: Waiting) -> str | None:
 
 def _of_connections(session: Session, settings: Settings) -> Iterator[Finding]:
     keys = kept_keys(settings)
-    closed = connections.sealed_otherwise(session, keys.ids if keys is not None else ())
+    closed = connections.list_unopenable(session, keys.ids if keys is not None else ())
     for one in closed:
         yield Finding(
             f"the credentials of connection {one.name!r} are sealed with key {one.key_id}, "
             f"which is neither in VAULT_KEY nor in {settings.key_file()}",
             f"put the key there (VAULT_KEY takes several), or send credentials: PATCH /source-connections/{one.id}",
         )
-    signed_out = connections.signed_out(session)
-    last = jobs.last_of(session, [connection.id for connection in signed_out])
+    signed_out = connections.list_signed_out(session)
+    last = jobs.newest_by_connection(session, [connection.id for connection in signed_out])
     for connection in signed_out:
         if connection.id not in {one.id for one in closed}:
             yield Finding(

@@ -63,7 +63,7 @@ def create(
 ) -> SyncJob:
     """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` when one is active already,
     whoever asked first, and ``NotFound`` when the connection was deleted meanwhile."""
-    if not connections.locked(session, connection.id):
+    if not connections.lock(session, connection.id):
         raise NotFound("Source connection not found")
     job_id = uuid4()
     job = SyncJob(
@@ -92,7 +92,7 @@ def create(
             session.add(job)
             session.flush()
     except IntegrityError:
-        active = jobs.active(session, connection.id)
+        active = jobs.find_active(session, connection.id)
         state = active.status if active is not None else "ending"
         raise InvalidState(f"a sync job of this connection is already {state}; wait for it or cancel it") from None
     session.refresh(job)

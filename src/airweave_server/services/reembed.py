@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from ..db import connections, jobs, moves
 from ..db.models import Collection, SyncJob, Trigger
-from ..db.session import be_patient
+from ..db.session import disable_idle_limit
 from ..errors import InvalidState, NotFound
 from ..settings import Settings
 from ..vault import Vault
@@ -29,7 +29,7 @@ def begin(
     """Begin the move, or go on with the one that is under way; returns the jobs that start now. A collection without
     chunks has moved at once. Raises ``InvalidState`` when it is there already or moves elsewhere, ``Unavailable`` when
     the embedder cannot work now."""
-    be_patient(session)
+    disable_idle_limit(session)
     model = usable(embedder, settings)
     locked = moves.lock(session, collection.id)
     if locked is None:
@@ -60,11 +60,11 @@ def go_on(
 ) -> list[SyncJob]:
     """Start what the move waits for and is not under way; ``again``: also where the last try failed or was
     cancelled."""
-    last = {job.connection_id: job for job in moves.jobs_of(session, collection)}
+    last = {job.connection_id: job for job in moves.newest_jobs(session, collection)}
     started = []
-    for connection in moves.left(session, collection):
+    for connection in moves.unfinished_connections(session, collection):
         before = last.get(connection.id)
-        if jobs.active(session, connection.id) is not None or (before is not None and not again):
+        if jobs.find_active(session, connection.id) is not None or (before is not None and not again):
             continue
         try:
             started.append(create(session, vault, connection, engine, JobRequest(Trigger.REEMBED)))
@@ -77,7 +77,7 @@ def shown(session: Session, collection: Collection) -> Move | None:
     """None when no move is under way."""
     if collection.next_since is None:
         return None
-    return Move(moves.progress(session, collection), moves.jobs_of(session, collection))
+    return Move(moves.progress(session, collection), moves.newest_jobs(session, collection))
 
 
 def abandon(session: Session, collection: Collection) -> list[SyncJob]:
@@ -85,13 +85,16 @@ def abandon(session: Session, collection: Collection) -> list[SyncJob]:
     locked = moves.lock(session, collection.id)
     if locked is None or locked.next_since is None:
         raise InvalidState(f"no move of {collection.readable_id} is under way")
-    ended = [job for job in moves.jobs_of(session, locked) if jobs.request_cancel(session, job.id) is not None]
-    moves.drop(session, locked)
+    ended = [job for job in moves.newest_jobs(session, locked) if jobs.request_cancel(session, job.id) is not None]
+    moves.cancel(session, locked)
     return ended
 
 
 def _fence_off(session: Session, collection: Collection) -> None:
     """Whoever writes for the collection reads anew how. A job that is made at this moment waits for us."""
-    for connection in connections.listed(session, collection.organization_id, collection_id=collection.id):
-        if connections.locked(session, connection.id) and (active := jobs.active(session, connection.id)) is not None:
+    for connection in connections.list_page(session, collection.organization_id, collection_id=collection.id):
+        if (
+            connections.lock(session, connection.id)
+            and (active := jobs.find_active(session, connection.id)) is not None
+        ):
             jobs.fence_off(session, active.id)

@@ -175,7 +175,7 @@ class Writer:
         known: dict[str, Known] = {}
         self._known = known  # from now on takes what is being written too, which is newer than what is looked up
         with self._aside() as session:
-            for entity_id, found in ledger.known(session, self._target.connection_id, ids).items():
+            for entity_id, found in ledger.look_up(session, self._target.connection_id, ids).items():
                 known.setdefault(entity_id, found)
         began_at = time.monotonic()
         for item in window:
@@ -257,11 +257,11 @@ class Writer:
         if entity.id == self._partition.suspect and self._partition.suspect_crashes >= QUARANTINE_AFTER:
             self._fail(entity, before, f"quarantined: reading it ended the process {QUARANTINE_AFTER} times")
             return
-        partitions.suspect(self._session, self._partition, entity.id)
+        partitions.note_suspect(self._session, self._partition, entity.id)
         self._session.commit()
         self._read(entity, before)
         self.commit()
-        partitions.clear(self._session, self._partition)
+        partitions.clear_suspect(self._session, self._partition)
         self._session.commit()
 
     def _is_unchanged(self, entity: Entity) -> bool:
@@ -402,7 +402,7 @@ class Writer:
                 self.commit()
                 return
             chunk_rows.stage(self._session, self._partition.id, made)
-            partitions.hold(self._session, self._partition)
+            partitions.lock(self._session, self._partition)
             self._session.commit()
             staged += len(group)
             group = list(islice(pieces, STAGE_AT_ONCE))
@@ -428,7 +428,7 @@ class Writer:
         if not rows:
             return {}
         with self._aside() as session:
-            found = chunk_rows.embeddings(session, rows)
+            found = chunk_rows.vectors_by_hash(session, rows)
         if (stale := self._target.models.stale) is not None:
             found = {piece: _with(pair, stale, None) for piece, pair in found.items()}
         return found
@@ -476,7 +476,7 @@ class Writer:
                 vectors = embed(embedder, [f"{piece.heading}\n{piece.text}" for piece in part])
             except Unembeddable as error:
                 raise _Refused({part[place].hash: reason for place, reason in error.reasons.items()}) from None
-            yield from zip((piece.hash for piece in part), chunk_rows.wire_vectors(vectors), strict=True)
+            yield from zip((piece.hash for piece in part), chunk_rows.encode_vectors(vectors), strict=True)
 
     def _prepare(self, pending: Pending) -> None:
         have = self._stored_embeddings([change for change in pending.changes.values() if change.pieces])
@@ -541,7 +541,7 @@ class Writer:
             wanted = [(row, chunk) for row, change in anew for chunk in change.chunks]
             pieces = {row: change.pieces for row, change in anew if change.pieces}
             good = {row for row, change in anew if self._is_good(change.known)}
-            kept = chunk_rows.drop_all_but(
+            kept = chunk_rows.drop_changed(
                 session, [row for row, _ in anew], [(row, chunk) for row, chunk in wanted if row in good]
             )
             new = ((row, chunk) for row, chunk in wanted if (row, chunk.ordinal) not in kept)
@@ -550,15 +550,17 @@ class Writer:
             if change.staged:
                 chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place)
         if pending.same:
-            ledger.still_the_same(session, pending.same)
+            ledger.confirm_unchanged(session, pending.same)
         if pending.moved:
-            ledger.moved(session, pending.moved)
+            ledger.update_scopes(session, pending.moved)
         tally = Counter(pending.tally)
         for change in changes:
             if rows[change.entry.entity_id] not in self._met and rows[change.entry.entity_id] not in pending.met:
                 tally[change.counts_as] += 1
         met = pending.met | BitMap64(rows.values())
-        partitions.mark(session, self._partition, met=met, deleted=pending.deleted - met, subtrees=pending.subtrees)
+        partitions.add_marks(
+            session, self._partition, met=met, deleted=pending.deleted - met, subtrees=pending.subtrees
+        )
         partitions.fence(
             session, self._partition, cursor=cursor, counts=Counts(**tally), done=done, lease_s=target.lease_s,
             progressed=bool(met - self._met) or done or cursor != self._partition.cursor,

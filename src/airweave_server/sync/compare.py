@@ -35,12 +35,12 @@ def compare(database: Database, connectors: Connectors, connection_id: UUID) -> 
                 items = (_as_listed(item) for part in source.partitions() for item in source.read(part, None))
                 listed = filter(None, items)
                 while part := list(islice(listed, LISTED_AT_ONCE)):
-                    audit.list_more(session, part)
+                    audit.add_listed(session, part)
         except SQLAlchemyError:
             raise
         except Exception as error:
             raise Unavailable(judge(error, secrets).text) from None
-        return audit.differences(session, connection_id)
+        return audit.compare_listing(session, connection_id)
 
 
 def _as_listed(item: Any) -> tuple[str, str, str | None] | None:

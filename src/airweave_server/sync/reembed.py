@@ -40,9 +40,9 @@ def fill(session: Session, partition: SyncPartition, filling: Filling, signals: 
     row, ordinal = _place(partition)
     while not signals.stop.is_set():
         signals.advance()
-        chunks = moves.lacking(
+        chunks = moves.list_unfilled(
             session, filling.connection_id, filling.column, after=(row, ordinal), last=int(partition.data["last"]),
-            anew=filling.anew, limit=BATCH,
+            overwrite=filling.anew, limit=BATCH,
         )  # fmt: skip
         session.commit()  # nothing is held while the embedder works
         come_to = {chunk.entity_row for chunk in chunks} - {row}

@@ -125,7 +125,7 @@ class SyncService:
             traits = traits_of(connections.of_job(session, job)[0])
             return min(partitions.count_open(session, job_id), traits.max_parallel if traits else 1)
 
-    def read_next(self, job_id: UUID, signals: Signals, *, owner: str) -> tuple[Outcome, partitions.Due]:
+    def read_next(self, job_id: UUID, signals: Signals, *, owner: str) -> tuple[Outcome, partitions.NextPartition]:
         """One slice of the first partition that is due and that no other reads, if there is one."""
         with self._database.session() as session:
             due = partitions.next_due(session, job_id, owner=owner)
@@ -161,7 +161,7 @@ class SyncService:
                         self._database.session,
                         partition,
                         target,
-                        partitions.met(session, job_id),
+                        partitions.met_rows(session, job_id),
                         signals,
                     )
                     session.commit()
@@ -204,7 +204,7 @@ class SyncService:
                 return Outcome()
             if job.phase == Phase.READ:
                 self._plan(session, job)
-            plan = plans.applying(session, job_id)
+            plan = plans.find_applying(session, job_id)
             session.commit()
             if plan is None:
                 return Outcome()
@@ -256,7 +256,7 @@ class SyncService:
                 self._switch(session, job)
                 return Outcome(ended=True)
             if job.mode == Mode.FULL and job.resumed_from is None:  # a resumed one listed a part of it long ago
-                connections.note_full(session, job)
+                connections.record_full_job(session, job)
             partitions.forget_marks(session, job.connection_id)
             self._end(session, job, Status.COMPLETED, None)
             return Outcome(ended=True)
@@ -283,7 +283,7 @@ class SyncService:
         """Count an error of a step that nothing else explains; the last of ``RETRY_ATTEMPTS`` ends the job. Returns
         whether it did."""
         with self._database.session() as session:
-            if jobs.stumble(session, job_id, driver=driver) < self._settings.retry_attempts:
+            if jobs.count_failure(session, job_id, driver=driver) < self._settings.retry_attempts:
                 return False
             return jobs.end(
                 session, job_id, status=Status.FAILED, category="internal", statuses=(Status.RUNNING,), driver=driver,
@@ -293,13 +293,13 @@ class SyncService:
     def _audited(self, session: Session, job: SyncJob) -> tuple[audit.Finding, ...]:
         """What is wrong with what the job touched, once what the database alone can mend is mended. The rest is marked
         to be read afresh: by a repair, which is asked for here unless this is one."""
-        scope = audit.touched(session, job)
+        scope = audit.scope_of_job(session, job)
         if orphans := audit.delete_orphans(session, scope):
             log.warning("index_mended", orphans=orphans)
         found = audit.check(session, scope).findings
         if found:
             marked = audit.mark(session, scope, found)
-            connections.doubt(session, job.connection_id, repair=job.trigger != Trigger.REPAIR)
+            connections.require_full_job(session, job.connection_id, repair=job.trigger != Trigger.REPAIR)
             log.error("index_incomplete", marked=marked, found=[str(finding) for finding in found])
         return found
 
@@ -310,7 +310,11 @@ class SyncService:
             if job is None or job.status not in ACTIVE:
                 return Outcome(ended=True)
             status, phase = job.status, job.phase
-            due = partitions.next_due(session, job_id, owner=self._owner) if phase == Phase.READ else partitions.Due()
+            due = (
+                partitions.next_due(session, job_id, owner=self._owner)
+                if phase == Phase.READ
+                else partitions.NextPartition()
+            )
         try:
             if status == Status.CANCELLING:
                 outcome = self.close(job_id)
@@ -380,11 +384,11 @@ class SyncService:
         before = None
         # a local source is cheap to list, and what was edited since the earlier job must not be missed
         if not job.force_full and job.approves is None and not traits.local and not is_repair:
-            before = jobs.to_resume(
+            before = jobs.find_resumable(
                 session, job, mode=mode, pipeline=PIPELINE_VERSION, window_h=self._settings.resume_window_h
             )
         if before is not None:
-            partitions.take_up(session, before=before.id, job_id=job.id)
+            partitions.carry_over(session, before=before.id, job_id=job.id)
         else:
             session.commit()
             listed = list(self._listed(job.id, source, signals, cursors if mode == Mode.INCREMENTAL else {}))
@@ -406,11 +410,11 @@ class SyncService:
             self._end(session, job, Status.CANCELLED, "the move was abandoned, or is done")
             return Outcome(ended=True)
         move = f"reembed {collection.next_name} {collection.next_since.isoformat()}"
-        before = jobs.to_resume(session, job, mode=Mode.REEMBED, pipeline=move, window_h=ALWAYS_H)
+        before = jobs.find_resumable(session, job, mode=Mode.REEMBED, pipeline=move, window_h=ALWAYS_H)
         if before is not None:
-            partitions.take_up(session, before=before.id, job_id=job.id)
+            partitions.carry_over(session, before=before.id, job_id=job.id)
         else:
-            first, last = moves.bounds(session, job.connection_id) or (0, -1)
+            first, last = moves.row_bounds(session, job.connection_id) or (0, -1)
             data = {"first": first, "last": last}
             part = SyncPartition(job_id=job.id, key="", scope="", ordinal=0, data=data, cursor=None)
             partitions.replace_all(session, job.id, [part])
@@ -512,7 +516,7 @@ class SyncService:
         met = BitMap64()
         for part in read:
             met |= part.met
-        missed_before = ledger.missing_once(session, job.connection_id) if traits.may_skip else BitMap64()
+        missed_before = ledger.rows_missing_once(session, job.connection_id) if traits.may_skip else BitMap64()
         approves = session.get(DeletePlan, job.approves) if job.approves is not None else None
         asked_for = plans.rows(approves) if approves is not None else BitMap64()
         absence = _absence(traits, job, connection)
@@ -520,7 +524,7 @@ class SyncService:
             scopes,
             read,
             full=job.mode == Mode.FULL and job.resumed_from is None,  # an old listing proves nothing gone
-            below_skipped=ledger.rows_below(session, job.connection_id, partitions.subtrees(session, job.id)),
+            below_skipped=ledger.rows_below(session, job.connection_id, partitions.unread_subtrees(session, job.id)),
             may_skip=traits.may_skip,
             missed_before=missed_before,
             absence=absence,
@@ -574,7 +578,7 @@ class SyncService:
                 known.failures + 1 >= self._settings.retry_attempts
                 or known.failures_in_all + 1 >= self._settings.retry_attempts_progress
             )
-        partitions.stumble(
+        partitions.record_failure(
             session, partition, error=verdict.text, category=verdict.category, wait_s=wait_s, final=final,
             waiting=verdict.waiting,
         )  # fmt: skip

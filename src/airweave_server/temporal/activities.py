@@ -129,7 +129,7 @@ class Activities:
                 return replace(self._report_lanes(step), wait_s=due.wait_s, is_busy=due.is_busy)
             if outcome.waiting_for is not None:
                 with self._database.session() as session:
-                    jobs.wait(session, step.job_id, outcome.waiting_for)
+                    jobs.set_waiting_for(session, step.job_id, outcome.waiting_for)
             if step.signals.stop.is_set() or time.monotonic() - step.began_at > self._settings.slice_s:
                 return self._report_lanes(step)
 
@@ -144,7 +144,7 @@ class Activities:
             return Step(ended=job.status if job is not None and is_over else "gone")
         if outcome.waiting_for is not None:
             with self._database.session() as session:
-                jobs.wait(session, step.job_id, outcome.waiting_for)
+                jobs.set_waiting_for(session, step.job_id, outcome.waiting_for)
         return Step(wait_s=outcome.wait_s)
 
     def _run_step(self, job_id: str, work: Work) -> Step:
@@ -183,7 +183,7 @@ class Activities:
     def _execute(self, step: RunningStep, former: list[str], work: Work) -> None:
         try:
             with self._database.session() as session:
-                status = jobs.take_step(session, step.job_id, lease_s=self._settings.lease_s, anew=bool(former))
+                status = jobs.take_step(session, step.job_id, lease_s=self._settings.lease_s, new_attempt=bool(former))
                 if status is not None and former:
                     partitions.disown(session, step.job_id, owners=former)
             if status is None:

@@ -89,7 +89,7 @@ def worker_prefix(settings: Settings, host: str | None = None) -> str:
     return f"{leases.WORKER}{settings.temporal_task_queue}:" + (f"{host}:" if host else "")
 
 
-async def start_workflow(client: Client, settings: Settings, job: jobs.Handed) -> None:
+async def start_workflow(client: Client, settings: Settings, job: jobs.TemporalJob) -> None:
     """Start the job's workflow, unless it is already open. It gets ids only."""
     await client.start_workflow(
         WORKFLOW,
@@ -133,7 +133,7 @@ class Temporal:
             return f"Temporal at {self.address()} cannot be used: {describe_error(error)}"
         return None
 
-    def start(self, job: jobs.Handed) -> None:
+    def start(self, job: jobs.TemporalJob) -> None:
         """Start the job's workflow, unless it is already open."""
         self._call(self._start(job), CALL_S)
 
@@ -170,7 +170,7 @@ class Temporal:
             DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=CHECK_S)
         )
 
-    async def _start(self, job: jobs.Handed) -> None:
+    async def _start(self, job: jobs.TemporalJob) -> None:
         await start_workflow(await self._connect(), self._settings, job)
 
     async def _call_workflow(
@@ -319,7 +319,7 @@ class TemporalDriver:
     def _look_after_unattended(self) -> None:
         """For jobs that no worker holds: leave those with an open workflow to Temporal, start the others again."""
         with self._database.session() as session:
-            unattended = jobs.unattended(session)
+            unattended = jobs.list_unattended(session)
         deadline = time.monotonic() + self._settings.tick_s  # the keeper has other duties
         for job in unattended:
             if time.monotonic() > deadline:
@@ -331,15 +331,17 @@ class TemporalDriver:
                 return
             with self._database.session() as session:
                 if is_open:
-                    jobs.look_again(session, job.id, lease_s=self._settings.lease_s)
+                    jobs.extend_lease(session, job.id, lease_s=self._settings.lease_s)
                     if not leases.count(session, worker_prefix(self._settings, job.host)):
-                        jobs.wait(session, job.id, "worker")
+                        jobs.set_waiting_for(session, job.id, "worker")
                 elif job.status != Status.CANCELLING:
                     log.warning("workflow_missing", job=str(job.id))
-                    jobs.let_go(session, job.id, driver=jobs.TEMPORAL, wait_s=0, waiting_for=None)
+                    jobs.release(session, job.id, driver=jobs.TEMPORAL, wait_s=0, waiting_for=None)
 
 
-def start_next(database: Database, settings: Settings, start: Callable[[jobs.Handed], None]) -> jobs.Handed | None:
+def start_next(
+    database: Database, settings: Settings, start: Callable[[jobs.TemporalJob], None]
+) -> jobs.TemporalJob | None:
     """Hand one due job to Temporal. None if no job is due or there is no room for one; raises ``NotStarted``."""
     with database.session() as session:
         job = jobs.hand_over(session, lease_s=settings.lease_s, at_once=settings.temporal_jobs)
@@ -350,7 +352,7 @@ def start_next(database: Database, settings: Settings, start: Callable[[jobs.Han
     except Exception as error:  # it may have started all the same; starting it twice is harmless
         log.warning("workflow_not_started", job=str(job.id), error=describe_error(error))
         with database.session() as session:
-            jobs.not_started(session, job.id, wait_s=START_AGAIN_S)
+            jobs.mark_refused(session, job.id, wait_s=START_AGAIN_S)
         raise NotStarted from None
     log.info("workflow_started", job=str(job.id), workflow=workflow_id(job.id))
     return job

@@ -268,7 +268,7 @@ class _WorkerProcess:
             except (NotStarted, SQLAlchemyError):
                 continue  # the API tries again soon
 
-    def _start(self, job: jobs.Handed) -> None:
+    def _start(self, job: jobs.TemporalJob) -> None:
         assert self._loop is not None
         assert self._client is not None
         asyncio.run_coroutine_threadsafe(start_workflow(self._client, self._settings, job), self._loop).result(CALL_S)

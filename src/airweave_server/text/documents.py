@@ -247,9 +247,7 @@ class _Reading:
                 if member.isreg():
                     self._member(partial(_extracted, archive, member), member.name, label, depth)
 
-    def _compressed(
-        self, file: IO[bytes], opener: Any, filename: str, label: str, depth: int
-    ) -> None:  # fmt: skip
+    def _compressed(self, file: IO[bytes], opener: Any, filename: str, label: str, depth: int) -> None:
         """A compressed tar, read as it comes, or one compressed file."""
         with opener(file) as unpacked:
             head = unpacked.read(SAMPLE_BYTES)
@@ -637,9 +635,11 @@ def _unquoted(href: str) -> str:
 
 
 def _parse(
-    file: IO[bytes], start: Callable[[str, dict[str, str]], None],
-    end: Callable[[str], None] | None = None, characters: Callable[[str], None] | None = None,
-) -> None:  # fmt: skip
+    file: IO[bytes],
+    start: Callable[[str, dict[str, str]], None],
+    end: Callable[[str], None] | None = None,
+    characters: Callable[[str], None] | None = None,
+) -> None:
     """Go through XML without a tree; element names come as "namespace local". A document type, with which a small file
     could define a huge one, is refused."""
     parser = expat.ParserCreate(namespace_separator=" ")

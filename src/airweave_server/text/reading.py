@@ -28,9 +28,11 @@ class Reader:
     one document takes its time, and may raise to give it up."""
 
     def __init__(
-        self, parsers: Parsers, waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
+        self,
+        parsers: Parsers,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
         beat: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._parsers = parsers
         self._waiting = waiting
         self._beat = beat
