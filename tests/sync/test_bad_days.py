@@ -61,6 +61,23 @@ def test_a_source_that_fails_on_page_six_of_ten_fails_the_job_and_deletes_nothin
     agree(running, connection, source.partitions["a"])
 
 
+def test_a_partition_that_cannot_be_read_does_not_keep_the_others_from_being_read_again(
+    running: Running, server: Server, source: ScriptedServer
+) -> None:
+    source.partitions |= {"a": items(5), "b": items(5, prefix="other")}
+    source.fault("status", status=500, partition="b")
+    connection = server.connect_to(source, attempts=1)
+    first = server.sync(connection)
+    assert (first["status"], first["entities_inserted"]) == ("failed", 5)
+    source.partitions["a"] = items(6, version="2")
+    second = server.sync(connection)
+    assert (second["status"], second["resumed_from"], second["entities_encountered"]) == ("failed", first["id"], 0)
+    third = server.sync(connection)
+    assert (third["status"], third["resumed_from"]) == ("failed", None)
+    assert (third["entities_inserted"], third["entities_updated"]) == (1, 5)
+    hold(running, third)
+
+
 @pytest.mark.fault("F6", on="temporal")
 def test_429_500_resets_and_truncated_answers_are_ridden_out(
     running: Running, server: Server, source: ScriptedServer

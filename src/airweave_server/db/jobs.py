@@ -550,7 +550,8 @@ def find_resumable(session: Session, job: SyncJob, *, mode: Mode, pipeline: str,
     """The failed or cancelled job whose progress this one can continue, or None.
 
     Only the job right before this one qualifies. It must be of the same kind, mode, pipeline and configuration, have
-    unfinished partitions, and have listed the source within ``window_h`` hours.
+    unfinished partitions, and have listed the source within ``window_h`` hours. A job that resumed another one and met
+    nothing does not: what it failed at would keep all other partitions from being read anew.
     """
     before = session.scalars(
         select(SyncJob)
@@ -571,6 +572,8 @@ def find_resumable(session: Session, job: SyncJob, *, mode: Mode, pipeline: str,
     )
     if session.scalars(unfinished.limit(1)).first() is None:
         return None  # it read everything it listed: only a fresh listing can add to that
+    if before.resumed_from is not None and not progress(session, [before.id])[before.id].counts.met:
+        return None
     same = before.mode == mode and before.pipeline == pipeline and before.config_version == job.config_version
     young = session.execute(
         select(before.listed_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, window_h * 3600))
