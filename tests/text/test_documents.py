@@ -14,7 +14,7 @@ import pytest
 
 import formats
 from airweave_server.sdk import Stopped, Unavailable, Unreadable
-from airweave_server.text.extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, extract, look
+from airweave_server.text.extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, detect_format, extract
 from airweave_server.text.parsers import Parsers
 from airweave_server.text.reading import cut
 
@@ -37,7 +37,7 @@ def parsers() -> Iterator[Parsers]:
 
 def read(parsers: Parsers, data: bytes, filename: str, beat: Callable[[], None] = nothing) -> Extracted | NoText:
     """What a batch does with a file."""
-    form = look(data[:SAMPLE_BYTES], filename=filename)
+    form = detect_format(data[:SAMPLE_BYTES], filename=filename)
     if isinstance(form, NoText):
         return form
     if form is None:
@@ -348,5 +348,5 @@ def test_trouble_of_the_source_or_ours_is_not_the_documents(parsers: Parsers, mo
     with pytest.raises(Unreadable):
         parsers.read(breaks(), filename="a.pdf", beat=nothing)
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    with pytest.raises(Unavailable, match="no place for a temporary file"):
+    with pytest.raises(Unavailable, match="cannot create a temporary folder"):
         parsers.read([b"%PDF-1.4"], filename="a.pdf", beat=nothing)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import formats
-from airweave_server.text.extract import MAX_GROWTH, Extracted, NoText, extract, look
+from airweave_server.text.extract import MAX_GROWTH, Extracted, NoText, detect_format, extract
 
 
 def read(data: bytes | str, filename: str | None = None) -> Extracted:
@@ -356,10 +356,10 @@ def test_an_odd_notebook_is_read_as_what_it_is(book: str) -> None:
 def test_an_email_is_told_by_its_headers() -> None:
     mail = formats.email()
     for name in ("a.eml", "1700000000.M1P2.host,S=123", "saved"):
-        assert look(mail, filename=name) == "email"
-    assert look(mail, filename="howto.md") is None
-    assert look(b"Title: a note\n\nFrom: nobody\nMessage-ID: none\nDate: x\n", filename="note") is None
-    assert look(b"Just a text that somebody named so", filename="a.eml") is None
+        assert detect_format(mail, filename=name) == "email"
+    assert detect_format(mail, filename="howto.md") is None
+    assert detect_format(b"Title: a note\n\nFrom: nobody\nMessage-ID: none\nDate: x\n", filename="note") is None
+    assert detect_format(b"Just a text that somebody named so", filename="a.eml") is None
 
 
 def test_a_title_is_said_once() -> None:

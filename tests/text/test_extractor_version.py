@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import formats
-from airweave_server.text.extract import EXTRACTOR_VERSION, SAMPLE_BYTES, Extracted, NoText, extract, look
+from airweave_server.text.extract import EXTRACTOR_VERSION, SAMPLE_BYTES, Extracted, NoText, detect_format, extract
 from airweave_server.text.parsers import Parsers
 
 KNOWN = Path(__file__).with_name("extracted.json")
@@ -63,7 +63,7 @@ def digests() -> dict[str, str]:
     try:
         found = {}
         for name, data in samples():
-            form = look(data[:SAMPLE_BYTES], filename=name)
+            form = detect_format(data[:SAMPLE_BYTES], filename=name)
             if isinstance(form, str):
                 found[name] = digest(parsers.read([data], filename=name, beat=lambda: None))
             else:

@@ -32,7 +32,7 @@ from ..text import identifiers
 from ..text.chunk import CHUNKER_VERSION, Chunk
 from ..text.extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable
 from ..text.parsers import Parsers
-from ..text.reading import MAX_CHUNKS, Reader, cut, unparseable
+from ..text.reading import MAX_CHUNKS, Reader, as_unparseable, cut
 from . import diff
 from .scrub import scrub
 from .signals import Signals
@@ -379,7 +379,7 @@ class Writer:
             except StopIteration:
                 return
             except Exception as error:  # around one entity, as above
-                raise unparseable(error) from error
+                raise as_unparseable(error) from error
             heading, named = chunk.heading, ""
             if ordinal == 0:
                 heading = " > ".join(filter(None, (entity.name, chunk.heading)))

@@ -1,4 +1,4 @@
-"""Bytes to characters: which encoding they are in, by marks, by declaration, or by what reads best."""
+"""Bytes to characters: detects the encoding by its byte order mark, by declaration, or by plausibility."""
 
 import codecs
 import re
@@ -7,17 +7,18 @@ import unicodedata
 from charset_normalizer import from_bytes
 
 CHARSET_SAMPLE_BYTES = 16_384  # enough to tell an encoding
-_UNUSUAL = bytes([*range(0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F])  # control characters text goes without
-BINARY_SHARE = 0.03  # of them; random bytes have 0.1
-BINARY_SHARE_UTF8 = 0.3  # of them in valid UTF-8: some records are delimited by control characters
-_BOMS = (  # the longer first: UTF-32's begins with UTF-16's
+# Control characters that text does not contain.
+_UNUSUAL = bytes([*range(0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F])
+BINARY_SHARE = 0.03  # of such characters; random bytes have 0.1
+BINARY_SHARE_UTF8 = 0.3  # the same in valid UTF-8, where control characters may delimit records
+_BOMS = (  # longer ones first: the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# What charset-normalizer chooses among: more only let it err more often.
+# The encodings that charset-normalizer chooses from. With more of them it only errs more often.
 _CANDIDATES = [
     *("cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256"),
     *("shift_jis", "cp932", "euc_jp", "gb18030", "big5", "cp949", "euc_kr"),
@@ -34,14 +35,14 @@ _SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-¶¸-¿×÷€][^\W\d_]")
 
 
 def decode(data: bytes) -> str | None:
-    """None when it is no text."""
+    """The text in these bytes, or None if they are not text. Invalid bytes become U+FFFD."""
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             text = data[len(bom) :].decode(encoding, "replace")
             return text if _is_sane(text) else None
-    if (wide := _wide_encoding(data)) is not None:
+    if (wide := _detect_wide(data)) is not None:
         return data.decode(wide, "replace")
-    data = data.strip(b"\0")  # logs are written into zeroed space
+    data = data.strip(b"\0")  # some logs are written into zeroed space
     unusual = unusual_share(data)
     try:
         text = data.decode("utf-8")
@@ -62,34 +63,35 @@ def decode(data: bytes) -> str | None:
 def _decode_legacy(data: bytes) -> str:
     text = data.decode("utf-8", "replace")
     bad = text.count("\ufffd")
-    whole = len(text) - bad - len(data.translate(None, _HIGH_BYTES))  # characters of more than one byte that were right
+    whole = len(text) - bad - len(data.translate(None, _HIGH_BYTES))  # valid multi-byte characters
     if whole > 10 * bad:
-        return text  # UTF-8 with some damage
+        return text  # damaged UTF-8
     if (declared := _DECLARED.search(data[:1024])) and _DECLARABLE.match(name := declared[1].decode().lower()):
         try:
             return data.decode(name, "replace")
         except LookupError:
             pass
-    return data.decode(_guess(data), "replace")
+    return data.decode(_guess_encoding(data), "replace")
 
 
-def _guess(data: bytes) -> str:
+def _guess_encoding(data: bytes) -> str:
     first = _HIGH.search(data)
     start = max(0, first.start() - 200) if first else 0
     sample = data[start : start + CHARSET_SAMPLE_BYTES]
     if len(data) > start + len(sample):
-        sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b" "))] or sample  # not within a character
+        sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b" "))] or sample  # do not cut within a character
     best = from_bytes(sample, cp_isolation=_CANDIDATES).best() or from_bytes(sample[:-1]).best()
     encoding = best.encoding if best else "cp1252"
     text = sample.decode(encoding, "replace")
     foreign = len(_FOREIGN.findall(text))
-    if encoding in _LATIN or len(_MIXED.findall(text)) * 2 > foreign > 0:  # cafй is no Russian
-        return _latin(sample, encoding)
+    if encoding in _LATIN or len(_MIXED.findall(text)) * 2 > foreign > 0:  # "cafй" is not Russian
+        return _choose_latin(sample, encoding)
     return encoding
 
 
-def _latin(sample: bytes, guess: str) -> str:
-    """Western European unless its spelling says otherwise: the three share most of their letters, and so do guesses."""
+def _choose_latin(sample: bytes, guess: str) -> str:
+    """Choose among the three Latin encodings, which share most letters and are easily confused: Western European,
+    unless the spelling indicates another."""
     text = sample.decode("cp1252", "replace")
     if any(c in text for c in "ðþý") and not any(c in text for c in "áíóúæ"):
         return "cp1254"  # Turkish ğ ş ı stand where Icelandic ð þ ý do
@@ -98,14 +100,14 @@ def _latin(sample: bytes, guess: str) -> str:
     return guess if guess == "cp1254" else "cp1252"
 
 
-def _wide_encoding(data: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark, told by where its zero bytes are."""
+def _detect_wide(data: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a byte order mark, detected by the position of its zero bytes. None if it is neither."""
     sample = data[: 4 * 1024]
     sample = sample[: len(sample) // 4 * 4] or sample[: len(sample) // 2 * 2]
     nuls = sample.count(0)
     if not nuls:
         return None
-    if nuls < len(sample) / 4:  # few: it must not be a stray one in another encoding
+    if nuls < len(sample) / 4:  # few: make sure that they are not stray ones in another encoding
         ascii_bytes = len(sample) - len(sample.translate(None, _PRINTABLE))
         is_utf8 = "\ufffd" not in sample.decode("utf-8", "replace")[:-1]
         if ascii_bytes > 0.85 * len(sample) or (is_utf8 and unusual_share(sample.replace(b"\0", b"")) < BINARY_SHARE):
@@ -130,11 +132,12 @@ def _wide_encoding(data: bytes) -> str | None:
 
 
 def _is_sane(text: str) -> bool:
-    """Whether characters are such as people write."""
+    """Whether the text consists of characters that people write."""
     sample = text[:2048]
     odd = sum(unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") and c not in "\t\n\r\f\x1b" for c in sample)
     return odd + sample.count("\ufffd") <= 0.02 * len(sample)
 
 
 def unusual_share(data: bytes) -> float:
+    """The share of the bytes that are control characters that text does not contain."""
     return 1 - len(data.translate(None, _UNUSUAL)) / len(data) if data else 0

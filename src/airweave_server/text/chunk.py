@@ -1,4 +1,4 @@
-"""Cuts text into searchable pieces where its structure allows. Knows no file and no model."""
+"""Cuts text into searchable pieces, along its structure where possible. Knows no file and no model."""
 
 import re
 import unicodedata
@@ -9,21 +9,22 @@ from typing import NamedTuple
 
 CHUNKER_VERSION = "2"
 
-CHUNK_CHARS = 2_000  # no chunk is longer, but for line ends at its end
-FULL_CHARS = 1_800  # a chunk is closed here, so that a short tail still fits into it
+CHUNK_CHARS = 2_000  # the most in a chunk, not counting line ends at its end
+FULL_CHARS = 1_800  # a chunk is closed at this size, so that a short tail still fits into it
 TAIL_CHARS = CHUNK_CHARS - FULL_CHARS
-SECTION_CHARS = FULL_CHARS // 2  # from here on a chunk ends at a heading; shorter sections share one
-SEGMENT_CHARS = 400  # at which a line too long for a chunk is cut, at a sentence or a word
+SECTION_CHARS = FULL_CHARS // 2  # a chunk of at least this size ends at a heading; shorter sections share a chunk
+SEGMENT_CHARS = 400  # a line too long for a chunk is cut into segments of this size, at a sentence or a word
 TITLE_CHARS = 120  # of one heading
-BLANK_LINES = 2  # of a run of them are kept
-LINE_CHARS = 65_536  # of a line are looked at at once
+BLANK_LINES = 2  # how many of consecutive blank lines are kept
+LINE_CHARS = 65_536  # how much of a line is processed at once
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of text.
 
-    ``heading``: what it stands under, as "Install > Docker"; in code the first line of the definition; "" for none.
+    ``heading``: the headings above it, such as "Install > Docker"; in code, the first line of the definition; "" if
+    none.
     """
 
     text: str
@@ -31,19 +32,20 @@ class Chunk:
 
 
 def chunks(text: str, kind: str) -> Iterator[Chunk]:
-    """Yield the chunks of a text in order. Joined they are the text, less blank lines at its beginning and where more
-    than two of them follow each other, and less what is white space for longer than a chunk.
+    """Yield the chunks of a text in order.
 
-    ``kind`` is that of ``Extracted``; any other is cut like plain text. Takes linear time, and memory for a line.
+    Joined, they are the text without blank lines at its beginning, without more than two consecutive blank lines, and
+    without runs of white space longer than a chunk. ``kind`` is that of ``Extracted``; any other is cut like plain
+    text. Takes linear time, and memory for one line.
     """
     if kind in ("markdown", "html"):
-        return _packed(_markdown_units(_lines(text)))
+        return _pack(_markdown_units(_lines(text)))
     if kind == "code":
-        return _packed(_code_units(_lines(text)))
-    return _packed(_text_units(_lines(text)))
+        return _pack(_code_units(_lines(text)))
+    return _pack(_text_units(_lines(text)))
 
 
-# How good a cut is before a unit. A full chunk is cut at the best place in its second half.
+# The quality of a cut before a unit. A full chunk is cut at the best place in its second half.
 MUST = 9.0  # a heading
 DEFINITION = 6.0
 PARAGRAPH = 5.0
@@ -56,7 +58,8 @@ NOWHERE = 0.0
 
 
 class _Unit(NamedTuple):
-    """What is not cut any more: up to ``CHUNK_CHARS`` of text and the line ends after it, never white space only."""
+    """A piece that is not cut any further: at most ``CHUNK_CHARS`` and the line ends after it. Never only white
+    space."""
 
     text: str
     cut: float
@@ -64,27 +67,27 @@ class _Unit(NamedTuple):
     is_heading: bool = False
 
 
-def _packed(units: Iterable[_Unit]) -> Iterator[Chunk]:
-    last: list[_Unit] = []  # a whole chunk, held back: a short tail of the text may still join it
+def _pack(units: Iterable[_Unit]) -> Iterator[Chunk]:
+    last: list[_Unit] = []  # a full chunk that is held back, because a short tail of the text may still join it
     held: list[_Unit] = []
     chars = 0
     for unit in units:
         while held and chars + len(unit.text) > (CHUNK_CHARS if held[-1].is_heading else FULL_CHARS):
             if last:
-                yield _joined(last)
+                yield _join_units(last)
             cut = _best_cut([*held, unit])
             last, held = held[:cut], held[cut:]
             chars = sum(len(kept.text) for kept in held)
         if unit.cut == MUST and chars >= SECTION_CHARS and not held[-1].is_heading:
-            yield from _closed(last, held)
+            yield from _close_section(last, held)
             last, held, chars = [], [], 0
         held.append(unit)
         chars += len(unit.text)
-    yield from _closed(last, held)
+    yield from _close_section(last, held)
 
 
 def _best_cut(units: list[_Unit]) -> int:
-    """Before which of them, not the first, to cut."""
+    """The index of the unit to cut before; never 0."""
     best, chars = len(units) - 1, 0
     for i in range(1, len(units)):
         chars += len(units[i - 1].text)
@@ -93,34 +96,35 @@ def _best_cut(units: list[_Unit]) -> int:
     return best
 
 
-def _joined(units: list[_Unit]) -> Chunk:
+def _join_units(units: list[_Unit]) -> Chunk:
     body = [unit.heading for unit in units if not unit.is_heading and unit.heading] or [units[-1].heading]
     heading, *others = dict.fromkeys(body)
     for other in others:
-        heading = _common(heading, other) or heading
+        heading = _common_path(heading, other) or heading
     return Chunk("".join(unit.text for unit in units), heading)
 
 
-def _common(one: str, other: str) -> str:
-    """What two paths of headings begin with."""
+def _common_path(one: str, other: str) -> str:
+    """The common beginning of two paths of headings."""
     steps = zip(one.split(" > "), other.split(" > "), strict=False)
     return " > ".join(step for step, _ in takewhile(lambda both: both[0] == both[1], steps))
 
 
-def _closed(last: list[_Unit], held: list[_Unit]) -> Iterator[Chunk]:
-    """The end of a section."""
-    both = [chunk for chunk in (last and _joined(last), held and _joined(held)) if chunk]
+def _close_section(last: list[_Unit], held: list[_Unit]) -> Iterator[Chunk]:
+    """The last chunks of a section: both, or one if the second is short enough to join the first."""
+    both = [chunk for chunk in (last and _join_units(last), held and _join_units(held)) if chunk]
     if len(both) == 2 and len(both[1].text) < TAIL_CHARS:
-        together = _joined(last + held)
+        together = _join_units(last + held)
         if len(together.text) <= CHUNK_CHARS:
             both = [together]
     yield from both
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines with their ends. Blank lines are added to the line before, some of them; at the beginning none.
+    """The lines with their ends. Up to ``BLANK_LINES`` blank lines are appended to the line before them; those at the
+    beginning of the text are dropped.
 
-    A line of more than ``LINE_CHARS`` comes in parts, all but the last without an end.
+    A line longer than ``LINE_CHARS`` comes in parts, of which only the last has a line end.
     """
     position, held = 0, ""
     while position < len(text):
@@ -175,11 +179,11 @@ def _units(line: str, cut: float, heading: str = "") -> Iterator[_Unit]:
 
 _SENTENCE_ENDS = ".!?:;。！？…"
 _SENTENCE = re.compile(r"[.!?…][\"')\]”’]{0,3}\s+|[。！？]")
-SOFT_CHARS = 1_000  # before the limit are searched for a good end
+SOFT_CHARS = 1_000  # how far before the limit to search for a good end
 
 
 def _soft_end(line: str, start: int, limit: int) -> tuple[int, float]:
-    """Where to end a part that begins at ``start``, at ``limit`` at the latest, and how good a cut that is."""
+    """Where to end a part that begins at ``start``, no later than ``limit``, and the quality of that cut."""
     if limit >= len(line):
         return len(line), LINE
     first = max(start + (limit - start) // 4, limit - SOFT_CHARS)
@@ -197,7 +201,7 @@ def _soft_end(line: str, start: int, limit: int) -> tuple[int, float]:
     return end, NOWHERE
 
 
-_JOINERS = "\u200d\ufe0e\ufe0f"  # what holds emoji together
+_JOINERS = "\u200d\ufe0e\ufe0f"  # these join emoji
 
 
 _FENCE = re.compile(r"[ \t>]{0,12}(`{3,}|~{3,})")
@@ -218,11 +222,12 @@ def _markdown_units(all_lines: Iterator[str]) -> Iterator[_Unit]:
         if not before.endswith("\n"):
             yield from _units(line, cut, heading)
         elif line[0].isalpha() and len(line) <= FULL_CHARS and not (cut == PARAGRAPH and lines.peek()[:1] in _RULES):
-            yield _Unit(line, cut, heading)  # as most do: nothing below begins with a letter, but a line that is ruled
+            # the common case, first: of what follows, only an underlined title can begin with a letter
+            yield _Unit(line, cut, heading)
         elif marker := _fence_marker(line):
             yield from _fence_units(line, lines, marker, max(cut, STATEMENT), heading)
             line = lines.last
-        elif title := _title(line, cut, lines):
+        elif title := _read_title(line, cut, lines):
             path = [step for step in path if step[0] < title.level] + [(title.level, title.name)]
             heading = " > ".join(name for _, name in path if name)
             yield _Unit(title.text, MUST, heading, is_heading=True)
@@ -260,20 +265,20 @@ class _Title:
     name: str
 
 
-def _title(line: str, cut: float, lines: _Ahead) -> _Title | None:
+def _read_title(line: str, cut: float, lines: _Ahead) -> _Title | None:
     if len(line) > MAX_HEADING_LINE_CHARS:
         return None
     if atx := _ATX.fullmatch(line.rstrip()):
-        return _Title(line, len(atx[1]), _named(atx[2] or ""))
-    # only a paragraph of one line: a longer one, a list, a table or front matter before --- is none
+        return _Title(line, len(atx[1]), _clean_title(atx[2] or ""))
+    # only a one-line paragraph can be a title, not a longer one, a list, a table, or front matter before ---
     if cut != PARAGRAPH or line.endswith("\n\n") or line[0] in "|>-*+#=<`~ \t":
         return None
     if underline := _UNDERLINE.fullmatch(lines.peek()):
-        return _Title(line + next(lines), 1 if underline[1][0] == "=" else 2, _named(line))
+        return _Title(line + next(lines), 1 if underline[1][0] == "=" else 2, _clean_title(line))
     return None
 
 
-def _named(title: str) -> str:
+def _clean_title(title: str) -> str:
     plain = _CLOSING.sub("", title).replace("**", "").replace("`", "")
     return plain.strip()[:TITLE_CHARS].rstrip()
 
@@ -289,7 +294,7 @@ def _fence_marker(line: str) -> str | None:
 
 
 def _fence_units(opening: str, lines: _Ahead, marker: str, cut: float, heading: str) -> Iterator[_Unit]:
-    """One unit when the fence fits a chunk, else one a line."""
+    """One unit if the fence fits into a chunk, otherwise one per line."""
     block, chars, fits = [opening], len(opening), True
     for line in lines:
         ends = len(line) < 100 and _ends_fence(line, marker)
@@ -318,12 +323,13 @@ def _row_cut(line: str, before: str, cut: float) -> float:
     row = line.lstrip()
     if row.startswith("|") and before.lstrip().startswith("|") and cut != PARAGRAPH:
         rule = not row.strip().strip("|:- \t")
-        return NOWHERE if rule or not before.strip().strip("|:- \t") else LINE  # the head stays with its first row
+        # the table head stays with its first row
+        return NOWHERE if rule or not before.strip().strip("|:- \t") else LINE
     return max(cut, STATEMENT) if _ITEM.match(line) else cut
 
 
 _TOP_CLOSERS = re.compile(r"[})\]]|(?:end|else|elif|elsif|except|rescue|finally|catch|ensure)\b")
-_ATTACHED = re.compile(r"[@#/*;\[-]|\"\"\"")  # decorators, attributes, comments: they go with what follows
+_ATTACHED = re.compile(r"[@#/*;\[-]|\"\"\"")  # decorators, attributes and comments stay with what follows
 _DEFINITION = re.compile(
     r"(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|pub|pub\(\w{1,20}\)|unsafe"
     r"|extern|inline|virtual|override|open|data|sealed|partial|const|declare|local|create(?: or replace)?)\s+)*+"

@@ -1,7 +1,7 @@
-"""Documents to text. Runs only in the processes of ``parsers``, which limit what hostile bytes can do to it.
+"""Documents to text. Runs only in the processes of ``parsers``, which limit the harm that hostile bytes can do.
 
-Each format is read by a library that is kept well, and where one reads by streaming, by that one: PDF by PDFium, sheets
-by calamine, what is left of the office formats by kreuzberg, e-mail and archives by Python's own library.
+Each format is read by a well-maintained library, preferably one that streams: PDF by PDFium, spreadsheets by calamine,
+the other office formats by kreuzberg, e-mail and archives by Python's standard library.
 """
 
 import bz2
@@ -38,22 +38,22 @@ from .extract import (
     Section,
     Unparseable,
     clean,
+    detect_format,
     extract,
-    joined,
-    lines_of_rows,
-    look,
+    join_lines,
+    rows_to_lines,
 )
 
-MAX_MEMBERS = 1_000  # of an archive or an e-mail, those in its members included
-MAX_DEPTH = 4  # of archives and e-mails in each other
+MAX_MEMBERS = 1_000  # of an archive or an e-mail, including nested ones
+MAX_DEPTH = 4  # of nested archives and e-mails
 MAX_MEMBER_BYTES = 64 * 1024 * 1024
-MAX_UNPACKED_BYTES = 512 * 1024 * 1024  # of all members
-MAX_RATIO = 200  # of what is unpacked to the file, above ``RATIO_FROM_BYTES``
+MAX_UNPACKED_BYTES = 512 * 1024 * 1024  # of all members together
+MAX_RATIO = 200  # of the unpacked size to the size of the file, above ``RATIO_FROM_BYTES``
 RATIO_FROM_BYTES = 16 * 1024 * 1024
 MAX_BOOKMARKS = 5_000
 MAX_LABEL_CHARS = 300
 MAX_REASON_CHARS = 500
-MAX_FIELD_CHARS = 2_000  # of the people that a message names
+MAX_FIELD_CHARS = 2_000  # of a header that names people
 
 _WORD, _POWERPOINT = (
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -62,17 +62,17 @@ _WORD, _POWERPOINT = (
 
 
 class _Refused(Exception):
-    """There is no text to be had of a document, for this reason, and that is no failure."""
+    """The document has no text for us, for this reason. This is not a failure."""
 
 
 class _Full(Exception):
-    """No more of the text is wanted."""
+    """A limit is reached: no more text is wanted."""
 
 
 def read(path: str, *, filename: str) -> Extracted | NoText:
-    """The text of a document, of its members and of what is attached to it.
+    """The text of a document, including its members and attachments.
 
-    Raises ``Unparseable`` when it is damaged, and ``MemoryError``.
+    Raises ``Unparseable`` if it is damaged, and ``MemoryError``.
     """
     with open(path, "rb") as file:
         reading = _Reading(size_bytes=file.seek(0, io.SEEK_END))
@@ -85,15 +85,15 @@ def read(path: str, *, filename: str) -> Extracted | NoText:
             return NoText(str(reason))
         except MemoryError:
             raise
-        except Exception as error:  # what a parser makes of odd bytes
-            why = str(error) if isinstance(error, Unparseable) else _damage(error)
-            if not reading.breaks_off(why[:MAX_REASON_CHARS]):
+        except Exception as error:  # parsers raise anything on invalid bytes
+            why = str(error) if isinstance(error, Unparseable) else _describe_damage(error)
+            if not reading.note_break(why[:MAX_REASON_CHARS]):
                 raise Unparseable(why[:MAX_REASON_CHARS]) from error
     return reading.result()
 
 
 class _Reading:
-    """What was read so far, and what may still be unpacked."""
+    """The text read so far, and how much may still be unpacked."""
 
     def __init__(self, *, size_bytes: int) -> None:
         self._allowed_bytes = min(MAX_UNPACKED_BYTES, max(RATIO_FROM_BYTES, MAX_RATIO * size_bytes))
@@ -118,16 +118,16 @@ class _Reading:
             left_out=left_out or None,
         )
 
-    def breaks_off(self, why: str) -> bool:
-        """Note that the rest cannot be read; False when nothing was read before."""
+    def note_break(self, why: str) -> bool:
+        """Note that the rest cannot be read. Returns whether anything was read before."""
         self._left_out.append(f"the rest: {why}")
         return bool(self._sections)
 
     def take(self, file: IO[bytes], filename: str, label: str, *, depth: int) -> None:
-        """Read one document. ``label``: where in the outermost one it is, "" for that one itself."""
+        """Read one document. ``label``: its place in the outermost one, or "" for the outermost itself."""
         head = file.read(SAMPLE_BYTES)
         file.seek(0)
-        form = look(head, filename=filename)
+        form = detect_format(head, filename=filename)
         if isinstance(form, NoText):
             raise _Refused(form.reason)
         if form is None:
@@ -136,19 +136,19 @@ class _Reading:
                 raise _Refused(found.reason)
             self._add(label, found.text, found.kind)
         elif form == "pdf":
-            self._add_all(label, _pdf(file), "text")
+            self._add_all(label, _read_pdf(file), "text")
         elif form == "rtf":
-            self._add(label, _by_kreuzberg(file.read(), "application/rtf"), "markdown")
+            self._add(label, _convert(file.read(), "application/rtf"), "markdown")
         elif form == "ole":
-            self._ole(file, label, depth)
+            self._read_ole(file, label, depth)
         elif form == "zip":
-            self._zip(file, label, depth)
+            self._read_zip(file, label, depth)
         elif form == "email":
-            self._email(_parsed_email(file), label, depth)
+            self._read_email(_parse_email(file), label, depth)
         elif form == "tar":
-            self._tar(file, label, depth)
+            self._read_tar(file, label, depth)
         else:
-            self._compressed(file, _OPENERS[form], filename, label, depth)
+            self._read_compressed(file, _OPENERS[form], filename, label, depth)
 
     def _add(self, label: str, text: str, kind: Kind) -> None:
         text = clean(text).encode("utf-8", "ignore").decode()  # no lone surrogates
@@ -168,12 +168,12 @@ class _Reading:
             raise _Full
 
     def _add_all(self, label: str, parts: Iterable[tuple[str, str]], kind: Kind) -> None:
-        """Parts of a document, each with its own label."""
+        """Add the parts of a document, (label, text) each."""
         for own, text in parts:
-            self._add(_below(label, own), text, kind)
+            self._add(_join_labels(label, own), text, kind)
 
-    def _member(self, open_: Callable[[], IO[bytes]], name: str, label: str, depth: int) -> None:
-        """Read what is in an archive or attached. What cannot be read of it is left out, and said."""
+    def _read_member(self, open_: Callable[[], IO[bytes]], name: str, label: str, depth: int) -> None:
+        """Read a member of an archive or an attachment. If it cannot be read, note that it is left out."""
         name = clean(name).encode("utf-8", "replace").decode() or "unnamed"
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if any(part in (".DS_Store", "__MACOSX") or part.startswith("._") for part in parts) or is_private(parts):
@@ -182,22 +182,22 @@ class _Reading:
         if self._members > MAX_MEMBERS:
             self._left_out.append(f"what comes after {MAX_MEMBERS:,} members")
             raise _Full
-        if not self._may_go(depth, name):
+        if not self._may_descend(depth, name):
             return
         try:
             with open_() as member:
-                data = self._unpacked(member, name)
-            self.take(io.BytesIO(data), parts[-1], _below(label, name), depth=depth + 1)
+                data = self._unpack(member, name)
+            self.take(io.BytesIO(data), parts[-1], _join_labels(label, name), depth=depth + 1)
         except _Refused as reason:
             self._refused.append(str(reason))
         except (_Full, MemoryError):
             raise
         except Exception as error:
             self._left_out.append(
-                f"{name}: {error if isinstance(error, Unparseable) else _damage(error)}"[:MAX_REASON_CHARS]
+                f"{name}: {error if isinstance(error, Unparseable) else _describe_damage(error)}"[:MAX_REASON_CHARS]
             )
 
-    def _unpacked(self, member: IO[bytes], name: str) -> bytes:
+    def _unpack(self, member: IO[bytes], name: str) -> bytes:
         data = member.read(min(MAX_MEMBER_BYTES, self._allowed_bytes) + 1)
         if len(data) > self._allowed_bytes:
             self._left_out.append(f"{name} and what comes after it: the archive unpacks to too much")
@@ -207,7 +207,7 @@ class _Reading:
         self._allowed_bytes -= len(data)
         return data
 
-    def _zip(self, file: IO[bytes], label: str, depth: int) -> None:
+    def _read_zip(self, file: IO[bytes], label: str, depth: int) -> None:
         with zipfile.ZipFile(file) as archive:
             members = archive.infolist()
             names = {member.filename for member in members}
@@ -215,7 +215,7 @@ class _Reading:
                 unpacked = sum(member.file_size for member in members if not member.filename.startswith(_MEDIA))
                 if unpacked > self._allowed_bytes:
                     raise _Refused(f"too_large: it unpacks to {unpacked // 1024 // 1024:,} MB")
-                self._office(file, archive, form, label)
+                self._read_office(file, archive, form, label)
                 return
             plain = [member for member in members if not member.is_dir()]
             if plain and all(member.flag_bits & 1 for member in plain):
@@ -224,95 +224,95 @@ class _Reading:
                 if member.flag_bits & 1:
                     self._refused.append("encrypted")
                 else:
-                    self._member(partial(archive.open, member), member.filename, label, depth)
+                    self._read_member(partial(archive.open, member), member.filename, label, depth)
 
-    def _office(self, file: IO[bytes], archive: zipfile.ZipFile, form: str, label: str) -> None:
+    def _read_office(self, file: IO[bytes], archive: zipfile.ZipFile, form: str, label: str) -> None:
         file.seek(0)
         if form in ("sheet", "ods"):
-            self._add_all(label, _sheets(file), "csv")
+            self._add_all(label, _read_sheets(file), "csv")
         elif form == "pptx":
-            self._add_all(label, _pptx(archive), "markdown")
+            self._add_all(label, _read_pptx(archive), "markdown")
         elif form == "odp":
             with archive.open("content.xml") as content:
-                self._add_all(label, _slides(content), "markdown")
+                self._add_all(label, _read_slides(content), "markdown")
         elif form == "epub":
-            self._add_all(label, _epub(archive), "html")
+            self._add_all(label, _read_epub(archive), "html")
         else:
             mime = _WORD if form == "docx" else "application/vnd.oasis.opendocument.text"
-            self._add(label, _by_kreuzberg(file.read(), mime), "markdown")
+            self._add(label, _convert(file.read(), mime), "markdown")
 
-    def _tar(self, file: IO[bytes], label: str, depth: int) -> None:
+    def _read_tar(self, file: IO[bytes], label: str, depth: int) -> None:
         with tarfile.open(fileobj=file, mode="r|") as archive:
             for member in archive:
                 if member.isreg():
-                    self._member(partial(_extracted, archive, member), member.name, label, depth)
+                    self._read_member(partial(_open_member, archive, member), member.name, label, depth)
 
-    def _compressed(self, file: IO[bytes], opener: Any, filename: str, label: str, depth: int) -> None:
-        """A compressed tar, read as it comes, or one compressed file."""
+    def _read_compressed(self, file: IO[bytes], opener: Any, filename: str, label: str, depth: int) -> None:
+        """Read a compressed tar, as a stream, or a single compressed file."""
         with opener(file) as unpacked:
             head = unpacked.read(SAMPLE_BYTES)
         file.seek(0)
         with opener(file) as unpacked:
-            if look(head, filename=None) == "tar":
-                self._tar(unpacked, label, depth)
+            if detect_format(head, filename=None) == "tar":
+                self._read_tar(unpacked, label, depth)
                 return
             name = re.sub(r"\.(gz|bz2|xz|lzma)$", "", PurePosixPath(filename).name, flags=re.I)
             if depth >= MAX_DEPTH:
                 raise _Refused(f"it is nested deeper than {MAX_DEPTH} archives")
-            self.take(io.BytesIO(self._unpacked(unpacked, name)), name, label, depth=depth + 1)
+            self.take(io.BytesIO(self._unpack(unpacked, name)), name, label, depth=depth + 1)
 
-    def _email(self, message: MIMEPart, label: str, depth: int) -> None:
+    def _read_email(self, message: MIMEPart, label: str, depth: int) -> None:
         body = message.get_body(("plain", "html"))
         subject = _header(message, "Subject")
         fields = {name: _header(message, name) for name in ("From", "To", "Cc", "Date")}
-        self._message(label, subject, fields, *(_body_text(body) if body is not None else ("", "text")))
-        inside = _below(label, " ".join(subject.split())) if depth else label
+        self._add_message(label, subject, fields, *(_body_text(body) if body is not None else ("", "text")))
+        inside = _join_labels(label, " ".join(subject.split())) if depth else label
         for part in _attachments(message, body):
             name = part.get_filename() or ""
             if part.get_content_type() == "message/rfc822":
                 inner = part.get_payload(0) if part.is_multipart() else None
-                if isinstance(inner, MIMEPart) and self._may_go(depth, name or "message"):
-                    self._email(inner, inside, depth + 1)
+                if isinstance(inner, MIMEPart) and self._may_descend(depth, name or "message"):
+                    self._read_email(inner, inside, depth + 1)
             elif part.get_content_maintype() not in ("image", "audio", "video", "multipart", "message"):
                 content = part.get_payload(decode=True)
                 if isinstance(content, bytes) and content:
-                    self._member(partial(io.BytesIO, content), name or "attachment", inside, depth)
+                    self._read_member(partial(io.BytesIO, content), name or "attachment", inside, depth)
 
-    def _message(self, label: str, subject: str, fields: dict[str, str], body: str, kind: Kind) -> None:
-        """A message itself, under its subject."""
+    def _add_message(self, label: str, subject: str, fields: dict[str, str], body: str, kind: Kind) -> None:
+        """Add a message itself, without its attachments, under its subject."""
         subject = " ".join(subject.split())
         lines = (f"{name}: {' '.join(value.split())[:MAX_FIELD_CHARS]}" for name, value in fields.items() if value)
         head = "\n".join([*([f"Subject: {subject}"] if subject else []), *lines])
-        self._add(_below(label, subject), f"{head}\n\n{body}", kind)
+        self._add(_join_labels(label, subject), f"{head}\n\n{body}", kind)
 
-    def _may_go(self, depth: int, name: str) -> bool:
-        """Whether what is found at this depth may hold more."""
+    def _may_descend(self, depth: int, name: str) -> bool:
+        """Whether a member at this depth may be read. If not, note that it is left out."""
         if depth < MAX_DEPTH:
             return True
         self._left_out.append(f"{name}: it is nested deeper than {MAX_DEPTH} archives")
         return False
 
-    def _ole(self, file: IO[bytes], label: str, depth: int) -> None:
-        """What Office wrote before 2007, and Outlook's messages, still."""
+    def _read_ole(self, file: IO[bytes], label: str, depth: int) -> None:
+        """Read an OLE file: an Office document from before 2007, or an Outlook message."""
         with olefile.OleFileIO(file) as ole:
             if ole.exists("EncryptedPackage") or ole.exists("EncryptionInfo"):
                 raise _Refused("encrypted")
             if ole.exists("__properties_version1.0"):
-                self._msg(ole, (), label, depth)
+                self._read_msg(ole, (), label, depth)
                 return
             form = next((form for stream, form in _OLE_STREAMS.items() if ole.exists(stream)), None)
         file.seek(0)
         if form == "xls":
-            self._add_all(label, _sheets(file), "csv")
+            self._add_all(label, _read_sheets(file), "csv")
         elif form == "doc":
-            self._add(label, _by_kreuzberg(file.read(), "application/msword"), "markdown")
+            self._add(label, _convert(file.read(), "application/msword"), "markdown")
         elif form == "ppt":
-            self._add(label, _by_kreuzberg(file.read(), _POWERPOINT), "markdown")
+            self._add(label, _convert(file.read(), _POWERPOINT), "markdown")
         else:
             raise _Refused("unsupported_format: OLE file")
 
-    def _msg(self, ole: olefile.OleFileIO, place: tuple[str, ...], label: str, depth: int) -> None:
-        """An Outlook message, which may hold others."""
+    def _read_msg(self, ole: olefile.OleFileIO, place: tuple[str, ...], label: str, depth: int) -> None:
+        """Read an Outlook message, which may contain others."""
 
         def text(of: str, at: tuple[str, ...] = place) -> str:
             for kind, encoding in (("001F", "utf-16-le"), ("001E", None)):
@@ -332,40 +332,40 @@ class _Reading:
             page = extract(ole.openstream([*place, "__substg1.0_10130102"]).read(), filename="body.html")
             if isinstance(page, Extracted):
                 body, kind = page.text, page.kind
-        self._message(label, subject, fields, body, kind)
-        inside = _below(label, " ".join(subject.split())) if depth else label
+        self._add_message(label, subject, fields, body, kind)
+        inside = _join_labels(label, " ".join(subject.split())) if depth else label
         storages = {tuple(entry[: len(place) + 1]) for entry in ole.listdir() if tuple(entry[: len(place)]) == place}
         for at in sorted(storage for storage in storages if storage[-1].startswith("__attach_version1.0_")):
             name = text("3707", at) or text("3704", at)
             inner = (*at, "__substg1.0_3701000D")
             if ole.exists([*at, "__substg1.0_37010102"]):
                 content = partial(ole.openstream, [*at, "__substg1.0_37010102"])
-                self._member(content, name or "attachment", inside, depth)
-            elif ole.exists([*inner, "__properties_version1.0"]) and self._may_go(depth, name or "message"):
-                self._msg(ole, inner, inside, depth + 1)
+                self._read_member(content, name or "attachment", inside, depth)
+            elif ole.exists([*inner, "__properties_version1.0"]) and self._may_descend(depth, name or "message"):
+                self._read_msg(ole, inner, inside, depth + 1)
 
 
 _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")
 _OLE_STREAMS = {"Workbook": "xls", "Book": "xls", "WordDocument": "doc", "PowerPoint Document": "ppt"}
-_OPENERS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}  # each called with a file
+_OPENERS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}  # each takes a file
 
 
-def _below(label: str, name: str) -> str:
+def _join_labels(label: str, name: str) -> str:
     return f"{label} > {name}" if label and name else label or name
 
 
-def _extracted(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     return archive.extractfile(member) or io.BytesIO()
 
 
-def _damage(error: Exception) -> str:
+def _describe_damage(error: Exception) -> str:
     if isinstance(error, EOFError | zlib.error | zipfile.BadZipFile | tarfile.TarError | lzma.LZMAError):
         return "it is damaged or cut short"
     return f"it cannot be parsed: {type(error).__name__}: {error}"
 
 
 def _office_format(archive: zipfile.ZipFile, names: set[str]) -> str | None:
-    """None for a plain archive."""
+    """The format of an office document in a zip file, or None for a plain archive. Raises ``_Refused`` for others."""
     if "[Content_Types].xml" in names:
         for part, form in (
             ("word/document.xml", "docx"),
@@ -399,17 +399,17 @@ def _office_format(archive: zipfile.ZipFile, names: set[str]) -> str | None:
     return None
 
 
-_HYPHENS = re.compile("[\x02\ufffe]\r?\n?")  # PDFium's sign for a word that goes on in the next line
+_HYPHENS = re.compile("[\x02\ufffe]\r?\n?")  # PDFium's marks for a word that continues on the next line
 
 
-def _pdf(file: IO[bytes]) -> Iterator[tuple[str, str]]:
-    """Each page with its text; the label names the bookmark that it is under, too."""
+def _read_pdf(file: IO[bytes]) -> Iterator[tuple[str, str]]:
+    """The (label, text) of each page. The label includes the bookmark that the page is under."""
     try:
         document = PdfDocument(file)
     except PdfiumError as error:
         if "password" in str(error).lower():
             raise _Refused("encrypted") from None
-        raise Unparseable("it is damaged: no PDF that can be opened") from None
+        raise Unparseable("it is damaged: the PDF cannot be opened") from None
     with document:
         titles = _bookmarks(document)
         title, has_text = "", False
@@ -421,11 +421,11 @@ def _pdf(file: IO[bytes]) -> Iterator[tuple[str, str]]:
                 content = _HYPHENS.sub("", text.get_text_bounded())
                 text.close()
                 page.close()
-            except PdfiumError:  # one page is damaged, others are not
+            except PdfiumError:  # this page is damaged; others may not be
                 continue
             if content and not content.isspace():
                 has_text = True
-                yield _below(f"Page {number + 1}", title) if title else f"Page {number + 1}", content
+                yield _join_labels(f"Page {number + 1}", title) if title else f"Page {number + 1}", content
         if not has_text:
             raise _Refused("no_text_layer")
 
@@ -444,7 +444,7 @@ def _bookmarks(document: PdfDocument) -> dict[int, str]:
     return found
 
 
-def _sheets(file: IO[bytes]) -> Iterator[tuple[str, str]]:
+def _read_sheets(file: IO[bytes]) -> Iterator[tuple[str, str]]:
     try:
         workbook = python_calamine.CalamineWorkbook.from_filelike(file)
     except python_calamine.PasswordError:
@@ -453,10 +453,10 @@ def _sheets(file: IO[bytes]) -> Iterator[tuple[str, str]]:
         raise Unparseable(f"it is damaged: {error}"[:300]) from None
     size = file.seek(0, io.SEEK_END)
     for name in workbook.sheet_names:
-        with suppress(python_calamine.WorksheetNotFound):  # a sheet of charts
+        with suppress(python_calamine.WorksheetNotFound):  # a chart sheet
             sheet = workbook.get_sheet_by_name(name)
             rows = ([_cell(value) for value in row] for row in sheet.iter_rows())
-            yield f"Sheet {name}", joined(lines_of_rows(rows, chars=4 * size))
+            yield f"Sheet {name}", join_lines(rows_to_lines(rows, chars=4 * size))
 
 
 def _cell(value: int | float | str | bool | time | date | datetime | timedelta) -> str:
@@ -467,7 +467,7 @@ def _cell(value: int | float | str | bool | time | date | datetime | timedelta) 
     return value if isinstance(value, str) else str(value)
 
 
-def _by_kreuzberg(data: bytes, mime: str) -> str:
+def _convert(data: bytes, mime: str) -> str:
     try:
         return extract_bytes_sync(data, mime, config=_KREUZBERG).content
     except KreuzbergError as error:
@@ -485,44 +485,44 @@ _KREUZBERG = ExtractionConfig(
 )
 
 
-def _pptx(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+def _read_pptx(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
     main = "ppt/presentation.xml"
     targets = _relations(archive, main)
     ids: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        if _local(name) == "sldId":
+        if _local_name(name) == "sldId":
             ids.extend(value for key, value in attributes.items() if key.endswith("relationships id"))
 
-    _parse(archive.open(main), start)
+    _parse_xml(archive.open(main), start)
     for number, id in enumerate(ids, 1):
         slide = targets.get(id, "")
         try:
-            texts = [text for _, text in _slides(archive.open(slide))]
+            texts = [text for _, text in _read_slides(archive.open(slide))]
             notes = next((one for one in _relations(archive, slide).values() if "notesSlide" in one), None)
             if notes is not None:
-                texts.extend(text for _, text in _slides(archive.open(notes)))
-        except KeyError:  # it is named, and not there
+                texts.extend(text for _, text in _read_slides(archive.open(notes)))
+        except KeyError:  # it is listed but missing
             continue
         yield f"Slide {number}", "\n\n".join(filter(None, texts))
 
 
 def _relations(archive: zipfile.ZipFile, part: str) -> dict[str, str]:
-    """What a part of an Office document refers to, by id."""
+    """The targets that a part of an Office document refers to, by id."""
     folder, _, name = part.rpartition("/")
     found: dict[str, str] = {}
 
     def start(element: str, attributes: dict[str, str]) -> None:
-        if _local(element) == "Relationship" and attributes.get("TargetMode") != "External":
+        if _local_name(element) == "Relationship" and attributes.get("TargetMode") != "External":
             target = attributes.get("Target", "")
-            found[attributes.get("Id", "")] = _resolved(folder, target)
+            found[attributes.get("Id", "")] = _resolve(folder, target)
 
     with suppress(KeyError):
-        _parse(archive.open(f"{folder}/_rels/{name}.rels"), start)
+        _parse_xml(archive.open(f"{folder}/_rels/{name}.rels"), start)
     return found
 
 
-def _resolved(folder: str, target: str) -> str:
+def _resolve(folder: str, target: str) -> str:
     parts = [] if target.startswith("/") else folder.split("/") if folder else []
     for part in target.split("/"):
         if part == "..":
@@ -536,27 +536,28 @@ _FURNITURE = ("sldNum", "dt", "ftr", "hdr", "sldImg", "page-number", "date-time"
 _TITLES = ("title", "ctrTitle")
 
 
-def _slides(content: IO[bytes]) -> Iterator[tuple[str, str]]:
-    """The slides in a part of a PowerPoint file (one), or of an OpenDocument presentation."""
+def _read_slides(content: IO[bytes]) -> Iterator[tuple[str, str]]:
+    """The (label, text) of each slide in a part of a PowerPoint file (which has one) or in an OpenDocument
+    presentation."""
     slides = _Slides()
-    _parse(content, slides.start, slides.end, slides.characters)
+    _parse_xml(content, slides.start, slides.end, slides.characters)
     for number, lines in enumerate(slides.lines):
         if lines:
             yield f"Slide {number}", "\n".join(lines)
 
 
 class _Slides:
-    """Takes the elements of either kind of slide, which have most of their names in common."""
+    """Handles the XML elements of both kinds of slides, which share most of their names."""
 
     def __init__(self) -> None:
-        self.lines: list[list[str]] = [[]]  # of each slide; before the first one stands what is on none
-        self._shape = ""  # what the shape at hand is for
-        self._held: list[str] = []  # of the paragraph
+        self.lines: list[list[str]] = [[]]  # of each slide; the first list is for text that is on no slide
+        self._shape = ""  # the purpose of the current shape
+        self._held: list[str] = []  # the text of the current paragraph
         self._cells: list[str] = []
         self._paragraphs = self._rows = 0  # how many are open
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
-        local = _local(name)
+        local = _local_name(name)
         if local == "page":
             self.lines.append([])
         elif local in ("sp", "frame"):
@@ -573,7 +574,7 @@ class _Slides:
             self._held.append(" ")
 
     def end(self, name: str) -> None:
-        local = _local(name)
+        local = _local_name(name)
         if local in ("p", "h"):
             self._paragraphs -= 1
             text = " ".join("".join(self._held).split())
@@ -602,14 +603,14 @@ class _Slides:
 _CLASS = "urn:oasis:names:tc:opendocument:xmlns:presentation:1.0 class"
 
 
-def _epub(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
-    """The chapters in their order, each under the title of its page."""
+def _read_epub(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
+    """The (label, text) of the chapters, in reading order. The labels are empty: a chapter has its own title."""
     packages: list[str] = []
     items: dict[str, str] = {}
     order: list[str] = []
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        local = _local(name)
+        local = _local_name(name)
         if local == "rootfile":
             packages.append(attributes.get("full-path", ""))
         elif local == "item" and "html" in attributes.get("media-type", ""):
@@ -617,31 +618,31 @@ def _epub(archive: zipfile.ZipFile) -> Iterator[tuple[str, str]]:
         elif local == "itemref":
             order.append(attributes.get("idref", ""))
 
-    _parse(archive.open("META-INF/container.xml"), start)
+    _parse_xml(archive.open("META-INF/container.xml"), start)
     if not packages:
         raise Unparseable("it is damaged: an EPUB without a package")
-    _parse(archive.open(packages[0]), start)
+    _parse_xml(archive.open(packages[0]), start)
     folder = packages[0].rpartition("/")[0]
     for id in order[:MAX_MEMBERS]:
         with suppress(KeyError):
-            page = archive.open(_resolved(folder, _unquoted(items[id]))).read(MAX_MEMBER_BYTES)
+            page = archive.open(_resolve(folder, _unquote(items[id]))).read(MAX_MEMBER_BYTES)
             found = extract(page, filename="chapter.xhtml")
             if isinstance(found, Extracted):
                 yield "", found.text
 
 
-def _unquoted(href: str) -> str:
+def _unquote(href: str) -> str:
     return re.sub("%([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), href.partition("#")[0])
 
 
-def _parse(
+def _parse_xml(
     file: IO[bytes],
     start: Callable[[str, dict[str, str]], None],
     end: Callable[[str], None] | None = None,
     characters: Callable[[str], None] | None = None,
 ) -> None:
-    """Go through XML without a tree; element names come as "namespace local". A document type, with which a small file
-    could define a huge one, is refused."""
+    """Parse XML without building a tree. Element names have the form "namespace local". A document type is refused,
+    because with one a small file can expand to a huge one."""
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
 
@@ -661,18 +662,18 @@ def _parse(
             raise Unparseable(f"it is damaged: {error}") from None
 
 
-def _local(name: str) -> str:
+def _local_name(name: str) -> str:
     return name.rpartition(" ")[2]
 
 
-def _parsed_email(file: IO[bytes]) -> MIMEPart:
+def _parse_email(file: IO[bytes]) -> MIMEPart:
     return message_from_binary_file(file, EmailMessage, policy=policy.default)
 
 
 def _header(message: MIMEPart, name: str) -> str:
     try:
         return str(message.get(name, ""))
-    except Exception:  # the library's own parsers of odd headers fail in many ways, and a header is not worth a message
+    except Exception:  # the library fails in many ways on invalid headers; a header is not worth losing the message
         return ""
 
 
@@ -690,7 +691,7 @@ def _body_text(body: MIMEPart) -> tuple[str, Kind]:
 
 
 def _attachments(message: MIMEPart, body: MIMEPart | None) -> Iterator[MIMEPart]:
-    """What a message holds besides its body, but for other forms of the body."""
+    """The parts of a message besides its body, except alternative forms of the body."""
     ways = [(message, False)]
     while ways:
         part, is_form = ways.pop()

@@ -1,7 +1,7 @@
-"""Bytes to text, by what they hold and only then by their name. Knows no source and no chunk.
+"""Bytes to text, judged by their content first and by their name second. Knows no source and no chunk.
 
-Text formats are read here, by code of ours that takes linear time. Formats whose parsers may fail are only named here
-(``look``): they are read in processes of their own, see ``parsers``.
+Text formats are read here, by our own code, in linear time. Formats whose parsers may fail are only detected here
+(``detect_format``); ``parsers`` reads them in processes of their own.
 """
 
 import csv
@@ -19,14 +19,14 @@ from .charset import BINARY_SHARE, decode, unusual_share
 EXTRACTOR_VERSION = "2"
 
 SAMPLE_BYTES = 65_536  # enough to tell text from binary
-SNIFF_CHARS = 65_536  # enough to tell HTML, CSV, Markdown
-MAX_KEY_CHARS = 200  # of the path before a JSON value, of a column's name before a CSV value
-MAX_GROWTH = 8  # times the input that such paths and names may add; then they are left out
-MAX_TREE_CHARS = 16_000_000  # of JSON: as a tree it takes some twenty times its size; a longer one is read as text
-MAX_TEXT_CHARS = 40_000_000  # of what a text grows to; more makes more chunks than an entity may have
+SNIFF_CHARS = 65_536  # enough to recognize HTML, CSV and Markdown
+MAX_KEY_CHARS = 200  # of the path before a JSON value, or of the column name before a CSV value
+MAX_GROWTH = 8  # such paths and names may add this many times the input; after that they are left out
+MAX_TREE_CHARS = 16_000_000  # of JSON, which takes about twenty times its size as a tree; longer JSON is read as text
+MAX_TEXT_CHARS = 40_000_000  # of the resulting text; more would exceed the chunks that an entity may have
 SLICE_CHARS = 1_000_000
-MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook's cell
-MAX_HEADERS_CHARS = 16_384  # in which an e-mail without a suffix must show that it is one
+MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook cell
+MAX_HEADERS_CHARS = 16_384  # the headers that identify an e-mail without a suffix must be within these
 
 Kind = Literal["text", "markdown", "html", "json", "csv", "code"]
 Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email"]
@@ -34,8 +34,8 @@ Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "em
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a text that is cut into chunks by itself. ``start``: the offset of its first character; ``label``: what
-    it is in its document, as "Page 3", "Sheet Budget", "reports/a.pdf > Page 3"."""
+    """A part of a text that is cut into chunks separately. ``start``: the offset of its first character, in characters.
+    ``label``: its place in the document, such as "Page 3", "Sheet Budget" or "reports/a.pdf > Page 3"."""
 
     start: int
     label: str
@@ -44,34 +44,34 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """Clean text: no NUL, no lone surrogate, ``\\n`` ends a line.
+    """Clean text: no NUL, no lone surrogate, and ``\\n`` ends each line.
 
-    ``kind`` says how to chunk it. ``html`` has become Markdown-like text, ``json`` and ``csv`` lines of ``key: value``.
-    Where there are ``sections`` they cover the text, in order. ``left_out``: what of the file is not in the text, and
-    why; None when all of it is.
+    ``kind`` says how to chunk it. ``html`` is now Markdown-like text; ``json`` and ``csv`` are lines of ``key: value``.
+    ``sections``, if there are any, cover the whole text in order. ``left_out``: which part of the file is not in the
+    text, and why; None if all of it is.
     """
 
     text: str
     kind: Kind
-    language: str | None = None  # of code, where it is known
+    language: str | None = None  # of code, if known
     sections: tuple[Section, ...] = ()
     left_out: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NoText:
-    """There is nothing to index, and that is no failure."""
+    """There is nothing to index. This is not a failure."""
 
     reason: str
 
 
 class Unparseable(Exception):
-    """The bytes should hold text but cannot be read: the entity is ``failed``, for this reason."""
+    """The bytes should contain text but cannot be read: the entity is ``failed``, with this message as the reason."""
 
 
-def look(head: bytes, *, filename: str | None) -> Document | NoText | None:
-    """What a file is that begins so, with its first ``SAMPLE_BYTES``: a document, something that has no text for us, or
-    None for a text, or for what only all of its bytes can tell."""
+def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | None:
+    """The format of a file, from its first ``SAMPLE_BYTES``: a document, or ``NoText`` for a format without text for
+    us. None for text, and for a file whose format only all of its bytes can tell."""
     for offset, magic, form in _DOCUMENTS:
         if head.startswith(magic, offset):
             return form
@@ -83,32 +83,32 @@ def look(head: bytes, *, filename: str | None) -> Document | NoText | None:
 
 
 def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
-    """Return the text of a file, or why there is none; of a document only which it is.
+    """Return the text of a file, or why there is none. A document is not read: it is ``NoText`` that names the format.
 
-    Odd bytes never raise, at worst a character is replaced, and malformed JSON, CSV and HTML are read as plain text.
-    Time is linear in size.
+    Invalid bytes never raise: at worst a character is replaced. Malformed JSON, CSV and HTML are read as plain text.
+    Takes linear time.
     """
     if not data:
         return NoText("empty")
-    found = look(data[:SAMPLE_BYTES], filename=None)
+    found = detect_format(data[:SAMPLE_BYTES], filename=None)
     if found is not None and found != "email":
         return found if isinstance(found, NoText) else NoText(f"unsupported_format: {found}")
     text = decode(data)
-    del data  # it may be large, and who called has let go of it
+    del data  # it may be large, and the caller holds no reference to it
     if text is None:
         return NoText("unsupported_format: binary data")
     text = clean(text)
     if not text or text.isspace():
         return NoText("empty")
     extracted = _read(text, (filename or "").lower())
-    text = _without_surrogates(extracted.text)
+    text = _drop_surrogates(extracted.text)
     if not text or text.isspace():
         return NoText("no_text")
     return replace(extracted, text=text)
 
 
 def clean(text: str) -> str:
-    """The text without NUL and byte order mark, with ``\\n`` at the end of each line."""
+    """The text without NUL characters and byte order mark, with ``\\n`` as line end."""
     return text.removeprefix("\ufeff").replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -128,11 +128,11 @@ def _read(text: str, filename: str) -> Extracted:
             return Extracted(cells, "markdown")
         if (suffix in _JSON or text.lstrip()[:1] in ("{", "[")) and (lines := _json_to_text(text)) is not None:
             return Extracted(lines, "json")
-    if suffix in _CSV and (delimiter := _delimiter(text, strict=False)):
+    if suffix in _CSV and (delimiter := _find_delimiter(text, strict=False)):
         return Extracted(_csv_to_text(text, delimiter), "csv")
     if text.startswith("#!"):
-        return Extracted(text, "code", _shebang(text))
-    if suffix in ("", ".txt") and (delimiter := _delimiter(text, strict=True)):
+        return Extracted(text, "code", _shebang_language(text))
+    if suffix in ("", ".txt") and (delimiter := _find_delimiter(text, strict=True)):
         return Extracted(_csv_to_text(text, delimiter), "csv")
     if not suffix and _looks_like_markdown(text[:SNIFF_CHARS]):
         return Extracted(text, "markdown")
@@ -203,7 +203,7 @@ _LANGUAGES = {
 }
 
 
-def _shebang(text: str) -> str | None:
+def _shebang_language(text: str) -> str | None:
     words = [PurePosixPath(word).name for word in text[2:200].partition("\n")[0].split() if not word.startswith("-")]
     word = next((word for word in words if word != "env"), "")
     known = {"sh": "shell", "bash": "shell", "zsh": "shell", "node": "javascript", "python": "python"}
@@ -215,17 +215,17 @@ def _looks_like_markdown(text: str) -> bool:
     return heading is not None and ("\n```" in text or "](" in text or "\n- " in text)
 
 
-def _without_surrogates(text: str) -> str:
+def _drop_surrogates(text: str) -> str:
     try:
-        for start in range(0, len(text), SLICE_CHARS):  # encoded at once, a large text would take five times its size
+        for start in range(0, len(text), SLICE_CHARS):  # encoding a large text at once would take five times its size
             text[start : start + SLICE_CHARS].encode()
     except UnicodeEncodeError:
         return re.sub("[\ud800-\udfff]", "", text)
     return text
 
 
-def joined(lines: Iterable[str]) -> str:
-    """What is wanted of a text that comes line by line."""
+def join_lines(lines: Iterable[str]) -> str:
+    """Join lines to a text, up to the line that exceeds ``MAX_TEXT_CHARS``."""
     kept: list[str] = []
     chars = 0
     for line in lines:
@@ -250,12 +250,12 @@ _TAR_HEADER_BYTES = 512
 
 
 def _is_tar(head: bytes) -> bool:
-    """Whether a header of a tar archive stands there: its bytes add up to what it says itself."""
+    """Whether the file starts with the header of a tar archive: the sum of its bytes must match its checksum field."""
     header = head[:_TAR_HEADER_BYTES]
     if len(header) < _TAR_HEADER_BYTES or not header[0] or header[156] not in b"\x000123456789gxKLSD":
         return False
-    said = header[148:156].strip(b"\0 ")
-    return said.isdigit() and len(said) <= 7 and sum(header[:148]) + 256 + sum(header[156:]) == int(said, 8)
+    checksum = header[148:156].strip(b"\0 ")
+    return checksum.isdigit() and len(checksum) <= 7 and sum(header[:148]) + 256 + sum(header[156:]) == int(checksum, 8)
 
 
 _EMAIL_SUFFIXES = (".eml", ".mht", ".mhtml")
@@ -268,15 +268,14 @@ def _is_email(head: bytes, filename: str) -> bool:
     name = PurePosixPath(filename.replace("\\", "/"))
     if name.suffix in _EMAIL_SUFFIXES:
         return True
-    if (
-        name.suffix and not name.suffix[1:].isdigit() and "," not in name.suffix
-    ):  # a Maildir's names hold dots and commas
+    # the names in a Maildir contain dots and commas
+    if name.suffix and not name.suffix[1:].isdigit() and "," not in name.suffix:
         return False
     block = b"\n" + head[:MAX_HEADERS_CHARS].replace(b"\r\n", b"\n").partition(b"\n\n")[0].lower()
     return b"\nfrom:" in block and b"\nmessage-id:" in block and (b"\ndate:" in block or b"\nreceived:" in block)
 
 
-# Binary formats: the offset of their magic, the magic, the name people know.
+# Binary formats: offset of the magic number, magic number, common name.
 _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x89PNG\r\n\x1a\n", "PNG image"),
     (0, b"\xff\xd8\xff", "JPEG image"),
@@ -311,7 +310,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\xedtOc", "git pack index"),
     (0, b"!<arch>\n", "static library"),
 )
-_WEAK_MAGIC: tuple[tuple[int, bytes, str], ...] = (  # text may begin so too
+_WEAK_MAGIC: tuple[tuple[int, bytes, str], ...] = (  # text may begin like this too
     (0, b"GIF87a", "GIF image"),
     (0, b"GIF89a", "GIF image"),
     (0, b"PAR1", "Parquet file"),
@@ -330,7 +329,9 @@ def _binary_format(data: bytes) -> str | None:
     for offset, magic, name in _MAGIC:
         if data.startswith(magic, offset):
             return name
-    if data.startswith(b"\xca\xfe\xba\xbe"):  # Java's version follows; Mach-O's count of architectures is smaller
+    if data.startswith(
+        b"\xca\xfe\xba\xbe"
+    ):  # Java: a version follows; Mach-O: a number of architectures, which is smaller
         return "Java class file" if int.from_bytes(data[4:8], "big") > 30 else "Mach-O binary"
     if data[4:8] == b"ftyp" and b"\0" in data[:4]:
         brands = {b"heic": "HEIC image", b"heix": "HEIC image", b"mif1": "HEIC image", b"avif": "AVIF image"}
@@ -348,14 +349,14 @@ def _binary_format(data: bytes) -> str | None:
 
 
 def _notebook_to_text(text: str) -> str | None:
-    """The cells of a notebook, code and what it printed in fences; None when it is no notebook."""
+    """The cells of a notebook, with code and its output in fences. None if it is not a notebook."""
     try:
         notebook = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(notebook, dict):
         return None
-    sheets = notebook.get("worksheets")  # the cells' place before version 4
+    sheets = notebook.get("worksheets")  # where the cells are before version 4
     sheet = _dict(sheets[0]) if isinstance(sheets, list) and sheets else {}
     cells = notebook.get("cells") or sheet.get("cells")
     if not isinstance(cells, list):
@@ -364,37 +365,37 @@ def _notebook_to_text(text: str) -> str | None:
     language = str(kernel.get("language") or "python")[:20]
     blocks: list[str] = []
     for cell in map(_dict, cells):
-        source = _joined(cell.get("source") or cell.get("input")).strip("\n")
+        source = _join(cell.get("source") or cell.get("input")).strip("\n")
         if cell.get("cell_type") != "code":
             blocks.append(source)
             continue
-        blocks.append(_fenced(source, language))
+        blocks.append(_fence(source, language))
         outputs = cell.get("outputs")
-        blocks.extend(_output(_dict(output)) for output in (outputs if isinstance(outputs, list) else ()))
+        blocks.extend(_output_to_text(_dict(output)) for output in (outputs if isinstance(outputs, list) else ()))
     return "\n\n".join(filter(None, blocks))
 
 
-def _output(output: dict[str, Any]) -> str:
-    """What an output says in words; "" for pictures and the like. A traceback is told by its last line."""
+def _output_to_text(output: dict[str, Any]) -> str:
+    """The text of an output; "" for images and the like. Of a traceback only the last line."""
     if output.get("output_type") in ("error", "pyerr"):
-        return _fenced(f"{output.get('ename')}: {output.get('evalue')}"[:MAX_OUTPUT_CHARS], "")
+        return _fence(f"{output.get('ename')}: {output.get('evalue')}"[:MAX_OUTPUT_CHARS], "")
     data = _dict(output.get("data"))
-    if markdown := _joined(data.get("text/markdown")):
+    if markdown := _join(data.get("text/markdown")):
         return markdown[:MAX_OUTPUT_CHARS]
-    plain = _joined(output.get("text") or data.get("text/plain"))
-    return _fenced(_ANSI.sub("", plain).strip("\n")[:MAX_OUTPUT_CHARS], "")
+    plain = _join(output.get("text") or data.get("text/plain"))
+    return _fence(_ANSI.sub("", plain).strip("\n")[:MAX_OUTPUT_CHARS], "")
 
 
 _ANSI = re.compile(r"\x1b\[[0-9;]{0,20}m")
 
 
-def _fenced(text: str, language: str) -> str:
+def _fence(text: str, language: str) -> str:
     fence = "````" if "```" in text else "```"
     return f"{fence}{language}\n{text}\n{fence}" if text else ""
 
 
-def _joined(value: object) -> str:
-    """Notebooks write a text as one string or as a list of them."""
+def _join(value: object) -> str:
+    """The text of a notebook value, which is a string or a list of strings."""
     return (
         "".join(part for part in value if isinstance(part, str))
         if isinstance(value, list)
@@ -407,20 +408,20 @@ def _dict(value: object) -> dict[str, Any]:
 
 
 class _Object(list[tuple[str, Any]]):
-    """A JSON object that keeps its order and all its keys, equal ones too."""
+    """A JSON object that keeps the order of its keys, and duplicate keys."""
 
 
 def _json_to_text(text: str) -> str | None:
-    """None when it is neither JSON nor JSON Lines."""
+    """The values as lines of ``path: value``. None if the text is neither JSON nor JSON Lines."""
     growth = _Growth(len(text))
     try:
-        value = _parsed_json(text)
+        value = _parse_json(text)
     except (ValueError, RecursionError):
         lines = (line for line in text.split("\n") if line and not line.isspace())
         blocks: list[str] = []
         for count, line in enumerate(lines):
             try:
-                value = _parsed_json(line)
+                value = _parse_json(line)
             except (ValueError, RecursionError):
                 if count < 2:
                     return None
@@ -437,8 +438,8 @@ def _json_to_text(text: str) -> str | None:
     return "\n".join(_json_lines("", value, growth))
 
 
-def _parsed_json(text: str) -> Any:
-    # numbers stay as they are written: no limit of digits, no loss
+def _parse_json(text: str) -> Any:
+    # numbers stay as they are written: no limit on digits, no loss of precision
     return json.loads(text, object_pairs_hook=_Object, parse_int=str, parse_float=str, parse_constant=str)
 
 
@@ -446,15 +447,15 @@ def _json_object(value: _Object, growth: "_Growth") -> Iterator[str]:
     for key, item in value:
         if isinstance(item, list) and item and not _fits_a_line(item):
             yield ""
-            yield from _json_lines(_clipped(key), item, growth)
+            yield from _json_lines(_clip(key), item, growth)
             yield ""
         else:
-            yield growth.labelled(_clipped(key), _scalar(item))
+            yield growth.add_label(_clip(key), _scalar_to_text(item))
 
 
 def _json_lines(path: str, value: Any, growth: "_Growth") -> Iterator[str]:
     if not isinstance(value, list) or not value or _fits_a_line(value):
-        yield growth.labelled(path, _scalar(value))
+        yield growth.add_label(path, _scalar_to_text(value))
         return
     stack = [_children(path, value)]
     while stack:
@@ -462,15 +463,15 @@ def _json_lines(path: str, value: Any, growth: "_Growth") -> Iterator[str]:
         if child is None:
             stack.pop()
         elif not isinstance(child[1], list) or not child[1] or _fits_a_line(child[1]):
-            yield growth.labelled(child[0], _scalar(child[1]))
+            yield growth.add_label(child[0], _scalar_to_text(child[1]))
         else:
             stack.append(_children(*child))
 
 
 def _children(path: str, value: list[Any]) -> Iterator[tuple[str, Any]]:
     if isinstance(value, _Object):
-        return ((_clipped(f"{path}.{key}" if path else key), item) for key, item in value)
-    return ((_clipped(f"{path}[{i}]"), item) for i, item in enumerate(value))
+        return ((_clip(f"{path}.{key}" if path else key), item) for key, item in value)
+    return ((_clip(f"{path}[{i}]"), item) for i, item in enumerate(value))
 
 
 def _fits_a_line(value: list[Any]) -> bool:
@@ -480,29 +481,29 @@ def _fits_a_line(value: list[Any]) -> bool:
     )
 
 
-def _scalar(value: Any) -> str:
+def _scalar_to_text(value: Any) -> str:
     if isinstance(value, str):
         return value
     if isinstance(value, _Object):
         return "{}"
     if isinstance(value, list):
-        return ", ".join(map(_scalar, value)) if value else "[]"
+        return ", ".join(map(_scalar_to_text, value)) if value else "[]"
     return "null" if value is None else str(value).lower()
 
 
-def _clipped(key: str) -> str:
+def _clip(key: str) -> str:
     if "\n" in key:
         key = " ".join(key.split())
     return key if len(key) <= MAX_KEY_CHARS else "…" + key[-MAX_KEY_CHARS:]
 
 
 class _Growth:
-    """What labels may still add to a text, so that a small file cannot become a huge one."""
+    """The number of characters that labels may still add to a text, so that a small file cannot become a huge one."""
 
     def __init__(self, chars: int) -> None:
         self._left = MAX_GROWTH * chars + 10_000
 
-    def labelled(self, label: str, value: str) -> str:
+    def add_label(self, label: str, value: str) -> str:
         if not label or self._left < 0:
             return value
         self._left -= len(label)
@@ -514,8 +515,9 @@ _NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/ -]*\d%?")
 SNIFF_ROWS = 50
 
 
-def _delimiter(text: str, *, strict: bool) -> str | None:
-    """What separates the columns; None when there seem to be none. ``strict``: nothing but the text says it is CSV."""
+def _find_delimiter(text: str, *, strict: bool) -> str | None:
+    """The column delimiter, or None if there seem to be no columns. ``strict``: the file name does not say it is
+    CSV."""
     sample = text[:SNIFF_CHARS]
     if len(text) > len(sample):
         sample = sample[: sample.rfind("\n") + 1] or sample
@@ -549,18 +551,18 @@ def _is_surely_csv(rows: list[list[str]], share: float, delimiter: str) -> bool:
 
 def _csv_to_text(text: str, delimiter: str) -> str:
     try:
-        return joined(lines_of_rows(_rows(text, delimiter), chars=len(text)))
+        return join_lines(rows_to_lines(_rows(text, delimiter), chars=len(text)))
     except csv.Error:
-        return text  # a quote that is never closed makes one field of all the rest
+        return text  # a quote that is never closed makes a single field of the rest
 
 
-def lines_of_rows(all_rows: Iterable[list[str]], *, chars: int) -> Iterator[str]:
-    """A table as lines of ``column: value``, where its first row names the columns. ``chars`` is about its size, which
-    the names may add to ``MAX_GROWTH`` times at most."""
+def rows_to_lines(all_rows: Iterable[list[str]], *, chars: int) -> Iterator[str]:
+    """A table as lines of ``column: value``, if its first row names the columns. ``chars``: its approximate size; the
+    names may add at most ``MAX_GROWTH`` times that."""
     rows = (row for row in all_rows if any(row))
     growth = _Growth(chars)
     first = next(rows, [])
-    names = [_clipped(" ".join(cell.split())) for cell in first] if _is_header(first) else []
+    names = [_clip(" ".join(cell.split())) for cell in first] if _is_header(first) else []
     is_empty = True
     if first and not names:
         is_empty = False
@@ -575,16 +577,16 @@ def lines_of_rows(all_rows: Iterable[list[str]], *, chars: int) -> Iterator[str]
 def _cells(row: list[str], names: list[str], growth: _Growth) -> Iterator[str]:
     for i, cell in enumerate(row):
         if value := " ".join(cell.split()):
-            yield growth.labelled(names[i] if i < len(names) else "", value)
+            yield growth.add_label(names[i] if i < len(names) else "", value)
 
 
 def _rows(text: str, delimiter: str, *, strict: bool = False) -> Iterator[list[str]]:
-    """``strict``: a space after a comma is part of the cell, and of a sentence."""
+    """``strict``: keep a space after a comma, because it may belong to a sentence."""
     return csv.reader(_lines(text), delimiter=delimiter, skipinitialspace=not strict)
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines with their ends, without a copy of it all."""
+    """The lines with their ends, without copying the whole text."""
     position = 0
     while position < len(text):
         end = text.find("\n", position) + 1 or len(text)

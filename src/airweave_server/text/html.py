@@ -1,9 +1,9 @@
-"""HTML to Markdown-like text, in one pass and without a tree: no nesting and no attribute makes it slow.
+"""HTML to Markdown-like text, in one pass and without a tree: neither nesting nor attributes make it slow.
 
-Where a page says which part of it is the main one, what stands around that and is the same on every page of a site is
-left out: headers, footers, sidebars, menus, banners. A page that does not say so loses nothing but its ``nav``.
+If a page marks its main part, the parts around it that repeat on every page of a site are left out: headers, footers,
+sidebars, menus, banners. Any other page loses only its ``nav``.
 
-Tree builders were tried and are quadratic in hostile pages (nested elements, thousands of attributes).
+Tree builders were tried; they are quadratic on hostile pages (nested elements, thousands of attributes).
 """
 
 import re
@@ -18,10 +18,10 @@ TAG = re.compile(
     r"|nav|ol|p|pre|script|section|span|strong|style|table|tbody|td|th|title|tr|u|ul)[\s/>]",
     re.I,
 )
-# Possessive throughout, and a tag ends at the latest with the text: one pass, whatever the text. A quote that is
-# never closed is met once of each kind.
+# All quantifiers are possessive, and a tag ends no later than the text: one pass, whatever the text. An unclosed quote
+# of each kind is met only once.
 _MARKUP = re.compile(r"""<(/?)([a-zA-Z][^\s/>]*+)(?:[^>=]++|=\s*+(?:"[^"]*+"|'[^']*+')?+)*+(?:>|\Z)|<(!--|[!?/])""")
-_DIGITS = re.compile(r"&#[xX]?[0-9a-fA-F]{16,};?")  # unescape raises at thousands of them
+_DIGITS = re.compile(r"&#[xX]?[0-9a-fA-F]{16,};?")  # unescape raises on thousands of digits
 _RAW = {name: re.compile(rf"</{name}(?=[\s/>])", re.I) for name in ("script", "style", "title", "textarea", "iframe")}
 _VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -43,8 +43,8 @@ _AROUND_NAMES = re.compile(
     r"|masthead|newsletter|social-links|share-buttons|skip-link|skiplink)(?![a-z])",
     re.I,
 )
-TAG_CHARS = 2_000  # of a tag are looked at for what it is
-LEAST_MAIN_CHARS = 200  # a shorter main part does not stand for the page
+TAG_CHARS = 2_000  # how much of a tag is used to classify it
+LEAST_MAIN_CHARS = 200  # a shorter main part does not represent the page
 _HEADINGS = {f"h{level}": "#" * level + " " for level in range(1, 7)}
 _LINES = frozenset(
     {
@@ -70,8 +70,9 @@ MAX_INDENT = 6  # levels of nested lists
 
 
 def to_text(html: str) -> str:
+    """The text of a page, with headings, lists, tables and code as in Markdown. Takes linear time."""
     page = _Page()
-    is_xml = html.lstrip()[:5] == "<?xml"  # there any element may close itself
+    is_xml = html.lstrip()[:5] == "<?xml"  # in XML any element may close itself
     position = 0
     unclosed: set[str] = set()
     while markup := _MARKUP.search(html, position):
@@ -102,45 +103,45 @@ def to_text(html: str) -> str:
 
 
 class _Page:
-    """Turns tags and text, in the order of the page, into lines. Keeps no tree, so no nesting is too deep."""
+    """Turns tags and text, in page order, into lines. Keeps no tree, so nesting may be arbitrarily deep."""
 
     def __init__(self) -> None:
         self._lines: list[str] = []
-        self._around: list[int] = []  # which lines stand around the main part, if there is one
+        self._around: list[int] = []  # the numbers of the lines around the main part
         self._main_chars = 0
-        self._main_at: int | None = None  # height of the stack under the main part
-        self._around_at: int | None = None  # and under what stands around it
+        self._main_at: int | None = None  # height of the stack below the main part
+        self._around_at: int | None = None  # and below a part around it
         self._inline: list[str] = []
         self._inline_chars = 0
         self._prefix = ""
         self._blank = False  # an empty line is due
         self._stack: list[str] = []
         self._open: dict[str, int] = {}
-        self._dropped_at: int | None = None  # height of the stack under what is left out
+        self._dropped_at: int | None = None  # height of the stack below a part that is left out
         self._pre = False
         self._row = False
         self._title = ""
-        self._first_h1: int | None = None  # the line it is
+        self._first_h1: int | None = None  # its line number
 
     def text(self, text: str) -> None:
         if text and self._dropped_at is None:
-            self._inline.append(_unescaped(text))
+            self._inline.append(_unescape(text))
             self._inline_chars += len(text)
 
     def raw(self, name: str, text: str) -> None:
         if self._dropped_at is not None:
             return
         if name == "title":
-            self._title = self._title or " ".join(_unescaped(text).split())
+            self._title = self._title or " ".join(_unescape(text).split())
         elif name == "textarea":
             self.text(text)
 
     def open(self, name: str, tag: str) -> None:
         if name in _INLINE:
             return
-        part = _part(name, tag)
+        part = _classify(name, tag)
         if part:
-            self._row = False  # a layout then, and no data
+            self._row = False  # the table is layout, not data
         self._start(name)
         if name not in _VOID:
             if name in _DROPPED and self._dropped_at is None:
@@ -202,7 +203,7 @@ class _Page:
             self._inline.append(" ")
             return
         self._flush()
-        self._blank = self._blank or not self._is_close(name)
+        self._blank = self._blank or not self._is_tight(name)
         if name in _HEADINGS:
             self._prefix = _HEADINGS[name]
         elif name == "li":
@@ -228,9 +229,9 @@ class _Page:
             self._inline.append(" ")
             return
         self._flush()
-        self._blank = self._blank or not self._is_close(name)
+        self._blank = self._blank or not self._is_tight(name)
 
-    def _is_close(self, name: str) -> bool:
+    def _is_tight(self, name: str) -> bool:
         return name in _LINES or (name in ("ul", "ol") and self._open.get("li", 0) > 0)
 
     def _at_line_start(self) -> bool:
@@ -268,8 +269,8 @@ class _Page:
 
 
 @lru_cache(maxsize=1_000)  # a page has few kinds of tags
-def _part(name: str, tag: str) -> str:
-    """What an element says it is: "main", "around" it, or "" for neither."""
+def _classify(name: str, tag: str) -> str:
+    """The part of the page that an element declares itself to be: "main", "around" it, or "" for neither."""
     if name in _MAIN:
         return "main"
     if name in _AROUND:
@@ -281,5 +282,5 @@ def _part(name: str, tag: str) -> str:
     return "around" if any(_AROUND_NAMES.search(names[1]) for names in _NAMES.finditer(tag)) else ""
 
 
-def _unescaped(text: str) -> str:
+def _unescape(text: str) -> str:
     return unescape(_DIGITS.sub("\ufffd", text)) if "&" in text else text

@@ -1,4 +1,5 @@
-"""Splits identifiers that an English full text parser breaks, alike for index and queries. Knows no database."""
+"""Splits identifiers, which a full-text parser breaks, in the same way for the index and for queries. Knows no
+database."""
 
 import re
 import unicodedata
@@ -6,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, islice
 
-MAX_BYTES = 255  # of a lexeme, in UTF-8; what is longer is cut, in the index and in queries alike
-MAX_CHARS = 1_000  # of an identifier that are looked at
+MAX_BYTES = 255  # of a lexeme, in UTF-8; longer ones are cut, in the index and in queries alike
+MAX_CHARS = 1_000  # how much of an identifier is used
 MAX_PARTS = 48  # of one identifier; base64 and the like have thousands
-CACHED_CHARS = 64  # a longer word hardly comes twice
-CACHED_WORDS = 65_536  # then all are forgotten
-MAX_SUFFIXES = 4  # of a path: sync/steps.py and steps.py of src/app/sync/steps.py
+CACHED_CHARS = 64  # a longer word rarely comes twice
+CACHED_WORDS = 65_536  # the cache is cleared at this size
+MAX_SUFFIXES = 4  # of a path: src/app/sync/steps.py has sync/steps.py and steps.py, for example
 
 # Scripts written without spaces: Thai, Lao, Myanmar, Hangul, Khmer, kana, Han.
 _UNSPACED = (
@@ -34,65 +35,66 @@ _DOTTED_LETTERS = re.compile(r"[^\W\d_](?:\.[^\W\d_])+")  # e.g, i.e, U.S
 _HUMP = re.compile(r"[a-z][A-Z]|[A-Z]{2}[a-z]")
 _PLURAL = re.compile(r"[A-Z]+s")  # IDs, URLs
 _PIECE = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-# These are parts of many identifiers (is_valid, path_to_file) and would look rare and telling in a query.
+# These are parts of many identifiers (is_valid, path_to_file), and a query would take them for rare, significant words.
 _STOPPED = """
     an and are as at be but by can do does for from has have how if in into is it its me my no not of on or our so such
     that the their then there these they this to was we were what when where which who why will with you your
 """
-_BEFORE, _AFTER = "([{\"'`*<", ")]}\"'`*>.,;:!?"  # no part of an identifier where they stand around a plain word
-_SILENT = frozenset(["", *map(chr, range(128)), *("_" * n for n in range(2, 17)), *_STOPPED.split()])  # tell nothing
+_BEFORE, _AFTER = "([{\"'`*<", ")]}\"'`*>.,;:!?"  # around a plain word these are not part of an identifier
+# Parts without meaning.
+_SILENT = frozenset(["", *map(chr, range(128)), *("_" * n for n in range(2, 17)), *_STOPPED.split()])
 
 
 def index_terms(text: str, *, limit: int = 2000) -> list[str]:
     """Return the distinct lexemes to store for a chunk, in the order of the text, at most ``limit``.
 
-    They are compound identifiers, lowercase, whole and in parts, and bigrams of scripts written without spaces.
-    Plain words are left to the full text index of the language.
+    They are compound identifiers in lowercase, whole and in parts, and bigrams of scripts written without spaces. Plain
+    words are left to the full-text index of the language.
     """
-    words = dict.fromkeys(text.split())  # no identifier reaches over white space
+    words = dict.fromkeys(text.split())  # identifiers contain no white space
     return list(islice(dict.fromkeys(chain.from_iterable(map(_words.__getitem__, words))), limit))
 
 
 def query_terms(text: str) -> list[str]:
-    """Return the distinct lexemes to look for: identifiers whole, plain words but for stop words, and bigrams."""
+    """Return the distinct lexemes to search for: whole identifiers, plain words except stop words, and bigrams."""
     terms: dict[str, None] = {}
     for token in _TOKEN.findall(text):
         if _is_unspaced(token):
             terms.update(dict.fromkeys(_bigrams(token)))
         else:
-            token = _normal(token)
-            if _is_compound(token) or _tells(token.lower()):
-                terms[_lexeme(token)] = None
+            token = _normalize(token)
+            if _is_compound(token) or _is_telling(token.lower()):
+                terms[_to_lexeme(token)] = None
     return list(terms)
 
 
 def exact_terms(text: str) -> list[str]:
-    """Return the lexemes of a query's compound identifiers alone: chunks that hold them come first.
+    """Return the lexemes of only the compound identifiers of a query: chunks that contain them rank first.
 
-    ``index_terms`` of a text in which such an identifier stands has the same lexeme.
+    ``index_terms`` of a text with such an identifier returns the same lexeme.
     """
-    tokens = [_normal(token) for token in _TOKEN.findall(text) if not _is_unspaced(token)]
-    return list(dict.fromkeys(_lexeme(token) for token in tokens if _is_compound(token)))
+    tokens = [_normalize(token) for token in _TOKEN.findall(text) if not _is_unspaced(token)]
+    return list(dict.fromkeys(_to_lexeme(token) for token in tokens if _is_compound(token)))
 
 
-def _stored(word: str) -> list[str]:
-    """The lexemes of what stands between two white spaces."""
+def _word_lexemes(word: str) -> list[str]:
+    """The lexemes of a word, that is, of a run of characters without white space."""
     found: list[str] = []
     for token in _TOKEN.findall(word):
         if _is_unspaced(token):
             found += _bigrams(token)
         else:
-            found += _token_again(token) if len(token) <= CACHED_CHARS else _of_token(token)
+            found += _cached_token_lexemes(token) if len(token) <= CACHED_CHARS else _token_lexemes(token)
     return found
 
 
 class _Words(dict[str, tuple[str, ...]]):
-    """The lexemes of what stands between two white spaces, remembered: most words are met again and again."""
+    """A cache of the lexemes of words: most words are met again and again."""
 
     def __missing__(self, word: str) -> tuple[str, ...]:
         bare = word.rstrip(_AFTER).lstrip(_BEFORE)
         is_plain = bare.isalpha() and bare.isascii() and (bare[1:].islower() or len(bare) == 1)
-        lexemes = () if is_plain else tuple(_stored(word))
+        lexemes = () if is_plain else tuple(_word_lexemes(word))
         if len(word) <= CACHED_CHARS:
             if len(self) >= CACHED_WORDS:
                 self.clear()
@@ -103,21 +105,21 @@ class _Words(dict[str, tuple[str, ...]]):
 _words = _Words()
 
 
-def _of_token(token: str) -> tuple[str, ...]:
-    token = _normal(token)
+def _token_lexemes(token: str) -> tuple[str, ...]:
+    token = _normalize(token)
     if not _is_compound(token):
         return ()
-    return tuple(dict.fromkeys([_lexeme(token), *islice(_parts(token), MAX_PARTS)]))
+    return tuple(dict.fromkeys([_to_lexeme(token), *islice(_parts(token), MAX_PARTS)]))
 
 
-_token_again = lru_cache(maxsize=32_768)(_of_token)
+_cached_token_lexemes = lru_cache(maxsize=32_768)(_token_lexemes)
 
 
 def _is_unspaced(token: str) -> bool:
     return not token.isascii() and _UNSPACED_START.match(token) is not None
 
 
-def _normal(token: str) -> str:
+def _normalize(token: str) -> str:
     token = token[:MAX_CHARS]
     return token if token.isascii() else unicodedata.normalize("NFKC", token)
 
@@ -132,12 +134,12 @@ def _is_compound(token: str) -> bool:
     return bool(core) and not core.isdigit() and not _DOTTED_LETTERS.fullmatch(token)
 
 
-def _tells(part: str) -> bool:
+def _is_telling(part: str) -> bool:
     return part not in _SILENT and part.strip("_") != ""
 
 
 def _parts(token: str) -> Iterable[str]:
-    """The lexemes of what an identifier consists of, but for what tells nothing."""
+    """The lexemes of the parts of an identifier, except parts without meaning."""
     bare = token.strip("_").lstrip(".#@$")
     found = [bare]
     if bare[:1] in "vV" and bare[1:2].isdigit():
@@ -158,18 +160,18 @@ def _parts(token: str) -> Iterable[str]:
     parts = dict.fromkeys(map(str.lower, found))
     for silent in _SILENT.intersection(parts):
         del parts[silent]
-    return parts if len(token) * 4 <= MAX_BYTES else map(_lexeme, parts)
+    return parts if len(token) * 4 <= MAX_BYTES else map(_to_lexeme, parts)
 
 
 def _shape(token: str) -> str:
-    """The same length in ASCII: what is a capital, a small letter, a digit."""
+    """The token in ASCII, at the same length: A for a capital, a for a small letter, 0 for a digit, _ for the rest."""
     if token.isascii():
         return token
     return "".join("A" if c.isupper() else "a" if c.isalpha() else "0" if c.isdigit() else "_" for c in token)
 
 
 def _bigrams(run: str) -> Iterator[str]:
-    step = MAX_CHARS  # normalising is not linear in a run of combining marks
+    step = MAX_CHARS  # normalizing a run of combining marks does not take linear time
     for start in range(0, len(run), step):
         part = unicodedata.normalize("NFKC", run[start : start + step + 1]).lower()
         if len(part) == 1 and start == 0:
@@ -178,7 +180,7 @@ def _bigrams(run: str) -> Iterator[str]:
             yield part[i : i + 2]
 
 
-def _lexeme(token: str) -> str:
+def _to_lexeme(token: str) -> str:
     lexeme = token.lower()
     if len(lexeme) * 4 <= MAX_BYTES:
         return lexeme

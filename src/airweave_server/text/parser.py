@@ -1,6 +1,7 @@
-"""One process that reads documents, as ``parsers`` asks it to, until its standard input is closed. A request is a line
-of JSON, an answer a line of JSON and the text after it; an empty one says that it is ready. It knows no secrets, limits
-itself, and outlives nobody.
+"""The program of one parser process: reads the documents that ``parsers`` sends, until its standard input is closed.
+
+A request is one line of JSON. An answer is one line of JSON, followed by the text; an empty object says that the
+process is ready. The process holds no secrets, limits itself, and never outlives its parent.
 """
 
 import json
@@ -16,23 +17,23 @@ from typing import Any
 from .documents import read
 from .extract import NoText, Unparseable
 
-LARGEST_FILE_BYTES = 1024 * 1024 * 1024  # that it may write
+LARGEST_FILE_BYTES = 1024 * 1024 * 1024  # the largest file that it may write
 MAX_OPEN_FILES = 64
-CPU_SPARE_S = 5  # beyond what is allowed; whoever asked looks at the clock, this is for when it is gone
+CPU_SPARE_S = 5  # beyond the allowed time: the parent enforces that, and this limit applies when the parent is gone
 
 
 def main(memory_bytes: int, seconds: float) -> None:
-    """Answer one request after the other. Ends at once when whoever asks is gone, even in the midst of a document."""
+    """Answer requests one after the other. Exits at once when the parent is gone, even in the middle of a document."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # so that output of a library is not taken for an answer
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # meant for the server, which ends us when it is done with us
+        signal.signal(number, signal.SIG_IGN)  # these are meant for the server, which ends this process itself
     _limit(resource.RLIMIT_DATA, memory_bytes)
     _limit(resource.RLIMIT_FSIZE, LARGEST_FILE_BYTES)
     _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
     _limit(resource.RLIMIT_CORE, 0)
     requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    place: list[str] = []  # the folder of the document at hand
+    place: list[str] = []  # the folder of the current document
     threading.Thread(target=_listen, args=(requests, place), daemon=True).start()
     answers.write(b"{}\n")  # ready
     answers.flush()

@@ -1,5 +1,5 @@
-"""The processes that read documents: started when there is something to read, used again, limited, and ended when they
-hang, die, grow, or have nothing to do. What a document does to one of them is no trouble of ours.
+"""A pool of limited processes that read documents, so that a hostile or damaged document cannot harm this process. They
+are started on demand, reused, and ended when they hang, die, grow too large or idle.
 """
 
 import json
@@ -19,22 +19,22 @@ from ..sdk import Unavailable
 from ..sdk.process import Ended, Limits, NotRunnable, Process, ProcessFailed, TookTooLong, TooMuchMemory, TooMuchOutput
 from .extract import Extracted, Kind, NoText, Section, Unparseable, clean
 
-MOST = 2  # processes of one server or worker
-WAIT_S = 0.2  # between two looks whether a document that waits for a process is still wanted
-IDLE_S = 30.0  # without a document, after which one is ended
-MOST_DOCUMENTS = 500  # that one reads before it is replaced
-GROWN_BYTES = 150_000_000  # at rest, above which it is replaced
+MOST = 2  # processes per server or worker
+WAIT_S = 0.2  # interval at which a document that waits for a process checks whether it is still wanted
+IDLE_S = 30.0  # a process without a document for this long is ended
+MOST_DOCUMENTS = 500  # a process is replaced after this many
+GROWN_BYTES = 150_000_000  # an idle process that uses more memory than this is replaced
 MAX_HEAD_BYTES = 32 * 1024 * 1024  # of an answer
 MAX_TEXT_BYTES = 160 * 1024 * 1024
-START_S = 60.0  # in which a new one must be ready
+START_S = 60.0  # time in which a new process must be ready
 MAX_FILENAME_CHARS = 1_000
 
 log = structlog.get_logger(__name__)
 
 
 class Parsers:
-    """Reads documents, each within ``seconds`` and ``memory_mb``; from any thread. A process that had nothing to do for
-    ``idle_s`` is ended."""
+    """Reads documents, each within ``seconds`` and ``memory_mb``. Thread-safe. A process that has been idle for
+    ``idle_s`` seconds is ended."""
 
     def __init__(self, *, seconds: float, memory_mb: int, idle_s: float = IDLE_S) -> None:
         self._idle_s = idle_s
@@ -46,26 +46,26 @@ class Parsers:
         self._retiring = False
 
     def read(self, content: Iterable[bytes], *, filename: str, beat: Callable[[], None]) -> Extracted | NoText:
-        """Return the text of a document, or why it has none. ``beat`` is called while it takes time, and may raise to
-        give it up.
+        """Return the text of a document, or why it has none. ``beat`` is called while it is being read, and may raise
+        to give up.
 
-        Raises ``Unparseable`` when it is damaged or takes more than is allowed, and ``Unavailable`` when we cannot
-        read anything now.
+        Raises ``Unparseable`` if the document is damaged or exceeds a limit, and ``Unavailable`` if no document can be
+        read now.
         """
         try:
             folder = tempfile.mkdtemp(prefix="airweave-document-")
         except OSError as error:
-            raise Unavailable(f"the server has no place for a temporary file: {error.strerror}") from None
+            raise Unavailable(f"the server cannot create a temporary folder: {error.strerror}") from None
         try:
             path = Path(folder, "document")
             _spool(content, path)
             request = {"folder": folder, "path": str(path), "filename": clean(filename)[-MAX_FILENAME_CHARS:]}
-            return self._answered(request, beat)
+            return self._parse(request, beat)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """End those that wait for a document."""
+        """End the idle processes."""
         with self._changed:
             for process in self._idle:
                 process.end()
@@ -73,16 +73,16 @@ class Parsers:
             self._idle.clear()
             self._changed.notify_all()
 
-    def _answered(self, request: dict[str, str], beat: Callable[[], None]) -> Extracted | NoText:
+    def _parse(self, request: dict[str, str], beat: Callable[[], None]) -> Extracted | NoText:
         while True:
-            process = self._taken(beat)
+            process = self._acquire(beat)
             was_used = process.documents > 0
             fit = False
             try:
                 head, text = process.ask(request, beat)
                 fit = "no_memory" not in head
             except Ended as death:
-                if was_used:  # what it read before may have hurt it
+                if was_used:  # an earlier document may have damaged it: try again in a new one
                     continue
                 log.warning("parser_died", how=death.how)
                 if death.how == "SIGXCPU":
@@ -92,13 +92,13 @@ class Parsers:
                     f"{self._memory_bytes // 1_000_000} MB of memory"
                 ) from None
             finally:
-                self._given_back(process, fit=fit and process.is_fit())
+                self._release(process, fit=fit and process.is_fit())
             if not fit:
                 raise Unparseable(_too_much(self._memory_bytes))
-            return _understood(head, text)
+            return _parse_answer(head, text)
 
-    def _taken(self, beat: Callable[[], None]) -> "_Process":
-        """A process for this thread alone, a new one if need be and allowed."""
+    def _acquire(self, beat: Callable[[], None]) -> "_Process":
+        """Take a process for this thread alone. Starts a new one if none is idle and fewer than ``MOST`` exist."""
         with self._changed:
             while not self._idle and self._count >= MOST:
                 self._changed.wait(WAIT_S)
@@ -121,7 +121,7 @@ class Parsers:
             raise
         return process
 
-    def _given_back(self, process: "_Process", *, fit: bool) -> None:
+    def _release(self, process: "_Process", *, fit: bool) -> None:
         with self._changed:
             if fit:
                 process.idle_since = time.monotonic()
@@ -135,7 +135,7 @@ class Parsers:
             self._changed.notify()
 
     def _retire(self) -> None:
-        """End who has nothing to do; this thread ends when nobody is left."""
+        """End idle processes when their time is up, until none is left."""
         with self._changed:
             while self._idle:
                 longest = min(process.idle_since for process in self._idle) + self._idle_s - time.monotonic()
@@ -150,7 +150,7 @@ class Parsers:
 
 
 class _Process:
-    """One process, in the hands of one thread at a time. It ends by itself when its standard input does."""
+    """One parser process, used by one thread at a time. It exits by itself when its standard input is closed."""
 
     def __init__(self, *, memory_bytes: int, seconds: float, beat: Callable[[], None]) -> None:
         self.documents = 0
@@ -164,17 +164,17 @@ class _Process:
         self._process = Process(command, limits=limits, env=environment, beat=beat, with_warden=False)
 
     def wait_until_ready(self) -> None:
-        """Raises ``ProcessFailed`` when it cannot be started."""
+        """Wait for its first answer. Raises ``ProcessFailed`` if it could not start."""
         self._process.read_line()
 
     def ask(self, request: dict[str, str], beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
-        """The answer's head and text. Raises ``Unparseable`` when it takes too much, ``Ended`` when there is none."""
+        """The head and the text of its answer. Raises ``Unparseable`` if a limit is exceeded, ``Ended`` if it died."""
         self.documents += 1
         self._process.beat = beat
         self._process.renew(self._seconds)
         try:
             self._process.write(json.dumps(request).encode() + b"\n")
-            head = _parsed(self._process.read_line())
+            head = _parse_head(self._process.read_line())
             size = head.get("text_bytes", 0)
             if not isinstance(size, int) or not 0 <= size <= MAX_TEXT_BYTES:
                 raise Unparseable("too_large: it holds too much text")
@@ -194,7 +194,7 @@ class _Process:
         )
 
     def end(self) -> None:
-        """End it, whatever it does."""
+        """Kill it."""
         self._process.kill()
 
 
@@ -206,29 +206,29 @@ def _too_much(memory_bytes: int) -> str:
     return f"too_large: reading it takes more than {memory_bytes // 1_000_000} MB of memory"
 
 
-def _parsed(line: bytes) -> dict[str, Any]:
+def _parse_head(line: bytes) -> dict[str, Any]:
     try:
         head = json.loads(line)
         if isinstance(head, dict):
             return head
     except (ValueError, RecursionError):
         pass
-    raise Unparseable("the parser's answer makes no sense: it has no head")
+    raise Unparseable("the parser sent an invalid answer: it has no head")
 
 
 def _spool(content: Iterable[bytes], path: Path) -> None:
-    """Raises ``Unavailable`` when there is no room; what the content raises, rises."""
+    """Write the content to the file. Raises ``Unavailable`` if the disk is full, and whatever ``content`` raises."""
     pieces = iter(content)
     with path.open("wb") as file:
         while (piece := next(pieces, b"")) != b"":
             try:
                 file.write(piece)
             except OSError as error:
-                raise Unavailable(f"the server has no room for a temporary file: {error.strerror}") from None
+                raise Unavailable(f"the server cannot write a temporary file: {error.strerror}") from None
 
 
-def _understood(head: dict[str, Any], text: bytes) -> Extracted | NoText:
-    """The answer, which may be that of a process that hostile bytes have taken over: nothing in it is believed."""
+def _parse_answer(head: dict[str, Any], text: bytes) -> Extracted | NoText:
+    """Validate the answer. Nothing in it is trusted: hostile bytes may have taken over the process."""
     if "unparseable" in head:
         raise Unparseable(clean(str(head["unparseable"]))[:1_000])
     if "no_text" in head:
@@ -244,7 +244,7 @@ def _understood(head: dict[str, Any], text: bytes) -> Extracted | NoText:
         if head["kind"] not in kinds or not {section.kind for section in sections} <= set(kinds):
             raise ValueError("an unknown kind")
     except (KeyError, TypeError, ValueError) as error:
-        raise Unparseable(f"the parser's answer makes no sense: {error}") from None
+        raise Unparseable(f"the parser sent an invalid answer: {error}") from None
     return Extracted(
         content, head["kind"], sections=sections, left_out=None if left_out is None else clean(str(left_out))[:1_000]
     )

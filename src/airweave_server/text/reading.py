@@ -1,4 +1,4 @@
-"""From what an entity brings to its text, and from that to its chunks. Knows no database and no index."""
+"""Reads the text of an entity and cuts it into chunks. Knows no database and no index."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ import structlog
 from ..sdk import Entity, Unreadable
 from . import html
 from .chunk import CHUNK_CHARS, Chunk, chunks
-from .extract import SAMPLE_BYTES, Extracted, Kind, NoText, Unparseable, clean, extract, look
+from .extract import SAMPLE_BYTES, Extracted, Kind, NoText, Unparseable, clean, detect_format, extract
 from .parsers import Parsers
 
 MAX_CHUNKS = 20_000  # of one entity
 READ_BYTES = 1024 * 1024
-TEXT_BYTES = MAX_CHUNKS * CHUNK_CHARS  # of a text are read
+TEXT_BYTES = MAX_CHUNKS * CHUNK_CHARS  # how much of a text file is read
 DOCUMENT_BYTES = 512 * 1024 * 1024
 TOO_LARGE = f"too_large: over {DOCUMENT_BYTES // 1024 // 1024} MB"
 
@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 
 
 class Reader:
-    """Reads entities. ``waiting`` stands around whatever the source may keep us waiting for; ``beat`` is called while
-    one document takes its time, and may raise to give it up."""
+    """Reads entities. ``waiting`` is entered around every wait for the source. ``beat`` is called while a document is
+    being read, and may raise to give up."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class Reader:
         self._beat = beat
 
     def read(self, entity: Entity) -> Extracted | NoText:
-        """The text of an entity that came through the door, or why it has none.
+        """The text of a sanitized entity, or why it has none.
 
-        Raises ``Unparseable`` where its bytes should hold a text and do not, and what its ``open`` raises.
+        Raises ``Unparseable`` if its bytes should contain text but cannot be read, and whatever ``entity.open`` raises.
         """
         if entity.text is not None:
-            return _handed_in(entity.text, entity.format)
+            return _read_text(entity.text, entity.format)
         if entity.open is None:
             return Extracted(fields_as_text(entity), "text")
         filename = entity.filename or entity.name
@@ -52,18 +52,18 @@ class Reader:
                 stream = opened.enter_context(entity.open())
             content = self._content(stream)
             head = next(content, b"")
-            form = look(head[:SAMPLE_BYTES], filename=filename)
+            form = detect_format(head[:SAMPLE_BYTES], filename=filename)
             if isinstance(form, NoText):
                 return form
             if form is not None and (entity.size_bytes or 0) > DOCUMENT_BYTES:
                 return NoText(TOO_LARGE)
             if form is not None:
-                return self._parsers.read(_limited(head, content), filename=filename, beat=self._beat)
-            parts, is_all = _beginning(head, content)
+                return self._parsers.read(_limit_size(head, content), filename=filename, beat=self._beat)
+            parts, is_all = _read_start(head, content)
         try:
-            found = extract(_joined(parts), filename=filename)
-        except Exception as error:  # around one entity: what its bytes do to us must not end the read
-            raise unparseable(error) from error
+            found = extract(_join_pieces(parts), filename=filename)
+        except Exception as error:  # around one entity: its bytes must not end the read of the others
+            raise as_unparseable(error) from error
         if is_all:
             return found
         if isinstance(found, NoText):
@@ -71,7 +71,8 @@ class Reader:
         return replace(found, left_out=f"what comes after {TEXT_BYTES // 1_000_000} MB")
 
     def _content(self, stream: BinaryIO) -> Iterator[bytes]:
-        """What a source gives, in pieces; only while it does are we waiting for it."""
+        """The content of the stream in pieces of ``READ_BYTES``. ``waiting`` is entered only while the source is
+        read."""
         while True:
             parts: list[bytes] = []
             size = 0
@@ -85,7 +86,7 @@ class Reader:
 
 
 def cut(found: Extracted) -> Iterator[Chunk]:
-    """The chunks of a text, section by section where it has any; each tells its section first."""
+    """The chunks of a text, section by section if it has any. The heading of a chunk starts with its section."""
     if not found.sections:
         yield from chunks(found.text, found.kind)
         return
@@ -95,19 +96,19 @@ def cut(found: Extracted) -> Iterator[Chunk]:
             yield replace(chunk, heading=" > ".join(filter(None, (section.label, chunk.heading))))
 
 
-def _handed_in(text: str, form: str) -> Extracted | NoText:
-    """The text that a source hands in, read as what it says it is."""
+def _read_text(text: str, form: str) -> Extracted | NoText:
+    """The text that a source passes, read in the format that it declares."""
     if form == "html":
         try:
             text = clean(html.to_text(text))
         except Exception as error:  # around one entity, as in ``Reader.read``
-            raise unparseable(error) from error
+            raise as_unparseable(error) from error
     kinds: dict[str, Kind] = {"html": "html", "plain": "text"}
     return Extracted(text, kinds.get(form, "markdown")) if text.strip() else NoText("empty")
 
 
 def fields_as_text(entity: Entity) -> str:
-    """What is indexed of an entity that has neither text nor content: its name and its fields."""
+    """The text to index for an entity that has neither text nor content: its name and its fields."""
     lines = [entity.name]
     for key, value in entity.fields.items():
         if value not in (None, "", [], {}):
@@ -115,14 +116,14 @@ def fields_as_text(entity: Entity) -> str:
     return "\n".join(lines)
 
 
-def unparseable(error: Exception) -> Unparseable:
-    """What an error over the bytes of one entity means for it."""
+def as_unparseable(error: Exception) -> Unparseable:
+    """The ``Unparseable`` for an unexpected error in reading one entity's bytes. Logs the error."""
     log.warning("parser_failed", exc_info=error)
     return Unparseable(f"it cannot be parsed: {type(error).__name__}: {error}")
 
 
-def _beginning(head: bytes, content: Iterator[bytes]) -> tuple[list[bytes], bool]:
-    """Up to ``TEXT_BYTES``, in pieces, and whether that is all."""
+def _read_start(head: bytes, content: Iterator[bytes]) -> tuple[list[bytes], bool]:
+    """The first ``TEXT_BYTES`` of the content, in pieces, and whether that is all of it."""
     parts, room = [head], TEXT_BYTES - len(head)
     for piece in content:
         if len(piece) > room:
@@ -132,15 +133,15 @@ def _beginning(head: bytes, content: Iterator[bytes]) -> tuple[list[bytes], bool
     return parts, True
 
 
-def _joined(parts: list[bytes]) -> bytes:
-    """All of it at once, and nothing of it twice."""
+def _join_pieces(parts: list[bytes]) -> bytes:
+    """Join the pieces, and free them, so that the content is in memory only once."""
     data = b"".join(parts)
     parts.clear()
     return data
 
 
-def _limited(head: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
-    """All of it. Raises ``Unreadable`` when it is too much."""
+def _limit_size(head: bytes, content: Iterator[bytes]) -> Iterator[bytes]:
+    """The whole content. Raises ``Unreadable`` if it is larger than ``DOCUMENT_BYTES``."""
     size = len(head)
     yield head
     for piece in content:
