@@ -383,9 +383,9 @@ def test_a_file_that_is_not_whole_or_newer_changes_nothing(
         changed = bytearray(content)
         changed[place] ^= 1 << chance.randrange(8)
         other.write_bytes(changed)
-        with pytest.raises(Unstartable, match=r"altered|newer"), backup.opened(other):
+        with pytest.raises(Unstartable, match=r"altered|newer"), backup.open_archive(other):
             pytest.fail(f"a changed byte at {place} was not seen")
-    with backup.opened(file) as archive:
+    with backup.open_archive(file) as archive:
         assert archive.manifest.rows("entity") == 30
 
 
@@ -588,7 +588,7 @@ def test_a_file_that_is_there_is_kept_and_one_that_is_cut_short_has_no_name(apar
     partial.write_bytes(b"left by one that was killed" * 100_000)
     assert f"Wrote {file}" in ok(apart.command("backup", str(file), "--force"))
     assert not partial.exists()
-    with backup.opened(file):
+    with backup.open_archive(file):
         assert file.stat().st_size < 1_000_000
 
 

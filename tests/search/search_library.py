@@ -12,7 +12,7 @@ from airweave_server.db import chunks, collections, ledger
 from airweave_server.db.models import Collection, SourceConnection
 from airweave_server.db.session import Database
 from airweave_server.embedders.local import WordLlama
-from airweave_server.search.hybrid import Hit, Query, embedded, search
+from airweave_server.search.hybrid import Hit, Query, embed_query, search
 from airweave_server.text.identifiers import index_terms
 from airweave_server.wire import FilterGroup
 
@@ -120,7 +120,7 @@ class Library:
             return self.search_in(session, Query(text, filter=groups, **how))
 
     def search_in(self, snapshot: Session, query: Query) -> list[Hit]:
-        vector = embedded(WORDLLAMA, query) if query.strategy != "keyword" else None
+        vector = embed_query(WORDLLAMA, query) if query.strategy != "keyword" else None
         return search(snapshot, self.collection, vector, query, self.database.read_concurrently)
 
     def ids(self, text: str, **how: Any) -> list[str]:

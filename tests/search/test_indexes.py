@@ -115,13 +115,13 @@ def test_what_a_filter_leaves_is_the_same_however_it_is_looked_for(large: Librar
     with large.database.snapshot() as session:
         whole, size = sql.whole(session, large.collection)
         for few, about in ((0, None), (1, None), (LEAST, 120)):  # by a join, as a list, chunk by chunk
-            seen = sql.narrowed(session, large.collection, whole, marked, few=few)
+            seen = sql.narrow(session, large.collection, whole, marked, few=few)
             assert seen.about == about
-            near = sql.nearest(
+            near = sql.find_nearest(
                 session, seen, WORDLLAMA.embed_query("river boat"), limit=120, by_index=few < LEAST, chunks=size.chunks,
                 is_alone=False,
             )  # fmt: skip
-            words, _ = sql.matching(
+            words, _ = sql.find_matching(
                 session, seen, [sql.any_of([river])], [river], mean_bytes=size.mean_bytes, wanted=1, budget=LEAST,
                 limit=LEAST,
             )  # fmt: skip
@@ -150,7 +150,7 @@ def test_a_word_that_came_after_the_words_were_counted_is_found(large: Library) 
         ).all()
         whole, _ = sql.whole(session, large.collection)
         terms = [sql.Term(word, ()) for word in ("river", "zyzzyva")]
-        counts = sql.frequencies(session, large.collection, whole, terms, at_most=5)
+        counts = sql.count_occurrences(session, large.collection, whole, terms, at_most=5)
     assert {row.word for row in known} >= {"river", "boat", "copper"}
     assert counts == [{row.word: row.chunks for row in known}["river"], 0]
     large.put("new", "a river and the zyzzyva, as in ERR_4711")

@@ -44,7 +44,7 @@ def search_instant(
     vector = None
     if query.strategy != "keyword":
         try:
-            vector = hybrid.embedded(embedder_of(collection, parts.settings), query)
+            vector = hybrid.embed_query(embedder_of(collection, parts.settings), query)
         except (ConfigError, EmbedderError) as error:
             raise Unavailable(f"cannot embed the query: {error}; retrieval_strategy keyword works without") from None
     with (

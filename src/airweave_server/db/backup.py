@@ -1,14 +1,14 @@
-"""Backups: everything that we hold in a database, out of one snapshot into one file, and back in one transaction.
+"""Backups: all our data in a database, from one snapshot into one file, and back in one transaction.
 
-The file is a tar, so that it can be looked into:
+The file is a tar, so that it can be inspected:
 
     tables/NAME.copy.gz   the rows of a table: Postgres' binary COPY, gzipped
-    vault.key             the keys that open credentials, only where asked for
-    manifest.json         what is in it, and of which schema
-    sha256                of every byte before this member
+    vault.key             the keys that open credentials, only if requested
+    manifest.json         the content of the file and its schema revision
+    sha256                the digest of every byte before this member
 
-It holds rows and no schema: that is made by the migrations of the revision in the manifest. So no program of Postgres
-is needed that is as new as the server, nothing in the file is run, and what others keep in the database stays out.
+It contains rows but no schema: the migrations up to the revision in the manifest create that. So no Postgres program as
+new as the server is needed, nothing in the file is executed, and data of others in the database is left out.
 """
 
 import fcntl
@@ -41,13 +41,13 @@ from .models import IS_ACTIVE, Base
 from .session import Database, first_line, known_revisions, lock_schema, now, raw, upgrade
 
 FORMAT = 1
-OF_PROCESSES = {"lease"}  # who is alive is nothing to keep
-DERIVED = {"chunk": ["ts"]}  # made by a trigger as the rows go in
-ALL = [table.name for table in Base.metadata.sorted_tables]  # what refers comes after what it refers to
+OF_PROCESSES = {"lease"}  # not backed up: these describe running processes
+DERIVED = {"chunk": ["ts"]}  # not backed up: a trigger sets these when rows are inserted
+ALL = [table.name for table in Base.metadata.sorted_tables]  # a table comes after the tables that it refers to
 KEY, MANIFEST, DIGEST = "vault.key", "manifest.json", "sha256"
 BLOCK_BYTES = tarfile.BLOCKSIZE
 PORTION_BYTES = 1 << 18
-GZIP_LEVEL = 1  # vectors do not shrink, and text does at any level
+GZIP_LEVEL = 1  # vectors do not shrink at any level, and text shrinks at every level
 
 
 class Rows(BaseModel):
@@ -59,8 +59,8 @@ class Rows(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a backup holds. ``key_ids``: of the vault keys in it, none when it has none; ``sealed_with``: how many
-    connections' credentials are sealed with each key; ``sequences``: the last value of TABLE.COLUMN."""
+    """The content of a backup. ``key_ids``: the ids of the vault keys in it. ``sealed_with``: for each key, the number
+    of connections whose credentials are sealed with it. ``sequences``: the last value of each TABLE.COLUMN."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -80,7 +80,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Archive:
-    """A backup that was found whole. Made by ``opened``."""
+    """A backup whose digest has been verified. Created by ``open_archive``."""
 
     path: Path
     manifest: Manifest
@@ -88,28 +88,28 @@ class Archive:
 
     def member(self, name: str) -> IO[bytes]:
         found = self.tar.extractfile(name)
-        assert found is not None, "a member of ours is a file"
+        assert found is not None, "our members are files"
         return found
 
     def keys(self) -> str | None:
-        """The vault keys in it, as VAULT_KEY has them."""
+        """The vault keys in it, in the form of VAULT_KEY; None if it has none."""
         return self.member(KEY).read().decode().strip() if self.manifest.key_ids else None
 
 
 def write(database: Database, path: Path, *, keys: str | None, key_ids: tuple[str, ...], overwrite: bool) -> Manifest:
-    """Write everything of one moment to a new file, readable by its owner only, which is there whole or not at all.
-    ``keys`` go into it. Raises ``Unstartable``."""
-    with _one_line(f"no backup was made to {path}"):
+    """Back up the database, as of one moment, to a new file that only its owner can read. The file appears only when it
+    is complete. ``keys``: vault keys to include. Raises ``Unstartable``."""
+    with _explain_errors(f"no backup was made to {path}"):
         with database.engine.connect() as connection:
-            tables = _ours(Session(connection))
+            tables = _our_tables(Session(connection))
             if database.revision(connection) is None or not tables:
                 raise Unstartable(
                     f"there is nothing to back up: the database at {database.address()} has no schema yet"
                 )
         with _new_file(path, overwrite=overwrite) as file:
             with database.snapshot() as session:
-                _take_time(session)
-                # before the snapshot is taken, which is with the first query: a migration must not come in between
+                _lift_timeouts(session)
+                # lock first: the first query takes the snapshot, and no migration may come in between
                 session.execute(text(f"lock table {', '.join(tables)} in access share mode"))
                 manifest = Manifest(
                     format=FORMAT,
@@ -133,26 +133,25 @@ def write(database: Database, path: Path, *, keys: str | None, key_ids: tuple[st
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Archive]:
-    """The backup in this file, after every byte of it was checked. Raises ``Unstartable`` when it was cut short or
-    altered, or when a newer version made it."""
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open a backup and verify its digest. Raises ``Unstartable`` if it is truncated or altered, or if a newer version
+    made it."""
     with ExitStack() as stack:
-        with _one_line(f"the backup {path} cannot be read"):
-            archive = _checked(path, stack.enter_context(path.open("rb")))
+        with _explain_errors(f"the backup {path} cannot be read"):
+            archive = _verify(path, stack.enter_context(path.open("rb")))
         yield archive
 
 
 def load(database: Database, archive: Archive, *, replace: bool, host: str | None) -> int:
-    """Put what the backup holds into the database, in the place of what we hold there, in one transaction; returns how
-    many jobs go on. ``host``: from now on sources that are read where they lie are read there.
+    """Replace our data in the database with the backup, in one transaction. Returns the number of jobs that resume.
 
-    Raises ``Unstartable``, after which nothing was changed: when somebody uses the database, or holds something in it
-    and ``replace`` is not set.
+    ``host``: bind the connections that are bound to a host to this one. Raises ``Unstartable`` and changes nothing if
+    the database is in use, or if it has data and ``replace`` is not set.
     """
     manifest = archive.manifest
-    with _one_line(f"{archive.path} was not restored, and nothing was changed"), database.session() as session:
+    with _explain_errors(f"{archive.path} was not restored, and nothing was changed"), database.session() as session:
         _take_over(database, session)
-        if not replace and _holds_something(session):
+        if not replace and _has_data(session):
             raise Unstartable(
                 f"the database at {database.address()} holds data already: restore into an empty one, or with --replace"
             )
@@ -161,11 +160,11 @@ def load(database: Database, archive: Archive, *, replace: bool, host: str | Non
         indexes = _drop_indexes(session)
         for table in manifest.tables:
             _copy_in(session, archive, table)
-        for made in indexes:  # once, which takes half the time of keeping them up
+        for made in indexes:  # building them once takes half the time of maintaining them
             session.execute(text(made))
         for place, value in manifest.sequences.items():
             _set_sequence(session, place, value)
-        jobs = _let_go_on(session)
+        jobs = _release_jobs(session)
         if host is not None:
             _move_to(session, host)
         upgrade(session.connection())
@@ -175,32 +174,31 @@ def load(database: Database, archive: Archive, *, replace: bool, host: str | Non
 
 
 def drop(database: Database) -> None:
-    """Remove everything of ours from the database, and nothing else. Raises ``Unstartable``, after which nothing was
-    changed, when somebody uses it or something of others' hangs on it."""
-    with _one_line("nothing was removed"), database.session() as session:
+    """Remove all our tables from the database, and nothing else. Raises ``Unstartable`` and changes nothing if the
+    database is in use or if objects of others depend on our tables."""
+    with _explain_errors("nothing was removed"), database.session() as session:
         _take_over(database, session)
         _drop_ours(session)
 
 
 def check_unused(database: Database) -> None:
-    """Raise ``Unstartable`` when a server, worker or keeper lives on the database."""
-    with _one_line("who uses the database cannot be seen"), database.session() as session:
+    """Raise ``Unstartable`` if a server, worker or keeper is running on the database."""
+    with _explain_errors("who uses the database cannot be seen"), database.session() as session:
         _take_over(database, session)
 
 
 def _take_over(database: Database, session: Session) -> None:
-    """Have the database for ourselves until the transaction ends: who starts now waits for us."""
-    _take_time(session)
+    """Take exclusive use of the database until the transaction ends: a process that starts now waits for us."""
+    _lift_timeouts(session)
     lock_schema(session.connection())
     database.revision(session.connection())
-    if "lease" in _ours(session) and (alive := leases.list_held(session)):
+    if "lease" in _our_tables(session) and (alive := leases.list_held(session)):
         named = ", ".join(name.rpartition(":")[0] for name in alive)
         raise Unstartable(
             f"the database at {database.address()} is in use by {named}: stop it first; "
-            "what was killed is counted for about 20 s yet"
+            "a killed process still counts for about 20 s"
         )
-    # sessions of processes that were stopped in the middle: what they still hold would keep us waiting, and what they
-    # still write belongs to what is replaced
+    # sessions of stopped processes: their locks would block us, and their writes belong to the data that is replaced
     session.execute(
         text("""
             select pg_terminate_backend(pid, 5000) from pg_stat_activity
@@ -210,14 +208,14 @@ def _take_over(database: Database, session: Session) -> None:
     )
 
 
-def _take_time(session: Session) -> None:
-    """This transaction may be a long one."""
+def _lift_timeouts(session: Session) -> None:
+    """Lift the timeouts of this transaction, which may take long."""
     for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
         session.execute(text(f"set local {limit} = 0"))
 
 
-def _ours(session: Session) -> list[str]:
-    """Which tables of ours are there. A stranger's may have the name of one: ours come with our migrations only."""
+def _our_tables(session: Session) -> list[str]:
+    """Our tables that exist. Without our migrations none counts as ours: a table of others may have the same name."""
     found = set(
         session.execute(
             text("select table_name from information_schema.tables where table_schema = current_schema()")
@@ -226,19 +224,19 @@ def _ours(session: Session) -> list[str]:
     return [name for name in ALL if name in found] if found >= {"alembic_version", "sync_job", "chunk"} else []
 
 
-def _holds_something(session: Session) -> bool:
+def _has_data(session: Session) -> bool:
     return any(
         session.execute(text(f"select exists (select 1 from {name})")).scalar_one()
-        for name in {"collection", "api_key", "entity"} & set(_ours(session))
+        for name in {"collection", "api_key", "entity"} & set(_our_tables(session))
     )
 
 
 def _drop_ours(session: Session) -> None:
-    tables = _ours(session)
+    tables = _our_tables(session)
     if not tables:
         return
     try:
-        with session.begin_nested():  # never cascade: views and the like are others'
+        with session.begin_nested():  # never cascade: views and the like belong to others
             session.execute(text(f"drop table {', '.join(tables)}, alembic_version"))
             session.execute(text("drop function if exists chunk_words()"))
             for language in LANGUAGES:
@@ -246,7 +244,7 @@ def _drop_ours(session: Session) -> None:
     except DBAPIError as error:
         if isinstance(error.orig, psycopg.errors.DependentObjectsStillExist):
             detail = (error.orig.diag.message_detail or "").replace("\n", "; ")
-            raise Unstartable(f"something that is not ours hangs on our tables: {detail}; drop it first") from None
+            raise Unstartable(f"objects that are not ours depend on our tables: {detail}; drop them first") from None
         raise
 
 
@@ -272,14 +270,16 @@ def _copy_out(session: Session, file: BinaryIO, name: str) -> Rows:
 
 def _copy_in(session: Session, archive: Archive, table: Rows) -> None:
     if table.name not in ALL:
-        raise Unstartable(f"{archive.path} holds a table {table.name!r}, which is none of ours")
+        raise Unstartable(f"{archive.path} has a table {table.name!r}, which is not one of ours")
     statement = sql.SQL("copy {} ({}) from stdin (format binary, freeze)").format(*_names(table.name, table.columns))
     with gzip.open(archive.member(_member_name(table.name))) as rows, raw(session).cursor() as cursor:
         with cursor.copy(statement) as copy:
             while portion := rows.read(PORTION_BYTES):
                 copy.write(portion)
         if cursor.rowcount != table.rows:
-            raise Unstartable(f"{archive.path} says {table.rows} rows of {table.name}, and holds {cursor.rowcount}")
+            raise Unstartable(
+                f"{archive.path} has {cursor.rowcount} rows of {table.name}, but its manifest says {table.rows}"
+            )
 
 
 def _names(table: str, columns: list[str]) -> tuple[sql.Composable, sql.Composable]:
@@ -287,7 +287,7 @@ def _names(table: str, columns: list[str]) -> tuple[sql.Composable, sql.Composab
 
 
 def _drop_indexes(session: Session) -> list[str]:
-    """Drop the indexes that are no constraints; returns the statements that make them again."""
+    """Drop the indexes that back no constraint. Returns the statements that recreate them."""
     found = session.execute(
         text("""
             select cast(i.indexrelid as regclass) as name, pg_get_indexdef(i.indexrelid) as made from pg_index i
@@ -303,8 +303,8 @@ def _drop_indexes(session: Session) -> list[str]:
 
 
 def _sequences(session: Session, tables: list[str]) -> dict[str, int]:
-    """The last value of each sequence, as of now: at least that of the snapshot. A number that was given and is free
-    again must not be given twice, for plans of deletes and what a job has met name rows by their numbers."""
+    """The current last value of each sequence, which is at least that of the snapshot. A number must never be given
+    twice, even if it is free again: delete plans and job marks refer to rows by number."""
     rows = session.execute(
         text("""
             select table_name || '.' || column_name as place,
@@ -335,17 +335,20 @@ def _sealed_with(session: Session) -> dict[str, int]:
     return {row.key_id: row.connections for row in rows}
 
 
-def _let_go_on(session: Session) -> int:
-    """Jobs that were under way go on from their last batch: nobody drives them or reads for them, nobody's end counts
-    as a crash, and whoever is first takes them up. Their listing is old by now, so none concludes from it that
-    something is gone, as none does that took up an earlier one; the next full job does."""
+def _release_jobs(session: Session) -> int:
+    """Release the active jobs, so that they resume from their last batch with the next free driver and reader, and no
+    reader counts as crashed. Returns how many.
+
+    Their listing is outdated, so they must not conclude from it that entities are gone. They count as resumed jobs,
+    which never do; the next full job does.
+    """
     session.execute(
         text("""
             update sync_partition set owner = null, lease_until = null, backend_pid = null, backend_start = null
             where owner is not null or lease_until is not null or backend_pid is not null
         """)
     )
-    gone_on = session.execute(
+    resumed = session.execute(
         text(f"""
             update sync_job set driver = null, driven_until = null, backend_pid = null, backend_start = null,
                    waiting_for = null, modified_at = now(),
@@ -353,7 +356,7 @@ def _let_go_on(session: Session) -> int:
             where {IS_ACTIVE} returning id
         """)
     )
-    return len(gone_on.all())
+    return len(resumed.all())
 
 
 def _move_to(session: Session, host: str) -> None:
@@ -363,10 +366,10 @@ def _move_to(session: Session, host: str) -> None:
 
 @contextmanager
 def _new_file(path: Path, *, overwrite: bool) -> Iterator[io.BufferedRandom]:
-    """A file that gets its name when it is whole and on the disk. What an earlier one left when it was cut short is
-    written over."""
+    """Create a file that gets its name only when it is complete and on disk. Overwrites the partial file of an
+    interrupted attempt."""
     if path.exists() and not overwrite:
-        raise Unstartable(f"{path} is there already: name another file, or write over it with --force")
+        raise Unstartable(f"{path} exists already: choose another file, or overwrite it with --force")
     partial = path.with_name(f"{path.name}.partial")
     handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "r+b") as file:
@@ -374,10 +377,10 @@ def _new_file(path: Path, *, overwrite: bool) -> Iterator[io.BufferedRandom]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Unstartable(
-                f"{partial} is being written by another backup: wait for it, or name another file"
+                f"{partial} is being written by another backup: wait for it, or choose another file"
             ) from None
         if os.fstat(handle).st_uid != os.geteuid() or not os.path.samestat(os.fstat(handle), os.lstat(partial)):
-            raise Unstartable(f"{partial} is somebody else's: name another file")
+            raise Unstartable(f"{partial} belongs to another user: choose another file")
         try:
             file.truncate()
             yield file
@@ -394,7 +397,7 @@ def _new_file(path: Path, *, overwrite: bool) -> Iterator[io.BufferedRandom]:
 
 @contextmanager
 def _member(file: BinaryIO, name: str) -> Iterator[None]:
-    """What is written meanwhile is a member of the tar; its header, which names the size, is filled in at the end."""
+    """Write a member of the tar. Its header, which has the size, is filled in at the end."""
     start = file.tell()
     file.write(bytes(BLOCK_BYTES))
     yield
@@ -416,19 +419,19 @@ def _header(name: str, size_bytes: int) -> bytes:
 
 
 def _ending(digest: str) -> bytes:
-    """How a file ends whose bytes so far have this digest."""
+    """The end of a file whose preceding bytes have this digest."""
     return _header(DIGEST, len(digest)) + digest.encode().ljust(BLOCK_BYTES, b"\0") + bytes(2 * BLOCK_BYTES)
 
 
-def _checked(path: Path, file: BinaryIO) -> Archive:
-    damaged = Unstartable(f"{path} is no backup of ours, or was cut short or altered: use another one")
+def _verify(path: Path, file: BinaryIO) -> Archive:
+    damaged = Unstartable(f"{path} is not a backup of ours, or was truncated or altered: use another one")
     try:
         tar = tarfile.TarFile(fileobj=file)
         found = tar.extractfile(MANIFEST)
-        said = b"" if found is None else found.read()
-        if json.loads(said)["format"] > FORMAT:  # of which the rest need not be as we know it
-            raise Unstartable(f"{path} is of a newer version of airweave-server: restore it with that one")
-        manifest = Manifest.model_validate_json(said)
+        content = b"" if found is None else found.read()
+        if json.loads(content)["format"] > FORMAT:  # the rest of the manifest may differ too
+            raise Unstartable(f"{path} was made by a newer version of airweave-server: restore it with that version")
+        manifest = Manifest.model_validate_json(content)
     except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError):
         raise damaged from None
     if not _is_whole(file):
@@ -452,8 +455,8 @@ def _is_whole(file: BinaryIO) -> bool:
 
 
 @contextmanager
-def _one_line(what: str) -> Iterator[None]:
-    """Turns what the database or the file system refuses into one clear line, without values."""
+def _explain_errors(what: str) -> Iterator[None]:
+    """Turn an error of the database or the file system into one clear line, without values."""
     try:
         yield
     except (SQLAlchemyError, psycopg.Error) as error:

@@ -1,7 +1,7 @@
-"""The SQL of search: filters, the nearest vectors by index or by an exact scan, and BM25 rebuilt from ranks of single
+"""The SQL of search: filters, nearest vectors by index or by exact scan, and BM25 computed from the ranks of single
 terms.
 
-Every value is a bound parameter, and tsquery texts hold quoted lexemes joined by ``|`` and ``&``.
+Every value is a bound parameter. A tsquery contains quoted lexemes joined by ``|`` and ``&``.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +19,13 @@ from .languages import configuration
 from .models import VECTORS, Collection
 
 K1, B = 1.2, 0.75  # the usual constants of BM25
-MEASURED = 200  # chunks of a collection that nobody has counted yet
-# How widely the index is searched, the wider the larger the collection; no wider than pgvector allows.
+MEASURED = 200  # chunks that are measured in a collection that has not been counted yet
+# ef_search grows with the size of the collection, up to the maximum of pgvector.
 LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 110
-LISTED = 30_000  # entities that a filter leaves, which a query names one by one
-HALF = 0.645  # ts_rank of one term that stands n times is about n / (n + HALF)
+LISTED = 30_000  # up to this many entities that a filter leaves, a query lists them one by one
+HALF = 0.645  # ts_rank of one term that occurs n times is about n / (n + HALF)
 
-# Where a field of a filter stands; an entity's id is matched with and without its chunk's number.
+# The columns of each filter field. An entity id matches with and without the number of the chunk.
 COLUMNS = {
     "entity_id": ("e.entity_id", "e.entity_id || '__chunk_' || c.ordinal"),
     "name": ("e.name",),
@@ -41,7 +41,7 @@ COLUMNS = {
     "airweave_system_metadata.sync_id": ("cast(e.connection_id as text)",),
     "airweave_system_metadata.sync_job_id": ("cast(e.job_id as text)",),
 }
-# Of an index that is asked: to go on until there are enough, and to be asked at all, even with a filter.
+# Settings for the vector index: it continues until it has found enough, and the planner uses it even with a filter.
 WITH_INDEX = """
     select set_config('hnsw.ef_search', cast(:width as text), true),
            set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('enable_sort', 'off', true)"""
@@ -55,7 +55,7 @@ COMPARISONS = {
     "less_than_or_equal": "{column} <= {value}",
 }
 
-# What a term occurs in; both sides are answered by the indexes alone, without unpacking a vector of words.
+# Whether a chunk contains a term. The indexes answer both sides by themselves, without unpacking a tsvector.
 HOLDS = "(c.ts @@ cast(t.stem as tsquery) or c.ident @@ cast(t.ident as tsquery))"
 TERMS = "unnest(cast(:stems as text[]), cast(:idents as text[]), cast(:idfs as float8[]), cast(:exact as int[]))"
 BYTES = "octet_length(c.heading) + octet_length(c.text)"
@@ -64,7 +64,7 @@ LENGTH = f"cast({K1} as float8) * (1 - {B} + cast({B} as float8) * ({BYTES}) / c
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One comparison; ``values`` holds one, or those of ``in`` and ``not_in``."""
+    """One comparison of a filter. ``values`` has one element, except for ``in`` and ``not_in``."""
 
     field: str
     operator: str
@@ -73,9 +73,10 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """What a query asks for once: a stem of the language, or the identifiers that mean the same, or both.
+    """One term of a query: a stem, or identifiers that mean the same, or both.
 
-    ``exact``: an identifier, to be found whatever else is. ``frequency``: chunks of the collection that hold it.
+    ``exact``: it is an identifier, so chunks that contain it rank first. ``frequency``: the number of chunks that
+    contain it.
     """
 
     stem: str | None
@@ -87,8 +88,8 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What lets a chunk pass to be ranked: its words (``ts``) or its identifiers (``ident``), tsqueries both; with
-    ``both`` it takes the two."""
+    """The condition that lets a chunk be ranked: its words match the tsquery ``ts`` or its identifiers match the
+    tsquery ``ident``; with ``both``, it must match the two."""
 
     ts: str | None
     ident: str | None
@@ -100,7 +101,7 @@ class Gate:
 
 
 class Candidate(NamedTuple):
-    """A chunk, how well it answers one question, and how many of the exact terms it holds."""
+    """A chunk, its score in one list, and how many exact terms it contains."""
 
     entity_row: int
     ordinal: int
@@ -110,57 +111,59 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a query may see: the chunks of living connections of one collection, less what its filter leaves out.
+    """The chunks that a query may see: those of the collection's undeleted connections that pass the filter.
 
-    ``about``: how many that are, where it is known to be few.
+    ``about``: their approximate number, if it is known to be small.
     """
 
     source: str
     values: dict[str, Any]
     about: int | None = None
-    vectors: str = VECTORS[0]  # the column of those that are searched
+    vectors: str = VECTORS[0]  # the vector column to search
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Of a collection; ``has_index``: whether one over its vectors can be used."""
+    """The size of a collection. ``has_index``: whether its vector index can be used."""
 
     chunks: int
     mean_bytes: float
     has_index: bool
 
 
-def narrowed(
+def narrow(
     session: Session, collection: Collection, whole: Scope, filters: Sequence[Sequence[Condition]], *, few: int
 ) -> Scope:
-    """What the filters leave of it. Where that is of no more than ``LISTED`` entities, these are looked up first, and
-    what is ``about`` no more than ``few`` chunks is then read by its entities."""
+    """Narrow the scope by the filters. If they leave at most ``LISTED`` entities, these are looked up first. If they
+    have at most ``few`` chunks, the chunks are then read by entity."""
     values = dict(whole.values)
-    groups = " or ".join(" and ".join(_condition(one, values) for one in group) for group in filters)
+    groups = " or ".join(" and ".join(_to_sql(one, values) for one in group) for group in filters)
     joined = "join entity e on e.row = c.entity_row join source_connection s on s.id = c.connection_id"
-    everything = Scope(f"chunk c {joined} where {_seen(collection)} and ({groups})", values, vectors=whole.vectors)
-    if "c.ordinal" in groups:  # a condition on a chunk's number asks for it of the ledger
-        found = _left(session, collection, f"({groups})", values, numbered=True, most=few) if few else None
+    everything = Scope(f"chunk c {joined} where {_visible(collection)} and ({groups})", values, vectors=whole.vectors)
+    if "c.ordinal" in groups:  # a condition on chunk numbers: generate them from the ledger
+        found = _look_up_remainder(session, collection, f"({groups})", values, numbered=True, most=few) if few else None
         if found is None or found.chunks > few:
             return everything
         only = "(select * from chunk where entity_row = any(cast(:only as bigint[])))"
-        source = f"{only} c {joined} where {_seen(collection)} and ({groups})"
+        source = f"{only} c {joined} where {_visible(collection)} and ({groups})"
         return Scope(source, {**values, "only": found.rows}, found.chunks, whole.vectors)
-    found = _left(session, collection, f"({groups})", values, numbered=False, most=LISTED) if few else None
+    found = _look_up_remainder(session, collection, f"({groups})", values, numbered=False, most=LISTED) if few else None
     if found is None:
         return everything
     values["only"] = found.rows
     if found.chunks <= few:
-        source = f"chunk c where {_seen(collection)} and c.entity_row = any(cast(:only as bigint[]))"
+        source = f"chunk c where {_visible(collection)} and c.entity_row = any(cast(:only as bigint[]))"
         return Scope(source, values, found.chunks, whole.vectors)
-    # "is true" keeps it from becoming a join, in which each gate would be read to its end
-    source = f"chunk c where {_seen(collection)} and (c.entity_row in (select unnest(cast(:only as bigint[])))) is true"
+    # "is true" keeps the planner from turning it into a join, which would read each gate to its end
+    source = (
+        f"chunk c where {_visible(collection)} and (c.entity_row in (select unnest(cast(:only as bigint[])))) is true"
+    )
     return Scope(source, values, vectors=whole.vectors)
 
 
 def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
-    """All chunks of the collection, and how many: as the keeper counted them; a collection that it has not seen yet is
-    measured by its ledger and some chunks."""
+    """The scope of all chunks of the collection, and its size as the keeper counted it. A collection that has not been
+    counted yet is measured by its ledger and ``MEASURED`` chunks."""
     row = session.execute(
         text("""
             select array(select id from source_connection
@@ -178,12 +181,12 @@ def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
             "some": MEASURED,
         },
     ).one()
-    everything = Scope(f"chunk c where {_seen(collection)}", {"connections": row[0]}, vectors=collection.searched)
+    everything = Scope(f"chunk c where {_visible(collection)}", {"connections": row[0]}, vectors=collection.searched)
     return everything, Size(int(row[1]), float(row[2]), row[3])
 
 
-def lexemes(session: Session, collection: Collection, texts: Sequence[str]) -> list[list[str]]:
-    """Each text's lexemes in the full text of the collection's language."""
+def to_lexemes(session: Session, collection: Collection, texts: Sequence[str]) -> list[list[str]]:
+    """The lexemes of each text in the collection's language."""
     rows = session.scalars(
         text(f"""
             select tsvector_to_array(to_tsvector('public.{configuration(collection.language)}', t.text))
@@ -194,11 +197,11 @@ def lexemes(session: Session, collection: Collection, texts: Sequence[str]) -> l
     return [list(row) for row in rows]
 
 
-def frequencies(
+def count_occurrences(
     session: Session, collection: Collection, whole: Scope, terms: Sequence[Term], *, at_most: int
 ) -> list[int]:
-    """In about how many chunks each term occurs, as the keeper counted them. What it left out is rare, or new: that is
-    counted here, up to ``at_most``."""
+    """The approximate number of chunks that contain each term, as the keeper counted it. A term that it left out is
+    rare or new, and is counted here, up to ``at_most``."""
     rows = session.scalars(
         text(f"""
             select coalesce(
@@ -215,7 +218,7 @@ def frequencies(
         """),
         {
             **whole.values,
-            **_terms(terms),
+            **_term_arrays(terms),
             "at_most": at_most,
             "id": collection.id,
             "word": [term.stem for term in terms],
@@ -225,7 +228,7 @@ def frequencies(
     return list(rows)
 
 
-def matching(
+def find_matching(
     session: Session,
     seen: Scope,
     gates: Sequence[Gate],
@@ -236,9 +239,10 @@ def matching(
     budget: int,
     limit: int,
 ) -> tuple[list[Candidate], bool]:
-    """The best chunks that pass a gate, by BM25 over all of ``scored``, and whether they are all that hold any term.
+    """The best chunks that pass a gate, by BM25 over all ``scored`` terms, and whether they are all that contain any
+    term.
 
-    A gate is tried when those before it let fewer than ``wanted`` pass, and lets ``budget`` pass.
+    A gate is tried if the gates before it passed fewer than ``wanted`` chunks. It passes at most ``budget``.
     """
     values: dict[str, Any] = {
         **seen.values,
@@ -264,10 +268,10 @@ def matching(
             with {", ".join(steps)},
             z as materialized (
                 select distinct on (entity_row, ordinal) entity_row, ordinal, length,
-                       setweight(ts, 'D') as ts, strip(ident) as ident  -- as they are, but unpacked once
+                       setweight(ts, 'D') as ts, strip(ident) as ident  -- same content, unpacked once
                 from ({passed}) as p
             )
-            select entity_row, ordinal, {_score(scored, values)} as score, {_held(scored, values)} as exact,
+            select entity_row, ordinal, {_score(scored, values)} as score, {_count_exact(scored, values)} as exact,
                    {is_all} as is_all
             from z order by exact desc, score desc, entity_row, ordinal limit :limit
         """),
@@ -279,17 +283,17 @@ def matching(
     return candidates, len(rows) < limit and (bool(rows[0].is_all) if rows else True)
 
 
-def nearest(
+def find_nearest(
     session: Session, seen: Scope, vector: Vectors, *, limit: int, by_index: bool, chunks: int, is_alone: bool
 ) -> list[Candidate]:
-    """The chunks nearest by cosine, nearest first, in a collection of so many. A chunk without any known token is near
-    nothing. ``is_alone``: nothing else is asked in this transaction.
+    """The nearest chunks by cosine distance, nearest first. A chunk without any known token is near nothing.
 
-    By its index almost all of the nearest are found; where that ends too early, all vectors are compared.
+    ``chunks``: the size of the collection. ``is_alone``: this transaction runs no other query. With ``by_index``,
+    almost all of the nearest are found; if the index returns too few, all vectors are compared.
     """
     if by_index:
         distance = indexes.distance(f"c.{seen.vectors}", ":vector", len(vector))
-        nested = None if is_alone else session.begin_nested()  # what is set for it is undone with it
+        nested = None if is_alone else session.begin_nested()  # its rollback undoes the settings
         width = min(max(chunks // CHUNKS_PER_EF, LEAST_EF_SEARCH, limit), MOST_EF_SEARCH)
         session.execute(text(WITH_INDEX), {"width": width})
         rows = session.execute(
@@ -300,39 +304,40 @@ def nearest(
                 )
                 select * from near order by distance, entity_row, ordinal
             """),
-            {**seen.values, "vector": _halfvec(vector), "limit": limit},
+            {**seen.values, "vector": _to_halfvec(vector), "limit": limit},
         ).all()
         if nested is not None:
             nested.rollback()
         if len(rows) == limit:
             return [Candidate(row[0], row[1], 1 - row[2]) for row in rows]
     rows = session.execute(
-        text(f"{_distances(seen)} order by distance, entity_row, ordinal limit :limit"),
-        {**seen.values, "vector": _halfvec(vector), "limit": limit},
+        text(f"{_distance_query(seen)} order by distance, entity_row, ordinal limit :limit"),
+        {**seen.values, "vector": _to_halfvec(vector), "limit": limit},
     ).all()
     return [Candidate(row[0], row[1], 1 - row[2]) for row in rows if row[2] is not None and row[2] == row[2]]
 
 
-def matching_deep(
+def list_matching(
     session: Session, seen: Scope, terms: Sequence[Term], *, mean_bytes: float, group: bool, limit: int
 ) -> list[tuple[int, int]]:
-    """Every chunk that holds a term, or the best of each entity, in the order in which ``matching`` chooses."""
-    values = {**seen.values, **_terms(terms), "mean_length": mean_bytes, "limit": limit}
-    return _deep(
-        session, f"select entity_row, ordinal, -exact as a, -gate as b from ({_gate(seen)}) as g", values, group
+    """All chunks that contain a term, or with ``group`` the best one of each entity, in the order of
+    ``find_matching``."""
+    values = {**seen.values, **_term_arrays(terms), "mean_length": mean_bytes, "limit": limit}
+    return _ranked(
+        session, f"select entity_row, ordinal, -exact as a, -gate as b from ({_gate_query(seen)}) as g", values, group
     )
 
 
-def nearest_deep(session: Session, seen: Scope, vector: Vectors, *, group: bool, limit: int) -> list[tuple[int, int]]:
-    """As ``nearest``, but of each entity the nearest chunk alone where ``group`` is set."""
-    values = {**seen.values, "vector": _halfvec(vector), "limit": limit}
-    inner = f"select entity_row, ordinal, distance as a, 0 as b from ({_distances(seen)}) as d where distance <= 2"
-    return _deep(session, inner, values, group)
+def list_nearest(session: Session, seen: Scope, vector: Vectors, *, group: bool, limit: int) -> list[tuple[int, int]]:
+    """All chunks by distance, or with ``group`` the nearest one of each entity."""
+    values = {**seen.values, "vector": _to_halfvec(vector), "limit": limit}
+    inner = f"select entity_row, ordinal, distance as a, 0 as b from ({_distance_query(seen)}) as d where distance <= 2"
+    return _ranked(session, inner, values, group)
 
 
-def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[int, dict[str, Any]]]:
-    """What is shown of these chunks, each with its place among ``keys``; one that is left of an entity that is gone
-    is left out."""
+def read_passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[int, dict[str, Any]]]:
+    """The data to show for these chunks, each with its index in ``keys``. A chunk whose entity no longer exists is left
+    out."""
     rows = session.execute(
         text("""
             select k.n, e.entity_id, e.name, e.type, s.short_name as source_name, e.connection_id, e.job_id, c.ordinal,
@@ -350,22 +355,23 @@ def passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[in
 
 
 def any_of(terms: Sequence[Term]) -> Gate:
-    """What holds one of these terms."""
+    """The gate for chunks that contain any of these terms."""
     stems = [term.stem for term in terms if term.stem is not None]
     idents = [ident for term in terms for ident in term.idents]
-    return Gate(_tsquery(stems) or None, _tsquery(idents) or None)
+    return Gate(_to_tsquery(stems) or None, _to_tsquery(idents) or None)
 
 
 def some_of(terms: Sequence[Term], count: int) -> Gate | None:
-    """What holds so many of these terms, either in its words or among its identifiers; None where these are fewer."""
-    stems = [_tsquery([term.stem]) for term in terms if term.stem is not None]
-    idents = [f"({_tsquery(term.idents)})" for term in terms if term.stem is None]
+    """The gate for chunks with at least ``count`` of these terms, all among their words or all among their identifiers.
+    None if there are not that many terms of either kind."""
+    stems = [_to_tsquery([term.stem]) for term in terms if term.stem is not None]
+    idents = [f"({_to_tsquery(term.idents)})" for term in terms if term.stem is None]
     ts, ident = (_at_least(count, asked) if len(asked) >= count else None for asked in (stems, idents))
     return Gate(ts, ident) if ts or ident else None
 
 
 def _at_least(count: int, asked: Sequence[str]) -> str:
-    """A tsquery for so many of these, as short as can be: a GIN index weighs all of it for each row it may find."""
+    """The shortest tsquery for at least ``count`` of these: a GIN index evaluates all of it for each candidate row."""
     if count == 1 or count == len(asked):
         return (" & " if count > 1 else " | ").join(asked)
     first, *others = asked
@@ -373,45 +379,46 @@ def _at_least(count: int, asked: Sequence[str]) -> str:
 
 
 def _score(terms: Sequence[Term], values: dict[str, Any]) -> str:
-    """BM25 of a row of ``z``."""
+    """The SQL for the BM25 score of a row of ``z``."""
     ranks = "ts_rank('{1,1,1,1}', z.ts, cast(:stem_%d as tsquery))"
     score: list[str] = []
     for n, term in enumerate(terms):
         values[f"idf_{n}"] = term.idf
         parts = []
         if term.stem is not None:
-            values[f"stem_{n}"] = _tsquery([term.stem])
+            values[f"stem_{n}"] = _to_tsquery([term.stem])
             parts.append(f"(select r / (r + (1.0001 - r) * z.length / {HALF}) from (select {ranks % n} as r) as one)")
         if term.idents:
-            values[f"held_{n}"] = _tsquery(term.idents)
+            values[f"held_{n}"] = _to_tsquery(term.idents)
             parts.append(f"case when z.ident @@ cast(:held_{n} as tsquery) then 1 / (1 + z.length) else 0 end")
         score.append(f"cast(:idf_{n} as float8) * greatest({', '.join(parts)})")
     return " + ".join(score)
 
 
-def _held(terms: Sequence[Term], values: dict[str, Any]) -> str:
-    """How many of the exact terms a row of ``z`` holds."""
+def _count_exact(terms: Sequence[Term], values: dict[str, Any]) -> str:
+    """The SQL for the number of exact terms that a row of ``z`` contains."""
     held = [f"cast(z.ident @@ cast(:held_{n} as tsquery) as int)" for n, term in enumerate(terms) if term.exact]
     return " + ".join(held) or "0"
 
 
-def _seen(collection: Collection) -> str:
-    # a literal: the planner takes a collection's own index only where it can see which collection is asked for
+def _visible(collection: Collection) -> str:
+    # a literal: the planner uses a collection's own index only if it can see which collection is meant
     return f"c.collection_id = '{UUID(str(collection.id))}' and c.connection_id = any(:connections)"
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
-    """The entities of which a filter leaves something, and how many chunks."""
+class _Remainder:
+    """The entities that a filter leaves, and the number of their chunks."""
 
-    rows: str  # as an array's text: it goes back as it came
+    rows: str  # the text of an array, which is only passed back to the database
     chunks: int
 
 
-def _left(
+def _look_up_remainder(
     session: Session, collection: Collection, condition: str, values: dict[str, Any], *, numbered: bool, most: int
-) -> _Left | None:
-    """None where it is more than ``most`` entities, or chunks where it asks for their numbers."""
+) -> _Remainder | None:
+    """Look up the entities that the condition leaves. None if there are more than ``most`` of them, or with
+    ``numbered`` (the condition is on chunk numbers) more than ``most`` chunks."""
     each = "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)" if numbered else ""
     found, rows, chunks = session.execute(
         text(f"""
@@ -424,11 +431,11 @@ def _left(
         """),
         {**values, "collection_id": collection.id, "most": most + 1},
     ).one()
-    return None if found > most else _Left(rows, int(chunks))
+    return None if found > most else _Remainder(rows, int(chunks))
 
 
-def _gate(seen: Scope) -> str:
-    # offset 0: else the planner may read the whole collection once and unpack every chunk's words for each term
+def _gate_query(seen: Scope) -> str:
+    # offset 0: otherwise the planner may read the whole collection and unpack every chunk's words for each term
     return f"""
         select p.entity_row, p.ordinal, sum(t.exact) as exact, sum(t.idf / (1 + p.length)) as gate
         from {TERMS} as t(stem, ident, idf, exact) cross join lateral (
@@ -437,12 +444,12 @@ def _gate(seen: Scope) -> str:
         group by p.entity_row, p.ordinal"""
 
 
-def _distances(seen: Scope) -> str:
+def _distance_query(seen: Scope) -> str:
     columns = f"c.entity_row, c.ordinal, c.{seen.vectors} <=> cast(:vector as halfvec) as distance"
     return f"select {columns} from {seen.source}"
 
 
-def _deep(session: Session, inner: str, values: dict[str, Any], group: bool) -> list[tuple[int, int]]:
+def _ranked(session: Session, inner: str, values: dict[str, Any], group: bool) -> list[tuple[int, int]]:
     if group:
         inner = f"select distinct on (entity_row) * from ({inner}) as i order by entity_row, a, b, ordinal"
     rows = session.execute(
@@ -451,15 +458,15 @@ def _deep(session: Session, inner: str, values: dict[str, Any], group: bool) -> 
     return [(row[0], row[1]) for row in rows.all()]
 
 
-def _condition(condition: Condition, values: dict[str, Any]) -> str:
-    """The SQL of a condition, its value put into ``values``. What is null equals nothing."""
+def _to_sql(condition: Condition, values: dict[str, Any]) -> str:
+    """The SQL of a condition; its value is added to ``values``. A null column equals nothing."""
     operator = condition.operator.removeprefix("not_")
     value: Any = list(condition.values) if operator == "in" else condition.values[0]
     if operator == "contains":
         value = "%" + value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     name = f"value_{len(values)}"
     values[name] = value
-    kind = _kind(condition.field) + ("[]" if operator == "in" else "")
+    kind = _sql_type(condition.field) + ("[]" if operator == "in" else "")
     found = " or ".join(
         COMPARISONS[operator].format(column=column, value=f"cast(:{name} as {kind})")
         for column in COLUMNS[condition.field]
@@ -469,24 +476,24 @@ def _condition(condition: Condition, values: dict[str, Any]) -> str:
     return f"not coalesce({found}, false)" if condition.operator.startswith("not_") else f"({found})"
 
 
-def _kind(field: str) -> str:
+def _sql_type(field: str) -> str:
     if field in ("created_at", "updated_at"):
         return "timestamptz"
     return "numeric" if field.endswith(".chunk_index") else "text"
 
 
-def _terms(terms: Sequence[Term]) -> dict[str, Any]:
+def _term_arrays(terms: Sequence[Term]) -> dict[str, Any]:
     return {
-        "stems": [None if term.stem is None else _tsquery([term.stem]) for term in terms],
-        "idents": [_tsquery(term.idents) if term.idents else None for term in terms],
+        "stems": [None if term.stem is None else _to_tsquery([term.stem]) for term in terms],
+        "idents": [_to_tsquery(term.idents) if term.idents else None for term in terms],
         "idfs": [term.idf for term in terms],
         "exact": [int(term.exact) for term in terms],
     }
 
 
-def _tsquery(words: Iterable[str]) -> str:
+def _to_tsquery(words: Iterable[str]) -> str:
     return " | ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in words)
 
 
-def _halfvec(vector: Vectors) -> str:
+def _to_halfvec(vector: Vectors) -> str:
     return "[" + ",".join(f"{value:.6g}" for value in vector.tolist()) + "]"

@@ -1,8 +1,8 @@
 """One query over one collection: vectors and words, fused by rank. Knows neither HTTP nor SQL.
 
-Three things decide the order. First, how many of the identifiers of the query (``ERR_1234``, ``steps.py``) a chunk
-holds. Then the reciprocal ranks in the list of the words (BM25) and in that of the vectors. Last, the place in the
-ledger, so that the order is total: pages neither repeat nor lose a hit.
+Three things decide the order of the hits. First, how many identifiers of the query (``ERR_1234``, ``steps.py``) a chunk
+contains. Second, the sum of its reciprocal ranks by words (BM25) and by vectors. Third, its position in the ledger,
+which makes the order total: pages neither repeat nor lose a hit.
 """
 
 import math
@@ -24,27 +24,27 @@ from ..text.identifiers import exact_terms, query_terms
 from ..wire import FilterGroup
 from .filters import clean, lower
 
-# To be judged on more collections; on Cranfield 2:1 was best.
+# On Cranfield 2:1 was best; other collections have yet to be measured.
 KEYWORD_WEIGHT = 2.0
 SEMANTIC_WEIGHT = 1.0
 RRF_K = 60
 
 MAX_LIMIT = 1_000
-MAX_QUERY_CHARS = 10_000  # what follows is not looked at
-MAX_COUNTED_TERMS = 200  # of a query; of these the rarest are asked for
-MAX_TERMS = 32
-POSTINGS = 400  # occurrences of the rarest terms, each of which alone lets a chunk be ranked
-COMBINED = 4  # terms of which chunks hold several, where the rarest alone do not find enough
-FEW_RANKED = 2_000  # chunks that a filter leaves, of which all with any of the terms are ranked
-# What a filter leaves is compared one by one where that costs less than to find it among its neighbours: 10 of these
-# for each chunk of the way, which is the longer the less the filter leaves.
+MAX_QUERY_CHARS = 10_000  # the rest of a query is ignored
+MAX_COUNTED_TERMS = 200  # terms of a query whose frequency is counted
+MAX_TERMS = 32  # of these, the rarest are searched for
+POSTINGS = 400  # a chunk with any of the rarest terms is ranked, as long as they occur no more often than this
+COMBINED = 4  # if the rarest terms find too few chunks, those with several of this many terms are ranked too
+FEW_RANKED = 2_000  # if a filter leaves no more chunks than this, all of them with any term are ranked
+# Chunks that a filter leaves are compared one by one if that costs less than finding them through the vector index.
+# One step in the index costs as much as comparing this many; the fewer chunks the filter leaves, the more steps.
 COMPARED_PER_STEP = 10
-DEEPEST = 50_000  # place in the order of a collection behind which there are no pages
+DEEPEST = 50_000  # pages end at this position
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Raises ``BadInput`` where limit or offset are out of range."""
+    """A search request. Raises ``BadInput`` if limit or offset is out of range."""
 
     text: str
     strategy: Literal["hybrid", "semantic", "keyword"] = "hybrid"
@@ -62,7 +62,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A passage that answers, and the entity it is of. ``score`` is in (0, 1] and falls from hit to hit."""
+    """A matching passage and its entity. ``score`` is in (0, 1] and does not increase from hit to hit."""
 
     entity_id: str
     name: str
@@ -86,14 +86,14 @@ class Hit:
         return f"{self.entity_id}__chunk_{self.ordinal}"
 
 
-Answer = Callable[[], Sequence[Candidate]]  # waits for it
-Beside = Callable[[Session, Callable[[Session], Sequence[Candidate]]], Answer]
+Answer = Callable[[], Sequence[Candidate]]  # a call waits for the result
+ReadConcurrently = Callable[[Session, Callable[[Session], Sequence[Candidate]]], Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class _Depth:
-    """How far the lists go that are fused. Of the words: chunks that are enough to be ranked, the most of each gate,
-    and the best that are in the list; of the vectors, the nearest."""
+    """How long the fused lists are. For words: ``wanted`` chunks suffice, each gate passes at most ``budget``, and the
+    list holds the ``best``. For vectors: the list holds the ``nearest``."""
 
     wanted: int
     budget: int
@@ -101,8 +101,8 @@ class _Depth:
     nearest: int
 
 
-# The order of the first places is decided by the shallow lists, whatever the page, so that pages fit together. Those
-# who page further get what the deeper lists have besides, and in the end everything there is.
+# The shallow lists decide the order of the first hits on every page, so that pages fit together. Later pages add what
+# the deeper lists find, and finally everything there is.
 DEPTHS = (
     _Depth(wanted=100, budget=400, best=300, nearest=300),
     _Depth(wanted=300, budget=700, best=700, nearest=1_000),
@@ -112,8 +112,8 @@ DEPTHS = (
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What a query asks the database. No terms, or no vector, ask nothing on that side. ``near`` begins to look for the
-    nearest at a depth, the first time that it is asked to."""
+    """A query in the terms of the database. Without terms, or without a vector, that side is not searched. ``near``
+    starts the search for the nearest vectors at a depth, at its first call for that depth."""
 
     terms: list[Term]
     gates: list[Gate]
@@ -123,51 +123,54 @@ class _Question:
 
 
 class _Place(NamedTuple):
-    """A passage and why it stands where it stands."""
+    """A passage and its score."""
 
     entity_row: int
     ordinal: int
     score: float
 
 
-def embedded(embedder: Embedder, query: Query) -> Vectors | None:
-    """The vector of what is asked, None for one that is near nothing. Raises as the embedder does, and may take its
-    time: no transaction is to wait for it."""
+def embed_query(embedder: Embedder, query: Query) -> Vectors | None:
+    """The vector of the query, or None if it is near nothing. Raises what the embedder raises. May take long, so do not
+    call it within a transaction."""
     vector = embedder.embed_query(clean(query.text[:MAX_QUERY_CHARS]))
     return vector if vector.any() else None
 
 
-def search(session: Session, collection: Collection, vector: Vectors | None, query: Query, beside: Beside) -> list[Hit]:
-    """The hits of one page; ``vector`` is the query's, None for a query by words alone. The session is a snapshot: all
-    of them are of one moment of the collection. ``beside`` is ``Database.read_concurrently``, for the two halves of a
-    query."""
+def search(
+    session: Session, collection: Collection, vector: Vectors | None, query: Query, read_concurrently: ReadConcurrently
+) -> list[Hit]:
+    """The hits of one page. ``vector`` is that of the query; None to search by words alone. The session is a snapshot,
+    so all hits are of one moment. ``read_concurrently`` is that of ``Database``, for the two halves of a query."""
     asked = clean(query.text[:MAX_QUERY_CHARS])
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
-    seen = sql.narrowed(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
+    seen = sql.narrow(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
     near = None
     if vector is not None:
-        near = _nearest(session, seen, vector, size, beside if query.strategy == "hybrid" else None)
+        near = _start_nearest(session, seen, vector, size, read_concurrently if query.strategy == "hybrid" else None)
         near(DEPTHS[0])
-    terms = _known(session, collection, whole, asked, size.chunks) if query.strategy != "semantic" else []
-    gates = [sql.any_of(terms)] if terms and _all_ranked(seen) else _gates(terms)
+    terms = _known_terms(session, collection, whole, asked, size.chunks) if query.strategy != "semantic" else []
+    gates = [sql.any_of(terms)] if terms and _is_all_ranked(seen) else _make_gates(terms)
     question = _Question(terms, gates, vector, near, size.mean_bytes)
-    found = _found(session, seen, question, group=query.group == "entity", end=min(query.offset + query.limit, DEEPEST))
+    found = _collect_places(
+        session, seen, question, group=query.group == "entity", end=min(query.offset + query.limit, DEEPEST)
+    )
     page = found[query.offset : min(query.offset + query.limit, DEEPEST)]
-    rows = sql.passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
+    rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
     return [Hit(**row, score=page[place].score) for place, row in rows]
 
 
-def _all_ranked(seen: Scope) -> bool:
+def _is_all_ranked(seen: Scope) -> bool:
     return seen.about is not None and seen.about <= FEW_RANKED
 
 
-def _known(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> list[Term]:
-    """The terms to look for that occur in the collection, identifiers first, then the rarest first."""
-    terms = _terms(session, collection, text)
+def _known_terms(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> list[Term]:
+    """The terms of the query that occur in the collection: identifiers first, then the rarest first."""
+    terms = _read_terms(session, collection, text)
     if not terms:
         return []
-    counts = sql.frequencies(session, collection, whole, terms, at_most=POSTINGS)
+    counts = sql.count_occurrences(session, collection, whole, terms, at_most=POSTINGS)
     known = [
         replace(term, frequency=count, idf=_idf(count, chunks))
         for term, count in zip(terms, counts, strict=True)
@@ -177,11 +180,11 @@ def _known(session: Session, collection: Collection, whole: Scope, text: str, ch
     return known[:MAX_TERMS]
 
 
-def _gates(terms: Sequence[Term]) -> list[Gate]:
-    """What chunks must hold to be ranked, the most telling first; the last is any of the terms.
+def _make_gates(terms: Sequence[Term]) -> list[Gate]:
+    """The conditions that let a chunk be ranked, the most selective first.
 
-    That is one of the rarest; where these find too few, several of the others at once. An identifier that is frequent
-    goes together with any of the others first.
+    First, any of the rarest terms. If these find too few chunks, several of the other terms at once, and last, any
+    term. A frequent identifier counts first together with another term, then alone.
     """
     rare, postings = [], 0
     for term in terms:
@@ -190,10 +193,10 @@ def _gates(terms: Sequence[Term]) -> list[Gate]:
             rare.append(term)
     gates = [sql.any_of(rare)] if rare else []
     if len(rare) == len(terms):
-        return gates  # none where there are no terms
+        return gates  # empty if there are no terms
     for term in terms:
         if term.exact and term not in rare:
-            others = sql.any_of(_rarest([other for other in terms if other is not term], term.frequency))
+            others = sql.any_of(_take_rarest([other for other in terms if other is not term], term.frequency))
             if others.ts is not None:
                 gates.append(Gate(others.ts, sql.any_of([term]).ident, both=True))
             gates.append(replace(sql.any_of([term]), ts=None))
@@ -205,8 +208,8 @@ def _gates(terms: Sequence[Term]) -> list[Gate]:
     return [*gates, sql.any_of(terms)]
 
 
-def _rarest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
-    """Of terms, the rarest first: so many that together they occur about so often, but one at least."""
+def _take_rarest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
+    """The first terms (the rarest come first) that together occur about ``postings`` times; at least one."""
     taken, total = 1, sum(term.frequency for term in terms[:1])
     while taken < len(terms) and total < postings:
         total += terms[taken].frequency
@@ -214,15 +217,16 @@ def _rarest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
     return terms[:taken]
 
 
-def _terms(session: Session, collection: Collection, text: str) -> list[Term]:
-    """What to look for. A plain word is one term with its stem; identifiers that stemming changes stand for themselves.
+def _read_terms(session: Session, collection: Collection, text: str) -> list[Term]:
+    """The terms of a query. A plain word and its stem are one term; an identifier that stemming changes is its own
+    term.
 
-    A hyphenated word of letters (boundary-layer) is language, not an identifier: its parts are looked for, once.
+    A hyphenated word of letters (boundary-layer) is language, not an identifier: only its parts are terms.
     """
     words = [word for word in query_terms(text) if word.isalpha() or not word.replace("-", "").isalpha()]
     words = words[:MAX_COUNTED_TERMS]
     exact = set(exact_terms(text))
-    stems, *each = sql.lexemes(session, collection, [text, *words])
+    stems, *each = sql.to_lexemes(session, collection, [text, *words])
     by_stem: dict[str, Term] = {}
     others = []
     for word, found in zip(words, each, strict=True):
@@ -239,32 +243,32 @@ def _idf(frequency: int, chunks: int) -> float:
     return math.log(1 + (max(chunks - frequency, 0) + 0.5) / (frequency + 0.5))
 
 
-def _found(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[_Place]:
-    """The places up to ``end``, and those that came with them."""
+def _collect_places(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[_Place]:
+    """The places up to position ``end``, and perhaps more."""
     found: list[_Place] = []
     for depth in DEPTHS:
-        places, is_all = _at_depth(session, seen, question, depth, group=group)
-        found = _after(found, [(one.entity_row, one.ordinal) for one in places], group=group) if found else places
+        places, is_all = _places_at_depth(session, seen, question, depth, group=group)
+        found = _append_new(found, [(one.entity_row, one.ordinal) for one in places], group=group) if found else places
         if is_all or len(found) >= end:
             return found
-    return _after(found, _everything(session, seen, question, group=group, end=end), group=group)
+    return _append_new(found, _list_everything(session, seen, question, group=group, end=end), group=group)
 
 
-def _at_depth(
+def _places_at_depth(
     session: Session, seen: Scope, question: _Question, depth: _Depth, *, group: bool
 ) -> tuple[list[_Place], bool]:
-    """The best places, and whether they are all there are."""
+    """The best places at this depth, and whether they are all there are."""
     lists: list[tuple[float, Sequence[Candidate]]] = []
     is_all = True
     if question.terms:
-        matching, is_all = sql.matching(
+        matching, is_all = sql.find_matching(
             session,
             seen,
             question.gates,
             question.terms,
             mean_bytes=question.mean_bytes,
             wanted=depth.wanted,
-            budget=max(depth.budget, FEW_RANKED + 1) if _all_ranked(seen) else depth.budget,
+            budget=max(depth.budget, FEW_RANKED + 1) if _is_all_ranked(seen) else depth.budget,
             limit=depth.best,
         )
         lists.append((KEYWORD_WEIGHT, matching))
@@ -272,18 +276,19 @@ def _at_depth(
         candidates = question.near(depth)()
         is_all &= len(candidates) < depth.nearest
         lists.append((SEMANTIC_WEIGHT, candidates))
-    return _fused(lists, exact=sum(term.exact for term in question.terms), group=group), is_all
+    return _fuse(lists, exact=sum(term.exact for term in question.terms), group=group), is_all
 
 
-def _nearest(
-    session: Session, seen: Scope, vector: Vectors, size: Size, beside: Beside | None
+def _start_nearest(
+    session: Session, seen: Scope, vector: Vectors, size: Size, read_concurrently: ReadConcurrently | None
 ) -> Callable[[_Depth], Answer]:
-    """Where words are asked for too (``beside``), the nearest are looked for meanwhile."""
+    """A function that starts the search for the nearest vectors, concurrently if words are searched too
+    (``read_concurrently``)."""
 
     @cache
     def near(depth: _Depth) -> Answer:
         def read(on: Session) -> Sequence[Candidate]:
-            return sql.nearest(
+            return sql.find_nearest(
                 on,
                 seen,
                 vector,
@@ -293,15 +298,15 @@ def _nearest(
                 is_alone=on is not session,
             )
 
-        return beside(session, read) if beside else lambda: read(session)
+        return read_concurrently(session, read) if read_concurrently else lambda: read(session)
 
     return near
 
 
-def _fused(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, group: bool) -> list[_Place]:
-    """The places by exact terms held, then by the sum of the reciprocal ranks.
+def _fuse(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, group: bool) -> list[_Place]:
+    """Order places by the number of exact terms they contain, then by the sum of their reciprocal ranks.
 
-    With ``group`` an entity ranks in each list as its best chunk there, and the chunk shown is its best in all.
+    With ``group``, an entity ranks in each list by its best chunk there, and is shown with its best chunk overall.
     """
     scores: dict[tuple[int, int], float] = {}
     held: dict[tuple[int, int], int] = {}
@@ -326,18 +331,20 @@ def _fused(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, gr
     return [_Place(row, ordinal, -less) for less, row, ordinal in sorted(best.values())]
 
 
-def _everything(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[tuple[int, int]]:
-    """All chunks with a term, and then all by distance."""
+def _list_everything(
+    session: Session, seen: Scope, question: _Question, *, group: bool, end: int
+) -> list[tuple[int, int]]:
+    """All chunks with a term, followed by all chunks by distance."""
     keys: list[tuple[int, int]] = []
     if question.terms:
-        keys += sql.matching_deep(session, seen, question.terms, mean_bytes=question.mean_bytes, group=group, limit=end)
+        keys += sql.list_matching(session, seen, question.terms, mean_bytes=question.mean_bytes, group=group, limit=end)
     if question.vector is not None:
-        keys += sql.nearest_deep(session, seen, question.vector, group=group, limit=end)
+        keys += sql.list_nearest(session, seen, question.vector, group=group, limit=end)
     return keys
 
 
-def _after(found: Sequence[_Place], keys: Sequence[tuple[int, int]], *, group: bool) -> list[_Place]:
-    """What was found, and behind it those of ``keys`` that are new."""
+def _append_new(found: Sequence[_Place], keys: Sequence[tuple[int, int]], *, group: bool) -> list[_Place]:
+    """The places found, followed by those of ``keys`` that are new."""
     met = {place.entity_row if group else (place.entity_row, place.ordinal) for place in found}
     last = found[-1].score if found else 1.0
     rest: list[_Place] = []
