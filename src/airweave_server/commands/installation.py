@@ -67,7 +67,7 @@ def restore(
     """Bring back what a backup holds, into a database that no server uses."""
     settings = read_settings(data_dir=data_dir)
     with (
-        archives.opened(file.absolute()) as archive,
+        archives.open_archive(file.absolute()) as archive,
         installation.any_database(settings, say=say, alone=True) as database,
     ):
         for line in backups.restore(database, settings, archive, replace=replace, this_host=this_host):
