@@ -65,8 +65,14 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=tuple(BENCHMARKS), default=list(BENCHMARKS), metavar="NAME",
-                        help=f"of {', '.join(BENCHMARKS)}")  # fmt: skip
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=tuple(BENCHMARKS),
+        default=list(BENCHMARKS),
+        metavar="NAME",
+        help=f"of {', '.join(BENCHMARKS)}",
+    )
     parser.add_argument("--repeats", type=int, default=REPEATS, help="of whatever is repeated")
     parser.add_argument("--quick", action="store_true", help="200 documents, one run, no peers: to try the harness")
     parser.add_argument(
@@ -92,11 +98,13 @@ def _head(asked: argparse.Namespace, facts: Sequence[str]) -> str:
     if asked.repeats != REPEATS:
         command.append(f"--repeats {asked.repeats}")
     lines = [
-        "# Figures", "",
+        "# Figures",
+        "",
         *(["**A quick run, to try the harness: these figures mean nothing.**", ""] if asked.quick else []),
-        f"* {date.today():%d %B %Y}, `{' '.join(command)}`", *(f"* {fact}" for fact in facts),
+        f"* {date.today():%d %B %Y}, `{' '.join(command)}`",
+        *(f"* {fact}" for fact in facts),
         "* Where there are several runs: median (least-greatest)",
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -40,12 +40,13 @@ PEERS = (
     Peer("CocoIndex, words and vectors indexed", "cocoindex", ("--vector-index",)),
     Peer("CocoIndex with our embedder code, words indexed", "cocoindex", ("--embedder", "ours")),
     Peer(
-        "CocoIndex with our embedder code, words and vectors indexed", "cocoindex",
+        "CocoIndex with our embedder code, words and vectors indexed",
+        "cocoindex",
         ("--embedder", "ours", "--vector-index"),
     ),
     Peer("LlamaIndex, words indexed", "llamaindex", ()),
     Peer("LlamaIndex, words and vectors indexed", "llamaindex", ("--vector-index",)),
-)  # fmt: skip
+)
 
 
 @dataclass(slots=True)
@@ -61,11 +62,24 @@ class Runs:
 
 
 def run(lab: Lab) -> list[Table]:
-    table = Table("6. Side by side with peers", (
-        "contestant", "initial s", "docs/s", "chunks", "chunks/s", "unchanged s", "1 % changed s",
-        "initial, times ours", "unchanged, times ours", "1 %, times ours", "indexes in the end", "peak MB",
-        "bounded by",
-    ))  # fmt: skip
+    table = Table(
+        "6. Side by side with peers",
+        (
+            "contestant",
+            "initial s",
+            "docs/s",
+            "chunks",
+            "chunks/s",
+            "unchanged s",
+            "1 % changed s",
+            "initial, times ours",
+            "unchanged, times ours",
+            "1 %, times ours",
+            "indexes in the end",
+            "peak MB",
+            "bounded by",
+        ),
+    )
     starts = Table("Whole processes of the same runs", ("contestant", "initial s", "unchanged s", "1 % changed s"))
     if lab.quick:
         table.notes.append("Left out by --quick.")
@@ -185,11 +199,18 @@ def _write(table: Table, name: str, count: int, runs: Runs, ours: Runs, bound: s
     initial = runs.seconds["initial"]
     indexes = runs.indexes + (f"; up to {runs.unindexed:,} rows not in them" if runs.unindexed else "")
     table.add(
-        name, spread(initial), spread((count / one for one in initial), digits=0), f"{runs.chunks:,}",
-        spread((runs.chunks / one for one in initial), digits=0), spread(runs.seconds["nochange"], digits=2),
-        spread(runs.seconds["delta1"], digits=2), *(_ratio(runs, ours, phase) for phase in PHASES), indexes,
-        spread(runs.peak_mb, digits=0) if runs.peak_mb else "see table 5", bound,
-    )  # fmt: skip
+        name,
+        spread(initial),
+        spread((count / one for one in initial), digits=0),
+        f"{runs.chunks:,}",
+        spread((runs.chunks / one for one in initial), digits=0),
+        spread(runs.seconds["nochange"], digits=2),
+        spread(runs.seconds["delta1"], digits=2),
+        *(_ratio(runs, ours, phase) for phase in PHASES),
+        indexes,
+        spread(runs.peak_mb, digits=0) if runs.peak_mb else "see table 5",
+        bound,
+    )
 
 
 def _ratio(runs: Runs, ours: Runs, phase: str) -> str:
@@ -212,9 +233,14 @@ def _write_limits(lab: Lab, table: Table) -> None:
     assert bound.stock_s is not None
     for what, spent_s in (("our embedder alone", bound.embed_s), ("wordllama's own embed alone", bound.stock_s)):
         table.add(
-            f"limit: {what}, our chunks", number(spent_s), number(bound.files / spent_s, 0), f"{bound.chunks:,}",
-            number(bound.chunks / spent_s, 0), *["-"] * 7, "one caller; wordllama's tokenizer has threads of its own",
-        )  # fmt: skip
+            f"limit: {what}, our chunks",
+            number(spent_s),
+            number(bound.files / spent_s, 0),
+            f"{bound.chunks:,}",
+            number(bound.chunks / spent_s, 0),
+            *["-"] * 7,
+            "one caller; wordllama's tokenizer has threads of its own",
+        )
     table.add(
         "limit: scandir + stat alone", *["-"] * 4, number(bound.scan_s, 4), *["-"] * 6, "system calls, page cache warm"
     )

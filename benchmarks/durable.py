@@ -77,9 +77,17 @@ def _scaling(lab: Lab) -> Table:
     entities = 2_000 if lab.quick else ENTITIES
     table = Table(
         f"8. {entities:,} entities, {LATENCY_S * 1000:.0f} ms a page of {PAGE}",
-        ("workers", "slices each at once", "job s", "entities/s", "times one worker", "share of each worker",
-         "events in the workflow's history", "bounded by"),
-    )  # fmt: skip
+        (
+            "workers",
+            "slices each at once",
+            "job s",
+            "entities/s",
+            "times one worker",
+            "share of each worker",
+            "events in the workflow's history",
+            "bounded by",
+        ),
+    )
     for threads in (1, 4):
         alone = 0.0
         for workers in (1, WORKERS):
@@ -87,11 +95,17 @@ def _scaling(lab: Lab) -> Table:
             seconds, shares, events = _one_job(lab, entities, workers, threads)
             alone = alone or seconds
             table.add(
-                str(workers), str(threads), f"{seconds:.1f}", f"{entities / seconds:,.0f}", f"{alone / seconds:.2f}",
-                ", ".join(f"{share:.0%}" for share in shares), str(events),
-                "one thread's wait for the source, for Postgres and for its own work" if workers == threads == 1
+                str(workers),
+                str(threads),
+                f"{seconds:.1f}",
+                f"{entities / seconds:,.0f}",
+                f"{alone / seconds:.2f}",
+                ", ".join(f"{share:.0%}" for share in shares),
+                str(events),
+                "one thread's wait for the source, for Postgres and for its own work"
+                if workers == threads == 1
                 else "the two cores that workers, Postgres, source and servers share",
-            )  # fmt: skip
+            )
     table.notes.append(f"{PARTITIONS} partitions, at most 4 of one job side by side (the source's max_parallel).")
     table.notes.append("Source, Postgres, Temporal, API and workers share the two cores: a cluster would not.")
     return table
@@ -112,11 +126,15 @@ def _one_job(lab: Lab, entities: int, workers: int, threads: int) -> tuple[float
             for number in range(workers - 1):
                 logs.append(lab.place / f"worker-{uuid4()}-{number}.log")
                 with logs[-1].open("wb") as output:
-                    beside.append(subprocess.Popen(
-                        [sys.executable, "-m", "airweave_server", "worker"], stdin=subprocess.DEVNULL, stdout=output,
-                        stderr=output,
-                        env={**server.environment, "TEMPORAL_ENABLED": "true", "TEMPORAL_HOST": "127.0.0.1"},
-                    ))  # fmt: skip
+                    beside.append(
+                        subprocess.Popen(
+                            [sys.executable, "-m", "airweave_server", "worker"],
+                            stdin=subprocess.DEVNULL,
+                            stdout=output,
+                            stderr=output,
+                            env={**server.environment, "TEMPORAL_ENABLED": "true", "TEMPORAL_HOST": "127.0.0.1"},
+                        )
+                    )
             _until_seen(server, workers)
             done = server.sync(connection, inserted=entities)
             job = str(server.client.jobs(connection, limit=1)[0].id)
@@ -133,9 +151,12 @@ def _one_job(lab: Lab, entities: int, workers: int, threads: int) -> tuple[float
 @contextmanager
 def _durable(lab: Lab, port: int, **settings: str) -> Iterator[Server]:
     given = {
-        "TEMPORAL_PORT": str(port), "TEMPORAL_UI_PORT": str(free_port()), "ENABLE_INTERNAL_SOURCES": "true",
-        "ALLOWED_PRIVATE_HOSTS": "127.0.0.1", **settings,
-    }  # fmt: skip
+        "TEMPORAL_PORT": str(port),
+        "TEMPORAL_UI_PORT": str(free_port()),
+        "ENABLE_INTERNAL_SOURCES": "true",
+        "ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
+        **settings,
+    }
     with serving(lab.place, "--temporal", **given) as server:
         _until_seen(server, 1)
         yield server
@@ -152,10 +173,15 @@ def _until_seen(server: Server, workers: int) -> None:
 def _connect(server: Server, source: ScriptedServer) -> str:
     server.client.ensure_collection("bench")
     body = fill(
-        wire.SourceConnectionCreate, short_name="scripted", readable_collection_id="bench", name="benchmark",
-        config={"url": source.url}, authentication={"credentials": {"token": "t"}}, sync_immediately=False,
+        wire.SourceConnectionCreate,
+        short_name="scripted",
+        readable_collection_id="bench",
+        name="benchmark",
+        config={"url": source.url},
+        authentication={"credentials": {"token": "t"}},
+        sync_immediately=False,
         schedule={"cron": None},
-    )  # fmt: skip
+    )
     return str(server.client.create_connection(body).id)
 
 

@@ -32,9 +32,13 @@ async def main(address: str, task_queue: str) -> None:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
     with ThreadPoolExecutor(4) as executor:
         async with Worker(
-            client, task_queue=task_queue, workflows=[Empty], activities=[began_at], activity_executor=executor,
+            client,
+            task_queue=task_queue,
+            workflows=[Empty],
+            activities=[began_at],
+            activity_executor=executor,
             max_concurrent_activities=4,
-        ):  # fmt: skip
+        ):
             print("ready", flush=True)
             await over.wait()
 

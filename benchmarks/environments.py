@@ -42,9 +42,14 @@ def run(command: Sequence[str | Path], limit_s: float, what: str) -> str:
     """What it printed. Raises ``Unfit`` with the last line of its errors; nothing of it lives on."""
     environment = os.environ | {"COCOINDEX_DISABLE_USAGE_TRACKING": "1", "PYTHONWARNINGS": "ignore"}
     child = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True,
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        text=True,
         start_new_session=True,
-    )  # fmt: skip
+    )
     try:
         output, errors = child.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:

@@ -20,8 +20,15 @@ FILLS_UP = "rust-doc"  # it has far more pages than all others
 NOT_PAGES = re.compile(r"/(genindex|search|py-modindex)\b")
 NOT_PAGES_OF_RUST = re.compile(r"/(core_arch|core_simd|arch|src)/")
 MAIN = (
-    "main", "div[role=main]", "div.document", "section#main-content", "article", "div.body", "#content", "body",
-)  # fmt: skip
+    "main",
+    "div[role=main]",
+    "div.document",
+    "section#main-content",
+    "article",
+    "div.body",
+    "#content",
+    "body",
+)
 LEFT_OUT = "script, style, nav, header.nav, footer, a.headerlink"
 SLUG_CHARS = 60
 

@@ -34,9 +34,16 @@ def run(lab: Lab) -> list[Table]:
 
 def _identifiers(lab: Lab) -> Table:
     """Names out of our own sources, bare and in a question; right are the files in which the name stands as a word."""
-    table = Table(f"Search quality: nDCG@{DEPTH} on identifiers", (
-        "strategy", "as asked", "nDCG@10", "first is right", "right files whose passage shows NAME",
-    ))  # fmt: skip
+    table = Table(
+        f"Search quality: nDCG@{DEPTH} on identifiers",
+        (
+            "strategy",
+            "as asked",
+            "nDCG@10",
+            "first is right",
+            "right files whose passage shows NAME",
+        ),
+    )
     texts = {path.relative_to(SOURCES).as_posix(): path.read_text() for path in SOURCES.rglob("*.py")}
     names = _names(texts)
     lab.say(f"search quality on {len(names)} identifiers")
@@ -59,9 +66,12 @@ def _identifiers(lab: Lab) -> Table:
                     right += len(passages)
                     shown += sum(name in hit.textual_representation for hit in passages)
                 table.add(
-                    strategy, asked.format("NAME"), number(sum(gains) / len(gains), 4), f"{first} of {len(names)}",
+                    strategy,
+                    asked.format("NAME"),
+                    number(sum(gains) / len(gains), 4),
+                    f"{first} of {len(names)}",
                     f"{shown} of {right}",
-                )  # fmt: skip
+                )
     table.notes.append(
         f"{len(texts)} files of this package as it stands; {len(names)} names that are defined in them and stand in no "
         f"more than {FEWEST}."
@@ -86,9 +96,17 @@ def _names(texts: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def _cranfield(lab: Lab) -> list[Table]:
-    table = Table(f"Search quality: nDCG@{DEPTH} on Cranfield", (
-        "embedder", "strategy", "nDCG@10", "queries without a hit", "CPU s of indexing", "bounded by",
-    ))  # fmt: skip
+    table = Table(
+        f"Search quality: nDCG@{DEPTH} on Cranfield",
+        (
+            "embedder",
+            "strategy",
+            "nDCG@10",
+            "queries without a hit",
+            "CPU s of indexing",
+            "bounded by",
+        ),
+    )
     source = os.environ.get("BENCH_CRANFIELD")
     if not source or not all(Path(source, name).is_file() for name in FILES):
         table.notes.append(HOW)
@@ -114,9 +132,13 @@ def _cranfield(lab: Lab) -> list[Table]:
                     gains.append(_ndcg(found, relevant[n]))
                     empty += not hits
                 table.add(
-                    embedder if strategy != "keyword" else "-", strategy, number(sum(gains) / len(gains), 4),
-                    str(empty), number(sync.cpu.server_s + sync.cpu.postgres_s), _bound(strategy, embedder),
-                )  # fmt: skip
+                    embedder if strategy != "keyword" else "-",
+                    strategy,
+                    number(sum(gains) / len(gains), 4),
+                    str(empty),
+                    number(sync.cpu.server_s + sync.cpu.postgres_s),
+                    _bound(strategy, embedder),
+                )
     table.notes.append(
         f"{sync.counts['inserted']:,} abstracts indexed as files ({sync.counts['skipped']} skipped), {chunks:,} "
         f"chunks, {len(queries)} queries; a judgment of 1 or more is relevant, gain is binary. Known for this "

@@ -14,9 +14,17 @@ COLLECTION = "bench"
 
 
 def run(lab: Lab) -> list[Table]:
-    table = Table("5. Memory, peak PSS in MB", (
-        "what", "our processes", "Postgres", "both at once", "samples", "bounded by",
-    ))  # fmt: skip
+    table = Table(
+        "5. Memory, peak PSS in MB",
+        (
+            "what",
+            "our processes",
+            "Postgres",
+            "both at once",
+            "samples",
+            "bounded by",
+        ),
+    )
     documents, small = lab.place / "memory", lab.place / "small"
     lab.corpus.copy(documents, lab.usual)
     corpus.tiny(small, SMALL_FILES_QUICK if lab.quick else SMALL_FILES)
@@ -46,18 +54,24 @@ def run(lab: Lab) -> list[Table]:
             one.append(_peak(server, server.connect(f"{COLLECTION}-big", big, max_file_mb=1_000)))
     _write(table, "idle, just started", idle, "Python with its libraries; Postgres' shared memory is not touched yet")
     _write(
-        table, f"initial sync of {lab.usual:,} documents", first,
+        table,
+        f"initial sync of {lab.usual:,} documents",
+        first,
         "the model's weights, a batch and its vectors; Postgres' shared_buffers fill with what is written",
-    )  # fmt: skip
+    )
     files = sum(1 for path in small.rglob("*") if path.is_file())
     _write(
-        table, f"initial sync of {files:,} small files", many,
+        table,
+        f"initial sync of {files:,} small files",
+        many,
         "the same: what is held grows with a batch, and for a listing with the names of one folder",
-    )  # fmt: skip
+    )
     _write(
-        table, f"initial sync of one file of {sum(path.stat().st_size for path in big.iterdir()) / 1e6:,.0f} MB", one,
+        table,
+        f"initial sync of one file of {sum(path.stat().st_size for path in big.iterdir()) / 1e6:,.0f} MB",
+        one,
         "the file's bytes and its text, once each, and the pieces that are written at once",
-    )  # fmt: skip
+    )
     table.notes.append(
         f"Sampled from smaps_rollup every {processes.SAMPLE_S * 1000:.0f} ms or slower; in runs of their own, for that "
         f"costs time. A first start takes {spread(ready_s)} s until it answers, the making of the database included."
@@ -94,13 +108,21 @@ def _write_disk(table: Table, what: str, folder: Path, server: Server, connectio
     source_mb = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
     chunks, database_mb = server.chunks(connection), server.database_mb() - empty_mb
     table.add(
-        what, number(source_mb, 1), number(chunks, 0), number(database_mb, 1), number(database_mb / chunks * 1_000, 2),
+        what,
+        number(source_mb, 1),
+        number(chunks, 0),
+        number(database_mb, 1),
+        number(database_mb / chunks * 1_000, 2),
         number(database_mb / source_mb, 1),
-    )  # fmt: skip
+    )
 
 
 def _write(table: Table, what: str, peaks: list[Memory], bound: str) -> None:
     table.add(
-        what, spread((one.server for one in peaks), digits=0), spread((one.postgres for one in peaks), digits=0),
-        spread((one.together for one in peaks), digits=0), number(sum(one.samples for one in peaks), 0), bound,
-    )  # fmt: skip
+        what,
+        spread((one.server for one in peaks), digits=0),
+        spread((one.postgres for one in peaks), digits=0),
+        spread((one.together for one in peaks), digits=0),
+        number(sum(one.samples for one in peaks), 0),
+        bound,
+    )

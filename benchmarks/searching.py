@@ -91,9 +91,20 @@ def run_million(lab: Lab) -> list[Table]:
 
 
 def _table(title: str) -> Table:
-    return Table(title, (
-        "documents", "chunks", "strategy", "limit", "filter", "p50 ms", "p95 ms", "mean hits", "bounded by",
-    ))  # fmt: skip
+    return Table(
+        title,
+        (
+            "documents",
+            "chunks",
+            "strategy",
+            "limit",
+            "filter",
+            "p50 ms",
+            "p95 ms",
+            "mean hits",
+            "bounded by",
+        ),
+    )
 
 
 def _recall_table(title: str) -> Table:
@@ -121,18 +132,21 @@ def _write_recall(server: Server, queries: Sequence[str], chunks: str, table: Ta
                 cross join asked cross join tenth where c.embedding <=> asked.vector <= tenth.distance + 1e-6
                 """,
                 {
-                    "vector": str(vector.tolist()), "at": RECALL_AT,
+                    "vector": str(vector.tolist()),
+                    "at": RECALL_AT,
                     "ids": [place.original_entity_id for place in places],
                     "ordinals": [place.chunk_index for place in places],
                 },
-            ).fetchone()  # fmt: skip
+            ).fetchone()
             assert row is not None
             found += int(row[0])
     has_index = "hnsw" in server.indexes()
     table.add(
-        chunks, number(found / (RECALL_AT * len(queries)), 3), str(len(queries)),
+        chunks,
+        number(found / (RECALL_AT * len(queries)), 3),
+        str(len(queries)),
         "how widely the index is searched" if has_index else "nothing: all vectors are compared",
-    )  # fmt: skip
+    )
 
 
 def _multiply(server: Server, wanted: int) -> None:
@@ -185,9 +199,17 @@ def _multiply(server: Server, wanted: int) -> None:
 
 def _while_syncing(lab: Lab) -> Table:
     """Searches while every document is written anew; some hold a word that no other has, and must always be found."""
-    table = Table("4c. Search while a sync runs", (
-        "chunks", "searches", "p50 ms", "p95 ms", "entities missed", "bounded by",
-    ))  # fmt: skip
+    table = Table(
+        "4c. Search while a sync runs",
+        (
+            "chunks",
+            "searches",
+            "p50 ms",
+            "p95 ms",
+            "entities missed",
+            "bounded by",
+        ),
+    )
     folder = lab.place / "search-during"
     files = lab.corpus.copy(folder, min(lab.usual, BUSY_DOCUMENTS))
     marked = [f"ZQMARK{n}" for n in range(MARKED)]
@@ -216,9 +238,13 @@ def _while_syncing(lab: Lab) -> Table:
             if job.status != "completed" or not job.entities_updated:
                 raise Unfit(f"the sync that was to be searched beside {job.status}: {job.error}")
     table.add(
-        f"{chunks:,}", str(len(times_ms)), number(percentile(times_ms, 50)), number(percentile(times_ms, 95)),
-        str(missed), "the sync, which has the other core",
-    )  # fmt: skip
+        f"{chunks:,}",
+        str(len(times_ms)),
+        number(percentile(times_ms, 50)),
+        number(percentile(times_ms, 95)),
+        str(missed),
+        "the sync, which has the other core",
+    )
     table.notes.append(
         f"{BUSY_ROUNDS} syncs of {len(files):,} documents that all changed; one client searches (hybrid, limit 10) "
         "until each ends. Each query asks besides for a word that one document alone has, which must be among the hits."
@@ -245,9 +271,16 @@ def _one_size(lab: Lab, server: Server, files: Sequence[Path], chunks: str, tabl
                 if not hits:
                     raise Unfit(f"{count} {strategy} searches found nothing at all")
                 table.add(
-                    f"{len(files):,}", chunks, strategy, str(limit), "yes" if filtered else "no",
-                    number(percentile(times_ms, 50)), number(percentile(times_ms, 95)), number(hits / count), bound,
-                )  # fmt: skip
+                    f"{len(files):,}",
+                    chunks,
+                    strategy,
+                    str(limit),
+                    "yes" if filtered else "no",
+                    number(percentile(times_ms, 50)),
+                    number(percentile(times_ms, 95)),
+                    number(hits / count),
+                    bound,
+                )
     _write_limits(server, queries, f"{len(files):,}", chunks, table)
 
 
@@ -274,9 +307,16 @@ def _write_limits(server: Server, queries: Sequence[str], documents: str, chunks
         embedded.append((time.perf_counter() - began_at) * 1000)
     for what, times_ms in (("a request with one trivial SQL", asked), ("embedding the query", embedded)):
         table.add(
-            documents, chunks, f"limit: {what}", "-", "-", number(percentile(times_ms, 50), 2),
-            number(percentile(times_ms, 95), 2), "-", "-",
-        )  # fmt: skip
+            documents,
+            chunks,
+            f"limit: {what}",
+            "-",
+            "-",
+            number(percentile(times_ms, 50), 2),
+            number(percentile(times_ms, 95), 2),
+            "-",
+            "-",
+        )
 
 
 def _queries(files: Sequence[Path], count: int, *, seed: int = 7) -> list[str]:

@@ -88,9 +88,14 @@ class Server:
         """A connection to the folder that syncs only when told; returns its id."""
         self.client.ensure_collection(collection)
         body = fill(
-            wire.SourceConnectionCreate, short_name="folder", readable_collection_id=collection, name="benchmark",
-            config={"path": str(folder), **config}, sync_immediately=False, schedule={"cron": None},
-        )  # fmt: skip
+            wire.SourceConnectionCreate,
+            short_name="folder",
+            readable_collection_id=collection,
+            name="benchmark",
+            config={"path": str(folder), **config},
+            sync_immediately=False,
+            schedule={"cron": None},
+        )
         return str(self.client.create_connection(body).id)
 
     def sync(self, connection: str, *, quiet_s: float = 0.0, **expected: int) -> Sync:
@@ -218,9 +223,13 @@ def serving(folders: Path, *flags: str, **settings: str) -> Iterator[Server]:
         began_at = time.perf_counter()
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                command,
+                env=environment,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
                 start_new_session=True,  # Ctrl-C is ours to handle
-            )  # fmt: skip
+            )
         server = Server(process, client, place / "data")
         server.environment, server.log = {**environment, "AIRWEAVE_DATA_DIR": str(place / "data")}, log
         try:

@@ -20,10 +20,20 @@ CHANGED_BOUND = "the unchanged sync, and the transactions, vectors and index ent
 
 
 def run(lab: Lab) -> list[Table]:
-    initial = Table("1. Initial sync", (
-        "documents", "job s (API)", "wall s", "docs/s", "chunks", "chunks/s", "CPU s server", "CPU s Postgres",
-        "bounded by",
-    ))  # fmt: skip
+    initial = Table(
+        "1. Initial sync",
+        (
+            "documents",
+            "job s (API)",
+            "wall s",
+            "docs/s",
+            "chunks",
+            "chunks/s",
+            "CPU s server",
+            "CPU s Postgres",
+            "bounded by",
+        ),
+    )
     unchanged = Table("2. Unchanged", ("documents", "what", "job s (API)", "wall s", "files/s (by wall)", "bounded by"))
     changed = Table(
         "3. 1 % changed",
@@ -111,9 +121,13 @@ def _unchanged(
         _must_find(server, path, word)
     for name, runs in ((what, same), ("one touched, in a random place; found", touched)):
         table.add(
-            f"{count:,}", name, _jobs(runs), _walls(runs), spread((count / one.wall_s for one in runs), digits=0),
+            f"{count:,}",
+            name,
+            _jobs(runs),
+            _walls(runs),
+            spread((count / one.wall_s for one in runs), digits=0),
             UNCHANGED_BOUND,
-        )  # fmt: skip
+        )
     return same
 
 
@@ -134,10 +148,15 @@ def _again(lab: Lab, server: Server, connection: str, files: Sequence[Path], unc
         for path, word in edited[:3]:
             _must_find(server, path, word)
     changed.add(
-        f"{count:,}", f"{few:,}", server.indexes(), _jobs(deltas), _walls(deltas),
+        f"{count:,}",
+        f"{few:,}",
+        server.indexes(),
+        _jobs(deltas),
+        _walls(deltas),
         spread((one.cpu.server_s for one in deltas), digits=2),
-        spread((one.cpu.postgres_s for one in deltas), digits=2), CHANGED_BOUND,
-    )  # fmt: skip
+        spread((one.cpu.postgres_s for one in deltas), digits=2),
+        CHANGED_BOUND,
+    )
 
 
 def _must_find(server: Server, path: Path, word: str) -> None:
@@ -148,25 +167,40 @@ def _must_find(server: Server, path: Path, word: str) -> None:
 
 def _write_initial(table: Table, count: int, chunks: int, runs: Sequence[Sync]) -> None:
     table.add(
-        f"{count:,}", _jobs(runs, digits=1), _walls(runs, digits=1),
-        spread((count / one.job_s for one in runs), digits=0), f"{chunks:,}",
-        spread((chunks / one.job_s for one in runs), digits=0), spread(one.cpu.server_s for one in runs),
-        spread(one.cpu.postgres_s for one in runs), INITIAL_BOUND,
-    )  # fmt: skip
+        f"{count:,}",
+        _jobs(runs, digits=1),
+        _walls(runs, digits=1),
+        spread((count / one.job_s for one in runs), digits=0),
+        f"{chunks:,}",
+        spread((chunks / one.job_s for one in runs), digits=0),
+        spread(one.cpu.server_s for one in runs),
+        spread(one.cpu.postgres_s for one in runs),
+        INITIAL_BOUND,
+    )
 
 
 def _write_limits(initial: Table, unchanged: Table, bound: Limits) -> None:
     documents = f"{bound.files:,}"
     for what, spent_s in (("read", bound.read_s), ("to text and chunks", bound.cut_s), ("embed", bound.embed_s)):
         initial.add(
-            f"{documents}, limit: {what} alone", number(spent_s, 2), number(spent_s, 2),
-            number(bound.files / spent_s, 0), f"{bound.chunks:,}", number(bound.chunks / spent_s, 0),
-            number(spent_s, 2), "-", "one thread, in one process",
-        )  # fmt: skip
+            f"{documents}, limit: {what} alone",
+            number(spent_s, 2),
+            number(spent_s, 2),
+            number(bound.files / spent_s, 0),
+            f"{bound.chunks:,}",
+            number(bound.chunks / spent_s, 0),
+            number(spent_s, 2),
+            "-",
+            "one thread, in one process",
+        )
     unchanged.add(
-        documents, "limit: scandir + stat alone", number(bound.scan_s, 4), number(bound.scan_s, 4),
-        number(bound.files / bound.scan_s, 0), "system calls, page cache warm",
-    )  # fmt: skip
+        documents,
+        "limit: scandir + stat alone",
+        number(bound.scan_s, 4),
+        number(bound.scan_s, 4),
+        number(bound.files / bound.scan_s, 0),
+        "system calls, page cache warm",
+    )
 
 
 def _kept_out(first: Sync) -> str:

@@ -23,9 +23,21 @@ from running import IN_PROCESS, TEMPORAL, Running, Server, TemporalServer, plain
 from servers.scripted_server import ScriptedServer
 
 OURS = (
-    "AIRWEAVE_", "TEMPORAL_", "LEASE_", "SLICE_", "TICK_", "RETRY_", "API_", "AUTH_", "ALLOW", "DATABASE_URL", "VAULT_",
-    "EMBEDD", "LOG_", "ENABLE_",
-)  # fmt: skip
+    "AIRWEAVE_",
+    "TEMPORAL_",
+    "LEASE_",
+    "SLICE_",
+    "TICK_",
+    "RETRY_",
+    "API_",
+    "AUTH_",
+    "ALLOW",
+    "DATABASE_URL",
+    "VAULT_",
+    "EMBEDD",
+    "LOG_",
+    "ENABLE_",
+)
 
 EXIT_STATUS = pytest.StashKey[int]()
 IN_SERVERS = {

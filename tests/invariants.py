@@ -41,7 +41,7 @@ create function watched.written() returns trigger language plpgsql as $$ begin
 end $$;
 create trigger watched_written after insert or update of job_id on entity
     for each row execute function watched.written();
-"""  # fmt: skip
+"""
 
 BROKEN = {
     "I4: an ended job changed": "select what, job, said from watched.breach",
@@ -80,7 +80,7 @@ BROKEN = {
     "I11: skipped or failed without a reason": """
         select entity_id, state from entity where state <> 'indexed' and coalesce(reason, '') = ''
     """,
-}  # fmt: skip
+}
 
 CONTENT = """
     select e.entity_id, e.state, coalesce(string_agg(c.text, '' order by c.ordinal), ''),

@@ -82,14 +82,20 @@ class TemporalServer:
     def start(self) -> None:
         """Start it, and wait until it takes connections."""
         environment = {
-            **os.environ, "AIRWEAVE_DATA_DIR": str(self.place), "TEMPORAL_PORT": str(self.port),
+            **os.environ,
+            "AIRWEAVE_DATA_DIR": str(self.place),
+            "TEMPORAL_PORT": str(self.port),
             "TEMPORAL_UI_PORT": str(self._ui_port),
-        }  # fmt: skip
+        }
         with (self.place / "temporal.log").open("ab") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "airweave_server", "temporal", "--with-parent"], env=environment, stdout=output,
-                stderr=output, stdin=subprocess.PIPE, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "airweave_server", "temporal", "--with-parent"],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + START_S
         while True:
             with socket.socket() as probe:
@@ -165,20 +171,32 @@ class Server:
     def connect(self, collection: str, short_name: str, config: dict[str, Any], **more: Any) -> str:
         """A connection that does not sync by itself; returns its id."""
         body = {
-            "short_name": short_name, "readable_collection_id": collection, "config": config,
-            "sync_immediately": False, "schedule": {"cron": None}, **more,
-        }  # fmt: skip
+            "short_name": short_name,
+            "readable_collection_id": collection,
+            "config": config,
+            "sync_immediately": False,
+            "schedule": {"cron": None},
+            **more,
+        }
         return str(self.post("/source-connections", body)["id"])
 
     def connect_to(
-        self, source: ScriptedServer, kind: str = "scripted", *, collection: str | None = None, cron: str | None = None,
+        self,
+        source: ScriptedServer,
+        kind: str = "scripted",
+        *,
+        collection: str | None = None,
+        cron: str | None = None,
         **config: Any,
-    ) -> str:  # fmt: skip
+    ) -> str:
         """A connection to this source, in a collection of its own if none is named."""
         return self.connect(
-            collection or self.collection(), kind, {"url": source.url, **config}, schedule={"cron": cron},
+            collection or self.collection(),
+            kind,
+            {"url": source.url, **config},
+            schedule={"cron": cron},
             authentication={"credentials": {"token": "hush-hush-token"}},
-        )  # fmt: skip
+        )
 
     def folder(self, name: str | None = None) -> Path:
         """A new empty folder below the server's folder root."""
@@ -196,8 +214,9 @@ class Server:
         """Wait for the job's end."""
         return self.wait_for(
             lambda: self.job(connection, job),
-            lambda found: found["status"] in TERMINAL, timeout_s,
-        )  # fmt: skip
+            lambda found: found["status"] in TERMINAL,
+            timeout_s,
+        )
 
     def sync(self, connection: str, timeout_s: float = 180, **body: Any) -> dict[str, Any]:
         return self.finish(connection, self.run(connection, **body), timeout_s)
@@ -276,9 +295,11 @@ class Running:
         }
         if self.temporal is not None:
             own |= {
-                "TEMPORAL_ENABLED": "true", "TEMPORAL_HOST": "127.0.0.1", "TEMPORAL_PORT": str(self.temporal.port),
+                "TEMPORAL_ENABLED": "true",
+                "TEMPORAL_HOST": "127.0.0.1",
+                "TEMPORAL_PORT": str(self.temporal.port),
                 "TEMPORAL_TASK_QUEUE": self.task_queue,
-            }  # fmt: skip
+            }
         settings = {**os.environ, **NEEDED, **self._times, **own, **more}
         return {name: value for name, value in settings.items() if value}
 
@@ -287,9 +308,12 @@ class Running:
         log = self.place / f"worker-{len(self.workers)}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "airweave_server", "worker"], env=self.environment(**more), stdout=output,
-                stderr=output, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                [sys.executable, "-m", "airweave_server", "worker"],
+                env=self.environment(**more),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
         worker = Worker(process, log)
         self.workers.append(worker)
         return worker
@@ -301,8 +325,11 @@ class Running:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "airweave_server", verb, "--port", str(port)],
-                env=self.environment(**more), stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                env=self.environment(**more),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
         own_worker = self.start_worker(**more) if worker and verb == "api" and self.temporal is not None else None
         server = Server(process, f"http://127.0.0.1:{port}", log, self.folders, own_worker)
         self.servers.append(server)
@@ -315,17 +342,26 @@ class Running:
     def command(self, *arguments: str, **more: str) -> Finished:
         """A command that has ended; ``more`` are settings."""
         return subprocess.run(
-            [sys.executable, "-m", "airweave_server", *arguments], env=self.environment(**more), capture_output=True,
-            text=True, timeout=120, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "airweave_server", *arguments],
+            env=self.environment(**more),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
 
     @contextmanager
     def under_way(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
         """A command that is under way, and is ended in the end."""
         with subprocess.Popen(
-            [sys.executable, "-m", "airweave_server", *arguments], env=self.environment(), stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
-        ) as process:  # fmt: skip
+            [sys.executable, "-m", "airweave_server", *arguments],
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        ) as process:
             try:
                 yield process
             finally:
@@ -345,11 +381,22 @@ class Running:
         assert self.temporal is not None
         said = subprocess.run(
             [
-                Path(sysconfig.get_path("scripts"), "temporal"), "workflow", "describe", "--workflow-id", f"sync-{job}",
-                "--address", self.temporal.address, "--output", "json",
+                Path(sysconfig.get_path("scripts"), "temporal"),
+                "workflow",
+                "describe",
+                "--workflow-id",
+                f"sync-{job}",
+                "--address",
+                self.temporal.address,
+                "--output",
+                "json",
             ],
-            capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
         if said.returncode == 0:
             return dict(json.loads(said.stdout))
         assert "not found" in said.stderr, said.stderr

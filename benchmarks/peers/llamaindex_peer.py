@@ -17,10 +17,14 @@ ASKED = common.arguments()
 EMBED = common.embedder(ASKED.embedder)
 EMBED_AT_ONCE = 16  # the fastest for this model: it pads to the longest of a batch
 TABLE = "chunks"
-SCHEMA = pa.schema([
-    ("id", pa.string()), ("document", pa.string()), ("text", pa.string()),
-    ("vector", pa.list_(pa.float32(), common.DIMENSIONS)),
-])  # fmt: skip
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("document", pa.string()),
+        ("text", pa.string()),
+        ("vector", pa.list_(pa.float32(), common.DIMENSIONS)),
+    ]
+)
 
 
 class Embedding(BaseEmbedding):
@@ -84,8 +88,11 @@ def main() -> None:
     store = Store(table=table)
     pipeline = IngestionPipeline(
         transformations=[Splitter(), Embedding(model_name="wordllama", embed_batch_size=EMBED_AT_ONCE)],
-        docstore=documents, docstore_strategy=DocstoreStrategy.UPSERTS, vector_store=store, disable_cache=True,
-    )  # fmt: skip
+        docstore=documents,
+        docstore_strategy=DocstoreStrategy.UPSERTS,
+        vector_store=store,
+        disable_cache=True,
+    )
     paths = sorted(ASKED.folder.iterdir())
     pipeline.run(documents=[Document(text=path.read_text(encoding="utf-8"), id_=path.name) for path in paths])
     documents.persist(kept)

@@ -151,8 +151,20 @@ def _copy_docs(folder: Path) -> Path:
 def copy_library(folder: Path) -> Path:
     """A copy of Python's standard library."""
     library = Path(sysconfig.get_path("stdlib"))
-    left_out = shutil.ignore_patterns("__pycache__", "site-packages", "dist-packages", "test", "tests", "*.so", "*.a",
-                                      "config-*", "idle_test", "*.exe", "lib2to3", "turtledemo")  # fmt: skip
+    left_out = shutil.ignore_patterns(
+        "__pycache__",
+        "site-packages",
+        "dist-packages",
+        "test",
+        "tests",
+        "*.so",
+        "*.a",
+        "config-*",
+        "idle_test",
+        "*.exe",
+        "lib2to3",
+        "turtledemo",
+    )
     shutil.copytree(library, folder, ignore=left_out, symlinks=False, ignore_dangling_symlinks=True)
     return folder
 

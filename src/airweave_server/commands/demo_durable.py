@@ -71,8 +71,9 @@ def run(out: Console) -> None:
             job = _Job(client, connection.id, client.run(connection.id).id, len(paths), reads)
             out.print(
                 f"\n[bold]Syncing {COPIES} copies of Python's standard library[/] on Temporal: {len(paths):,} files\n"
-                f"   see http://localhost:{ui_port}/namespaces/{NAMESPACE}/workflows/sync-{job.id}", soft_wrap=True,
-            )  # fmt: skip
+                f"   see http://localhost:{ui_port}/namespaces/{NAMESPACE}/workflows/sync-{job.id}",
+                soft_wrap=True,
+            )
             victims = (
                 _Victim("the worker", 0.2, lambda: _ours("worker"), lambda: True),
                 _Victim("Temporal", 0.45, lambda: _ours("start-dev"), lambda: _listens(port)),
@@ -264,8 +265,9 @@ def _hold_end(out: Console, job: wire.SourceConnectionJob, files: int) -> None:
     hold(job.entities_failed == 0, f"{job.entities_failed} files failed")
     out.print(
         f"   {job.entities_inserted:,} inserted, {job.entities_skipped:,} skipped, 0 failed "
-        f"in {job.duration_seconds or 0.0:.0f} s; {job.attempts - 1} steps were taken again", soft_wrap=True,
-    )  # fmt: skip
+        f"in {job.duration_seconds or 0.0:.0f} s; {job.attempts - 1} steps were taken again",
+        soft_wrap=True,
+    )
 
 
 def _hold_workflow(out: Console, ui_port: int, job_id: UUID) -> None:
@@ -289,8 +291,9 @@ def _hold_agreement(out: Console, client: Client, connection: wire.SourceConnect
     hold(states.keys() <= {"indexed", "skipped"}, f"the ledger has entities in the states {dict(states)}")
     out.print(
         f"   the ledger has the {len(paths):,} files of the folder and nothing else: {states['indexed']:,} indexed, "
-        f"{states['skipped']:,} skipped", soft_wrap=True,
-    )  # fmt: skip
+        f"{states['skipped']:,} skipped",
+        soft_wrap=True,
+    )
     indexed = sorted(path for path, state in ledger.items() if state == "indexed")
     found: list[str] = []
     for start in range(0, len(indexed), IDS_AT_ONCE):
@@ -302,8 +305,9 @@ def _hold_agreement(out: Console, client: Client, connection: wire.SourceConnect
     for number, path in enumerate(MARKED):
         hits = search(client, f"{MARKER}_{number}", limit=1)
         hold(bool(hits) and place(hits[0]) == path, f"{MARKER}_{number} was not found in {path}")
-    out.print(f"   search finds {MARKER}_0 to _{len(MARKED) - 1}, which were written into {', '.join(MARKED)}",
-              soft_wrap=True)  # fmt: skip
+    out.print(
+        f"   search finds {MARKER}_0 to _{len(MARKED) - 1}, which were written into {', '.join(MARKED)}", soft_wrap=True
+    )
     out.print("   and a second sync has nothing to do:")
     job = sync(out, client, connection, len(paths))
     touched = tuple(getattr(job, f"entities_{name}") for name in ("inserted", "updated", "deleted"))

@@ -145,8 +145,9 @@ def audit(
         request = auditing.AuditRequest(
             every_chunk=every_chunk,
             connectors=Connectors(database, installation.open_vault(settings), settings) if source else None,
-            named=connection is not None, repair=repair,
-        )  # fmt: skip
+            named=connection is not None,
+            repair=repair,
+        )
         found = auditing.named(database, connection)
         if connection is not None and not found:
             raise Unstartable(f"there is no connection {connection!r}; airweave-server status lists them")
@@ -234,8 +235,12 @@ def _show_facts(facts: dict[str, str]) -> None:
 
 def _show_uses(uses: list[Any]) -> None:
     if uses:
-        table = Table("collection", *(Column(name, justify="right") for name in ("connections", "entities", "chunks")),
-                      Column("about", justify="right"), "vectors")  # fmt: skip
+        table = Table(
+            "collection",
+            *(Column(name, justify="right") for name in ("connections", "entities", "chunks")),
+            Column("about", justify="right"),
+            "vectors",
+        )
         for use in uses:
             name = f"{use.readable_id} (deleted, being removed)" if use.is_leaving else use.readable_id
             counts = (f"{count:,}" for count in (use.connections, use.entities, use.chunks))

@@ -62,9 +62,15 @@ def add(
         source = client.source("folder")
         answers = forms.Answers(config=_folder(folder, include, exclude))
         _connect(
-            client, source, answers, collection, name=name, fallback=_fitting(folder.absolute().name),
-            language=language, wait=wait,
-        )  # fmt: skip
+            client,
+            source,
+            answers,
+            collection,
+            name=name,
+            fallback=_fitting(folder.absolute().name),
+            language=language,
+            wait=wait,
+        )
 
 
 @app.command()

@@ -32,11 +32,13 @@ def _loading() -> Iterator[None]:
 
 @app.command()
 def up(
-    host: Host = None, port: Port = None, data_dir: DataDir = None,
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
     temporal: Annotated[
         bool, typer.Option("--temporal", help="Start the Temporal dev server too, and let it drive jobs.")
     ] = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run the server in the foreground, with an embedded Postgres unless DATABASE_URL is set, and a worker where
     TEMPORAL_ENABLED=true."""
     with _loading():

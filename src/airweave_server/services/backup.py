@@ -23,9 +23,12 @@ def write(database: Database, settings: Settings, path: Path, *, with_key: bool,
     if with_key and keys is None:
         raise Unstartable(f"--with-key: there is no vault key, neither in VAULT_KEY nor in {settings.key_file()}")
     manifest = backup.write(
-        database, path, keys=keys.text if keys is not None and with_key else None,
-        key_ids=keys.ids if keys is not None else (), overwrite=overwrite,
-    )  # fmt: skip
+        database,
+        path,
+        keys=keys.text if keys is not None and with_key else None,
+        key_ids=keys.ids if keys is not None else (),
+        overwrite=overwrite,
+    )
     return [f"Wrote {path}, {decimal(path.stat().st_size)}: {_held(manifest)}.", _key_of(manifest, keys, settings)]
 
 

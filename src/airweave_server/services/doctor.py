@@ -138,10 +138,11 @@ def _of_jobs(session: Session, settings: Settings) -> Iterator[Finding]:
     active = usage.count_active(session)
     if active and leases.holder(session, "keeper") is None:
         yield Finding(
-            f"{active} jobs are under way, and no server keeps house" if active > 1 else
-            "a job is under way, and no server keeps house",
+            f"{active} jobs are under way, and no server keeps house"
+            if active > 1
+            else "a job is under way, and no server keeps house",
             "airweave-server up; the jobs go on from their last batch",
-        )  # fmt: skip
+        )
     if settings.temporal_enabled and not leases.count(session, f"{leases.WORKER}{settings.temporal_task_queue}:"):
         yield Finding(
             f"TEMPORAL_ENABLED is true, and no worker of task queue {settings.temporal_task_queue} is seen",

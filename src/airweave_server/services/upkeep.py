@@ -87,9 +87,12 @@ class Upkeep:
                     began_at = time.monotonic()
                     builder.carry_out(task)
                     log.info(
-                        what, index=task.name, collection=task.collection, chunks=task.chunks,
+                        what,
+                        index=task.name,
+                        collection=task.collection,
+                        chunks=task.chunks,
                         seconds=round(time.monotonic() - began_at, 1),
-                    )  # fmt: skip
+                    )
             finally:
                 self._builder = None
 
