@@ -187,8 +187,8 @@ def test_what_a_destroyed_data_directory_held_is_there_again_with_a_sync_that_wa
         destroy(home, server)
         said = ok(home.command("restore", str(file)))
         assert f"{held['entity']} entities" in said
-        assert "Syncs under way at that moment: 1." in said
-        assert f"{key_id} was in it" in said
+        assert "Syncs running at that time: 1." in said
+        assert f"vault key {key_id} is now in" in said
         assert (data_of(home) / "vault.key").stat().st_mode & 0o777 == 0o600
         assert postmaster(home) is None, "what was started for it is stopped"
 
@@ -248,7 +248,7 @@ def test_a_job_that_was_under_way_goes_on_whatever_became_of_it_since(
         server.kill()
     nobody_is_alive(apart.database_url)
     assert "already" in refusal(apart.command("restore", str(file)))
-    assert "under way at that moment: 1." in ok(apart.command("restore", str(file), "--replace"))
+    assert "running at that time: 1." in ok(apart.command("restore", str(file), "--replace"))
     job_row = "select status, driver, driven_until, backend_pid from sync_job where id = %s"
     assert rows(apart.database_url, job_row, job) == [("running", None, None, None)]
     assert not rows(apart.database_url, "select 1 from sync_partition where owner is not null or crashes > 0")
@@ -302,15 +302,15 @@ def test_without_the_key_it_is_said_and_new_credentials_mend_it(home: Running, g
     bare, keyed = home.place / "bare.tar", home.place / "keyed.tar"
     said = ok(home.command("backup", str(bare)))  # no server is up
     assert postmaster(home) is None
-    assert f"The vault key {key_id} is NOT in it, but kept in {key_file}" in said
-    assert "1 connection have to be entered again" in said
+    assert f"The vault key {key_id} is NOT in it, but in {key_file}" in said
+    assert "1 connection must be entered again" in said
     key = key_file.read_text().strip()
     assert key.encode() not in bare.read_bytes()
     ok(home.command("backup", str(keyed), "--with-key"))
     destroy(home)
 
     said = ok(home.command("restore", str(bare)))
-    for words in ("1 connection sealed with a key that is not here", key_id, "The sealed one", str(key_file), "PATCH"):
+    for words in ("1 connection sealed with a missing key", key_id, "The sealed one", str(key_file), "PATCH"):
         assert words in said
     assert not key_file.exists()
     again = home.start(verb="up")
@@ -340,7 +340,7 @@ def test_a_key_that_is_here_already_is_used(home: Running, guarded: ScriptedServ
     connection = connect_to(server, guarded, server.collection("sealed"))
     file = home.place / "b.tar"
     said = ok(home.command("backup", str(file), VAULT_KEY=OTHER_KEY))
-    assert "kept in VAULT_KEY" in said
+    assert "but in VAULT_KEY" in said
     assert f"not in {data_of(home) / 'vault.key'} either" in ok(home.command("backup", str(file), "--force"))
     assert "no vault key" in refusal(home.command("backup", str(file), "--with-key", "--force"))
     destroy(home, server)

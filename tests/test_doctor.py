@@ -99,7 +99,7 @@ def test_what_waits_for_a_person_is_named(apart: Running, source: ScriptedServer
     key.with_name("elsewhere").rename(key)
 
     run(apart, "update source_connection set last_full_at = now() - interval '5 days'")
-    assert f"sync {connection} --full" in found(apart, "'Guarded'", "not listed in full since 2")
+    assert f"sync {connection} --full" in found(apart, "'Guarded'", "has not been listed in full since 2")
     run(apart, "update source_connection set cron = '0 3 1 * *'")
     assert not [one for one in examined(apart)["findings"] if "in full" in one["what"]]
 
@@ -114,13 +114,13 @@ def test_jobs_that_nobody_takes_are_named(apart: Running) -> None:
     server.wait_for(lambda: server.job(connection, job)["waiting_for"], lambda seen: seen == "worker")
     assert "on host the-old-one" in found(apart, "'Files'", "waits for worker")
     run(apart, "update sync_job set waiting_for = 'storage'")
-    assert "free room" in found(apart, "'Files'", "waits for storage")
+    assert "free space" in found(apart, "'Files'", "waits for storage")
     run(apart, "update sync_job set waiting_for = 'source'")
     assert examined(apart)["ok"], "that passes by itself"
     assert "airweave-server worker" in found(apart, "no worker of task queue", TEMPORAL_ENABLED="true")
     server.kill()
     until(lambda: examined(apart)["facts"]["alive"] == "no server and no worker", 40, "no lease holds")
-    assert "airweave-server up" in found(apart, "a job is under way", "no server keeps house")
+    assert "airweave-server up" in found(apart, "a job is under way", "no server does the housekeeping")
 
 
 def test_trouble_of_the_database_is_named(apart: Running) -> None:

@@ -150,7 +150,7 @@ def test_a_good_source_is_found_good_with_few_requests_and_nothing_is_written(pa
     assert "wrong" not in done.stdout
     assert "45 entities: 45 Item" in done.stdout
     assert "'0', 'Item 0': 'Text 0'" in done.stdout
-    assert re.search(r"ids are unique, and the first \d+ are the same at a second read", done.stdout)
+    assert re.search(r"ids are unique, and the first \d+ are the same in a second read", done.stdout)
     assert "4 cursors survived JSON" in done.stdout
     assert re.search(r"\d\d+ failures played at 6 requests", done.stdout)
     assert f"{api.requests} requests sent, of at most 20" in done.stdout
@@ -163,7 +163,7 @@ def test_of_a_large_place_no_more_is_read_than_was_allowed(package: Package) -> 
         done = package.check(api, "--requests", "8")
         assert done.returncode == 0, done.stdout + done.stderr
         assert api.requests == 8
-    assert "50 entities, up to the bound of this check" in done.stdout
+    assert "50 entities, up to the limit of this check" in done.stdout
     assert "wrong" not in done.stdout
 
 
@@ -201,11 +201,11 @@ WRONG = {
         "", "", 'id=str(item["id"]),', 'id=str(item["id"] % 7),', r"wrong +ids are not unique: [\d, ]+",
     ),
     "has ids that are not stable": (
-        "", "", 'id=str(item["id"]),', 'id=str(id(self)) + str(item["id"]),', "wrong +a second read gave other ids",
+        "", "", 'id=str(item["id"]),', 'id=str(id(self)) + str(item["id"]),', "wrong +a second read returned other ids",
     ),
     "has a cursor that leads too far": (
         "", "", "yield Cursor(at=page.next)", 'yield Cursor(at={**page.next, "at": page.next["at"] + 10})',
-        r"wrong +reading on from .* loses \d+",
+        r"wrong +resuming from .* loses \d+",
     ),
     "raises what is no error of a source": (
         "import Bearer,", "import SourceError, Bearer,", READ,
@@ -215,7 +215,7 @@ WRONG = {
             except SourceError as error:
                 raise KeyError("items") from error
         for page in fragile():""",
-        r"wrong .*it raises KeyError: 'items', which is no SourceError",
+        r"wrong .*it raises KeyError, which is not a SourceError: 'items'",
     ),
     "leaves out a text that it cannot read": (
         "PAGES = NextCursor(", """def text_of(source, item):
@@ -228,7 +228,7 @@ WRONG = {
 
 
 PAGES = NextCursor(""", 'text=item["text"],', "text=text_of(self, item),",
-        r"wrong .*answered by 404, once: the read gives entities without the text that they have",
+        r"wrong .*answered by 404, once: the read yields entities without their text",
     ),
     "shows its token": (
         "", "", "    rate = Rate(", """
@@ -318,4 +318,4 @@ def test_a_source_that_sends_no_requests_is_tried_without_failures(package: Pack
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "30 entities: 30 FileEntity" in done.stdout
-    assert "failures were not played" in done.stdout
+    assert "no failures were played" in done.stdout

@@ -203,7 +203,7 @@ def test_a_next_page_that_was_read_already_is_raised() -> None:
         number = int(given.get("p", 0))
         return {"items": [number], "next": f"/list?p={number % 3 + 1}"}, {}
 
-    with place(circle) as (http, server), pytest.raises(Unavailable, match="its next page is one that was read"):
+    with place(circle) as (http, server), pytest.raises(Unavailable, match="its next page has already been read"):
         list(http.pages("/list", NextUrl("next", items="items")))
     assert len(server.asked) == 4
 
@@ -221,10 +221,10 @@ def test_empty_pages_without_end_are_bounded() -> None:
 @pytest.mark.parametrize(
     ("paging", "answer", "told"),
     [
-        (LinkHeader(), {"error": "x"}, "no list"),
+        (LinkHeader(), {"error": "x"}, "not a list"),
         (LinkHeader(items="items"), [], "without the list 'items'"),
         (NextUrl("next", items="items"), {"items": None}, "without the list 'items'"),
-        (NextUrl("next", items="items"), {"items": [], "next": 5}, "no address"),
+        (NextUrl("next", items="items"), {"items": [], "next": 5}, "not an address"),
         (NextCursor("next", param="c", items="items"), {"items": [], "next": True}, "neither text nor number"),
         (NextCursor("next", param="c", items="items"), {"items": [], "next": {}}, "neither text nor number"),
         (NextCursor("next", param="c", items="items", more="more"), {"items": [], "next": "x"}, "without 'more'"),

@@ -1,4 +1,4 @@
-"""What the author of a connector or an embedder imports. Imports nothing else of this package."""
+"""The public interface for authors of connectors and embedders. Imports nothing else from airweave_server."""
 
 from .auth import (
     ApiKey,

@@ -1,5 +1,5 @@
-"""How a source is signed in to. Each kind answers for itself: which credentials it takes, how it signs a request,
-and whether it can replace a token that has expired."""
+"""The ways to sign in to a source. Each class knows which credentials it takes, how to sign a request, and whether it
+can replace an expired token."""
 
 import base64
 import json
@@ -14,14 +14,14 @@ from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 from .errors import AuthError, ConfigError, Unavailable
 
 LEEWAY = timedelta(seconds=1)  # a token is replaced this long before it expires
-LIFETIME_LIMIT_S = 10 * 365 * 86_400.0  # of a token; a longer one is taken as never expiring
-OAUTH_ERRORS = {  # RFC 6749, section 5.2; any other text of a provider may hold a secret and is not shown
+LIFETIME_LIMIT_S = 10 * 365 * 86_400.0  # a token with a longer lifetime is taken as never expiring
+OAUTH_ERRORS = {  # RFC 6749, section 5.2; any other text from a provider may hold a secret and is not shown
     *("invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type"),
     "invalid_scope",
 }
 
-# Sends a form with headers to an address, once and without following redirects; returns status and body.
-# Raises ``Unavailable``, ``RateLimited`` or ``ConfigError`` where there is no answer to judge.
+# Sends a form with headers to a URL, once and without following redirects; returns status and body.
+# Raises ``Unavailable``, ``RateLimited`` or ``ConfigError`` if there is no usable answer.
 Post = Callable[[str, Mapping[str, str | SecretStr], Mapping[str, str | SecretStr]], tuple[int, bytes]]
 
 
@@ -36,12 +36,12 @@ class Signature:
 class Auth(ABC):
     """A way to sign in. Instances hold no credentials and are shared.
 
-    ``wire_method`` and ``oauth_type`` are the words of the API: "direct" or "oauth_token", and for OAuth
+    ``wire_method`` and ``oauth_type`` are values of the HTTP API: "direct" or "oauth_token", and for OAuth
     "access_only", "with_refresh" or "with_rotating_refresh".
     """
 
     wire_method: ClassVar[str] = "direct"
-    rotates: bool = False  # a refresh uses its refresh token up: the new one must be stored
+    rotates: bool = False  # a refresh token works once: the new one must be stored
 
     @property
     def oauth_type(self) -> str | None:
@@ -50,17 +50,17 @@ class Auth(ABC):
     @property
     @abstractmethod
     def form(self) -> type[BaseModel] | None:
-        """The model of the credentials; None: it takes none."""
+        """The model of the credentials; None if there are none."""
 
     def configured(self, config: BaseModel) -> "Auth":
-        """Return this kind with what it derives from the configuration of a source filled in."""
+        """Return a copy with everything filled in that depends on the source's configuration."""
         return self
 
     def accept(self, given: Mapping[str, Any]) -> BaseModel | None:
-        """Make credentials of what a person sent: ``credentials`` (a mapping), ``access_token``, ``refresh_token``,
+        """Build credentials from what a person sent: ``credentials`` (a mapping), ``access_token``, ``refresh_token``,
         ``expires_at``, ``client_id``, ``client_secret``, each only if it was sent.
 
-        Raises ``ConfigError`` if what is needed is missing, ``pydantic.ValidationError`` if it is malformed.
+        Raises ``ConfigError`` if something required is missing, ``pydantic.ValidationError`` if it is malformed.
         """
         if self.form is None:
             return None
@@ -69,33 +69,35 @@ class Auth(ABC):
         return self.form.model_validate(given["credentials"])
 
     def takes_token(self, access_token: str) -> BaseModel | None:
-        """Make credentials of an access token alone; None: this kind takes none."""
+        """Build credentials from an access token alone; None if this kind does not take one."""
         return None
 
     def from_stored(self, opened: Mapping[str, Any]) -> BaseModel | None:
-        """Make credentials of what ``to_stored`` returned. Raises ``pydantic.ValidationError``."""
+        """Build credentials from what ``to_stored`` returned. Raises ``pydantic.ValidationError``."""
         return None if self.form is None else self.form.model_validate(dict(opened))
 
     def to_stored(self, credentials: BaseModel) -> dict[str, Any]:
-        """Return the credentials as JSON values, secrets in the clear; for a vault only."""
+        """Return the credentials as JSON values with secrets in the clear; only for a vault."""
         stored: dict[str, Any] = json.loads(json.dumps(credentials.model_dump(), default=_clear))
         return stored
 
     @abstractmethod
     def sign(self, credentials: BaseModel) -> Signature:
-        """Return what signs a request. Raises ``AuthError`` if the credentials lack it."""
+        """Return the signature for a request. Raises ``AuthError`` if the credentials are incomplete."""
 
     def can_refresh(self, credentials: BaseModel) -> bool:
-        """Whether the credentials hold what replaces their token."""
+        """Whether the credentials can be refreshed."""
         return False
 
     def is_expired(self, credentials: BaseModel, now: datetime) -> bool:
-        """Whether the token is known to have expired, or expires within a second."""
+        """Whether the token is known to have expired or to expire within a second."""
         return False
 
     def refresh(self, credentials: BaseModel, post: Post) -> BaseModel:
-        """Replace the token. Raises ``AuthError`` if a person must sign in again, ``Unavailable`` or ``RateLimited``
-        if it may work later."""
+        """Return credentials with a new token.
+
+        Raises ``AuthError`` if a person must sign in again, ``Unavailable`` or ``RateLimited`` if it may work later.
+        """
         raise AuthError("these credentials cannot be renewed: sign in again")
 
 
@@ -113,7 +115,7 @@ class NoAuth(Auth):
 
 @dataclass(frozen=True)
 class Direct(Auth):
-    """Takes credentials of the form ``model``, whose secret fields are ``SecretStr``. Signs nothing."""
+    """Takes credentials as defined by ``model``, whose secret fields are ``SecretStr``. Does not sign requests."""
 
     model: type[BaseModel]
 
@@ -126,7 +128,7 @@ class Direct(Auth):
 
 
 class ApiKeyCredentials(BaseModel):
-    """A key of an API."""
+    """An API key."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -135,14 +137,14 @@ class ApiKeyCredentials(BaseModel):
 
 @dataclass(frozen=True)
 class ApiKey(Auth):
-    """Takes a key, sent in a header or in a query parameter of this name: ``ApiKey(header="X-Api-Key")``."""
+    """Takes an API key and sends it in the named header or query parameter: ``ApiKey(header="X-Api-Key")``."""
 
     header: str | None = None
     query: str | None = None
 
     def __post_init__(self) -> None:
         if (self.header is None) == (self.query is None):
-            raise TypeError("an API key goes into a header or into a query parameter: name one")
+            raise TypeError("an API key is sent in a header or in a query parameter: name exactly one")
 
     @property
     def form(self) -> type[BaseModel]:
@@ -214,7 +216,7 @@ class Bearer(Auth):
 
 
 class OAuth2Credentials(BaseModel):
-    """An access token, and what replaces it when it has expired."""
+    """An access token, and what is needed to refresh it."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
@@ -232,11 +234,11 @@ class OAuth2Credentials(BaseModel):
 
 @dataclass(frozen=True)
 class OAuth2(Auth):
-    """Takes an access token, and replaces it with a refresh token (RFC 6749, section 6).
+    """Takes an access token and refreshes it with a refresh token (RFC 6749, section 6).
 
-    ``token_url`` may be derived from the configuration of the source. ``rotates``: each refresh also replaces the
-    refresh token, and to use one twice may revoke them all. ``client_secret_in``: where the token endpoint expects
-    the client's secret.
+    ``token_url`` is a URL, or a function that derives it from the source's configuration. ``rotates``: each refresh
+    also replaces the refresh token, and using one twice may revoke them all. ``client_secret_in``: where the token
+    endpoint expects the client secret.
     """
 
     wire_method: ClassVar[str] = "oauth_token"
@@ -295,7 +297,7 @@ class OAuth2(Auth):
 
 
 def _read_tokens(status: int, body: bytes, *, now: datetime) -> dict[str, Any]:
-    """Read the answer of a token endpoint (RFC 6749, sections 5.1 and 5.2)."""
+    """Parse the response of a token endpoint (RFC 6749, sections 5.1 and 5.2)."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
@@ -309,7 +311,7 @@ def _read_tokens(status: int, body: bytes, *, now: datetime) -> dict[str, Any]:
         code = f" ({error})" if isinstance(error, str) and error in OAUTH_ERRORS else ""
         raise AuthError(f"the sign-in has expired or was revoked{code}: sign in again")
     if not token:
-        raise Unavailable(f"the token endpoint answers {status}, without a token")
+        raise Unavailable(f"the token endpoint answered {status} without a token")
     tokens: dict[str, Any] = {"access_token": SecretStr(token), "expires_at": _expiry(answer.get("expires_in"), now)}
     refresh_token = answer.get("refresh_token")
     if isinstance(refresh_token, str) and refresh_token:
@@ -318,7 +320,7 @@ def _read_tokens(status: int, body: bytes, *, now: datetime) -> dict[str, Any]:
 
 
 def _expiry(expires_in: object, now: datetime) -> datetime | None:
-    """The end of a lifetime in seconds, which some providers send as text; None: not known."""
+    """The time of expiry. ``expires_in`` is in seconds, which some providers send as text. None if not known."""
     try:
         lifetime_s = float(expires_in)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -331,7 +333,7 @@ def _value(credentials: BaseModel, name: str, *, or_empty: bool = False) -> str:
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
     if not isinstance(value, str) or not (value or or_empty):
-        raise AuthError(f"the credentials hold no {name}: sign in again")
+        raise AuthError(f"the credentials have no {name}: sign in again")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What the engine lends to a source: where it may go, how fast and how long, and word that it should stop."""
+"""What the engine gives to a source: which hosts it may reach, how fast, how long it may wait, and when to stop."""
 
 import threading
 from collections.abc import Callable
@@ -21,7 +21,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Upper bounds on how long any ``Http`` of a source waits, whatever the connector asks for; fields as there."""
+    """Upper bounds on how long every ``Http`` of a source waits; each field limits the argument of the same name."""
 
     timeout_s: float = 30
     total_s: float = 120
@@ -30,28 +30,28 @@ class Patience:
     backoff_s: float = 0.5
 
 
-# Stands between every ``Http`` of a source and the network: is given a request as it would be sent, and what sends it
-# and reads the answer whole; returns the answer that the source gets.
+# A hook between every ``Http`` of a source and the network. It gets the request as it would be sent, and a function
+# that sends it and reads the whole response. It returns the response that the source gets.
 Between = Callable[[httpx.Request, Callable[[], httpx.Response]], httpx.Response]
 Renew = Callable[[BaseModel, Callable[[BaseModel], BaseModel]], BaseModel]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What the engine lends to a source.
+    """What the engine gives to a source.
 
-    ``allowed_hosts``: host names and networks (CIDR) that a guarded HTTP client may reach although they are private.
-    ``hidden_paths``: folders of our own that are never read as content. ``pace`` books the next request within a
-    rate and returns the seconds until it may begin; it is shared by all who read the connection, wherever they run.
-    ``rate`` is the rate of every ``Http`` made with this context that has no other.
-
-    ``renew(used, refresh)`` replaces credentials that have expired: the engine locks those of the connection and
-    reads them again. If they are no longer ``used``, it returns them; otherwise it calls ``refresh`` with them and
-    stores what that returns before it returns it. None: there is no place to store new credentials.
-    ``patience`` bounds the waits of every ``Http``; for tests and previews.
-    ``between`` sees every request of every ``Http``, and may answer in place of the vendor; for ``sources check``.
+    ``allowed_hosts``: private host names and networks (CIDR) that the HTTP client may reach.
+    ``hidden_paths``: the server's own folders, which are never read as content.
+    ``pace``: reserves the next request within a rate and returns the seconds until it may start. All readers of the
+    connection share it, in every process.
+    ``rate``: the rate of every ``Http`` that does not set its own.
+    ``renew(used, refresh)``: replaces expired credentials. The engine locks the connection's credentials and reads
+    them again. If they differ from ``used``, it returns them. Otherwise it calls ``refresh`` with them, stores the
+    result and returns it. None if there is nowhere to store new credentials.
+    ``patience``: limits the waits of every ``Http``; for tests and previews.
+    ``between``: sees every request of every ``Http`` and may answer in place of the vendor; for ``sources check``.
     ``is_connecting``: a person connects, changes or previews the source now; False in jobs. ``check`` may then look
-    closer than would be right before each job.
+    more closely than it should before each job.
     """
 
     folder_roots: tuple[Path, ...] = ()
@@ -66,11 +66,11 @@ class Context:
     is_connecting: bool = False
 
     def sleep(self, seconds: float) -> None:
-        """Wait; raises ``Stopped`` at once when the engine asks the read to stop."""
+        """Sleep. Raises ``Stopped`` as soon as the engine asks the read to stop."""
         if self.stop.wait(seconds):
             raise Stopped("asked to stop")
 
     def check(self) -> None:
-        """Raise ``Stopped`` when the engine asks the read to stop."""
+        """Raise ``Stopped`` if the engine asks the read to stop."""
         if self.stop.is_set():
             raise Stopped("asked to stop")

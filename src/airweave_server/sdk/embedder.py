@@ -1,4 +1,4 @@
-"""What turns texts into vectors."""
+"""The interface of an embedder, which turns texts into vectors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Vectors = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The embedding service that the operator set; ``dimensions`` None: as many as it answers."""
+    """The embedding service that the operator configured. ``dimensions``: None for the service's own default."""
 
     url: str = ""
     model: str = ""
@@ -25,7 +25,7 @@ class Endpoint:
 class Embedder(ABC):
     """One embedding model. Instances are shared between threads.
 
-    ``name`` names the model and its version: vectors of different names are never compared.
+    ``name`` identifies the model and its version: vectors with different names are never compared.
     """
 
     name: str
@@ -33,21 +33,21 @@ class Embedder(ABC):
 
     @classmethod
     def configured(cls, endpoint: Endpoint) -> Self:
-        """Make one; an embedder that asks a service takes from ``endpoint`` which. Raises ``ConfigError``."""
+        """Create one; an embedder that calls a service uses ``endpoint``. Raises ``ConfigError``."""
         return cls()
 
-    def check(self) -> None:  # noqa: B027 - most have nothing to try
-        """Try whether it can work here. Raises ``ConfigError``, or ``EmbedderError`` when it may work later."""
+    def check(self) -> None:  # noqa: B027 - most have nothing to check
+        """Check that it works here. Raises ``ConfigError``, or ``EmbedderError`` if it may work later."""
 
     @abstractmethod
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return one unit vector a text, shape ``(len(texts), dimensions)``, in order.
+        """Return one unit vector per text, in order, with shape ``(len(texts), dimensions)``.
 
-        A text without any known token gives a zero vector. Raises ``EmbedderError`` when it should be tried again,
-        and ``Unembeddable`` when only some of the texts are at fault.
+        A text without any known token gives a zero vector. Raises ``EmbedderError`` if it should be retried, and
+        ``Unembeddable`` if only some of the texts are at fault.
         """
 
     def embed_query(self, text: str) -> Vectors:
-        """Return the vector of what somebody asks and waits for, shape ``(dimensions,)``; raises as ``embed`` does."""
+        """Return the vector of a query that a person waits for, shape ``(dimensions,)``; raises like ``embed``."""
         vector: Vectors = self.embed([text])[0]
         return vector

@@ -1,4 +1,4 @@
-"""What a source yields: entities and what it knows of them without reading them. Knows no engine."""
+"""What a source yields: entities, and what it knows about them without reading them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,22 +8,27 @@ from typing import Any, BinaryIO, Literal
 
 @dataclass(frozen=True, slots=True)
 class Breadcrumb:
-    """One step of the way to an entity: a folder, a channel, a project."""
+    """One step of the path to an entity: a folder, a channel, a project."""
 
     entity_id: str
     name: str
     type: str
 
 
-@dataclass(slots=True)  # not frozen: each field of one that is takes three times as long to set
+@dataclass(slots=True)  # not frozen: setting each field of a frozen dataclass takes three times as long
 class Entity:
-    """One thing at the source.
+    """One thing at the source: a file, an issue, a message.
 
-    ``id`` is stable and unique within its connection. ``version`` is the source's cheap word for "the same as
-    last time" (etag, mtime and size, commit); equal to the stored one, neither ``text`` nor ``open`` is looked at.
-    What is indexed is ``text``, written as ``format`` says, or, where that is None, the bytes that ``open`` returns; an
-    entity with neither is indexed by its name and fields. ``open`` may raise ``Unreadable``.
-    Times are the source's; naive ones are taken as UTC. ``fields`` holds JSON values and is shown with each hit.
+    ``id`` is stable and unique within the connection.
+
+    ``version`` changes whenever the content does, and is cheap for the source to tell: an ETag, a commit, mtime and
+    size. If it equals the stored one, neither ``text`` nor ``open`` is used.
+
+    ``text`` is indexed, in the given ``format``. If it is None, the bytes that ``open`` returns are indexed instead;
+    ``open`` may raise ``Unreadable``. An entity with neither is indexed by its name and fields.
+
+    ``created_at`` and ``updated_at`` are times at the source; naive times are taken as UTC. ``fields`` holds JSON
+    values and is shown with each search result.
     """
 
     id: str
@@ -45,24 +50,24 @@ class Entity:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The entity is still there; it was not read and nothing about it is to change."""
+    """The entity still exists. It was not read, and nothing about it changes."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """The source itself says that this entity is gone."""
+    """The source says explicitly that this entity is gone."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """The entity is there but could not or must not be read; the index keeps what it holds of it.
+    """The entity exists but could not or must not be read. What the index already holds of it stays.
 
-    ``subtree``: the same is true of everything below it, that is, of every entity whose id begins with
-    ``id + "/"`` or that names ``id`` among its breadcrumbs.
+    ``subtree``: this also applies to everything below it, that is, to every entity whose id begins with
+    ``id + "/"`` or that has ``id`` among its breadcrumbs.
     """
 
     id: str

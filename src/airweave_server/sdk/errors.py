@@ -1,34 +1,34 @@
-"""What a connector or an embedder may raise, sorted by what is to be done about it.
+"""The errors that a connector or an embedder may raise, sorted by how they are handled.
 
 SourceError
-├── ConfigError      the configuration cannot work: final, the person must change it
-├── AuthError        bad or expired credentials: final, the person must sign in again
-├── RateLimited      told to wait: tried again after ``retry_after_s``, which is no failure
-├── Unavailable      passing trouble: tried again with backoff
-│   └── Stalled      of that, silence: no answer, or one that does not come to its end
-├── Unreadable       around one entity: it is counted as skipped and the read goes on
-└── Stopped          the engine asked to stop; let it rise
-EmbedderError        passing trouble of an embedder: the batch is tried again
-└── Unembeddable     some texts alone are at fault: their entities are counted as failed and the batch goes on
+├── ConfigError      the configuration cannot work: final until a person changes it
+├── AuthError        bad or expired credentials: final until a person signs in again
+├── RateLimited      the source says wait: retried after ``retry_after_s``; not counted as a failure
+├── Unavailable      a temporary failure: retried with backoff
+│   └── Stalled      no answer in time, or one that does not finish
+├── Unreadable       one entity cannot be read: it is counted as skipped, and the read goes on
+└── Stopped          the engine asked the read to stop; let it propagate
+EmbedderError        a temporary failure of an embedder: the batch is retried
+└── Unembeddable     only some texts are at fault: their entities are counted as failed, and the batch goes on
 """
 
 from collections.abc import Mapping
 
 
 class SourceError(Exception):
-    """The base of everything a connector raises on purpose."""
+    """The base class of every error that a connector raises on purpose."""
 
 
 class ConfigError(SourceError):
-    """The configuration cannot work; nothing is tried again until it is changed."""
+    """The configuration cannot work; there is no retry until it is changed."""
 
 
 class AuthError(SourceError):
-    """The credentials are bad or expired; nothing is tried again until they are replaced."""
+    """The credentials are bad or expired; there is no retry until they are replaced."""
 
 
 class RateLimited(SourceError):
-    """The source says wait. ``retry_after_s``: seconds until the next try."""
+    """The source says wait. ``retry_after_s``: seconds until the next attempt."""
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
@@ -36,24 +36,26 @@ class RateLimited(SourceError):
 
 
 class Unavailable(SourceError):
-    """The source cannot be reached or answers nonsense; it is tried again."""
+    """The source cannot be reached, or its answer makes no sense; it is retried."""
 
 
 class Stalled(Unavailable):
-    """The source was reached but does not answer, or not to the end, in time; it is tried again."""
+    """The source was reached but did not finish its answer in time; it is retried."""
 
 
 class Unreadable(SourceError):
-    """This one entity cannot be read; its text is the reason that people will see."""
+    """This one entity cannot be read; the message is the reason that people will see."""
 
 
 class Stopped(SourceError):
-    """The engine asked the read to stop; raised by ``Context.sleep`` and to be let through."""
+    """The engine asked the read to stop. Raised by ``Context.sleep`` and ``Context.check``; do not catch it."""
 
 
 class EmbedderError(Exception):
-    """The embedder failed; the batch is tried again and nothing of it is lost. ``retry_after_s``: it only said wait
-    this long, which is no failure."""
+    """The embedder failed; the batch is retried and nothing is lost.
+
+    ``retry_after_s``: the embedder asked to wait this many seconds, which is not counted as a failure.
+    """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -61,8 +63,10 @@ class EmbedderError(Exception):
 
 
 class Unembeddable(EmbedderError):
-    """Texts that the embedder cannot take, however often; it works for others. ``reasons``: by their place in what it
-    was given."""
+    """Texts that the embedder will never accept, while it works for others.
+
+    ``reasons``: why, by the position of each text in the call.
+    """
 
     def __init__(self, reasons: Mapping[int, str]) -> None:
         super().__init__("; ".join(sorted(set(reasons.values()))))

@@ -1,4 +1,4 @@
-"""The connections of the HTTP client: to addresses that may be reached only, and never for longer than allowed."""
+"""Network connections of the HTTP client: only to permitted addresses, and never longer than permitted."""
 
 import ipaddress
 import socket
@@ -14,7 +14,7 @@ from .context import Context
 from .errors import ConfigError
 
 CONNECT_S = 5.0  # to one address
-ADDRESSES = 3  # of one host that are tried
+ADDRESSES = 3  # tried per host
 POLL_S = 0.25  # how soon a waiting read notices that it should stop
 MAX_WAIT_S = 3_600.0
 UNICAST = ipaddress.ip_network("2000::/3")
@@ -25,14 +25,14 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Deadline(threading.local):
-    """When the answer that this thread waits for must have ended, whatever drips in."""
+    """When the response that this thread waits for must be complete, even if it trickles in."""
 
     at = float("inf")
     heeds_stop = True
 
     @contextmanager
     def in_force(self, total_s: float, *, heeds_stop: bool = True) -> Iterator[None]:
-        """``heeds_stop`` False: the answer is waited for even if the engine asks the read to stop."""
+        """Set the deadline for this block. ``heeds_stop`` False: wait even if the engine asks the read to stop."""
         before = self.at, self.heeds_stop
         self.at, self.heeds_stop = time.monotonic() + total_s, heeds_stop
         try:
@@ -41,7 +41,7 @@ class Deadline(threading.local):
             self.at, self.heeds_stop = before
 
     def check(self, context: Context) -> None:
-        """Raise ``Stopped`` if the engine asks the read to stop, and that is heeded now."""
+        """Raise ``Stopped`` if the engine asks the read to stop, unless the block ignores that."""
         if self.heeds_stop:
             context.check()
 
@@ -50,10 +50,10 @@ class Deadline(threading.local):
 
 
 class Guard(httpcore.NetworkBackend):
-    """Connects to public addresses, and to those that the operator allows.
+    """Connects to public addresses, and to private ones that the operator allows.
 
-    The address that was checked is the one connected to, so that a name which resolves differently a moment later
-    leads nowhere; certificates are still checked against the name.
+    It connects to the very address it checked, so a name that resolves differently a moment later changes nothing.
+    Certificates are still verified against the host name.
     """
 
     def __init__(self, context: Context, deadline: Deadline) -> None:
@@ -72,7 +72,7 @@ class Guard(httpcore.NetworkBackend):
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
         trouble: Exception = httpcore.ConnectError("no address")
-        for address in self._checked(host, port)[:ADDRESSES]:
+        for address in self._resolve(host, port)[:ADDRESSES]:
             self._deadline.check(self._context)
             timeout_s = max(0.001, min(timeout or CONNECT_S, CONNECT_S, self._deadline.left_s()))
             try:
@@ -83,27 +83,27 @@ class Guard(httpcore.NetworkBackend):
                 return _Stream(stream, self._context, self._deadline)
         raise trouble
 
-    def _checked(self, host: str, port: int) -> list[str]:
-        """Resolve a host; raises ``ConfigError`` when any address of it is not to be reached."""
+    def _resolve(self, host: str, port: int) -> list[str]:
+        """Resolve a host. Raises ``ConfigError`` if any of its addresses is forbidden."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):
             raise httpcore.ConnectError("does not resolve") from None
         addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         is_allowed = host.lower().rstrip(".") in self._names
-        if not is_allowed and not all(map(self._may_be_reached, addresses)):
+        if not is_allowed and not all(map(self._may_reach, addresses)):
             raise ConfigError(
-                f"{host} is not a public address: unless the operator of this server allows it, it is not connected to"
+                f"{host} is not a public address; the operator of this server can allow it with ALLOWED_PRIVATE_HOSTS"
             )
         return addresses
 
-    def _may_be_reached(self, address: str) -> bool:
-        ip = _unmapped(ipaddress.ip_address(address.split("%")[0]))
+    def _may_reach(self, address: str) -> bool:
+        ip = _unmap(ipaddress.ip_address(address.split("%")[0]))
         return _is_public(ip) or any(ip in network for network in self._networks)
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that lets no wait outlast the deadline, nor the engine's word to stop."""
+    """A connection on which no wait outlasts the deadline or a request to stop."""
 
     def __init__(self, stream: httpcore.NetworkStream, context: Context, deadline: Deadline) -> None:
         self._stream = stream
@@ -148,8 +148,8 @@ def _network(text: str) -> Network | None:
         return None
 
 
-def _unmapped(ip: IP) -> IP:
-    """The IPv4 address that an IPv6 one stands for, where it does."""
+def _unmap(ip: IP) -> IP:
+    """The IPv4 address that an IPv6 address stands for, if it stands for one."""
     if isinstance(ip, ipaddress.IPv6Address):
         if ip.ipv4_mapped is not None:
             return ip.ipv4_mapped

@@ -1,17 +1,18 @@
-"""The one HTTP client of connectors: guarded, paced, patient, and ended in time. Knows no vendor.
+"""The HTTP client for connectors: it guards addresses, keeps the rate, retries, and limits time and size. Knows no
+vendor.
 
-What went wrong is raised by what is to be done about it (see ``errors``); no text of it holds a query string, a
-header or a body, since these are where secrets are.
+Errors are sorted by how they are handled (see ``errors``). No message holds a query string, a header or a body, since
+these may hold secrets.
 
-    answer                           at a listing    around one entity
-    401, after one new token         AuthError       AuthError
-    where the auth can get one
+    response                         of a listing    of one entity
+    401, after one refresh           AuthError       AuthError
+    if the auth can refresh
     403                              AuthError       Unreadable
     404, 410                         ConfigError     Unreadable
     other 4xx                        ConfigError     ConfigError
-    429; 503, 403 with Retry-After   waited for up to ``patience_s``, then RateLimited
-    408, 425, 5xx, trouble on the    tried again up to ``attempts`` times, then Unavailable
-    way, truncated, not JSON
+    429; 503, 403 with Retry-After   waits for up to ``patience_s``, then RateLimited
+    408, 425, 5xx, network errors,   retried up to ``attempts`` times, then Unavailable
+    truncated, not JSON
     larger than ``max_bytes``        Unavailable     Unreadable
     address that is not public       ConfigError     ConfigError
 """
@@ -49,12 +50,12 @@ REDIRECTS = 5
 BACKOFF_LIMIT_S = 20.0
 RETRY_AFTER_LIMIT_S = 86_400.0
 RETRY_AFTER_FLOOR_S = 1.0
-RETRY_AFTER_S = 30.0  # where a source says "too many requests" but not for how long
+RETRY_AFTER_S = 30.0  # if a source says "too many requests" but not for how long
 MAX_BYTES = 50_000_000
 CONNECTIONS = 10
-SHOWN_URL = 200  # characters of an address in an error
-RENEWALS = 3  # of a token for one request, of which one is a refresh; the others take what is stored by now
-TOKEN_BYTES = 1_000_000  # of an answer of a token endpoint
+SHOWN_URL = 200  # characters of a URL in an error
+RENEWALS = 3  # of a token per request: one is a refresh, the others take a token that was stored meanwhile
+TOKEN_BYTES = 1_000_000  # of the response of a token endpoint
 RETRIED = {408, 425}
 REDIRECTED = {301, 302, 303, 307, 308}
 CONDITIONS = {"if-none-match", "if-modified-since"}
@@ -66,7 +67,7 @@ Headers = Mapping[str, str | SecretStr]
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer, read to its end. Its status is 2xx, or 304 if the request was conditional.
+    """A complete response. Its status is 2xx, or 304 if the request was conditional.
 
     ``url`` is the address that answered, after redirects and without what signed the request.
     """
@@ -78,7 +79,7 @@ class Response:
 
     @property
     def text(self) -> str:
-        """The body as UTF-8; bytes that are none become the replacement character."""
+        """The body as UTF-8; invalid bytes become the replacement character."""
         return self.body.decode("utf-8", "replace")
 
 
@@ -88,15 +89,16 @@ class Http:
         http = Http(config.url, context=context, auth=Bearer(), credentials=credentials)
         page = http.json("/items", params={"page": 2})
 
-    ``auth`` signs each request with ``credentials``, unless the call gives a header of that name itself. A token that
-    has expired, by the clock or by a 401, is replaced through ``context.renew`` and the request is sent again, once.
-    Without ``context.renew`` the new token is kept here, unless ``auth`` rotates its refresh tokens: that would use up
-    the stored one. The signature and ``headers`` go to the origin of ``base_url`` only, wherever a link or a redirect
-    leads.
+    ``auth`` signs each request with ``credentials``, unless the call passes a header of that name. The signature and
+    ``headers`` are sent to the origin of ``base_url`` only, wherever a link or a redirect leads.
 
-    ``timeout_s`` bounds each wait for the source, ``total_s`` each answer as a whole; ``context.patience`` bounds all
-    of these. ``rate`` is by default the context's. A connector only reads: a POST is a query here, and is tried again
-    like a GET. May be shared between threads, which then share the rate and the token.
+    An expired token, by the clock or by a 401, is replaced through ``context.renew``, and the request is sent once
+    more. Without ``context.renew`` the new token is kept in this client, unless ``auth`` rotates its refresh tokens:
+    that would use up the stored one.
+
+    ``timeout_s`` limits each wait for the source, ``total_s`` the whole response; ``context.patience`` limits all of
+    them. ``rate`` defaults to the context's. A connector only reads, so a POST is a query and is retried like a GET.
+    Threads may share a client; they then share its rate and its token.
     """
 
     def __init__(
@@ -117,7 +119,7 @@ class Http:
     ) -> None:
         self._base = _url(base_url)
         if self._base.userinfo:
-            raise ConfigError("a user name or password does not belong into the address")
+            raise ConfigError("the address holds a user name or password: remove it, and give it as a credential")
         self._context = context
         self._headers = _headers(headers or {})
         self._auth = auth
@@ -145,9 +147,9 @@ class Http:
     def get(
         self, target: str, *, params: Params | None = None, headers: Headers | None = None, one_entity: bool = False
     ) -> Response:
-        """Fetch ``target``, a path below ``base_url`` or an address; ``headers`` given here go to it wherever it is.
+        """Fetch ``target``, a path below ``base_url`` or a URL. ``headers`` passed here are sent to any origin.
 
-        ``one_entity``: what is refused or missing raises ``Unreadable``, which the connector turns into a ``Skipped``.
+        ``one_entity``: a response that is refused or missing raises ``Unreadable``; turn it into ``Skipped``.
         """
         return self._whole(self._request("GET", target, params, headers, None), one_entity, _as_it_is)
 
@@ -160,7 +162,7 @@ class Http:
         headers: Headers | None = None,
         one_entity: bool = False,
     ) -> Response:
-        """Send ``body`` as JSON, as a query."""
+        """Send a query with ``body`` as JSON."""
         return self._whole(self._request("POST", target, params, headers, body), one_entity, _as_it_is)
 
     def json(
@@ -172,14 +174,14 @@ class Http:
         headers: Headers | None = None,
         one_entity: bool = False,
     ) -> Any:
-        """Fetch JSON, by POST where there is a ``body``. An answer that is none is tried again."""
+        """Fetch JSON, with POST if there is a ``body``. A response that is not JSON is retried."""
         method = "GET" if body is None else "POST"
         return self._whole(self._request(method, target, params, headers, body), one_entity, _parsed)
 
     def xml(
         self, target: str, *, params: Params | None = None, headers: Headers | None = None, one_entity: bool = False
     ) -> Element:
-        """Fetch XML and return its root; see ``sdk.xml`` for what is refused. An answer that is none is tried again."""
+        """Fetch XML and return its root; see ``sdk.xml`` for what is refused. A response that is not XML is retried."""
 
         def read(response: Response) -> Element:
             try:
@@ -200,11 +202,12 @@ class Http:
         one_entity: bool = False,
         start: PageState | None = None,
     ) -> Iterator[Page]:
-        """Read a list in pages, from ``start`` on: the ``next`` of a page that was read, which is JSON and holds no
-        credentials.
+        """Yield the pages of a list.
 
-        Raises ``Unavailable`` for a list that leads back to itself, ends before it should, or is no list.
-        ``headers`` go to the origin of ``target`` only.
+        ``start``: the ``next`` of an earlier page, to resume after it. It is JSON and holds no credentials.
+        ``headers`` are sent to the origin of ``target`` only.
+
+        Raises ``Unavailable`` if the list leads back to itself, ends too early, or is not a list.
         """
         first = self._request("GET", target, None, None, None).url
         secret = self._auth.sign(self._credentials).params if self._auth and self._credentials else {}
@@ -226,7 +229,7 @@ class Http:
         return walk(fetch, paging, Ask(target, params, body), where=_shown(first), start=start, clean=clean)
 
     def open(self, target: str, *, params: Params | None = None, headers: Headers | None = None) -> BinaryIO:
-        """Fetch the content of one entity; made for ``Entity.open``."""
+        """Fetch the content of one entity; for ``Entity.open``."""
         return io.BytesIO(self.get(target, params=params, headers=headers, one_entity=True).body)
 
     @contextmanager
@@ -239,16 +242,18 @@ class Http:
         total_s: float | None = None,
         one_entity: bool = False,
     ) -> Iterator[Iterator[bytes]]:
-        """Fetch something large piece by piece, without ``max_bytes``. Once the answer has begun nothing is tried
-        again: trouble raises ``Unavailable``."""
+        """Fetch something large in pieces, without the limit of ``max_bytes``.
+
+        There are no retries once the response has begun: a failure raises ``Unavailable``.
+        """
         request = self._request("GET", target, params, headers, None)
         with ExitStack() as stack:
-            opened = self._answered(request, one_entity, total_s or self._total_s)
-            response = self._tried(request, lambda: stack.enter_context(opened()))
-            yield self._until_trouble(request, response)
+            opened = self._opener(request, one_entity, total_s or self._total_s)
+            response = self._retry(request, lambda: stack.enter_context(opened()))
+            yield self._stream_pieces(request, response)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         self._pool.close()
 
     def __enter__(self) -> "Http":
@@ -277,7 +282,7 @@ class Http:
 
     def _whole(self, request: httpx.Request, one_entity: bool, parse: Callable[[Response], T]) -> T:
         def fetch() -> T:
-            with self._answered(request, one_entity, self._total_s)() as response:
+            with self._opener(request, one_entity, self._total_s)() as response:
                 body = bytearray()
                 for piece in self._pieces(response):
                     body += piece
@@ -286,10 +291,10 @@ class Http:
                         raise (Unreadable(limit) if one_entity else Unavailable(f"{_shown(request.url)}: {limit}"))
             return parse(Response(response.status_code, response.headers, bytes(body), str(response.request.url)))
 
-        return self._tried(request, fetch)
+        return self._retry(request, fetch)
 
-    def _tried(self, request: httpx.Request, work: Callable[[], T]) -> T:
-        """Do ``work`` until it succeeds, its trouble is final, or patience ends."""
+    def _retry(self, request: httpx.Request, work: Callable[[], T]) -> T:
+        """Repeat ``work`` until it succeeds, its error is final, or patience ends."""
         failures, waited_s, renewals = 0, 0.0, 0
         where = _shown(request.url)
         while True:
@@ -324,10 +329,10 @@ class Http:
     def _backoff(self, failures: int) -> float:
         return min(self._backoff_s * 2.0 ** (failures - 1), BACKOFF_LIMIT_S) * random.uniform(0.5, 1.0)
 
-    def _answered(
+    def _opener(
         self, request: httpx.Request, one_entity: bool, total_s: float
     ) -> Callable[[], AbstractContextManager[httpx.Response]]:
-        """Send a request, follow where it leads, and give an answer that is good, while it is open."""
+        """A function that sends the request, follows redirects, and holds a good response open."""
 
         @contextmanager
         def opened() -> Iterator[httpx.Response]:
@@ -336,8 +341,8 @@ class Http:
                 self._context.check()
                 if self._pace is not None:
                     self._pace.wait(self._context)
-                signed, used = self._signed(hop)
-                with self._deadline.in_force(total_s), self._sent(signed) as response:
+                signed, used = self._sign(hop)
+                with self._deadline.in_force(total_s), self._send(signed) as response:
                     location = response.headers.get("location")
                     if response.status_code not in REDIRECTED or location is None:
                         if response.status_code == 401 and used is not None:
@@ -346,13 +351,13 @@ class Http:
                         response.request = hop  # without the signature
                         yield response
                         return
-                hop = _redirected(hop, response.status_code, location)
+                hop = _redirect(hop, response.status_code, location)
             raise Unavailable(f"{_shown(request.url)} redirects more than {REDIRECTS} times")
 
         return opened
 
-    def _signed(self, request: httpx.Request) -> tuple[httpx.Request, BaseModel | None]:
-        """The request as it is sent, and the credentials that sign it, if those can be renewed."""
+    def _sign(self, request: httpx.Request) -> tuple[httpx.Request, BaseModel | None]:
+        """The signed request, and the credentials that sign it if those can be renewed."""
         auth, credentials = self._auth, self._credentials
         if auth is None or credentials is None or _origin(request.url) != _origin(self._base):
             return request, None
@@ -370,8 +375,11 @@ class Http:
         return self._context.renew is not None or not auth.rotates
 
     def _renew(self, used: BaseModel) -> tuple[BaseModel, bool]:
-        """Replace credentials, once for all threads that used them; say too whether this call refreshed them, since
-        those that another thread or process put in their place may have expired as well."""
+        """Replace credentials, once for all threads that used them.
+
+        Also returns whether this call refreshed them: those that another thread or process stored meanwhile may have
+        expired as well.
+        """
         auth = self._auth
         assert auth is not None
         with self._renewing:
@@ -379,8 +387,8 @@ class Http:
                 return self._credentials, False
             if not self._may_renew(auth):
                 raise AuthError(
-                    "the access token has expired, and renewing it here would use up its refresh token: "
-                    "connect the source, or sync its connection, which store the new one; or sign in again"
+                    "the access token has expired, and renewing it here would use up its refresh token: connect the "
+                    "source or sync its connection, which both store the new token, or sign in again"
                 )
 
             is_fresh = False
@@ -395,8 +403,10 @@ class Http:
             return self._credentials, is_fresh
 
     def _post_form(self, url: str, form: Headers, headers: Headers) -> tuple[int, bytes]:
-        """Send a form to a token endpoint; see ``auth.Post``. It is sent once, and its answer
-        is waited for even if the read is to stop: the token that it replaces may be used up."""
+        """Send a form to a token endpoint; see ``auth.Post``.
+
+        It is sent once, and a request to stop does not cut the wait short: the old refresh token may be used up.
+        """
         clear = {
             name: value.get_secret_value() if isinstance(value, SecretStr) else value for name, value in form.items()
         }
@@ -404,16 +414,16 @@ class Http:
         request = httpx.Request("POST", _url(url), headers=sent, data=clear)
         where, body = _shown(request.url), bytearray()
         try:
-            with self._deadline.in_force(self._total_s, heeds_stop=False), self._sent(request) as response:
+            with self._deadline.in_force(self._total_s, heeds_stop=False), self._send(request) as response:
                 for piece in self._pieces(response):
                     body += piece
                     if len(body) > TOKEN_BYTES:
-                        raise Unavailable(f"{where} answers more than a token")
+                        raise Unavailable(f"{where} answers with more than a token")
         except _PassingTrouble as trouble:
             raise trouble.kind(f"{where} {trouble}") from None
         status = response.status_code
         if 300 <= status < 400:
-            raise ConfigError(f"{where} redirects ({status}): credentials are not sent on; correct the address")
+            raise ConfigError(f"{where} redirects ({status}), and credentials do not follow it: correct the address")
         if status == 429 or (status == 503 and "retry-after" in response.headers):
             wait_s = _retry_after(response.headers) or RETRY_AFTER_S
             raise RateLimited(f"{where} answers {status}", retry_after_s=wait_s)
@@ -422,31 +432,31 @@ class Http:
         return status, bytes(body)
 
     @contextmanager
-    def _sent(self, request: httpx.Request) -> Iterator[httpx.Response]:
+    def _send(self, request: httpx.Request) -> Iterator[httpx.Response]:
         between = self._context.between
         if between is None:
-            with self._over_the_network(request) as response:
+            with self._send_to_network(request) as response:
                 yield response
             return
 
         def send() -> httpx.Response:
-            with self._over_the_network(request) as response:
+            with self._send_to_network(request) as response:
                 body = bytearray()
                 for piece in response.iter_raw():
                     body += piece
                     if len(body) > self._max_bytes:
-                        raise Unavailable(f"{_shown(request.url)} answers more than {self._max_bytes:,} bytes")
+                        raise Unavailable(f"{_shown(request.url)} answers with more than {self._max_bytes:,} bytes")
                 return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
 
-        with _trouble_of_the_way():
+        with _translate_errors():
             answer = between(request, send)
         yield answer
 
     @contextmanager
-    def _over_the_network(self, request: httpx.Request) -> Iterator[httpx.Response]:
+    def _send_to_network(self, request: httpx.Request) -> Iterator[httpx.Response]:
         url = request.url
         timeouts = {"connect": self._timeout_s, "read": self._timeout_s, "write": self._timeout_s}
-        with _trouble_of_the_way():
+        with _translate_errors():
             answer = self._pool.handle_request(
                 httpcore.Request(
                     method=request.method,
@@ -462,14 +472,14 @@ class Http:
             answer.close()
 
     def _pieces(self, response: httpx.Response) -> Iterator[bytes]:
-        with _trouble_of_the_way():
+        with _translate_errors():
             for piece in response.iter_bytes():
                 self._deadline.check(self._context)
                 if self._deadline.left_s() <= 0:
                     raise _Silence("answers too slowly")
                 yield piece
 
-    def _until_trouble(self, request: httpx.Request, response: httpx.Response) -> Iterator[bytes]:
+    def _stream_pieces(self, request: httpx.Request, response: httpx.Response) -> Iterator[bytes]:
         try:
             yield from self._pieces(response)
         except _PassingTrouble as trouble:
@@ -477,13 +487,13 @@ class Http:
 
 
 class _PassingTrouble(Exception):
-    """What may be gone at the next try; its text follows the address. ``kind``: what it is when it stays."""
+    """A failure that a retry may cure. Its message continues the URL; ``kind`` is raised when retries run out."""
 
     kind: type[Unavailable] = Unavailable
 
 
 class _Silence(_PassingTrouble):
-    """No answer, or one that does not come to its end."""
+    """No response, or one that does not finish."""
 
     kind = Stalled
 
@@ -497,7 +507,7 @@ class _TokenRefused(Exception):
 
 
 class _ToldToWait(Exception):
-    """``wait_s`` is None where the source does not say for how long."""
+    """The source says wait. ``wait_s`` is None if it does not say for how long."""
 
     def __init__(self, status: int, wait_s: float | None) -> None:
         super().__init__(status, wait_s)
@@ -517,8 +527,10 @@ class _Body(httpx.SyncByteStream):
 
 
 class _Pace:
-    """At most ``rate.requests`` begin in any ``rate.per_s`` seconds: booked with the engine where it keeps the pace
-    for all readers of a connection, else counted here."""
+    """Starts at most ``rate.requests`` requests in any ``rate.per_s`` seconds.
+
+    The engine counts them if it keeps the pace for all readers of a connection; otherwise they are counted here.
+    """
 
     def __init__(self, rate: Rate) -> None:
         self._rate = rate
@@ -540,12 +552,12 @@ class _Pace:
 
 
 @contextmanager
-def _trouble_of_the_way() -> Iterator[None]:
-    """Sort what can go wrong between here and the source."""
+def _translate_errors() -> Iterator[None]:
+    """Turn network errors into errors of this module."""
     try:
         yield
     except httpcore.LocalProtocolError:
-        raise ConfigError("the request holds characters that may not be sent") from None
+        raise ConfigError("the request holds characters that HTTP does not allow") from None
     except httpcore.TimeoutException:
         raise _Silence("does not answer in time") from None
     except httpcore.ConnectError:
@@ -557,7 +569,7 @@ def _trouble_of_the_way() -> Iterator[None]:
 
 
 def _judge(request: httpx.Request, response: httpx.Response, one_entity: bool) -> None:
-    """Raise what the status of an answer means, if it means trouble."""
+    """Raise the error that the status means, if it means one."""
     status, where = response.status_code, _shown(request.url)
     if 200 <= status < 300:
         return
@@ -573,7 +585,7 @@ def _judge(request: httpx.Request, response: httpx.Response, one_entity: bool) -
         raise AuthError(f"{where} may not be read with these credentials (403)")
     if status in (404, 410):
         if one_entity:
-            raise Unreadable(f"the source does not have it any more ({status})")
+            raise Unreadable(f"the source no longer has it ({status})")
         raise ConfigError(f"{where} does not exist ({status})")
     if 400 <= status < 500 and status not in RETRIED:
         raise ConfigError(f"{where} does not accept the request ({status})")
@@ -581,7 +593,7 @@ def _judge(request: httpx.Request, response: httpx.Response, one_entity: bool) -
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds to wait, from seconds or from a date by the source's own clock."""
+    """Seconds to wait, given as seconds or as a date by the source's own clock."""
     text = headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit() and len(text) < 12:
         wait_s = float(text)
@@ -594,12 +606,12 @@ def _retry_after(headers: httpx.Headers) -> float | None:
     return min(max(wait_s, RETRY_AFTER_FLOOR_S), RETRY_AFTER_LIMIT_S)
 
 
-def _redirected(request: httpx.Request, status: int, location: str) -> httpx.Request:
-    """The request that a redirect asks for; to another origin go no credentials."""
+def _redirect(request: httpx.Request, status: int, location: str) -> httpx.Request:
+    """The request that a redirect asks for. Credentials are not sent to another origin."""
     try:
         url = _url(str(request.url.join(location)))
     except (httpx.InvalidURL, ConfigError):
-        raise ConfigError(f"{_shown(request.url)} redirects to what is no web address") from None
+        raise ConfigError(f"{_shown(request.url)} redirects to something that is not a web address") from None
     dropped = {"host", "content-length", "transfer-encoding"}
     becomes_get = status == 303 or (status in (301, 302) and request.method == "POST")
     if becomes_get:
@@ -613,7 +625,7 @@ def _redirected(request: httpx.Request, status: int, location: str) -> httpx.Req
 
 @cache
 def _tls(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
-    """The certificates to trust, which httpx finds by these variables; loading them takes 0.1 s."""
+    """The trusted certificates, which httpx finds through these variables. Loading them takes 0.1 s."""
     return httpx.create_ssl_context()
 
 
@@ -625,7 +637,7 @@ def _parsed(response: Response) -> Any:
     try:
         return json.loads(response.body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
-        raise _PassingTrouble("answers with what is no JSON") from None
+        raise _PassingTrouble("answers with something that is not JSON") from None
 
 
 def _url(text: str) -> httpx.URL:
@@ -643,13 +655,13 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
 
 
 def _shown(url: httpx.URL) -> str:
-    """An address without what may be secret in it."""
+    """The URL without the parts that may be secret."""
     text = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.raw_path.split(b'?')[0].decode('ascii')}"
     return text if len(text) <= SHOWN_URL else text[:SHOWN_URL] + "…"
 
 
 def _without(address: str, names: Container[str]) -> str:
-    """An address without the query parameters of these names; anything else as it is."""
+    """The address without the query parameters of these names; other texts are returned unchanged."""
     if "?" not in address:
         return address
     path, _, query = address.partition("?")
@@ -658,11 +670,11 @@ def _without(address: str, names: Container[str]) -> str:
 
 
 def _headers(headers: Headers) -> dict[str, str]:
-    """Headers in the clear, in lower case; raises ``AuthError`` for a value that cannot be sent."""
+    """Headers in clear text with lower-case names. Raises ``AuthError`` for a value that cannot be sent."""
     clear = {}
     for name, value in headers.items():
         text = (value.get_secret_value() if isinstance(value, SecretStr) else value).strip()
         if not text.isascii() or any(ord(char) < 32 or ord(char) == 127 for char in text):
-            raise AuthError(f"the value for {name} holds characters that may not be sent")
+            raise AuthError(f"the value of {name} holds characters that HTTP does not allow")
         clear[name.lower()] = text
     return clear

@@ -1,4 +1,4 @@
-"""Lists that come in pages: how the next page is found, and how to notice a list that does not end as it should.
+"""Paginated lists: how to find the next page, and how to notice a list that does not end properly.
 
     paging = NextCursor("next", param="after", items="recipes")
     for page in self.http.pages("/recipes", paging, start=cursor and cursor.at):
@@ -6,7 +6,7 @@
         if page.next is not None:
             yield Cursor(at=page.next)
 
-Paths into the JSON are dotted ("meta.next"); a key that holds dots itself is found too ("@odata.nextLink").
+Paths into the JSON are dotted ("meta.next"); a key that itself holds dots is found too ("@odata.nextLink").
 """
 
 import hashlib
@@ -21,19 +21,22 @@ from urllib.parse import urljoin
 
 from .errors import Unavailable
 
-EMPTY_PAGES = 200  # in a row that are followed, where each says that there is more
+EMPTY_PAGES = 200  # in a row that are followed while each says that there is more
 
 LINK = re.compile(r'<([^<>]*)>((?:\s*;\s*[^\s;,="]+(?:\s*=\s*(?:"(?:[^"\\]|\\.)*"|[^\s;,"]*))?)*)')
 PARAMETER = re.compile(r';\s*([^\s;,="]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]*)))?')
 
-PageState = dict[str, Any]  # where reading goes on, as JSON; a cursor stores it as it is
+PageState = dict[str, Any]  # where reading resumes, as JSON; a cursor stores it unchanged
 Params = Mapping[str, str | int | float | bool | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page. ``answer`` is all of its JSON. ``next``: what ``Http.pages`` starts from to read on after this page;
-    None after the last one."""
+    """One page of a list.
+
+    ``answer``: its whole JSON. ``next``: the ``start`` for ``Http.pages`` to resume after this page; None after the
+    last one.
+    """
 
     items: list[Any] = field(repr=False)
     answer: Any = field(repr=False)
@@ -42,14 +45,14 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request for a page. Without ``body`` it is a GET."""
+    """The request for a page. Without a ``body`` it is a GET."""
 
     target: str
     params: Params | None = None
     body: object = None
 
     def with_value(self, name: str, value: Any) -> "Ask":
-        """Add a parameter: to the body where there is one, by its dotted path, otherwise to the query."""
+        """Add a parameter: to the body at its dotted path if there is a body, otherwise to the query."""
         if self.body is None:
             return Ask(self.target, {**(self.params or {}), name: value})
         body: Any = deepcopy(self.body)
@@ -63,7 +66,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer to a request for a page; ``url`` is the one asked."""
+    """The response to the request for a page; ``url`` is the requested URL."""
 
     json: Any
     headers: Mapping[str, str]
@@ -71,42 +74,45 @@ class Answer:
 
 
 class Malformed(Exception):
-    """An answer that cannot be a page of this list; its text follows the address."""
+    """A response that cannot be a page of this list. The message continues the URL."""
 
 
 class Paging(ABC):
-    """A way in which a vendor gives a list in pages. ``items``: the path of the list; empty: the answer is the list."""
+    """How a vendor paginates a list. ``items``: the path of the list; empty if the response itself is the list."""
 
     items: str
 
     def first(self) -> Any:
-        """Return where the first page is."""
+        """Return the position of the first page."""
         return None
 
     @abstractmethod
     def ask(self, first: Ask, at: Any) -> Ask:
-        """Return the request for the page ``at``, given the one for the first page."""
+        """Return the request for the page at position ``at``, given the request for the first page."""
 
     def items_of(self, answer: Answer) -> list[Any]:
         """Return the items of a page. Raises ``Malformed`` if there is no list."""
         found = find(answer.json, self.items)
         if not isinstance(found, list):
             raise Malformed(
-                f"answers without the list {self.items!r}" if self.items else "answers with what is no list"
+                f"answers without the list {self.items!r}"
+                if self.items
+                else "answers with something that is not a list"
             )
         return found
 
     @abstractmethod
     def follow(self, answer: Answer, at: Any, count: int, read: int) -> Any:
-        """Return where the page after ``at`` is, as JSON; None: this was the last.
+        """Return the position of the page after ``at``, as JSON; None if this was the last.
 
-        ``count`` items are on this page, ``read`` on all until now. Raises ``Malformed`` if the list cannot end here.
+        ``count`` items are on this page, ``read`` on all pages so far. Raises ``Malformed`` if the list cannot end
+        here.
         """
 
 
 @dataclass(frozen=True)
 class LinkHeader(Paging):
-    """The next page is the ``Link`` header with ``rel="next"`` (RFC 8288)."""
+    """The next page is given by the ``Link`` header with ``rel="next"`` (RFC 8288)."""
 
     items: str = ""
 
@@ -125,7 +131,7 @@ class LinkHeader(Paging):
 
 @dataclass(frozen=True)
 class NextUrl(Paging):
-    """The next page is an address in the JSON, at the path ``url``; null or absent after the last."""
+    """The next page is given by a URL in the JSON, at the path ``url``; null or absent after the last page."""
 
     url: str
     items: str = ""
@@ -138,15 +144,18 @@ class NextUrl(Paging):
         if target is None or target == "":
             return None
         if not isinstance(target, str):
-            raise Malformed(f"answers with a {self.url!r} that is no address")
+            raise Malformed(f"answers with a {self.url!r} that is not an address")
         return urljoin(answer.url, target)
 
 
 @dataclass(frozen=True)
 class NextCursor(Paging):
-    """The next page is named by a text or number in the JSON, at the path ``cursor``, and asked for with it as
-    ``param``; null, empty or absent after the last. ``more``: the path of a boolean that says whether there is more,
-    for vendors that give a cursor after the last page too."""
+    """The next page is given by a string or number in the JSON, at the path ``cursor``, and requested as ``param``;
+    null, empty or absent after the last page.
+
+    ``more``: the path of a boolean that says whether there is more, for vendors that give a cursor after the last page
+    too.
+    """
 
     cursor: str
     param: str
@@ -173,9 +182,12 @@ class NextCursor(Paging):
 
 @dataclass(frozen=True)
 class Offset(Paging):
-    """The next page begins after the items read: ``offset`` and ``limit`` name the parameters, ``size`` is how many
-    to ask for. The list ends when ``total`` items are read (the path of a number), or when ``more`` (the path of a
-    boolean) is false; without either, at an empty page."""
+    """The next page begins after the items read so far. ``offset`` and ``limit`` name the parameters, ``size`` is the
+    page size.
+
+    The list ends when ``total`` items are read (the path of a number), or when ``more`` (the path of a boolean) is
+    false; without either, at an empty page.
+    """
 
     size: int = 100
     items: str = ""
@@ -196,9 +208,11 @@ class Offset(Paging):
 
 @dataclass(frozen=True)
 class PageNumber(Paging):
-    """Pages are numbered from ``start`` on, with the parameter ``param``. The list ends when ``total`` items are read,
-    after page number ``last`` (the paths of numbers), or when ``more`` (the path of a boolean) is false; without any of
-    these, at an empty page."""
+    """Pages are numbered from ``start`` on and requested by the parameter ``param``.
+
+    The list ends when ``total`` items are read, after page number ``last`` (both are paths of numbers), or when
+    ``more`` (the path of a boolean) is false; without any of these, at an empty page.
+    """
 
     param: str = "page"
     start: int = 1
@@ -233,8 +247,10 @@ def walk(
     start: PageState | None = None,
     clean: Callable[[str], str] = str,
 ) -> Iterator[Page]:
-    """Read the pages of a list from ``start`` on. Raises ``Unavailable``, naming ``where``, for a list that leads back
-    to itself or cannot be whole. ``clean`` takes out of an address what must not be stored."""
+    """Yield the pages of a list from ``start`` on. ``clean`` removes from a URL what must not be stored.
+
+    Raises ``Unavailable``, naming ``where``, if the list leads back to itself or cannot be complete.
+    """
     at, read = (paging.first(), 0) if start is None else (start["at"], start["read"])
     asked: set[bytes] = set()
     met: set[bytes] = set()
@@ -251,14 +267,14 @@ def walk(
         if isinstance(following, str):
             following = clean(following)
         if items and (mark := _digest(items)) in met:
-            raise Unavailable(f"the list {where} leads back to itself: it gives the same page again")
+            raise Unavailable(f"the list {where} leads back to itself: it returned the same page again")
         elif items:
             met.add(mark)
         if following is not None and _digest(following) in asked:
-            raise Unavailable(f"the list {where} leads back to itself: its next page is one that was read already")
+            raise Unavailable(f"the list {where} leads back to itself: its next page has already been read")
         empty = 0 if items else empty + 1
         if empty > EMPTY_PAGES:
-            raise Unavailable(f"the list {where} gives {empty} empty pages in a row, each with a next one")
+            raise Unavailable(f"the list {where} returned {empty} empty pages in a row, each with a next page")
         yield Page(items, answer.json, None if following is None else {"at": following, "read": read})
         if following is None:
             return
@@ -266,7 +282,7 @@ def walk(
 
 
 def find(answer: Any, path: str) -> Any:
-    """Return what is at a path of JSON; None where there is nothing."""
+    """Return the value at a path in JSON; None if there is none."""
     if not path:
         return answer
     if not isinstance(answer, dict):

@@ -1,36 +1,36 @@
-"""A program as a child process: with limits on time, memory and output, and ended together with all that it started.
+"""Run a program as a child process with limits on time, memory and output, and end it with all its descendants.
 
     limits = Limits(seconds=3_600, memory_bytes=500_000_000, output_bytes=None)
     with Process(["git", "log"], limits=limits, env={"PATH": "/usr/bin:/bin"}, beat=self.context.check) as git:
         for line in git.lines():
             ...
 
-What went wrong is raised by what is to be done about it (see ``errors``):
+Errors are sorted by how they are handled (see ``errors``):
 
     ConfigError
-    └── NotRunnable      it is not there or may not be executed: final, a person must install it
+    └── NotRunnable      the program is missing or may not be executed: final, a person must install it
     Unavailable
-    └── ProcessFailed    tried again with backoff; ``stderr`` holds the end of what the program said
-        ├── Ended        too early, or with an exit code that is not 0
+    └── ProcessFailed    retried with backoff; ``stderr`` holds the end of the program's standard error
+        ├── Ended        too early, or with an exit code other than 0
         ├── TookTooLong  also ``Stalled``
         ├── TooMuchMemory
         └── TooMuchOutput
 
-No error text holds an argument, the environment or what the program wrote, since these are where secrets are.
+No message holds an argument, the environment or the program's output, since these may hold secrets.
 
 The program runs in a session and process group of its own. A warden starts it (see ``process_warden``), a small process
-that outlives neither the program nor us. What holds where:
+that outlives neither the program nor us. The guarantees differ by system:
 
-* On Linux no descendant outlives ``stop``, the end of the program itself, or our own end, SIGKILL included: neither a
-  grandchild nor one that left the group. The thread that started the program may end without effect. If the warden is
-  killed, the program is killed with it, and the rest of its group as soon as a method of ``Process`` notices.
-* On macOS and other Unix systems the same holds for the process group, but not for a descendant that started a session
-  of its own. If the warden is killed, the group ends as soon as a method of ``Process`` notices.
-* Without a warden (``with_warden=False``) the group ends by ``stop`` and with the program, but not with us. This is for
-  programs of ours, which end when their standard input does and limit themselves.
+* On Linux no descendant outlives ``stop``, the end of the program, or our own end, even by SIGKILL. This includes
+  grandchildren and processes that left the group. The thread that started the program may end at any time. If the
+  warden is killed, the program is killed with it, and the rest of its group as soon as a method of ``Process`` notices.
+* On macOS and other Unix systems the same holds for the process group, but not for a descendant that started its own
+  session. If the warden is killed, the group ends as soon as a method of ``Process`` notices.
+* Without a warden (``with_warden=False``) the group ends with ``stop`` and with the program, but not with us. This is
+  for our own programs, which end when their standard input does and limit themselves.
 
-Time, memory and output are checked while a method of ``Process`` waits or reads. While the caller is busy elsewhere
-they are not; then a program that writes soon waits at its full pipe.
+Time, memory and output are only checked while a method of ``Process`` waits or reads. While the caller is busy
+elsewhere, a program that keeps writing soon blocks on its full pipe.
 """
 
 import errno
@@ -53,11 +53,11 @@ import psutil
 
 from .errors import ConfigError, Stalled, Unavailable
 
-LOOK_S = 0.2  # between two looks at the beat, the clock and the memory
-END_S = 5.0  # in which a program that closed its pipes must have ended
-END_LOOK_S = 0.01  # between two looks whether a program without a warden has ended
+LOOK_S = 0.2  # between two checks of beat, clock and memory
+END_S = 5.0  # within which a program that closed its pipes must end
+END_LOOK_S = 0.01  # between two checks whether a program without a warden has ended
 GRACE_S = 5.0  # between SIGTERM and SIGKILL
-KILL_S = 10.0  # in which a warden that was told to kill must be gone
+KILL_S = 10.0  # within which a warden that was told to kill must be gone
 READ_BYTES = 1 << 20
 WRITE_BYTES = 1 << 16
 LINE_BYTES = 16 * 1024 * 1024
@@ -68,14 +68,15 @@ NOT_RUNNABLE = {errno.ENOENT, errno.EACCES, errno.ENOTDIR, errno.ENOEXEC, errno.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What a program may take; None: without a limit.
+    """Limits on a program; None means unlimited.
 
-    ``seconds``: wall clock since the start. ``memory_bytes``: resident, the sum over the program and its descendants;
-    pages that they share count for each. ``output_bytes``: all it writes to stdout. ``line_bytes``: one line of it.
+    ``seconds``: wall-clock time since the start. ``memory_bytes``: resident memory of the program and its descendants
+    together; shared pages count once for each. ``output_bytes``: everything it writes to stdout. ``line_bytes``: one
+    line of stdout.
 
-    The kernel enforces the others, for each process on its own; they need a warden. ``cpu_s``: seconds of computing.
+    The kernel enforces the other limits on each process separately; they need a warden. ``cpu_s``: seconds of CPU time.
     ``data_bytes``: private writable memory, touched or not (Linux). ``file_bytes``: the largest file it may write.
-    ``open_files``: open at once.
+    ``open_files``: files open at once.
     """
 
     seconds: float | None
@@ -88,7 +89,7 @@ class Limits:
     open_files: int | None = None
 
     def rlimits(self) -> dict[str, int]:
-        """The limits that the kernel holds, by their names in the module ``resource``."""
+        """The limits that the kernel enforces, by their names in the module ``resource``."""
         wanted = {
             "RLIMIT_CPU": self.cpu_s,
             "RLIMIT_DATA": self.data_bytes,
@@ -99,11 +100,11 @@ class Limits:
 
 
 class NotRunnable(ConfigError):
-    """The program is not there, or may not be executed."""
+    """The program is missing, or may not be executed."""
 
 
 class ProcessFailed(Unavailable):
-    """The program failed. ``stderr``: the end of what it wrote there, which may hold secrets."""
+    """The program failed. ``stderr``: the end of its standard error, which may hold secrets."""
 
     def __init__(self, message: str, *, stderr: str = "") -> None:
         super().__init__(message)
@@ -111,8 +112,11 @@ class ProcessFailed(Unavailable):
 
 
 class Ended(ProcessFailed):
-    """The program ended too early, or badly. ``code``: its exit code, or the negative number of the signal that ended
-    it. ``how``: the same for people, as in ``exit code 3`` or ``SIGSEGV``."""
+    """The program ended too early, or with an error.
+
+    ``code``: its exit code, or the negative number of the signal that ended it. ``how``: the same for people, such as
+    ``exit code 3`` or ``SIGSEGV``.
+    """
 
     def __init__(self, message: str, *, code: int, stderr: str = "") -> None:
         super().__init__(message, stderr=stderr)
@@ -121,11 +125,11 @@ class Ended(ProcessFailed):
 
 
 class TookTooLong(ProcessFailed, Stalled):
-    """The program took more than ``Limits.seconds``, or does not end."""
+    """The program ran longer than ``Limits.seconds``, or does not end."""
 
 
 class TooMuchMemory(ProcessFailed):
-    """The program and its descendants took more than ``Limits.memory_bytes``."""
+    """The program and its descendants used more than ``Limits.memory_bytes``."""
 
 
 class TooMuchOutput(ProcessFailed):
@@ -133,7 +137,7 @@ class TooMuchOutput(ProcessFailed):
 
 
 def describe_code(code: int) -> str:
-    """Say how a program ended: ``exit code 3``, ``SIGSEGV``."""
+    """Return how a program ended: ``exit code 3``, ``SIGSEGV``."""
     if code >= 0:
         return f"exit code {code}"
     with suppress(ValueError):
@@ -142,13 +146,13 @@ def describe_code(code: int) -> str:
 
 
 class Process:
-    """One run of a program; in the hands of one thread at a time, which need not be the one that started it.
+    """One run of a program. One thread may use it at a time, which need not be the one that started it.
 
-    ``command`` is a list of arguments, seen by no shell; its first is looked for on the ``PATH`` of ``env``. ``env`` is
-    the whole environment of the program: nothing of ours is handed on. ``beat`` is called about every 0.2 s while a
-    method waits or reads, and may raise to give the program up. Whenever a method raises, the program is killed first.
+    ``command``: the arguments, without a shell; the first is looked up on the ``PATH`` of ``env``. ``env``: the whole
+    environment of the program, which inherits nothing from ours. ``beat``: called about every 0.2 s while a method
+    waits or reads; it may raise to give up. Whenever a method raises, the program is killed first.
 
-    Raises ``NotRunnable``, or ``ProcessFailed`` when it cannot be started now.
+    Raises ``NotRunnable``, or ``ProcessFailed`` if it cannot be started now.
     """
 
     def __init__(
@@ -167,7 +171,7 @@ class Process:
         self._code: int | None = None
         self._closed = False
         self._held = bytearray()
-        self._searched = 0  # bytes of what is held that have no line end in them
+        self._searched = 0  # bytes at the start of _held that are known to hold no line end
         self._stderr = bytearray()
         self._output_count = 0
         self._is_over = False  # stdout has ended
@@ -180,7 +184,7 @@ class Process:
         arguments = [os.fspath(part) for part in command]
         if not with_warden:
             if limits.rlimits():
-                raise ValueError("limits that the kernel holds need a warden")
+                raise ValueError("limits that the kernel enforces need a warden")
             self._spawn(arguments, env, cwd, ())
             self._pid = self._process.pid
             return
@@ -191,7 +195,7 @@ class Process:
         self._selector.register(self._warden, selectors.EVENT_READ, self._take_word)
         rlimits = {**limits.rlimits(), "RLIMIT_CORE": 0}
         wanted = {"command": arguments, "env": dict(env), "cwd": cwd and os.fspath(cwd), "rlimits": rlimits}
-        with suppress(OSError):  # it died; the wait for its answer notices
+        with suppress(OSError):  # the warden died; the wait for its answer notices
             self._warden.sendall(json.dumps(wanted).encode() + b"\n")
         self._warden.setblocking(False)
         while self._pid is None:
@@ -199,36 +203,38 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Of the program; also the number of its process group."""
+        """The process id of the program, which is also its process group."""
         assert self._pid is not None
         return self._pid
 
     @property
     def code(self) -> int | None:
-        """The exit code, or the negative number of the signal that ended it; None while it runs."""
+        """The exit code, or the negative number of the signal that ended the program; None while it runs."""
         if self._code is None and not self._closed:
             if self._warden is not None:
                 self._take_word()
             elif (code := self._process.poll()) is not None:
                 self._code = code
                 with suppress(OSError):
-                    os.killpg(self.pid, signal.SIGKILL)  # what it left behind would keep the pipes open
+                    os.killpg(self.pid, signal.SIGKILL)  # remaining children would keep the pipes open
         return self._code
 
     @property
     def stderr(self) -> str:
-        """The end of what the program wrote there, as far as it has been read."""
+        """The end of the program's standard error, as far as it has been read."""
         return self._stderr.decode("utf-8", "replace")
 
     def renew(self, seconds: float | None) -> None:
-        """Begin time and output anew, for a program that answers one request after another."""
+        """Restart the limits on time and output, for a program that answers one request after another."""
         self._seconds = seconds
         self._until = time.monotonic() + seconds if seconds is not None else None
         self._output_count = len(self._held)
 
     def write(self, data: bytes) -> None:
-        """Hand this to its standard input, and hold what it writes meanwhile, up to ``Limits.line_bytes``. Raises
-        ``Ended`` when it has ended or closed its input."""
+        """Write to the program's standard input. Its output meanwhile is buffered, up to ``Limits.line_bytes``.
+
+        Raises ``Ended`` if the program has ended or closed its input.
+        """
         self._require_open()
         assert self._process.stdin is not None
         rest = memoryview(data)
@@ -250,19 +256,19 @@ class Process:
                 raise self._ended() from None
 
     def end_input(self) -> None:
-        """Close its standard input: there is no more to read."""
+        """Close the program's standard input."""
         assert self._process.stdin is not None
         self._process.stdin.close()
 
     def read_line(self) -> bytes:
-        """The next line, without its end. Raises ``Ended`` when the output ends before the line does."""
+        """Return the next line without its line end. Raises ``Ended`` if the output ends before the line does."""
         line = self._next_line()
         if line is None:
             raise self._ended()
         return line
 
     def read_exactly(self, size: int) -> bytes:
-        """So many bytes of its output. Raises ``Ended`` when it ends before."""
+        """Return this many bytes of output. Raises ``Ended`` if the output is shorter."""
         while len(self._held) < size:
             if self._is_over:
                 raise self._ended()
@@ -270,8 +276,10 @@ class Process:
         return self._cut(size)
 
     def lines(self) -> Iterator[bytes]:
-        """Every line without its end. The iterator comes to its end only if the program ended with exit code 0;
-        otherwise it raises ``Ended``. The last line needs no end if the program did not fail."""
+        """Yield every line without its line end; the last line may lack one.
+
+        The iterator ends only if the program ended with exit code 0; otherwise it raises ``Ended``.
+        """
         while (line := self._next_line()) is not None:
             yield line
         rest = self._cut(len(self._held))
@@ -280,8 +288,10 @@ class Process:
             yield rest
 
     def read(self) -> bytes:
-        """All its output, once it has ended with exit code 0; otherwise raises ``Ended``. What this holds in
-        our memory is bounded by ``Limits.output_bytes``."""
+        """Return the whole output once the program has ended with exit code 0; otherwise raise ``Ended``.
+
+        The output is held in memory, up to ``Limits.output_bytes``.
+        """
         while not self._is_over:
             self._pump()
         output = self._cut(len(self._held))
@@ -289,14 +299,14 @@ class Process:
         return output
 
     def wait(self) -> int:
-        """Wait until it ends, and discard what it writes. Returns its exit code, or the negative number of the signal
-        that ended it."""
+        """Wait until the program ends, and discard its output. Returns its exit code, or the negative number of the
+        signal that ended it."""
         while (code := self._code_in()) is None:
             self._held.clear()
         return code
 
     def resident_bytes(self) -> int:
-        """The resident memory of the program and its descendants; pages that they share count for each."""
+        """The resident memory of the program and its descendants; shared pages count once for each."""
         total = 0
         for pid in _family(self._process.pid, with_itself=self._warden is None):
             with suppress(psutil.Error):
@@ -304,8 +314,10 @@ class Process:
         return total
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """End the program and its group: SIGTERM, and SIGKILL to who is left after ``grace_s``. When this returns they
-        are gone and reaped, and the pipes are closed. May be called again."""
+        """End the program and its group with SIGTERM, and with SIGKILL after ``grace_s``.
+
+        When this returns, they are gone and reaped and the pipes are closed. May be called again.
+        """
         if self._closed:
             return
         until = time.monotonic() + grace_s
@@ -324,13 +336,12 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """End the program and its group at once. When this returns they are gone and reaped, and the pipes are
-        closed."""
+        """Kill the program and its group. When this returns, they are gone and reaped and the pipes are closed."""
         if self._closed:
             return
         self._closed = True
         if self._warden is None:
-            if self._process.poll() is None:  # else its number may be another's
+            if self._process.poll() is None:  # otherwise another process may have its id by now
                 with suppress(OSError):
                     os.killpg(self._process.pid, signal.SIGKILL)
             self._code = self._process.wait()
@@ -374,7 +385,7 @@ class Process:
         self._selector.register(self._process.stderr, selectors.EVENT_READ, self._take_stderr)  # type: ignore[arg-type]
 
     def _pump(self, most_s: float = LOOK_S) -> None:
-        """Take in what there is, or wait for it, and look whether the program may go on."""
+        """Read what is available, or wait for it, and check the limits."""
         self._require_open()
         try:
             self._take(min(most_s, max(self._next_look - time.monotonic(), 0)))
@@ -388,7 +399,7 @@ class Process:
             raise
 
     def _take(self, wait_s: float) -> None:
-        """Take in what there is, with no look at limits."""
+        """Read what is available without checking limits."""
         for key, _ in self._selector.select(wait_s):
             key.data()
 
@@ -400,7 +411,7 @@ class Process:
         if most is not None and self.resident_bytes() > most:
             raise self._failed(TooMuchMemory, f"takes more than {_size(most)} of memory")
         if self._warden is None:
-            self.code  # noqa: B018  # ends what it left behind
+            self.code  # noqa: B018  # kills what an ended program left behind
 
     def _take_output(self) -> None:
         assert self._process.stdout is not None
@@ -420,7 +431,7 @@ class Process:
         del self._stderr[:-STDERR_BYTES]
 
     def _take_word(self) -> None:
-        """What the warden says. Raises when the program could not be started."""
+        """Read the warden's messages. Raises if the program could not be started."""
         assert self._warden is not None
         try:
             part = self._warden.recv(1 << 12)
@@ -442,7 +453,7 @@ class Process:
                 self._selector.unregister(self._warden)
             if self._pid is None:
                 raise self._failed(ProcessFailed, "cannot be started: its warden ended")
-            if self._code is None:  # somebody killed the warden, and by that the program
+            if self._code is None:  # the warden was killed, and the program with it
                 self._code = -signal.SIGKILL
                 with suppress(OSError):
                     os.killpg(self._pid, signal.SIGKILL)
@@ -462,7 +473,7 @@ class Process:
             self._process.wait()
 
     def _is_gone(self) -> bool:
-        """Whether nobody is left to wait for."""
+        """Whether there is nothing left to wait for."""
         return self._is_over and (self._warden_ended if self._warden is not None else self.code is not None)
 
     def _next_line(self) -> bytes | None:
@@ -491,7 +502,7 @@ class Process:
         return part
 
     def _code_in(self) -> int | None:
-        """One more look whether it has ended; takes in its output meanwhile."""
+        """Check once more whether it has ended, reading its output meanwhile."""
         if self.code is None:
             self._pump(LOOK_S if self._warden is not None else END_LOOK_S)
         return self.code
@@ -503,7 +514,7 @@ class Process:
             raise self._ended()
 
     def _ended(self) -> ProcessFailed:
-        """Why its output or input came to an end."""
+        """The error that says why its output or input ended."""
         self._require_open()
         until = time.monotonic() + END_S
         while (code := self._code_in()) is None:
@@ -540,7 +551,7 @@ def _family(pid: int, *, with_itself: bool) -> Iterator[int]:
         for thread in os.listdir(f"/proc/{pid}/task"):
             with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
                 children += file.read().split()
-    except OSError:  # it has just ended, or this is no Linux
+    except OSError:  # it has just ended, or this is not Linux
         if sys.platform != "linux":
             with suppress(psutil.Error):
                 yield from (child.pid for child in psutil.Process(pid).children(recursive=True))

@@ -1,11 +1,11 @@
-"""A small process between us and a program: starts it, limits it, and ends it with all its descendants when it is told
-to, when the program ends, or when we are gone. Run by ``process`` as a script; imports the standard library only.
+"""A small process between us and a program. It starts and limits the program, and ends it with all its descendants when
+told to, when the program ends, or when we are gone. Run by ``process`` as a script; imports only the standard library.
 
-It has one socket to us. We send one line of JSON, which says what to start, and later a byte that asks the program to
-end; when we close the socket, or are killed, everything is killed. It sends lines of JSON: ``{"pid": …}`` or
+It has one socket to us. We send one line of JSON that says what to start, and later a byte that asks the program to
+end. When we close the socket or are killed, everything is killed. It sends lines of JSON: ``{"pid": …}`` or
 ``{"errno": …, "error": …}`` at the start, and ``{"code": …}`` when the program has ended.
 
-It has one thread on purpose: PR_SET_PDEATHSIG watches the thread that started a process, not its process.
+It has only one thread because PR_SET_PDEATHSIG watches the thread that started a process, not its process.
 """
 
 import ctypes
@@ -23,16 +23,14 @@ from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
-LOOK_S = (
-    1.0  # between two looks whether our parent lives; the socket tells sooner, unless a fork of it is open elsewhere
-)
-EMPTY_LOOK_S = 0.05  # between two looks whether a group that was asked to end is empty
-KILL_S = 5.0  # in which what was killed must be gone; what hangs in the kernel is left to init
+LOOK_S = 1.0  # between two checks that our parent lives; the socket tells sooner, unless a fork holds it open
+EMPTY_LOOK_S = 0.05  # between two checks whether a group that was asked to end is empty
+KILL_S = 5.0  # within which killed processes must be gone; any that hang in the kernel are left to init
 LINUX = sys.platform == "linux"
 
 
 def main(line: int) -> None:
-    """Start the program, and watch over it until it has ended or must."""
+    """Start the program, and watch it until it has ended or must end."""
     parent = os.getppid()
     woken, wake = os.pipe()
     for end in (woken, wake, line):
@@ -44,10 +42,11 @@ def main(line: int) -> None:
     if program is None:
         return
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: None)  # meant for the program or for us who asked; set after the start, for
-    null = os.open(os.devnull, os.O_RDWR)  # what is ignored stays ignored in a child
+        # these are for the program, not for us; set after its start, since a child inherits ignored signals
+        signal.signal(number, lambda *_: None)
+    null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
-        os.dup2(null, standard)  # the pipes are the program's alone
+        os.dup2(null, standard)  # only the program keeps the pipes
     _say(line, {"pid": program.pid})
     with suppress(KeyboardInterrupt):
         _watch(program, line, woken, parent)
@@ -66,7 +65,7 @@ def _start(line: int) -> "subprocess.Popen[bytes] | None":
     wanted = json.loads(given)
     if LINUX:
         libc = ctypes.CDLL(None)
-        libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # descendants that leave the group come to us when their parent ends
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1)  # descendants that leave the group become ours when their parent ends
     warden = os.getpid()
 
     def prepare() -> None:
@@ -96,7 +95,7 @@ def _limit(what: int, most: int) -> None:
 
 
 def _watch(program: "subprocess.Popen[bytes]", line: int, woken: int, parent: int) -> None:
-    """Return when nothing of the program may live on."""
+    """Return when the program and its descendants must end."""
     poll = select.poll()
     poll.register(line, select.POLLIN)
     poll.register(woken, select.POLLIN)
@@ -116,7 +115,7 @@ def _watch(program: "subprocess.Popen[bytes]", line: int, woken: int, parent: in
 
 
 def _reap(program: "subprocess.Popen[bytes]", *, kills_group: bool) -> None:
-    """Take in who has ended. ``kills_group``: with the program, and before its number can be another's."""
+    """Reap ended processes. ``kills_group``: kill the group when the program ends, before its id can be reused."""
     if not LINUX:
         if program.poll() is not None and kills_group:
             _signal(program, signal.SIGKILL)
@@ -132,7 +131,7 @@ def _reap(program: "subprocess.Popen[bytes]", *, kills_group: bool) -> None:
 
 
 def _kill_all(program: "subprocess.Popen[bytes]") -> None:
-    """The group, and on Linux every descendant: those of whom we kill come to us."""
+    """Kill the group, and on Linux every descendant: orphans of the processes we kill become our children."""
     _signal(program, signal.SIGKILL)
     until = time.monotonic() + KILL_S
     while LINUX and time.monotonic() < until:
@@ -150,7 +149,7 @@ def _kill_all(program: "subprocess.Popen[bytes]") -> None:
 
 
 def _signal(program: "subprocess.Popen[bytes]", number: int) -> bool:
-    """Whether there is anybody in the group who could be sent it."""
+    """Send the signal to the group. False if the group is empty."""
     with suppress(OSError):
         os.killpg(program.pid, number)
         return True

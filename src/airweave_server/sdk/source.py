@@ -1,4 +1,4 @@
-"""The interface of a connector: one class, its configuration, its partitions and how to read them."""
+"""The interface of a connector: one class with its configuration, its partitions and how to read them."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -17,18 +17,18 @@ from .http import Http
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 CursorT = TypeVar("CursorT", bound=BaseModel)
 
-_MAKING = threading.Lock()  # of a source's client, which its threads share
+_CREATING = threading.Lock()  # threads that share a source must not create its HTTP client twice
 
 
 @dataclass(frozen=True, slots=True)
 class Partition:
     """A part of a source that can be read on its own.
 
-    A source whose entities can move between partitions while they are read declares ``may_skip``: one that moves from
-    a partition not yet read into one read already is met in neither.
+    ``key`` is stable and unique. ``data`` holds JSON values and is passed back to ``read``. ``scope`` groups
+    partitions; by default, each partition is its own scope. Deletes that would empty a whole scope are held.
 
-    ``key`` is stable and unique. ``scope`` names partitions that belong together, by default each its own: deletes
-    that would leave nothing of a scope are held. ``data`` (JSON) is handed back at the read.
+    If entities can move between partitions during a read, the source must declare ``may_skip``: an entity that moves
+    from a partition not yet read into one already read is missed in both.
     """
 
     key: str
@@ -38,7 +38,7 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What the engine may rely on, for one configuration of a source; see the class attributes of ``Source``."""
+    """What the engine may rely on for one configuration of a source; see the class attributes of ``Source``."""
 
     tells_changes: bool = False
     tells_deletes: bool = False
@@ -54,31 +54,38 @@ Items = Iterator[Entity | Seen | Deleted | Skipped | CursorT]
 
 
 class Source(ABC, Generic[ConfigT, CursorT]):
-    """A kind of place to read. Subclass as ``class GitHub(Source[Config, Cursor])`` with pydantic models.
+    """A kind of place to read. Subclass it as ``class GitHub(Source[Config, Cursor])`` with two pydantic models.
 
-    The engine promises: ``read`` is given None, or a cursor that this source once yielded, all of whose predecessors
-    have reached the index; it may stop after any cursor and read on from it later, in another process.
-    The source promises: reading from a cursor yields all that changed after it, reading from None all there is;
-    it may yield an entity twice but leaves none out; what it cannot read it yields as ``Skipped``, what it cannot
-    list it raises; only a read that comes to its end has listed all.
+    The engine promises:
+
+    * ``read`` gets None, or a cursor that this source yielded before. Everything yielded before that cursor is in
+      the index.
+    * The engine may stop after any cursor and resume from it later, in another process.
+
+    The source promises:
+
+    * Reading from a cursor yields everything that changed after it. Reading from None yields everything.
+    * An entity may be yielded twice, but none is left out.
+    * An entity that cannot be read is yielded as ``Skipped``. A listing that fails raises.
+    * A read that ends without an exception has listed everything.
     """
 
     name: ClassVar[str]  # the short name in the API and the CLI
-    title: ClassVar[str]  # what people read
+    title: ClassVar[str]  # the name that people see
     description: ClassVar[str] = ""
     labels: ClassVar[tuple[str, ...]] = ()
     entity_types: ClassVar[tuple[str, ...]] = ()
     auth: ClassVar[Auth] = NoAuth()
     rate: ClassVar[Rate | None] = None
-    tells_changes: ClassVar[bool] = False  # a cursor is also a change position: the next job may start there
-    tells_deletes: ClassVar[bool] = False  # an incremental read yields Deleted for all that went
-    lists_cheaply: ClassVar[bool] = False  # to list everything costs little: audit --source does so unasked
-    may_skip: ClassVar[bool] = False  # a listing can miss what exists: deletes need two full jobs
-    is_window: ClassVar[bool] = False  # what rolls off a feed or a retention is not deleted: absent is not gone
-    proves_listing: ClassVar[bool] = True  # False: a read to the end proves nothing, so deletes are always held
-    local: ClassVar[bool] = False  # is read on the host that the connection was made on
-    internal: ClassVar[bool] = False  # a test source, shown only with ENABLE_INTERNAL_SOURCES
-    max_parallel: ClassVar[int] = 4  # partitions of one job that may be read side by side
+    tells_changes: ClassVar[bool] = False  # a cursor is also a position in the changes: the next job may start there
+    tells_deletes: ClassVar[bool] = False  # an incremental read yields Deleted for every entity that is gone
+    lists_cheaply: ClassVar[bool] = False  # listing everything is cheap: audit --source does it without being asked
+    may_skip: ClassVar[bool] = False  # a listing can miss existing entities: a delete needs two full jobs
+    is_window: ClassVar[bool] = False  # a feed, or a limited retention: absent entities are not deleted
+    proves_listing: ClassVar[bool] = True  # False: a complete read proves nothing, so deletes are always held
+    local: ClassVar[bool] = False  # must be read on the host where the connection was created
+    internal: ClassVar[bool] = False  # a test source, offered only with ENABLE_INTERNAL_SOURCES
+    max_parallel: ClassVar[int] = 4  # partitions that one job may read in parallel
 
     config_model: ClassVar[type[BaseModel]]
     cursor_model: ClassVar[type[BaseModel]]
@@ -97,38 +104,42 @@ class Source(ABC, Generic[ConfigT, CursorT]):
 
     @classmethod
     def traits(cls, config: ConfigT) -> Traits:
-        """Return what is true of a source with this configuration; by default, what the class says."""
+        """Return the traits of a source with this configuration; by default, the class attributes."""
         return Traits(**{trait.name: getattr(cls, trait.name) for trait in fields(Traits)})
 
     @cached_property
     def http(self) -> Http:
-        """The client of this source: its root URL, its rate, and requests signed as ``auth`` says. Made when first
-        used; a source that needs another one sets it in ``__init__``."""
-        with _MAKING:
-            made = vars(self).get("http")
-            if made is None:
+        """The HTTP client of this source: it starts at ``root_url``, keeps ``rate`` and signs requests with ``auth``.
+
+        Created on first use. A source that needs a different client sets its own in ``__init__``.
+        """
+        with _CREATING:
+            client = vars(self).get("http")
+            if client is None:
                 auth = self.auth.configured(self.config)
-                made = Http(self.root_url(), context=self.context, auth=auth, credentials=self.credentials)
-                vars(self)["http"] = made
-            return made
+                client = Http(self.root_url(), context=self.context, auth=auth, credentials=self.credentials)
+                vars(self)["http"] = client
+            return client
 
     def root_url(self) -> str:
-        """Return the address that ``http`` begins with; by default the ``url`` of the configuration."""
+        """Return the base URL of ``http``; by default, the configuration's ``url``."""
         return str(self.config.url)  # type: ignore[attr-defined]
 
     def check(self) -> None:
-        """Raise ``ConfigError`` or ``AuthError`` when this configuration cannot be read; called when a person
-        connects it and at the start of each job."""
+        """Raise ``ConfigError`` or ``AuthError`` if the source cannot be read with this configuration.
+
+        Called when a person connects the source, and at the start of each job.
+        """
 
     def partitions(self) -> Iterator[Partition]:
-        """List the parts of the source; by default it is one."""
+        """Yield the partitions of the source; by default, there is one."""
         yield Partition(key="")
 
     @abstractmethod
     def read(self, partition: Partition, cursor: CursorT | None) -> Items[CursorT]:
-        """Yield what the partition holds, from the cursor on, with cursors in between."""
+        """Yield the contents of the partition from the cursor on, with cursors in between."""
 
     def close(self) -> None:
-        """Let go of connections; called once after the last read."""
+        """Close connections; called once, after the last read."""
         if "http" in vars(self):
             self.http.close()

@@ -1,4 +1,4 @@
-"""A fake vendor for the tests of a connector: a local HTTP server that fails as vendors do.
+"""A fake vendor for testing a connector: a local HTTP server that fails the way vendors do.
 
     class Kitchen(Vendor):
         def answer(self, request: Asked) -> Reply:
@@ -10,9 +10,8 @@
     with Kitchen() as vendor:
         source = Recipes(Config(url=vendor.url), None, vendor.context())
 
-``SourceSuite`` plays every ``Fault`` at one request after another. A page is recognized by its JSON: a list, alone or
-in an object, with a ``Link`` header, a link, a cursor, a total or a flag "has more" beside it. For another shape,
-override ``shape``.
+``SourceSuite`` plays every ``Fault`` at one request after another. A page is recognized by its JSON: a list, or an
+object that holds a list beside a link, a cursor, a total or a "has more" flag. For another shape, override ``shape``.
 """
 
 import json
@@ -30,12 +29,12 @@ from .context import Context, Patience
 from .pages import find
 
 POLL_S = 0.005  # how soon the server notices that it should stop
-HANG_S = 30.0  # at most, unless the client goes before
-HASTE_S = 0.1  # that a client waits for a vendor that hangs
-WAIT_S = 10.0  # that it waits otherwise
-DEPTH = 4  # of the objects around a list
-MARK = "vendor_page"  # a query parameter of links that a fault makes up
-NUMBER = 1_000_000_000  # numbers of pages that a fault makes up begin here
+HANG_S = 30.0  # how long a hang lasts, unless the client leaves first
+HASTE_S = 0.1  # how long a client waits for a vendor that hangs
+WAIT_S = 10.0  # how long it waits otherwise
+DEPTH = 4  # of nested objects around a list
+MARK = "vendor_page"  # a query parameter in links that a fault invents
+NUMBER = 1_000_000_000  # page numbers that a fault invents begin here
 
 NEXT = {  # names of a link or cursor to the next page, in lower case, letters only
     *("next", "nexturl", "nextlink", "odatanextlink", "nextpage", "nextpagetoken", "nextpageurl", "nextcursor"),
@@ -62,7 +61,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that the vendor was sent. Names of ``headers`` are in lower case."""
+    """A request to the vendor. Header names are in lower case."""
 
     method: str
     path: str
@@ -72,7 +71,7 @@ class Asked:
 
     @property
     def json(self) -> Any:
-        """The body as JSON; None if there is none."""
+        """The body as JSON; None if there is no body."""
         return json.loads(self.body) if self.body else None
 
     def __str__(self) -> str:
@@ -81,7 +80,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: ``json``, or ``body`` as it is."""
+    """A response: ``json``, or the bytes of ``body``."""
 
     json: Any = None
     status: int = 200
@@ -97,8 +96,8 @@ class Reply:
 class Shape:
     """Where the parts of a page are in its JSON, as dotted paths.
 
-    ``items``: the list; empty: the answer is the list. ``next``: the link, cursor or number of the next page.
-    ``total``: how many items there are. ``more``: a boolean, whether there is more.
+    ``items``: the list; empty if the response itself is the list. ``next``: the link, cursor or number of the next
+    page. ``total``: the number of all items. ``more``: a boolean that says whether there is more.
     """
 
     items: str
@@ -109,7 +108,7 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong at the request number ``at``, counted from 1; if it ``lasts``, at every later one too."""
+    """A failure of request number ``at``, counted from 1; if it ``lasts``, of every later one too."""
 
     kind: Kind
     at: int
@@ -123,10 +122,10 @@ class Fault:
 
 
 class Vendor:
-    """Override ``answer``.
+    """The server; override ``answer``.
 
-    Since ``play``, ``requests`` counts and ``log`` keeps what was asked, and ``struck`` counts the answers that the
-    fault changed: an empty page or one that repeats can strike at a page of a list only.
+    Since the last ``play``: ``requests`` is the number of requests, ``log`` holds them, and ``struck`` is the number of
+    responses that the fault changed. An empty or repeated page can only be played in place of a page of a list.
     """
 
     def __init__(self) -> None:
@@ -136,34 +135,34 @@ class Vendor:
         self.play()
 
     def answer(self, request: Asked) -> Reply:
-        """Return what the vendor answers when all is well."""
+        """Return the vendor's response when nothing is wrong."""
         raise NotImplementedError
 
     def shape(self, request: Asked, reply: Reply) -> Shape | None:
-        """Return what makes a reply a page of a list; None if it is none."""
+        """Return the shape of a reply that is a page of a list; None if it is not one."""
         return _guess(reply.json)
 
     def play(self, fault: Fault | None = None, *, limit: int | None = None, on_limit: Callable[[], Any] = bool) -> None:
-        """Begin anew, with a fault. Once more than ``limit`` requests came, ``on_limit`` is called."""
+        """Reset, and play this fault from now on. ``on_limit`` is called at each request beyond ``limit``."""
         with self._lock:
             self.fault = fault
             self.requests = self.struck = 0
             self.log: list[Asked] = []
-            self.broken: list[Exception] = []  # what ``answer`` raised
+            self.broken: list[Exception] = []  # errors that ``answer`` raised
             self.is_over_limit = False
             self._limit, self._on_limit = limit, on_limit
             self._pages: list[tuple[Asked, Reply, Shape]] = []
-            self._made_up: dict[str, Asked] = {}  # pointers of empty pages, and what they stand for
+            self._invented: dict[str, Asked] = {}  # the requests that invented pointers stand for
 
     @property
     def url(self) -> str:
         if self._server is None:
-            raise RuntimeError("the vendor was not started")
+            raise RuntimeError("the vendor was not started; call start(), or use it in a with statement")
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def context(self) -> Context:
-        """Return a context in which a source reaches this vendor, and waits no longer than a test can: neither for the
-        vendor nor for its own rate."""
+        """Return a context for a source that reads this vendor. Its waits are short enough for a test, and its rate is
+        unlimited."""
         hangs = self.fault is not None and self.fault.kind == "a hang"
         patience = Patience(
             HASTE_S if hangs else WAIT_S, total_s=2 * WAIT_S, attempts=2, patience_s=0.5, backoff_s=0.01
@@ -171,7 +170,7 @@ class Vendor:
         return Context(allowed_hosts=("127.0.0.1",), patience=patience, pace=lambda _: 0.0)
 
     def start(self) -> None:
-        """Begin to serve, if it does not yet."""
+        """Start serving; does nothing if it already serves."""
         if self._server is None:
             self.stopped.clear()
             self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -180,7 +179,7 @@ class Vendor:
             self._thread.start()
 
     def stop(self) -> None:
-        """End within milliseconds, also what hangs."""
+        """Stop serving within milliseconds, even if a request hangs."""
         if self._server is not None:
             self.stopped.set()
             self._server.shutdown()
@@ -197,7 +196,7 @@ class Vendor:
         self.stop()
 
     def reply_to(self, request: Asked) -> tuple[Reply, Kind | None]:
-        """Return the answer to a request, and the fault that the server plays while it sends it."""
+        """Return the reply to a request, and the fault to play while sending it."""
         with self._lock:
             self.requests += 1
             self.log.append(request)
@@ -207,7 +206,7 @@ class Vendor:
                 self._on_limit()
                 return Reply({"error": "too many requests of this test"}, 500), None
             kind = fault.kind if fault is not None and fault.strikes(number) else None
-            asked = self._meant(request)
+            asked = self._resolve(request)
             if kind is not None and kind[0].isdigit():
                 self.struck += 1
                 return _refusal(kind, request), None
@@ -215,7 +214,7 @@ class Vendor:
             shape = self.shape(asked, reply) if reply.status == 200 and reply.body is None else None
             other: Reply | None = None
             if kind == "an empty page":
-                other = self._emptied(asked, reply, shape, number) if shape is not None else None
+                other = self._empty_page(asked, reply, shape, number) if shape is not None else None
             elif kind == "the page before, again":
                 other = self._page_before(asked) if shape is not None else None
             elif kind is not None:
@@ -234,48 +233,48 @@ class Vendor:
             self.broken.append(error)
             return Reply({"error": "the vendor of this test failed"}, 500)
 
-    def _meant(self, request: Asked) -> Asked:
-        """The request that one for a made-up pointer stands for."""
+    def _resolve(self, request: Asked) -> Asked:
+        """The original request if this one follows an invented pointer; otherwise the request itself."""
         values = {*request.params.values(), *map(unquote, request.path.split("/"))}
         values |= {str(value) for _, value in _leaves(_json(request.body))}
-        meant = next((self._made_up[value] for value in values if value in self._made_up), None)
+        meant = next((self._invented[value] for value in values if value in self._invented), None)
         return request if meant is None else replace(meant, headers=request.headers)
 
-    def _emptied(self, request: Asked, reply: Reply, shape: Shape, number: int) -> Reply | None:
-        """The page without its items, if it says all the same that there is more.
+    def _empty_page(self, request: Asked, reply: Reply, shape: Shape, number: int) -> Reply | None:
+        """The page without its items, if it still says that there is more.
 
-        Where the next page is told by a link or a cursor, that one leads to the page as it should be.
+        If a link or a cursor gives the next page, it leads to the correct page.
         """
         answer = _put(reply.json, shape.items, [])
         pointer = find(reply.json, shape.next) if shape.next is not None else None
         link = _next_link(reply)
         if link is not None:
             headers = {name: value for name, value in reply.headers.items() if name.lower() != "link"}
-            made = f'<{self._made_up_url(request, number)}>; rel="next"'
-            return replace(reply, json=answer, headers={**headers, "Link": made})
+            invented_link = f'<{self._invent_url(request, number)}>; rel="next"'
+            return replace(reply, json=answer, headers={**headers, "Link": invented_link})
         if shape.more is not None and find(reply.json, shape.more) is not True:
             return None
         if shape.next is not None and pointer is not None:
-            made_up: str | int
+            invented: str | int
             if isinstance(pointer, int):
-                made_up = NUMBER + number
+                invented = NUMBER + number
             elif _is_url(pointer):
-                made_up = self._made_up_url(request, number)
+                invented = self._invent_url(request, number)
                 if pointer.startswith(("http://", "https://")):
-                    made_up = f"{self.url}{made_up}"
+                    invented = f"{self.url}{invented}"
             else:
-                made_up = f"vendor-page-{number}"
-            self._made_up[str(made_up)] = request
-            return replace(reply, json=_put(answer, shape.next, made_up))
+                invented = f"vendor-page-{number}"
+            self._invented[str(invented)] = request
+            return replace(reply, json=_put(answer, shape.next, invented))
         says_more = shape.next is None and (shape.more is not None or shape.total is not None)
         return replace(reply, json=answer) if says_more and not self._has_pointers(request) else None
 
-    def _made_up_url(self, request: Asked, number: int) -> str:
-        self._made_up[f"page-{number}"] = request
+    def _invent_url(self, request: Asked, number: int) -> str:
+        self._invented[f"page-{number}"] = request
         return f"{quote(request.path)}?{urlencode({**request.params, MARK: f'page-{number}'})}"
 
     def _has_pointers(self, request: Asked) -> bool:
-        """Whether an earlier page at this path told the next one by a link or a cursor."""
+        """Whether an earlier page at this path gave the next one by a link or a cursor."""
         return any(
             asked.path == request.path and _pointer(reply, shape) is not None for asked, reply, shape in self._pages
         )
@@ -316,7 +315,7 @@ class _Server(ThreadingHTTPServer):
                 continue  # it ended just now
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is part of the play."""
+        """Ignore it: clients that disconnect are part of the play."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -348,7 +347,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def _hang(self, vendor: Vendor) -> None:
-        """Say nothing until the client goes."""
+        """Send nothing until the client disconnects."""
         self.close_connection = True
         waited_s = 0.0
         while waited_s < HANG_S and not vendor.stopped.is_set():
@@ -361,10 +360,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _refusal(kind: str, request: Asked) -> Reply:
-    """A refusal that repeats what it was sent, as careless vendors do: nothing of it may be shown."""
-    told = {"error": "refused", "sent": {**request.headers, **request.params}}
+    """A refusal that echoes the request, as careless vendors do. None of it may be shown."""
+    echo = {"error": "refused", "sent": {**request.headers, **request.params}}
     headers = {"Retry-After": "1"} if "Retry-After" in kind else {}
-    return Reply(told, int(kind[:3]), headers)
+    return Reply(echo, int(kind[:3]), headers)
 
 
 def _guess(answer: Any) -> Shape | None:
@@ -390,12 +389,12 @@ def _guess(answer: Any) -> Shape | None:
     if following is not None and (isinstance(find(answer, following), bool) or find(answer, following) == ""):
         following = None
     if (following, total, more) == (None, None, None) and len(answer) > 1:
-        return None  # an entity that has lists, rather than a page
+        return None  # an entity with lists, not a page
     return Shape((full or lists)[0], following, total, more)
 
 
 def _below(answer: Any, path: str, depth: int) -> Iterator[tuple[str, Any]]:
-    """All values of nested objects with their paths; the outer ones first."""
+    """All values in nested objects with their paths, outer ones first."""
     for key, value in answer.items():
         yield f"{path}{key}", value
     for key, value in answer.items():
@@ -409,7 +408,7 @@ def _letters(path: str) -> str:
 
 
 def _put(answer: Any, path: str, value: Any) -> Any:
-    """The answer with another value at a path that is in it."""
+    """A copy of the JSON with another value at an existing path."""
     if not path:
         return value
     answer = deepcopy(answer)
@@ -422,7 +421,7 @@ def _put(answer: Any, path: str, value: Any) -> Any:
 
 
 def _pointer(reply: Reply, shape: Shape) -> str | int | None:
-    """What a page tells of the next one: a link, a cursor or a number; None if it was the last."""
+    """How a page gives the next one: a link, a cursor or a number; None if it was the last."""
     link = _next_link(reply)
     if link is not None or shape.next is None:
         return link
@@ -451,7 +450,7 @@ def _leads_to(pointer: str | int, request: Asked) -> bool:
 
 
 def _counts_up(earlier: Asked, later: Asked) -> bool:
-    """Whether two requests differ in one number only, which is greater in the later one."""
+    """Whether two requests differ only in one number, which is greater in the later one."""
     one, two = ({**asked.params, **dict(_leaves(_json(asked.body)))} for asked in (earlier, later))
     differing = {key for key in one.keys() | two.keys() if one.get(key) != two.get(key)}
     numbers = [(str(one.get(key, 0)), str(two.get(key, 0))) for key in differing]
@@ -459,7 +458,7 @@ def _counts_up(earlier: Asked, later: Asked) -> bool:
 
 
 def _may_have_more(reply: Reply, shape: Shape) -> bool:
-    """Whether a page that tells no next one may yet be followed by another."""
+    """Whether another page may follow a page that does not give the next one."""
     count = len(find(reply.json, shape.items))
     if shape.more is not None:
         return find(reply.json, shape.more) is True

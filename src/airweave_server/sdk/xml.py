@@ -1,7 +1,7 @@
-"""XML from strangers, read without what makes it dangerous.
+"""A safe parser for untrusted XML.
 
-No document type and no entities (they can grow a small file to gigabytes, or fetch other files), and bounds on size,
-depth and number of elements.
+It refuses document types and entities, which can expand a small file to gigabytes or fetch other files, and it limits
+size, depth and number of elements.
 """
 
 from typing import Any
@@ -12,13 +12,13 @@ from .errors import Unavailable, Unreadable
 
 MAX_BYTES = 50_000_000
 MAX_DEPTH = 200
-MAX_ELEMENTS = 1_000_000  # with their attributes
+MAX_ELEMENTS = 1_000_000  # including attributes
 
 
 def parse(data: bytes, *, one_entity: bool = False) -> Element:
-    """Return the root of a document; names in a namespace are written "{namespace}name".
+    """Return the root of a document. Names in a namespace are written "{namespace}name".
 
-    Raises ``Unavailable`` for what is not XML or not safe, around ``one_entity`` ``Unreadable``.
+    Raises ``Unavailable`` for a document that is malformed or unsafe; with ``one_entity``, ``Unreadable``.
     """
     reader = _Reader()
     try:
@@ -26,12 +26,12 @@ def parse(data: bytes, *, one_entity: bool = False) -> Element:
             raise _Refused(f"too_large: the limit is {MAX_BYTES / 1_000_000:g} MB")
         return reader.read(data)
     except _Refused as error:
-        told = str(error)
+        reason = str(error)
     except expat.ExpatError as error:
-        told = f"damaged XML: {expat.ErrorString(error.code)} in line {error.lineno}"
+        reason = f"damaged XML: {expat.ErrorString(error.code)} in line {error.lineno}"
     except (ValueError, LookupError):
-        told = "damaged XML: an unknown encoding"
-    raise (Unreadable(told) if one_entity else Unavailable(told))
+        reason = "damaged XML: an unknown encoding"
+    raise (Unreadable(reason) if one_entity else Unavailable(reason))
 
 
 class _Refused(Exception):
@@ -61,9 +61,9 @@ class _Reader:
         self._depth += 1
         self._count += 1 + len(attributes)
         if self._depth > MAX_DEPTH:
-            raise _Refused(f"XML that is nested deeper than {MAX_DEPTH} elements")
+            raise _Refused(f"XML nested deeper than {MAX_DEPTH} elements")
         if self._count > MAX_ELEMENTS:
-            raise _Refused(f"XML of more than {MAX_ELEMENTS} elements and attributes")
+            raise _Refused(f"XML with more than {MAX_ELEMENTS} elements and attributes")
         self._tree.start(_name(name), {_name(key): value for key, value in attributes.items()})
 
     def _end(self, name: str) -> None:
@@ -76,4 +76,4 @@ def _name(name: str) -> str:
 
 
 def _refuse(*_: Any) -> Any:
-    raise _Refused("XML with a document type or entities, which is not read")
+    raise _Refused("XML with a document type or entities, which are not allowed")

@@ -1,4 +1,4 @@
-"""The use case of the audit: look at a connection, say what is wrong, and mend it where that is request."""
+"""The use case of the audit: check a connection, report what is wrong, and repair it on request."""
 
 import socket
 from dataclasses import dataclass, field
@@ -14,8 +14,11 @@ from ..sync.connector import Connectors, traits_of
 
 @dataclass(frozen=True, slots=True)
 class AuditRequest:
-    """``every_chunk``: look up every chunk by its words, not a sample. ``connectors``: compare with the source too, if
-    that is cheap or the connection was ``named``."""
+    """What to check.
+
+    ``every_chunk``: look up every chunk by its words, not a sample. ``connectors``: also compare with the source, if
+    it is cheap to list or the connection was ``named``.
+    """
 
     every_chunk: bool = False
     connectors: Connectors | None = None
@@ -25,8 +28,11 @@ class AuditRequest:
 
 @dataclass(slots=True)
 class Audited:
-    """``found``: what is wrong. ``mended``: what was done about it. ``is_right``: nothing is wrong, or what is was
-    mended, or will be by the repair that is asked for (``asked``)."""
+    """The result for one connection.
+
+    ``found``: what is wrong. ``mended``: what was repaired. ``asked``: a repair job was requested. ``is_right``:
+    nothing is wrong, or it was repaired, or the requested job will repair it.
+    """
 
     title: str
     report: Report
@@ -38,14 +44,14 @@ class Audited:
 
 
 def named(database: Database, name: str | None) -> list[SourceConnection]:
-    """The connections of this id or name; all there are without one."""
+    """The connections with this id or name; all of them if it is None."""
     with database.session() as session:
         return [one for one in connections.list_all(session) if name is None or name in (str(one.id), one.name)]
 
 
 def look(database: Database, connection: SourceConnection, request: AuditRequest) -> Audited:
-    """Audit one connection. Safe at any moment: what is found is of one moment of the database, and what a job may be
-    writing is left to the repair, which runs when no other job does."""
+    """Audit one connection. Safe at any time: it reads one snapshot of the database, and anything a job may be writing
+    is left to the repair job, which runs when no other job does."""
     scope = Scope(connection.id)
     with database.snapshot() as session:
         place = session.get_one(Collection, connection.collection_id).readable_id
@@ -53,7 +59,7 @@ def look(database: Database, connection: SourceConnection, request: AuditRequest
     audited = Audited(f"{connection.name} in {place} ({connection.id})", report)
     audited.found += map(str, report.findings)
     if report.waiting:
-        audited.found.append(f"entities wait to be read afresh: {report.waiting:,}")
+        audited.found.append(f"entities waiting to be read again: {report.waiting:,}")
     differs = _compare(database, connection, request, audited)
     left = _mend(database, scope, request, audited) if request.repair else report.findings
     if request.repair and (differs or report.waiting or any(one.fault not in audit.IN_DATABASE for one in left)):
@@ -66,13 +72,13 @@ def look(database: Database, connection: SourceConnection, request: AuditRequest
 
 
 def look_for_leftovers(database: Database, request: AuditRequest) -> Audited | None:
-    """What is left of connections that are gone altogether; None for nothing."""
+    """Audit what is left of connections that no longer exist; None if nothing is left."""
     with database.snapshot() as session:
         entities, chunks = audit.count_leftovers(session)
     if not entities and not chunks:
         return None
-    audited = Audited("connections that are gone", Report(entities, chunks, 0, 0, ()), is_right=request.repair)
-    audited.found.append(f"left of them: {entities:,} entities, {chunks:,} chunks")
+    audited = Audited("deleted connections", Report(entities, chunks, 0, 0, ()), is_right=request.repair)
+    audited.found.append(f"left behind: {entities:,} entities, {chunks:,} chunks")
     if request.repair:
         with database.session() as session:
             audit.delete_leftovers(session)
@@ -82,13 +88,13 @@ def look_for_leftovers(database: Database, request: AuditRequest) -> Audited | N
 
 
 def is_kept(database: Database) -> bool:
-    """Whether a server is up that starts the repairs that are asked for."""
+    """Whether a server is running that will start requested repairs."""
     with database.session() as session:
         return leases.holder(session, "keeper") is not None
 
 
 def _compare(database: Database, connection: SourceConnection, request: AuditRequest, audited: Audited) -> bool:
-    """Whether source and ledger differ. That a source cannot be compared is said, and not right where it should be."""
+    """Whether source and ledger differ. Notes why they were not compared; a comparison that failed is not right."""
     if request.connectors is None:
         return False
     traits = traits_of(connection)
@@ -97,7 +103,7 @@ def _compare(database: Database, connection: SourceConnection, request: AuditReq
         audited.notes.append(f"not compared with its source: {name} is not cheap to list; name the connection")
         return False
     if traits is not None and traits.local and connection.host != socket.gethostname():
-        audited.notes.append(f"not compared with its source: that is read on {connection.host}")
+        audited.notes.append(f"not compared with its source: run this on host {connection.host}, where it is read")
         return False
     try:
         differences = compare(database, request.connectors, connection.id)
@@ -106,26 +112,26 @@ def _compare(database: Database, connection: SourceConnection, request: AuditReq
         audited.is_right = False
         return False
     audited.notes.append(f"compared with its source, which lists {differences.listed:,}")
-    audited.found += _said(differences)
+    audited.found += _describe_differences(differences)
     return bool(differences)
 
 
-def _said(differences: Differences) -> list[str]:
-    said = {
-        "the source has it, the ledger has not": differences.missing,
-        "the ledger has it, the source lists it no more": differences.gone,
-        "the source has another version": differences.changed,
+def _describe_differences(differences: Differences) -> list[str]:
+    kinds = {
+        "in the source but not in the ledger": differences.missing,
+        "in the ledger but no longer in the source": differences.gone,
+        "another version in the source": differences.changed,
     }
-    return [f"{what}: {some}" for what, some in said.items() if some.count]
+    return [f"{kind}: {some}" for kind, some in kinds.items() if some.count]
 
 
 def _mend(database: Database, scope: Scope, request: AuditRequest, audited: Audited) -> tuple[Finding, ...]:
-    """Mend what the database alone can; returns what is still wrong then."""
+    """Repair what needs only the database. Returns what is still wrong."""
     faults = {finding.fault for finding in audited.report.findings}
     for index in audit.INDEXES:
         if faults & {index, "index"}:
             audit.rebuild(database, index)
-            audited.mended.append(f"index {index} built anew")
+            audited.mended.append(f"index {index} rebuilt")
     if "orphan" in faults:
         with database.session() as session:
             audited.mended.append(f"chunks deleted: {audit.delete_orphans(session, scope):,}")

@@ -1,8 +1,8 @@
-"""A trial of one source with somebody's own configuration: what it reads, and whether it would ever end a listing
-quietly, so that a job deletes what still exists.
+"""A trial of one source with a person's configuration: what it reads, and whether a failure could end a listing
+quietly, so that a job would delete what still exists.
 
-The vendor is sent a bounded number of requests, and its answers are kept. All further reads, those that fail too, get
-these answers from here. Nothing is written, neither to a database nor to the source.
+The vendor gets a limited number of requests, and its responses are kept. All further reads, including those with
+failures, are answered from these. Nothing is written, neither to a database nor to the source.
 """
 
 import io
@@ -40,47 +40,47 @@ from ..sdk.vendor import KINDS, Asked, Fault, Kind, Reply, Vendor
 Item = Entity | Seen | Deleted | Skipped
 Make = Callable[[Context], Source[Any, Any]]
 
-AGAIN = 4  # one of so many requests is kept for the second read
-ENTITIES, SECONDS = 1_000, 60.0  # that a read takes at most
-OPENED = 3  # contents that are opened
-CURSORS = 10  # that are read from, spread evenly
-FIRST, LAST = 3, 2  # requests of the read that are failed
-PLAYED = 5  # as many times as the read has requests, and ...
-BESIDES = 50  # ... so many more a read with a failure may ask
+AGAIN = 4  # one in this many requests is reserved for the second read
+ENTITIES, SECONDS = 1_000, 60.0  # limits of one read
+OPENED = 3  # contents that are opened per partition
+CURSORS = 10  # tested, spread evenly
+FIRST, LAST = 3, 2  # failures are played at this many first and last requests of a read
+PLAYED = 5  # a read with a failure may send this many times the requests of one without, ...
+BESIDES = 50  # ... plus this many
 SHOWN = 5  # ids in a line
-HASTE = Patience(timeout_s=1, total_s=30, attempts=2, patience_s=0.5, backoff_s=0.001)  # with answers from here
+HASTE = Patience(timeout_s=1, total_s=30, attempts=2, patience_s=0.5, backoff_s=0.001)  # for replayed responses
 UNLIMITED = Rate(requests=1_000_000, per_s=1)
 SAMPLE_CHARS = 60
-BODILESS = {"content-encoding", "content-length", "transfer-encoding", "connection"}  # headers of how a body was sent
+BODILESS = {"content-encoding", "content-length", "transfer-encoding", "connection"}  # describe how a body was sent
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One finding. ``is_good`` is None for what was not looked at."""
+    """One finding. ``is_good`` is None if the line is neither good nor bad."""
 
     text: str
     is_good: bool | None = True
 
 
 def check(make: Make, context: Context, secrets: Sequence[str], *, requests: int) -> Iterator[Line]:
-    """Try the source that ``make`` makes, sending it at most so many ``requests``; yields what was found, as it is
-    found. ``secrets``: what must not be shown; no line shows it."""
+    """Try the source that ``make`` creates, with at most ``requests`` requests to the vendor. Yields each finding as
+    soon as it is known. No line shows any of the ``secrets``."""
     tape = _Tape(requests)
     with _log() as logged:
         for line in _Trial(make, context, tape, secrets).run():
             yield replace(line, text=_mask(line.text, secrets))
-        said = logged.getvalue()
+        log_text = logged.getvalue()
     if secrets:
-        is_told = any(secret in said for secret in secrets)
-        yield Line("the log shows a secret" if is_told else "the log shows no secret", not is_told)
+        is_leaked = any(secret in log_text for secret in secrets)
+        yield Line("the log shows a secret" if is_leaked else "the log shows no secret", not is_leaked)
 
 
 class _Enough(Stopped):
-    """Our own end of a read: the bound of requests is reached."""
+    """This check ends the read: the limit on requests is reached."""
 
 
 class _Tape(Vendor):
-    """What the vendor answered, played again. It is asked for what is not on it while requests are left."""
+    """The vendor's recorded responses. A request that is not recorded goes to the vendor while requests are left."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
@@ -92,16 +92,16 @@ class _Tape(Vendor):
         self._may_ask: int | None = None
         self._is_fresh = True
         self._origin = ""
-        self.asked = 0  # requests of the read under way
-        self.is_at_bound = False  # that read was ended by a bound of ours
-        self.is_endless = False  # it asked far too often
+        self.asked = 0  # requests of the current read
+        self.is_at_bound = False  # a limit of this check ended the current read
+        self.is_endless = False  # it sent far too many requests
 
     @property
     def url(self) -> str:
         return self._origin
 
     def begin(self, *, fresh: bool, limit: int, fault: Fault | None = None) -> None:
-        """A read begins. ``fresh``: it asks the vendor, until ``limit`` requests in all were sent."""
+        """Begin a read. ``fresh``: its requests go to the vendor, until ``limit`` requests in total were sent."""
         self.play(fault)
         self._is_fresh, self._may_send = fresh, min(limit, self.most)
         self._may_ask = None if fault is None else PLAYED * max(1, len(self._kept)) + BESIDES
@@ -146,7 +146,7 @@ class _Tape(Vendor):
     def _fetch(self, asked: Asked, send: Callable[[], httpx.Response]) -> httpx.Response:
         if self.sent >= self._may_send:
             self.is_at_bound = True
-            raise _Enough(f"{self.sent} requests were sent, and no more may be")
+            raise _Enough(f"all {self.sent} requests have been sent")
         self.sent += 1
         answer = send()
         self._kept[_key(asked)] = answer
@@ -155,7 +155,8 @@ class _Tape(Vendor):
 
 @dataclass(slots=True)
 class _Read:
-    """What a read gave. ``ended``: as if all were listed; ``error``: what it raised otherwise, None if we ended it."""
+    """The result of a read. ``ended``: it ended as if everything were listed. ``error``: what it raised otherwise; None
+    if this check ended it."""
 
     items: list[Item] = field(default_factory=list)
     partitions: list[Partition] = field(default_factory=list)
@@ -164,7 +165,7 @@ class _Read:
     ended: bool = False
     error: Exception | None = None
     unreadable: list[str] = field(default_factory=list)
-    shown: list[str] = field(default_factory=list)  # what may not hold a secret
+    shown: list[str] = field(default_factory=list)  # texts that must not hold a secret
 
     @property
     def ids(self) -> list[str]:
@@ -176,7 +177,7 @@ class _Read:
 
 
 class _Trial:
-    """The steps of a check, in their order."""
+    """The steps of a check, in order."""
 
     def __init__(self, make: Make, context: Context, tape: _Tape, secrets: Sequence[str]) -> None:
         self._make = make
@@ -201,15 +202,15 @@ class _Trial:
         if requests:
             yield from self._fail(whole)
         else:
-            yield Line("it sends no requests through self.http: failures were not played", None)
-        told = [part for part in whole.shown if any(secret in part for secret in self._secrets)]
+            yield Line("it sends no requests through self.http, so no failures were played", None)
+        leaks = [part for part in whole.shown if any(secret in part for secret in self._secrets)]
         if self._secrets:
-            yield Line("a repr shows a secret" if told else "no repr shows a secret", not told)
+            yield Line("a repr shows a secret" if leaks else "no repr shows a secret", not leaks)
         sent = _count(self._tape.sent, "request")
         yield Line(f"{sent} sent, of at most {self._tape.most}" if requests else "no requests sent", None)
 
     def _read(self, *, fresh: bool, limit: int, fault: Fault | None = None) -> _Read:
-        """Read everything from the start, within the bounds."""
+        """Read everything from the start, within the limits."""
         found = _Read()
         context = self._context if fresh else self._in_haste()
         self._tape.begin(fresh=fresh, limit=limit, fault=fault)
@@ -227,11 +228,11 @@ class _Trial:
         return found
 
     def _in_haste(self) -> Context:
-        """For reads whose answers come from here: nobody must wait for anything."""
+        """The context for reads with recorded responses, which need no waits."""
         return replace(self._context, patience=HASTE, pace=None, rate=UNLIMITED)
 
     def _take(self, source: Source[Any, Any], found: _Read) -> bool:
-        """Returns whether the read came to its end."""
+        """Read within the limits. Returns whether the read finished."""
         deadline = time.monotonic() + SECONDS
         known: set[str] = set()
         for partition in source.partitions():
@@ -264,18 +265,18 @@ class _Trial:
     def _describe(self, whole: _Read) -> Iterator[Line]:
         keys = [partition.key or "(the whole)" for partition in whole.partitions]
         if len(set(keys)) < len(keys):
-            yield Line(f"keys of partitions are not unique: {_join_some(keys)}", False)
-        bound = "" if whole.ended else ", up to the bound of this check"
+            yield Line(f"partition keys are not unique: {_join_some(keys)}", False)
+        bound = "" if whole.ended else ", up to the limit of this check"
         yield Line(f"{_count(len(keys), 'partition')}: {_join_some(keys)}", bool(keys))
         if not whole.items:
-            yield Line("nothing was found, so nothing more can be tried", None)
+            yield Line("nothing was found, so nothing else can be checked", None)
             return
         types = ", ".join(f"{count:,} {name}" for name, count in Counter(one.type for one in whole.entities).items())
         others = len(whole.items) - len(whole.entities)
-        more = f" and {others:,} that are seen, skipped or deleted" if others else ""
+        more = f" and {others:,} seen, skipped or deleted" if others else ""
         yield Line(f"{_count(len(whole.entities), 'entity')}{more}{bound}: {types or 'none'}")
         for entity in whole.entities[:1]:
-            text = entity.text if entity.text is not None else "its content is opened" if entity.open else "no text"
+            text = entity.text if entity.text is not None else "content to open" if entity.open else "no text"
             yield Line(f"such as {entity.id!r}, {entity.name!r}: {_shorten(text)!r}", None)
         for reason in whole.unreadable[:SHOWN]:
             yield Line(f"unreadable: {reason}", None)
@@ -290,17 +291,17 @@ class _Trial:
             return
         both = min(len(whole.ids), len(again.ids))
         if not both:
-            yield Line("no request was left for a second read: give more with --requests", None)
+            yield Line("no request was left for a second read: allow more with --requests", None)
         elif whole.ids[:both] != again.ids[:both]:
             other = [one for one, two in zip(whole.ids, again.ids, strict=False) if one != two]
-            yield Line(f"a second read gave other ids, or another order: {_join_some(other)}", False)
+            yield Line(f"a second read returned other ids, or another order: {_join_some(other)}", False)
         elif not twice:
-            yield Line(f"ids are unique, and the first {both:,} are the same at a second read")
+            yield Line(f"ids are unique, and the first {both:,} are the same in a second read")
 
     def _resume(self, whole: _Read) -> Iterator[Line]:
         stops = whole.cursors[:: max(1, len(whole.cursors) // CURSORS)]
         if not stops:
-            yield Line("no cursor was met: a job could not go on after an interruption", whole.ended or None)
+            yield Line("no cursor was yielded: a job could not resume after an interruption", whole.ended or None)
             return
         for partition, cursor, before in stops:
             kind = type(cursor)
@@ -310,14 +311,14 @@ class _Trial:
                 return
             rest = self._rest(partition, stored, whole)
             if isinstance(rest, Exception):
-                yield Line(f"reading on from {_shorten(repr(cursor))}: {_describe_error(rest)}", False)
+                yield Line(f"resuming from {_shorten(repr(cursor))}: {_describe_error(rest)}", False)
                 return
-            of_it = [at for at, key in enumerate(whole.keys) if key == partition.key]
-            met = {whole.items[at].id for at in of_it if at < before}
-            if lost := {whole.items[at].id for at in of_it} - met - rest:
-                yield Line(f"reading on from {_shorten(repr(cursor))} loses {_join_some(sorted(lost))}", False)
+            own = [at for at, key in enumerate(whole.keys) if key == partition.key]
+            met = {whole.items[at].id for at in own if at < before}
+            if lost := {whole.items[at].id for at in own} - met - rest:
+                yield Line(f"resuming from {_shorten(repr(cursor))} loses {_join_some(sorted(lost))}", False)
                 return
-        yield Line(f"{_count(len(stops), 'cursor')} survived JSON, and reading went on from each")
+        yield Line(f"{_count(len(stops), 'cursor')} survived JSON, and reading resumed from each")
 
     def _rest(self, partition: Partition, cursor: BaseModel, whole: _Read) -> set[str] | Exception:
         found: set[str] = set()
@@ -340,7 +341,7 @@ class _Trial:
         """Play each failure at the first and the last requests."""
         replayed = self._read(fresh=False, limit=0)
         if replayed.error is not None or set(replayed.ids) != set(whole.ids):
-            yield Line("its requests differ from read to read: failures cannot be played", None)
+            yield Line("its requests differ between reads, so no failures were played", None)
             return
         total = self._tape.asked
         asked = [str(one) for one in self._tape.log]
@@ -363,13 +364,13 @@ class _Trial:
             yield Line(f"{_count(good, 'failure')} played at {at}: each was raised, or nothing was lost")
 
     def _judge(self, met: _Read, whole: _Read, fault: Fault) -> str | None:
-        """What is wrong with a read that met a failure; None: nothing."""
+        """What is wrong with a read that met a failure; None if nothing."""
         if met.error is not None:
             if any(secret in part for part in met.shown for secret in self._secrets):
                 return "its error shows a secret"
             if isinstance(met.error, SourceError):
                 return None
-            return f"it raises {_describe_error(met.error)}, which is no SourceError"
+            return f"it raises {type(met.error).__name__}, which is not a SourceError: {met.error}"
         if self._tape.is_endless:
             return "the read does not end"
         known = set(met.ids)
@@ -389,7 +390,7 @@ class _Trial:
         now = {one.id: one for one in met.entities}
         had = [one.id for one in whole.entities if one.text]
         hollow = [id for id in had if id in now and not now[id].text and now[id].open is None]
-        return f"the read gives entities without the text that they have: {_join_some(hollow)}" if hollow else None
+        return f"the read yields entities without their text: {_join_some(hollow)}" if hollow else None
 
     def _covers(self, met: _Read, missing: Sequence[str]) -> bool:
         above = [one.id for one in met.items if isinstance(one, Skipped) and one.subtree]
@@ -410,7 +411,7 @@ _ONCE: tuple[Kind, ...] = ("an empty page",)
 
 @contextmanager
 def _log() -> Iterator[io.StringIO]:
-    """All that is logged meanwhile, at every level, and shown nowhere else."""
+    """Capture the log of this block at every level; it is shown nowhere else."""
     text = io.StringIO()
     handler, root = logging.StreamHandler(text), logging.getLogger()
     level, handlers = root.level, root.handlers

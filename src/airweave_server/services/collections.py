@@ -1,4 +1,4 @@
-"""Use cases of collections: make one, its embedder and language fixed, hide it with all it holds, refresh all of it."""
+"""Use cases of collections: create one with its embedder and language, delete one, refresh all its connections."""
 
 import re
 import secrets
@@ -36,8 +36,8 @@ def make(
     settings: Settings,
     language: str = ENGLISH,
 ) -> Collection:
-    """Raises ``InvalidState`` when the readable id is taken or the embedder cannot work, ``Unavailable`` when it cannot
-    now."""
+    """Create a collection. Raises ``InvalidState`` if the readable id is taken or the embedder cannot work,
+    ``Unavailable`` if it cannot work now."""
     disable_idle_limit(session)
     model = usable(embedder, settings)
     collection = Collection(
@@ -64,7 +64,7 @@ def make(
 def get(
     session: Session, organization_id: UUID, readable_id: str, *, missing: str = "Collection not found"
 ) -> Collection:
-    """Raises ``NotFound`` with the text ``missing``."""
+    """Return the collection. Raises ``NotFound`` with the message ``missing``."""
     collection = collections.find(session, organization_id, readable_id)
     if collection is None:
         raise NotFound(missing)
@@ -72,7 +72,7 @@ def get(
 
 
 def delete(session: Session, service: Connections, collection: Collection) -> list[UUID]:
-    """Hide it and its connections at once, and end their jobs, which are returned; the keeper purges what they held."""
+    """Hide the collection and its connections and end their jobs. Returns the jobs; the keeper deletes the data."""
     listed = connections.list_page(session, collection.organization_id, collection_id=collection.id)
     ended = [service.delete(session, connection) for connection in listed]
     collection.deleted_at = datetime.now(UTC)
@@ -81,8 +81,8 @@ def delete(session: Session, service: Connections, collection: Collection) -> li
 
 
 def refresh_all(session: Session, vault: Vault, collection: Collection, engine: EngineChoice) -> list[SyncJob]:
-    """A job of every connection: a new one, the active one where there is one, or a failed one that says why it could
-    not start. One connection never keeps another from starting."""
+    """Return a job of every connection: the active one if there is one, otherwise a new one, or a failed one that says
+    why it could not start. No connection keeps another from starting."""
     started = []
     for connection in connections.list_page(session, collection.organization_id, collection_id=collection.id):
         job = jobs.find_active(session, connection.id)
@@ -90,7 +90,7 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
             try:
                 job = create(session, vault, connection, engine, JobRequest(Trigger.REFRESH_ALL))
             except NotFound:
-                continue  # it was deleted at this very moment
+                continue  # it was deleted just now
             except InvalidState as error:
                 job = jobs.find_active(session, connection.id) or fail_to_start(session, connection, engine, str(error))
         started.append(job)
@@ -98,8 +98,8 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
 
 
 def usable(embedder: str, settings: Settings) -> Embedder:
-    """The embedder, tried. Raises ``InvalidState`` when it cannot work as it is set up, ``Unavailable`` when it cannot
-    now."""
+    """Return the embedder after checking it. Raises ``InvalidState`` if it cannot work as configured, ``Unavailable``
+    if it cannot work now."""
     try:
         model = plugins.embedder(embedder, settings)
         model.check()

@@ -1,4 +1,4 @@
-"""Use cases of source connections: connect with everything checked at the door, change, hide and purge."""
+"""Use cases of source connections: create one after checking everything, preview, change and delete it."""
 
 import socket
 import threading
@@ -31,17 +31,17 @@ from .jobs import EngineChoice, JobRequest, create
 MIN_INTERVAL_S = 3600
 CONTINUOUS = "*/5 * * * *"
 PREVIEWS = 2  # at once in one process
-PREVIEW_AGAIN_S = 10  # after which one more may be tried
+PREVIEW_AGAIN_S = 10  # after which a client may try again
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class NewConnection:
-    """What a person asks to connect.
+    """A request to connect a source.
 
-    ``authentication``: what the request brought of it, without nulls. ``cron``: "" for the source's default, None for
-    no schedule. ``continuous``: sync changes every few minutes, where the source can tell them.
+    ``authentication``: as in the request, without nulls. ``cron``: "" for the source's default, None for no schedule.
+    ``continuous``: sync changes every few minutes, if the source can tell changes.
     """
 
     short_name: str
@@ -55,7 +55,7 @@ class NewConnection:
 
 
 class Connections:
-    """Connecting and changing; reads no HTTP and starts no job by itself."""
+    """Creates and changes connections. Knows no HTTP; only ``update`` and ``approve`` start a job."""
 
     def __init__(self, connectors: Connectors, vault: Vault, settings: Settings) -> None:
         self._connectors = connectors
@@ -65,10 +65,10 @@ class Connections:
         self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
 
     def source(self, short_name: str) -> type[Source[Any, Any]]:
-        """The source of this name, if it is offered here. Raises ``NotFound``."""
+        """Return the source with this name, if this server offers it. Raises ``NotFound``."""
         kind = plugins.sources().get(short_name)
         if kind is None or (kind.internal and not self._settings.enable_internal_sources):
-            raise NotFound(f"Source {short_name!r} not found; GET /sources lists those there are")
+            raise NotFound(f"Source {short_name!r} not found; GET /sources lists the sources")
         return kind
 
     def sources(self) -> list[type[Source[Any, Any]]]:
@@ -77,16 +77,18 @@ class Connections:
         ]
 
     def create(self, session: Session, organization_id: UUID, new: NewConnection) -> SourceConnection:
-        """Raises ``NotFound`` or ``BadInput`` that names the field."""
+        """Create a connection after trying the source. Raises ``NotFound``, ``InvalidState``, or ``BadInput`` that
+        names the field."""
         kind = self.source(new.short_name)
         collection = collections.find(session, organization_id, new.readable_collection_id)
         if collection is None:
             raise NotFound("Collection not found")
-        made, place = self._accepted(kind, new.config or {}, new.authentication, organization_id)
+        configured, place = self._accept(kind, new.config or {}, new.authentication, organization_id)
         disable_idle_limit(session)
-        with self._tried(made, place):
+        with self._try(configured, place):
             pass
-        cron = _cron(new.cron, source=kind.name, traits=made.traits, continuous=new.continuous)
+        traits = configured.traits
+        cron = _choose_cron(new.cron, source=kind.name, traits=traits, continuous=new.continuous)
         connection = SourceConnection(
             id=uuid4(),
             organization_id=organization_id,
@@ -94,37 +96,39 @@ class Connections:
             short_name=kind.name,
             name=new.name or f"{kind.title} Connection",
             description=new.description,
-            config=_plain(made),
-            host=socket.gethostname() if made.traits.local else None,
+            config=_dump(configured),
+            host=socket.gethostname() if traits.local else None,
             cron=cron,
-            next_run_at=next_run(cron, source=kind.name, traits=made.traits) if cron else None,
+            next_run_at=next_run(cron, source=kind.name, traits=traits) if cron else None,
         )
-        connection.credentials = self._connectors.seal(made, owner=connection.id)
+        connection.credentials = self._connectors.seal(configured, owner=connection.id)
         session.add(connection)
         session.flush()
         session.refresh(connection)
         return connection
 
     def preview(self, session: Session, organization_id: UUID, new: NewConnection) -> Preview:
-        """What a first sync of this would do; nothing is stored, and the collection need not be there yet. Ends the
-        session's transaction. Raises what ``create`` raises, and ``TooMany``."""
+        """Return what a first sync would do. Stores nothing; the collection need not exist.
+
+        Ends the session's transaction. Raises the errors of ``create``, and ``TooMany``.
+        """
         kind = self.source(new.short_name)
         collection = collections.find(session, organization_id, new.readable_collection_id)
-        made, _ = self._accepted(kind, new.config or {}, new.authentication, organization_id)
-        cron = _cron(new.cron, source=kind.name, traits=made.traits, continuous=new.continuous)
+        configured, _ = self._accept(kind, new.config or {}, new.authentication, organization_id)
+        cron = _choose_cron(new.cron, source=kind.name, traits=configured.traits, continuous=new.continuous)
         if cron is not None:
-            next_run(cron, source=kind.name, traits=made.traits)
+            next_run(cron, source=kind.name, traits=configured.traits)
         name = collection.embedder if collection is not None else self._settings.embedder
         try:
             embedder = plugins.embedder(name, self._settings)
         except ConfigError as error:
             raise InvalidState(str(error)) from None
-        session.commit()  # what follows takes seconds: others must not wait for this transaction's locks
+        session.commit()  # the preview takes seconds: others must not wait for this transaction's locks
         if not self._previews.acquire(blocking=False):
-            raise TooMany(f"{PREVIEWS} previews are being made here; try again", retry_after_s=PREVIEW_AGAIN_S)
+            raise TooMany(f"{PREVIEWS} previews are already running here; try again", retry_after_s=PREVIEW_AGAIN_S)
         try:
-            with self._tried(made) as source:
-                return preview(source, embedder, self._parsers, made.secrets)
+            with self._try(configured) as source:
+                return preview(source, embedder, self._parsers, configured.secrets)
         finally:
             self._previews.release()
 
@@ -138,32 +142,32 @@ class Connections:
     ) -> SyncJob | None:
         """Apply ``changes`` (name, description, config, authentication, cron, continuous).
 
-        Another configuration ends the active job, from this commit on without a further write, and starts a new one,
-        which is returned.
+        A new configuration ends the active job, which writes nothing after this commit, and starts a new one, which is
+        returned.
         """
-        made = self._tried_changes(session, connection, changes)
+        configured = self._try_changes(session, connection, changes)
         if not connections.lock(session, connection.id):
             raise NotFound("Source connection not found")
         tried = connection.config_version
         session.refresh(connection)
-        if made is not None and connection.config_version != tried:
+        if configured is not None and connection.config_version != tried:
             raise InvalidState("the connection was changed meanwhile; look at it, and try again")
         if "name" in changes:
             connection.name = changes["name"]
         if "description" in changes:
             connection.description = changes["description"]
         if "cron" in changes:
-            traits = made.traits if made is not None else traits_of(connection) or Traits()
-            source = connection.short_name
-            cron = _cron(changes["cron"], source=source, traits=traits, continuous=changes.get("continuous", False))
+            traits = configured.traits if configured is not None else traits_of(connection) or Traits()
+            source, continuous = connection.short_name, changes.get("continuous", False)
+            cron = _choose_cron(changes["cron"], source=source, traits=traits, continuous=continuous)
             connection.cron = cron
             connection.next_run_at = next_run(cron, source=source, traits=traits) if cron else None
         connection.modified_at = datetime.now(UTC)
-        if made is None or (_plain(made) == connection.config and "authentication" not in changes):
+        if configured is None or (_dump(configured) == connection.config and "authentication" not in changes):
             return None
-        connection.config = _plain(made)
+        connection.config = _dump(configured)
         if "authentication" in changes:
-            connection.credentials = self._connectors.seal(made, owner=connection.id)
+            connection.credentials = self._connectors.seal(configured, owner=connection.id)
         connection.config_version += 1
         active = jobs.find_active(session, connection.id)
         session.flush()
@@ -175,31 +179,31 @@ class Connections:
             session, self._vault, connection, engine(), JobRequest(Trigger.CONFIG_CHANGE, force_full=active.force_full)
         )
 
-    def _tried_changes(
+    def _try_changes(
         self, session: Session, connection: SourceConnection, changes: Mapping[str, Any]
     ) -> Configured | None:
-        """What changes of configuration or credentials make of the connection's source, tried before anything is
-        locked; None where nothing of that changes."""
+        """Try the source with the changed configuration or credentials, before anything is locked. None if neither
+        changes."""
         if "config" not in changes and "authentication" not in changes:
             return None
         kind = self.source(connection.short_name)
         config = changes.get("config", connection.config)
         place: Place | None = OfConnection(connection.id)
         if "authentication" in changes:
-            made, place = self._accepted(kind, config, changes["authentication"], connection.organization_id)
+            configured, place = self._accept(kind, config, changes["authentication"], connection.organization_id)
         else:
             try:
-                made = self._connectors.stored(connection, config=config)
+                configured = self._connectors.stored(connection, config=config)
             except AuthError as error:
                 raise InvalidState(f"the stored credentials cannot be used: {error}; send new ones") from None
             except ConfigError as error:
                 raise BadInput(str(error), field="body.config") from None
         disable_idle_limit(session)
-        with self._tried(made, place):
-            return made
+        with self._try(configured, place):
+            return configured
 
     def delete(self, session: Session, connection: SourceConnection) -> UUID | None:
-        """Hide it at once and end its job, which is returned; the keeper purges what it held."""
+        """Hide the connection and end its job. Returns the job; the keeper deletes the data."""
         connections.lock(session, connection.id)
         active = jobs.find_active(session, connection.id)
         if active is not None:
@@ -214,7 +218,7 @@ class Connections:
     def approve(
         self, session: Session, connection: SourceConnection, plan: DeletePlan, engine: EngineChoice
     ) -> SyncJob:
-        """Start the job that re-checks the held deletes and carries out what still holds of them."""
+        """Start the job that checks the held deletes again and carries out those that still apply."""
         if plan.state != "held":
             raise InvalidState(f"these deletes are {plan.state}, not held")
         job = create(session, self._vault, connection, engine, JobRequest(Trigger.APPROVAL, approves=plan.id))
@@ -226,7 +230,7 @@ class Connections:
             raise InvalidState(f"these deletes are {plan.state}, not held")
         plan.state, plan.decided_at = "dismissed", datetime.now(UTC)
 
-    def _accepted(
+    def _accept(
         self, kind: Kind, config: Mapping[str, Any], authentication: Mapping[str, Any] | None, organization_id: UUID
     ) -> tuple[Configured, Place | None]:
         try:
@@ -235,33 +239,33 @@ class Connections:
             raise BadInput(str(flaw), field=flaw.field) from None
 
     @contextmanager
-    def _tried(self, made: Configured, place: Place | None = None) -> Iterator[Source[Any, Any]]:
-        """A source that is good to be read; what it raises becomes what a person may see."""
+    def _try(self, configured: Configured, place: Place | None = None) -> Iterator[Source[Any, Any]]:
+        """A source that has passed its check. Its errors become errors that a person may see."""
         try:
-            with self._connectors.trying(made, place) as source:
+            with self._connectors.trying(configured, place) as source:
                 yield source
         except SourceError as error:
-            said = scrub(str(error), made.secrets)
+            message = scrub(str(error), configured.secrets)
             if isinstance(error, ConfigError):
-                raise BadInput(said, field="body.config") from None
+                raise BadInput(message, field="body.config") from None
             if isinstance(error, AuthError):
-                raise InvalidState(said) from None
-            raise InvalidState(f"the source cannot be read now: {said}") from None
-        except Exception as error:  # a connector's own fault, whose words may hold anything
-            said = scrub(f"{type(error).__name__}: {error}", made.secrets)
-            log.error("source_failed", source=made.kind.name, error=said)
-            raise InvalidState(f"the source {made.kind.name} failed: {said}") from None
+                raise InvalidState(message) from None
+            raise InvalidState(f"the source cannot be read now: {message}") from None
+        except Exception as error:  # a bug in the connector, whose message may hold anything
+            message = scrub(f"{type(error).__name__}: {error}", configured.secrets)
+            log.error("source_failed", source=configured.kind.name, error=message)
+            raise InvalidState(f"the source {configured.kind.name} failed: {message}") from None
 
 
 def next_run(cron: str, *, source: str, traits: Traits, after: datetime | None = None) -> datetime:
-    """When the schedule fires next, in UTC. Raises ``BadInput`` if it is no cron expression, and ``InvalidState`` if
-    it fires more often than the source allows."""
+    """Return when the schedule fires next, in UTC. Raises ``BadInput`` if it is not a cron expression that ever fires,
+    and ``InvalidState`` if it fires more often than the source allows."""
     try:
         fires = CronSim(cron, after or datetime.now(UTC))
         first, second, third = next(fires), next(fires), next(fires)
     except (CronSimError, StopIteration):
-        raise BadInput(f"{cron!r} is no cron expression that ever fires", field="body.schedule.cron") from None
-    # of any three fires two are in the same hour, if there is an hour with two
+        raise BadInput(f"{cron!r} is not a cron expression that ever fires", field="body.schedule.cron") from None
+    # three are needed: if any hour has two fires, two of any three consecutive ones are in the same hour
     if not traits.tells_changes and min(second - first, third - second).total_seconds() < MIN_INTERVAL_S:
         raise _TooOften(source)
     return first
@@ -282,8 +286,8 @@ class _TooOften(InvalidState):
         super().__init__(f"Source {source} does not support continuous syncs. Minimum schedule interval is 1 hour")
 
 
-def _cron(cron: str | None, *, source: str, traits: Traits, continuous: bool) -> str | None:
-    """The schedule that is stored: of what was asked for, or the default where ``cron`` is empty."""
+def _choose_cron(cron: str | None, *, source: str, traits: Traits, continuous: bool) -> str | None:
+    """The schedule to store: the requested one, or the source's default if ``cron`` is empty."""
     if continuous and not traits.tells_changes:
         raise _TooOften(source)
     if continuous and not cron:
@@ -294,6 +298,6 @@ def _cron(cron: str | None, *, source: str, traits: Traits, continuous: bool) ->
     return CONTINUOUS if traits.tells_changes else f"{now.minute} {now.hour} * * *"
 
 
-def _plain(made: Configured) -> dict[str, Any]:
+def _dump(configured: Configured) -> dict[str, Any]:
     """The configuration as JSON values; it holds no secrets."""
-    return made.config.model_dump(mode="json")
+    return configured.config.model_dump(mode="json")

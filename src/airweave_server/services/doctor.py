@@ -1,4 +1,4 @@
-"""Use case of ``doctor``: what a person should know of this installation, and do. Asks database and disk, no server."""
+"""The use case of ``doctor``: the state of this installation, and what to do about it. Needs no running server."""
 
 import shutil
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ from ..sync.connector import traits_of
 from .backup import kept_keys
 
 FREE_SHARE, FREE_LEAST_BYTES = 0.1, 1_000_000_000  # of the data directory's disk
-LATE_AFTER = timedelta(days=3)  # without a full listing, or twice the time between two syncs if that is longer
+LATE_AFTER = timedelta(days=3)  # without a full listing; or twice the sync interval, if that is longer
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that needs doing, and what."""
+    """A problem, and what to do about it."""
 
     what: str
     do: str
@@ -39,7 +39,7 @@ class Report:
 
 
 def examine(database: Database, settings: Settings) -> Report:
-    """Raises ``Unstartable`` for a schema that is newer than this program."""
+    """Examine the installation. Raises ``Unstartable`` if the schema is newer than this program."""
     facts = {"database": f"{database.address()} answers"}
     with database.session() as session:
         current, newest = database.revision(session.connection()), known_revisions()[0]
@@ -73,16 +73,16 @@ def examine(database: Database, settings: Settings) -> Report:
 
 
 def _embedder(settings: Settings) -> tuple[str, list[Finding]]:
-    """What the embedder of new collections answers, and what is to be done if it does not."""
+    """Whether the embedder for new collections works, and what to do if it does not."""
     try:
         model = plugins.embedder(settings.embedder, settings)
         model.check()
         return f"{settings.embedder} ({model.name}, {model.dimensions} dimensions)", []
     except ConfigError as error:
-        return f"{settings.embedder} cannot work", [Finding(str(error), "set it right, or choose another EMBEDDER")]
+        return f"{settings.embedder} cannot work", [Finding(str(error), "fix its settings, or choose another EMBEDDER")]
     except EmbedderError as error:
         return f"{settings.embedder} does not answer", [
-            Finding(f"embedder {settings.embedder}: {error}", "see that it can be reached; jobs wait for it meanwhile")
+            Finding(f"embedder {settings.embedder}: {error}", "make sure it can be reached; jobs wait for it meanwhile")
         ]
 
 
@@ -103,11 +103,11 @@ def _of_moves(session: Session, settings: Settings) -> Iterator[Finding]:
             embedder = plugins.embedder(collection.embedder, settings)
             same = (embedder.name, embedder.dimensions) == (collection.embedder_name, collection.dimensions)
         except (ConfigError, EmbedderError):
-            continue  # said of it already, or by the jobs that wait for it
+            continue  # reported already, or by the jobs that wait for it
         if not same and collection.next_since is None:
             yield Finding(
-                f"collection {collection.readable_id} has vectors of {collection.embedder_name}, and embedder "
-                f"{collection.embedder} is {embedder.name} ({embedder.dimensions} dimensions) now",
+                f"collection {collection.readable_id} has vectors of {collection.embedder_name}, but embedder "
+                f"{collection.embedder} is now {embedder.name} ({embedder.dimensions} dimensions)",
                 f"set it back, or airweave-server reembed {collection.readable_id} --to {collection.embedder}",
             )
 
@@ -116,50 +116,52 @@ def _of_storage(session: Session) -> Iterator[Finding]:
     installed, available = usage.extension_versions(session)
     if installed != available:
         yield Finding(
-            f"pgvector is {installed}, and the server has {available}", "run in SQL: alter extension vector update"
+            f"pgvector is {installed}, but Postgres has {available}", "run in SQL: alter extension vector update"
         )
     for table, dead, living in usage.with_dead_rows(session):
         yield Finding(
-            f"table {table} has {dead:,} dead rows beside {living:,} living ones: vacuuming lags behind",
+            f"table {table} has {dead:,} dead rows and {living:,} live ones: vacuuming lags behind",
             f"run in SQL: vacuum (analyze) {table}; if they stay, end the transaction that pg_stat_activity shows open",
         )
     for index in usage.invalid_indexes(session):
         yield Finding(
-            f"index {index} is invalid: making it was cut short", f"run in SQL: reindex index concurrently {index}"
+            f"index {index} is invalid: its build was cut short", f"run in SQL: reindex index concurrently {index}"
         )
 
 
 def _of_jobs(session: Session, settings: Settings) -> Iterator[Finding]:
     for one in usage.waiting(session):
         if (do := _for_what_waits(one)) is not None:
-            whom = f"{one.jobs} jobs wait" if one.jobs > 1 else "a job waits"
+            whom, example = (f"{one.jobs} jobs wait", "for example, ") if one.jobs > 1 else ("a job waits", "")
             since = f"{one.since.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-            yield Finding(f"{whom} for {one.waiting_for}, as of connection {one.connection!r}, since {since}", do)
+            yield Finding(f"{whom} for {one.waiting_for} since {since} ({example}connection {one.connection!r})", do)
     active = usage.count_active(session)
     if active and leases.holder(session, "keeper") is None:
         yield Finding(
-            f"{active} jobs are under way, and no server keeps house"
+            f"{active} jobs are under way, but no server does the housekeeping"
             if active > 1
-            else "a job is under way, and no server keeps house",
+            else "a job is under way, but no server does the housekeeping",
             "airweave-server up; the jobs go on from their last batch",
         )
     if settings.temporal_enabled and not leases.count(session, f"{leases.WORKER}{settings.temporal_task_queue}:"):
         yield Finding(
-            f"TEMPORAL_ENABLED is true, and no worker of task queue {settings.temporal_task_queue} is seen",
+            f"TEMPORAL_ENABLED is true, but no worker of task queue {settings.temporal_task_queue} is running",
             "airweave-server worker; up starts one by itself",
         )
 
 
 def _for_what_waits(one: Waiting) -> str | None:
-    """What a person does about it; None when it passes by itself."""
+    """What to do about it; None if it passes by itself."""
     if one.waiting_for == "worker":
         if one.host is None:
             return "airweave-server worker; up starts one by itself"
-        return f"airweave-server up on host {one.host}, where the files are; if it is gone, connect them anew elsewhere"
+        return (
+            f"airweave-server up on host {one.host}, where the files are; if it is gone, connect them again elsewhere"
+        )
     return {
-        "storage": "free room on the disk of the database; they go on by themselves",
-        "temporal": "start Temporal; they go on by themselves",
-        "embedder": "see that the embedder can be reached; the job's error says why not",
+        "storage": "free space on the database's disk; the jobs then go on by themselves",
+        "temporal": "start Temporal; the jobs then go on by themselves",
+        "embedder": "make sure the embedder can be reached; the job's error says why it cannot",
     }.get(one.waiting_for)
 
 
@@ -170,7 +172,7 @@ def _of_connections(session: Session, settings: Settings) -> Iterator[Finding]:
         yield Finding(
             f"the credentials of connection {one.name!r} are sealed with key {one.key_id}, "
             f"which is neither in VAULT_KEY nor in {settings.key_file()}",
-            f"put the key there (VAULT_KEY takes several), or send credentials: PATCH /source-connections/{one.id}",
+            f"add the key there (VAULT_KEY takes several), or send credentials: PATCH /source-connections/{one.id}",
         )
     signed_out = connections.list_signed_out(session)
     last = jobs.newest_by_connection(session, [connection.id for connection in signed_out])
@@ -182,22 +184,22 @@ def _of_connections(session: Session, settings: Settings) -> Iterator[Finding]:
             )
     for trouble in usage.with_held_deletes(session):
         yield Finding(
-            f"connection {trouble.name!r} holds {trouble.what} deletes for you to decide about",
+            f"connection {trouble.name!r} holds {trouble.what} deletes that wait for your decision",
             f"GET /source-connections/{trouble.id}/held-deletes, then POST …/approve or …/dismiss there",
         )
     for late in usage.scheduled(session):
         if _is_late(late, now(session)):
-            since = f"{late.last_full_at.astimezone(UTC):%Y-%m-%d}" if late.last_full_at else "it was made"
+            since = f"{late.last_full_at.astimezone(UTC):%Y-%m-%d}" if late.last_full_at else "it was created"
             yield Finding(
-                f"connection {late.name!r} has a schedule, and was not listed in full since {since}",
-                f"see why in airweave-server status, then airweave-server sync {late.id} --full",
+                f"connection {late.name!r} has a schedule, but has not been listed in full since {since}",
+                f"airweave-server status says why; then airweave-server sync {late.id} --full",
             )
 
 
 def _is_late(one: Scheduled, moment: datetime) -> bool:
     traits = traits_of(one)
     if traits is not None and traits.tells_changes and traits.tells_deletes:
-        return False  # it need never be listed in full again
+        return False  # it never needs a full listing again
     try:
         fires = CronSim(one.cron, moment)
         first, second = next(fires), next(fires)

@@ -1,4 +1,4 @@
-"""Use cases of sync jobs: start one once, cancel it; and the driver, who takes its steps."""
+"""Use cases of sync jobs: create one, cancel one; and the interface of the driver, which runs a job's steps."""
 
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,43 +17,44 @@ from ..vault import Vault
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """What drives a job: ``temporal`` or ``in_process``, and why where it is not what was configured."""
+    """What drives a job: ``temporal`` or ``in_process``. ``reason``: why, if that differs from the configuration."""
 
     name: Engine
     reason: str | None = None
 
 
 class Driver(Protocol):
-    """Who takes a job's steps."""
+    """Runs the steps of jobs."""
 
     def choose(self) -> EngineChoice:
-        """What a job that starts now is driven by. Raises ``Unavailable`` when nothing may drive it."""
+        """Return the engine for a job that starts now. Raises ``Unavailable`` if none may drive it."""
         ...
 
     def kick(self) -> None:
-        """Look for due jobs now rather than at the next tick; returns at once."""
+        """Look for due jobs now instead of at the next tick; returns at once."""
         ...
 
     def cancelled(self, job_id: UUID) -> None:
-        """The job's cancel was asked for and is committed: tell whoever drives it; returns at once."""
+        """Tell the process that drives this job about its committed cancel request; returns at once."""
         ...
 
     def reconcile(self) -> None:
-        """Start what was not started, and take up what lost its owner; the keeper calls it every tick."""
+        """Start jobs that were not started, and take over those that lost their owner. The keeper calls it every
+        tick."""
         ...
 
     def shown(self) -> dict[str, Any]:
-        """What /health says of it."""
+        """Return its part of the answer of /health."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """How a job is asked for."""
+    """The options of a new job."""
 
     trigger: Trigger = Trigger.API
-    force_full: bool = False  # read everything afresh, as if nothing were known
-    reread: bool = False  # list everything, but keep what the ledger knows
+    force_full: bool = False  # read everything again, as if nothing were known
+    reread: bool = False  # list everything, but use what the ledger knows
     access_token: str | None = None
     approves: UUID | None = None
 
@@ -61,8 +62,8 @@ class JobRequest:
 def create(
     session: Session, vault: Vault, connection: SourceConnection, engine: EngineChoice, request: JobRequest
 ) -> SyncJob:
-    """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` when one is active already,
-    whoever asked first, and ``NotFound`` when the connection was deleted meanwhile."""
+    """Write the row of a new job; the driver does the rest. Raises ``InvalidState`` if a job of the connection is
+    already active, and ``NotFound`` if the connection was deleted meanwhile."""
     if not connections.lock(session, connection.id):
         raise NotFound("Source connection not found")
     job_id = uuid4()
@@ -82,7 +83,7 @@ def create(
         access_token=vault.seal(request.access_token.encode(), owner=str(job_id)) if request.access_token else None,
     )
     if request.trigger == Trigger.REEMBED:
-        job.host = None  # what is indexed is read, which everybody can
+        job.host = None  # it reads the index, which every host can
     elif connection.short_name not in plugins.sources():
         raise InvalidState(f"source {connection.short_name!r} is not installed on this server")
     elif (traits := traits_of(connection)) is not None and not traits.local:
@@ -100,7 +101,7 @@ def create(
 
 
 def fail_to_start(session: Session, connection: SourceConnection, engine: EngineChoice, reason: str) -> SyncJob:
-    """The row of a job that could not be started, so that the reason can be read where jobs are."""
+    """Write the row of a failed job that could not be started, so that the reason shows among the jobs."""
     job = SyncJob(
         organization_id=connection.organization_id,
         collection_id=connection.collection_id,
@@ -119,7 +120,7 @@ def fail_to_start(session: Session, connection: SourceConnection, engine: Engine
 
 
 def cancel(session: Session, job: SyncJob) -> None:
-    """End a pending job, or fence a running one off and let its driver end it. Raises ``InvalidState`` otherwise."""
+    """End a pending job, or fence off a running one and let its driver end it. Raises ``InvalidState`` otherwise."""
     if jobs.request_cancel(session, job.id) is None:
         session.refresh(job)
         raise InvalidState(f"Cannot cancel job in {job.status.upper()} state")

@@ -1,4 +1,4 @@
-"""Use cases of moving a collection to another embedder: begin or go on, show, give up, and keep going."""
+"""Use cases of moving a collection to another embedder: begin or continue a move, show it, abandon it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from .jobs import EngineChoice, JobRequest, create
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """Where a move stands. ``jobs``: the last one of each connection."""
+    """The state of a move. ``jobs``: the last one of each connection."""
 
     progress: moves.Progress
     jobs: Sequence[SyncJob]
@@ -26,9 +26,11 @@ class Move:
 def begin(
     session: Session, vault: Vault, collection: Collection, embedder: str, engine: EngineChoice, settings: Settings
 ) -> list[SyncJob]:
-    """Begin the move, or go on with the one that is under way; returns the jobs that start now. A collection without
-    chunks has moved at once. Raises ``InvalidState`` when it is there already or moves elsewhere, ``Unavailable`` when
-    the embedder cannot work now."""
+    """Begin a move, or continue the one under way. Returns the jobs that start now.
+
+    A collection without chunks moves at once. Raises ``InvalidState`` if the collection already has this embedder or is
+    moving to another one, ``Unavailable`` if the embedder cannot work now.
+    """
     disable_idle_limit(session)
     model = usable(embedder, settings)
     locked = moves.lock(session, collection.id)
@@ -37,18 +39,18 @@ def begin(
     wanted = (embedder, model.name, model.dimensions)
     if locked.next_since is None:
         if wanted == (locked.embedder, locked.embedder_name, locked.dimensions):
-            raise InvalidState(f"{locked.readable_id} has vectors of {embedder} ({model.name}) already")
+            raise InvalidState(f"{locked.readable_id} already has vectors of {embedder} ({model.name})")
         other = (locked.other_name, locked.other_dimensions)
         if other != (model.name, model.dimensions) and moves.is_indexed(session, locked):
             raise InvalidState(
-                f"an index over the former vectors of {locked.readable_id} is still there; the server drops it by "
-                "itself, try again in a minute"
+                f"the index over the former vectors of {locked.readable_id} still exists; the server drops it by "
+                "itself, so try again in a minute"
             )
         _fence_off(session, locked)
         moves.begin(session, locked, embedder=embedder, name=model.name, dimensions=model.dimensions)
     elif wanted != (locked.next_embedder, locked.next_name, locked.next_dimensions):
         raise InvalidState(
-            f"{locked.readable_id} moves to {locked.next_embedder} ({locked.next_name}); wait for it or abandon it"
+            f"{locked.readable_id} is moving to {locked.next_embedder} ({locked.next_name}); wait for it or abandon it"
         )
     started = go_on(session, vault, locked, engine, again=True)
     moves.switch(session, locked)
@@ -58,8 +60,8 @@ def begin(
 def go_on(
     session: Session, vault: Vault, collection: Collection, engine: EngineChoice, *, again: bool = False
 ) -> list[SyncJob]:
-    """Start what the move waits for and is not under way; ``again``: also where the last try failed or was
-    cancelled."""
+    """Start the jobs that the move still needs and that are not active. ``again``: also those that failed or were
+    cancelled before."""
     last = {job.connection_id: job for job in moves.newest_jobs(session, collection)}
     started = []
     for connection in moves.unfinished_connections(session, collection):
@@ -69,19 +71,19 @@ def go_on(
         try:
             started.append(create(session, vault, connection, engine, JobRequest(Trigger.REEMBED)))
         except (InvalidState, NotFound):
-            continue  # another job began, or it was deleted, at this very moment
+            continue  # another job started, or the connection was deleted, just now
     return started
 
 
 def shown(session: Session, collection: Collection) -> Move | None:
-    """None when no move is under way."""
+    """Return the state of the move; None if none is under way."""
     if collection.next_since is None:
         return None
     return Move(moves.progress(session, collection), moves.newest_jobs(session, collection))
 
 
 def abandon(session: Session, collection: Collection) -> list[SyncJob]:
-    """Give the move up; returns its jobs that are cancelled. Raises ``InvalidState`` when there is none."""
+    """Abandon the move. Returns its jobs that were cancelled. Raises ``InvalidState`` if no move is under way."""
     locked = moves.lock(session, collection.id)
     if locked is None or locked.next_since is None:
         raise InvalidState(f"no move of {collection.readable_id} is under way")
@@ -91,7 +93,8 @@ def abandon(session: Session, collection: Collection) -> list[SyncJob]:
 
 
 def _fence_off(session: Session, collection: Collection) -> None:
-    """Whoever writes for the collection reads anew how. A job that is made at this moment waits for us."""
+    """Make every active job of the collection read its embedders again. A job created just now waits for this
+    transaction."""
     for connection in connections.list_page(session, collection.organization_id, collection_id=collection.id):
         if (
             connections.lock(session, connection.id)

@@ -1,4 +1,4 @@
-"""The kinds of places that can be connected, described by their own models: for the API, the command line and forms."""
+"""Descriptions of sources, derived from their models, for the API, the command line and forms."""
 
 from enum import Enum
 from types import NoneType, UnionType
@@ -81,7 +81,7 @@ def _choices(kind: Any) -> list[str] | None:
 
 
 def _plain(field: FieldInfo) -> Any:
-    """The default as JSON; None if there is none that JSON can say."""
+    """The default as JSON; None if there is none that JSON can express."""
     value = field.get_default(call_default_factory=True, validated_data={})
     try:
         return to_jsonable_python(value)

@@ -1,5 +1,5 @@
-"""The upkeep of what search is fast by: indexes over vectors and counts of words. It takes minutes, so it has a thread
-of its own; the keeper says when."""
+"""Maintains what makes search fast: indexes over vectors and counts of words. This takes minutes, so it has its own
+thread; the keeper says when it may run."""
 
 import threading
 import time
@@ -11,14 +11,14 @@ from ..db import indexes
 from ..db.session import Database, first_line, is_outage
 from ..settings import Settings
 
-FAILED_WAIT_S = 300.0  # after a build that failed: it may have been for want of room
+FAILED_WAIT_S = 300.0  # after a failed build: there may have been no space
 STOP_S = 10.0
 
 log = structlog.get_logger(__name__)
 
 
 class Upkeep:
-    """Does a round of what is due whenever ``kick`` says that this process may."""
+    """Does one round of due work at each ``kick``."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
@@ -37,7 +37,7 @@ class Upkeep:
         self._wake.set()
 
     def stop(self) -> None:
-        """A build that is under way is cut short; the next keeper begins it anew."""
+        """Stop the thread. A build under way is cancelled; the next keeper starts it again."""
         self._stopping.set()
         self._wake.set()
         if (builder := self._builder) is not None:
