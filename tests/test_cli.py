@@ -103,7 +103,7 @@ def test_a_preview_says_what_a_sync_would_do_and_adding_says_so_too(running: Run
     (place / "empty [x].md").write_text("")
     said = ok(command(running, server, "preview", str(place), "-c", "heath"))
     what, about, _ = said.splitlines()[0].partition(", in about ")
-    assert (what, bool(about)) == ("2 files, 28 bytes; 1 chunks of 1 of them with wordllama-256", True)
+    assert (what, bool(about)) == ("2 files (28 bytes), 1 indexable: 1 chunk with wordllama-256", True)
     assert "skipped  1  empty: empty [x].md" in said
     assert server.http.get("/collections/heath").status_code == 404
     added = ok(command(running, server, "add", str(place), "-c", "heath")).splitlines()

@@ -99,7 +99,7 @@ def test_what_does_not_fit_a_field_is_said_with_the_field(running: Running, serv
         ("attempts=many", "attempts: 'many' is not a number"),
         ("lazy=perhaps", "lazy: 'perhaps' is neither true nor false"),
         ("urls=x", "scripted has no field 'urls'; it has url, lazy"),
-        ("url", "--config is given as --config FIELD=VALUE"),
+        ("url", "write the option as --config FIELD=VALUE"),
     ):
         assert said in refusal(command(running, server, "connect", "scripted", "--config", config))
     twice = ("--config", "url=a", "--config", "url=b")
@@ -170,8 +170,8 @@ def test_other_options_than_its_own_are_shown_and_refused(running: Running, serv
     done = command(running, server, "add", str(place), "-c", "others", "--include", "*.md", "--name", "Another")
     line = refusal(done)
     assert f"PATCH {server.url}/source-connections/{one['id']}" in line
-    assert "include: it has ['*.txt'], asked for is ['*.md']" in done.stdout
-    assert "name: it has others, asked for is Another" in done.stdout
+    assert "include: it has ['*.txt'], you gave ['*.md']" in done.stdout
+    assert "name: it has others, you gave Another" in done.stdout
     assert len(server.get(f"/source-connections/{one['id']}/jobs")) == 1
     assert "already" in ok(command(running, server, "add", str(place), "-c", "others", "--include", "*.txt"))
     assert "english, which is fixed" in refusal(
@@ -186,7 +186,7 @@ def test_other_credentials_than_those_that_are_stored_are_refused(running: Runni
         ok(piped(running, server, SECRET, *arguments, "--secret", "token=-"))
         done = piped(running, server, "another-token", *arguments, "--secret", "token=-")
         assert "PATCH" in refusal(done)
-        assert "token: it has one that is stored, asked for is another" in done.stdout
+        assert "token: it has the stored one, you gave another one" in done.stdout
         assert "another-token" not in done.stdout + done.stderr
         assert "already" in ok(command(running, server, *arguments))
         with_slash = (*arguments[:-1], f"url={source.url}/")

@@ -68,7 +68,7 @@ def test_what_is_well_is_shown_by_collection_and_needs_nothing(apart: Running, s
         assert words in report["facts"]["alive"]
     done = apart.command("doctor")
     assert done.returncode == 0
-    for words in ("Nothing needs doing.", "large", "│ small", "answers"):
+    for words in ("Nothing needs attention.", "large", "│ small", "answers"):
         assert words in done.stdout
 
 

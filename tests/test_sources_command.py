@@ -137,7 +137,7 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path, written
 
 def test_a_folder_or_a_source_that_is_there_is_left_alone(tmp_path: Path, written: Package) -> None:
     (tmp_path / "kept").mkdir()
-    for name, said in (("other", "is there already"), ("folder", "there is a source folder already")):
+    for name, said in (("other", "is there already"), ("folder", "there is already a source folder")):
         done = written.command("sources", "new", name, "--folder", str(tmp_path / "kept"))
         assert done.returncode == 1
         assert said in done.stderr
@@ -280,8 +280,8 @@ def test_fields_of_every_type_are_asked_for_again_until_they_fit(package: Packag
         ("'deep' is not a number", "3"),
         ("Is deep", "y"),
         ("Order [up, down]", "sideways"),
-        ("is none of up, down", "down"),
-        ("one a line", "one"),
+        ("is not one of up, down", "down"),
+        ("one per line", "one"),
         ("one", "two"),
         ("two", ""),
         ("Access token", TOKEN),
@@ -305,7 +305,7 @@ def test_credentials_that_are_refused_and_what_is_missing_are_said(package: Pack
     assert "--config url=…" in missing.stderr
     assert "--secret access_token=-" in missing.stderr
     strange = package.command("sources", "check", "my_crmm", *url)
-    assert "there is no source 'my_crmm' here; there are folder, my_crm" in strange.stderr
+    assert "there is no source 'my_crmm' here; the sources are folder, my_crm" in strange.stderr
 
 
 def test_a_source_that_sends_no_requests_is_tried_without_failures(package: Package, tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_the_command_makes_lists_and_revokes_keys(server: Server, running: Runni
     revoked = running.command("keys", "revoke", key_id)
     assert revoked.returncode == 0, revoked.stderr
     assert status(server, X_API_Key=plain) == 401
-    for id, words in ((key_id, "still holds"), ("no-uuid", "no key id")):
+    for id, words in ((key_id, "no valid key"), ("no-uuid", "is not a key id")):
         again = running.command("keys", "revoke", id)
         assert again.returncode == 1
         assert words in again.stderr

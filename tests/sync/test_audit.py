@@ -145,7 +145,7 @@ def test_damage_of_every_kind_is_found_and_what_is_damaged_read_afresh(
 
     mended = right(running, connection, "--repair")
     assert mended.splitlines()[1:-1] == found.splitlines()[1:]
-    assert "a repair is asked for" in mended.splitlines()[-1]
+    assert "requested a repair job" in mended.splitlines()[-1]
     job = repaired(server, connection)
     assert job["status"] == "completed", job["error"]
     assert (job["entities_inserted"], job["entities_kept"]) == (len(DAMAGE), COUNT - len(DAMAGE))
@@ -180,8 +180,8 @@ def test_chunks_whose_entity_is_gone_are_deleted(
     assert 0 < len(still) < len(found)
     assert "chunks remain of an entity that no longer exists: 2 (row " in wrong(running, connection)
     mended = right(running, connection, "--repair")
-    assert "mended: chunks deleted: 2" in mended
-    assert "a repair is asked for" not in mended
+    assert "repaired: chunks deleted: 2" in mended
+    assert "requested a repair job" not in mended
     right(running, connection)
     assert server.sync(connection)["entities_inserted"] == 1
     agree(running, connection, source.listed())
@@ -199,7 +199,7 @@ def test_what_is_left_of_connections_that_are_gone_is_deleted(
     """, id=connection, gone=gone)  # fmt: skip
     assert "deleted connections: 0 entities, 4 chunks" in wrong(running)
     right(running, connection)  # it is nothing of this one's
-    assert "mended: deleted" in right(running, "--repair")
+    assert "repaired: deleted" in right(running, "--repair")
     assert "deleted connections" not in right(running)
 
 
@@ -218,8 +218,8 @@ def test_an_index_that_missed_what_was_written_is_found_and_built_anew(
     assert f": {COUNT} (item-0000, " in said
 
     mended = right(apart, connection, "--repair")
-    assert f"mended: index {index} rebuilt" in mended
-    assert "a repair is asked for" not in mended
+    assert f"repaired: index {index} rebuilt" in mended
+    assert "requested a repair job" not in mended
     right(apart, connection, "--all")
     assert len(server.found(collection, "tells", retrieval_strategy="keyword", limit=100)) == COUNT
     assert server.found(collection, "item-0021", retrieval_strategy="keyword")[0] == "item-0021"
@@ -277,7 +277,7 @@ def test_a_job_that_writes_meanwhile_is_neither_blamed_nor_disturbed(
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_updated"] > 0)
     said = right(running, connection, "--repair")
     assert "1 (item-0003: 0 of 2)" in said
-    assert "a repair is asked for" in said
+    assert "requested a repair job" in said
     assert len([line for line in said.splitlines() if ": 1 (" in line or ": 2 (" in line]) == 1, said
     assert server.job(connection, job)["status"] == "running"
     assert server.finish(connection, job)["status"] == "completed"
@@ -297,7 +297,7 @@ def test_without_a_server_it_says_when_the_rest_is_mended(apart: Running, source
         session.execute(text(f"delete from chunk where entity_row = {ONE}"), {"id": connection})
         session.execute(text("delete from lease"))  # as after a while
     database.close()
-    assert "No server is up: what is to be read afresh is read when one is." in right(apart, "--repair")
+    assert "No server is up: the requested repairs start when one is." in right(apart, "--repair")
     again = apart.start()
     assert repaired(again, connection)["status"] == "completed"
     agree(apart, connection, source.listed())
@@ -332,7 +332,7 @@ def test_a_folder_is_compared_with_the_ledger_and_the_repair_makes_them_equal(
     assert "in the ledger but no longer in the source: 1 (d2/f02.txt)" in said
     assert "another version in the source: 1 (d1/f01.txt)" in said
 
-    assert "a repair is asked for" in right(running, "--source", connection, "--repair")
+    assert "requested a repair job" in right(running, "--source", connection, "--repair")
     job = repaired(server, connection)
     counted = [job[f"entities_{name}"] for name in ("inserted", "updated", "deleted", "kept", "skipped")]
     assert counted == [1, 1, 1, 38, 1]

@@ -1,5 +1,5 @@
-"""A source's form on the command line: ``--config`` and ``--secret`` are read by the types of its fields, and what is
-missing is asked for on a terminal."""
+"""The fields of a source on the command line: parses ``--config`` and ``--secret`` by field type, and asks for missing
+fields on a terminal."""
 
 import json
 import os
@@ -22,33 +22,33 @@ YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 Config = Annotated[
     list[str] | None,
-    typer.Option("--config", metavar="FIELD=VALUE", help="A field of the source; a list's is given again and again."),
+    typer.Option("--config", metavar="FIELD=VALUE", help="A field of the source; repeat it to give a list."),
 ]
 Secret = Annotated[
     list[str] | None,
     typer.Option(
         "--secret",
         metavar="FIELD=FROM",
-        help="Where to read a credential: - is standard input, @FILE a file, env:VARIABLE a variable.",
+        help="Where to read a credential: - (standard input), @FILE, or env:VARIABLE.",
     ),
 ]
 
 
 @dataclass(slots=True)
 class Answers:
-    """What was given for a source. ``credentials`` holds secrets in the clear: it must not be shown."""
+    """The fields given for a source. ``credentials`` holds secrets in clear text and must not be shown."""
 
     config: dict[str, Any] = field(default_factory=dict)
     credentials: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def can_ask() -> bool:
-    """Whether a person sits at a terminal."""
+    """Whether a person at a terminal can be asked."""
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def read_options(source: wire.Source, config: list[str] | None, secret: list[str] | None) -> Answers:
-    """Read the options. Raises ``ClientError`` that names the field, and shows no value of a secret."""
+    """Parse the options. Raises ``ClientError``, which names the field but never shows a secret."""
     settings, credentials = fields_of(source)
     answers = Answers()
     for option in config or ():
@@ -58,18 +58,18 @@ def read_options(source: wire.Source, config: list[str] | None, secret: list[str
         elif name in credentials and not credentials[name].is_secret:
             _put(answers.credentials, credentials[name], value)
         elif name in credentials:
-            raise ClientError(f"{name} is a secret: {_ways(name)}")
+            raise ClientError(f"{name} is a secret: {_explain_options(name)}")
         else:
-            raise ClientError(_unknown(source, name, [*settings, *credentials]))
+            raise ClientError(_describe_unknown(source, name, [*settings, *credentials]))
     is_read = False
     for option in secret or ():
         name, origin = _split(option, "--secret")
         if name not in credentials:
-            raise ClientError(_unknown(source, name, credentials))
+            raise ClientError(_describe_unknown(source, name, credentials))
         if name in answers.credentials:
             raise ClientError(f"{name} is given twice")
         if origin == "-" and is_read and not sys.stdin.isatty():
-            raise ClientError("standard input holds one secret: give the others as @FILE or env:VARIABLE")
+            raise ClientError("standard input can hold only one secret: give the others as @FILE or env:VARIABLE")
         is_read = is_read or origin == "-"
         answers.credentials[name] = _read_secret(name, origin, credentials[name])
     return answers
@@ -80,7 +80,7 @@ def missing_settings(source: wire.Source, answers: Answers) -> list[wire.ConfigF
 
 
 def missing_credentials(source: wire.Source, answers: Answers) -> list[wire.ConfigField]:
-    """Required fields, or where none is required and none is given, the secret ones."""
+    """The required fields that are missing. If none is required and none is given, the secret ones."""
     fields = source.auth_fields.fields if source.auth_fields is not None else []
     required = [one for one in fields if one.required and one.name not in answers.credentials]
     return required if required or answers.credentials else [one for one in fields if one.is_secret]
@@ -89,7 +89,7 @@ def missing_credentials(source: wire.Source, answers: Answers) -> list[wire.Conf
 def ask_for(
     source: wire.Source, missing: list[wire.ConfigField], into: dict[str, Any], *others: wire.ConfigField
 ) -> None:
-    """Ask for these fields. Raises ``ClientError`` that names them, and ``others``, where nobody can answer."""
+    """Ask for these fields. Raises ``ClientError``, which names them and ``others``, if there is no terminal."""
     if missing and not can_ask():
         needed = "; ".join(f"{_describe(one)}: {_option(one)}" for one in (*missing, *others))
         raise ClientError(f"{source.short_name} needs {needed}")
@@ -98,7 +98,7 @@ def ask_for(
 
 
 def fields_of(source: wire.Source) -> tuple[dict[str, wire.ConfigField], dict[str, wire.ConfigField]]:
-    """The fields of the configuration and of the credentials, by name."""
+    """The fields of the configuration and those of the credentials, by name."""
     credentials = source.auth_fields.fields if source.auth_fields is not None else []
     return {one.name: one for one in source.config_fields.fields}, {one.name: one for one in credentials}
 
@@ -106,18 +106,18 @@ def fields_of(source: wire.Source) -> tuple[dict[str, wire.ConfigField], dict[st
 def _split(option: str, flag: str) -> tuple[str, str]:
     name, mark, value = option.partition("=")
     if not mark or not name:
-        shown = f"{flag} FIELD=VALUE" if flag == "--config" else f"{flag} FIELD=-"
-        raise ClientError(f"{flag} is given as {shown}")  # not what stands there: it may be a secret
+        form = f"{flag} FIELD=VALUE" if flag == "--config" else f"{flag} FIELD=-"
+        raise ClientError(f"write the option as {form}")  # without showing the value, which may be a secret
     return name.strip(), value
 
 
 def _put(into: dict[str, Any], one: wire.ConfigField, text: str) -> None:
     if one.type != "array":
         if one.name in into:
-            raise ClientError(f"{one.name} is given twice, and is no list")
+            raise ClientError(f"{one.name} is given twice, but it is not a list")
         into[one.name] = _value(one, one.type, text)
     else:
-        values = _json_list(text)  # a glob such as [ab]*.md is none
+        values = _json_list(text)  # None for a glob such as [ab]*.md
         into.setdefault(one.name, []).extend(
             [_value(one, one.items_type or "string", text)] if values is None else values
         )
@@ -125,7 +125,7 @@ def _put(into: dict[str, Any], one: wire.ConfigField, text: str) -> None:
 
 def _value(one: wire.ConfigField, kind: str, text: str) -> Any:
     if one.enum_values and text not in one.enum_values:
-        raise ClientError(f"{one.name}: {text!r} is none of {', '.join(one.enum_values)}")
+        raise ClientError(f"{one.name}: {text!r} is not one of {', '.join(one.enum_values)}")
     if kind == "boolean":
         if text.lower() not in (*YES, *NO):
             raise ClientError(f"{one.name}: {text!r} is neither true nor false")
@@ -153,7 +153,7 @@ def _json_list(text: str) -> list[Any] | None:
 
 
 def _read_json(text: str) -> Any:
-    """The value; None if the text is no JSON."""
+    """The value; None if the text is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -170,14 +170,14 @@ def _read_secret(name: str, origin: str, one: wire.ConfigField) -> str:
             with Path(origin[1:]).expanduser().open(encoding="utf-8") as file:
                 text = file.read(SECRET_BYTES)
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise ClientError(f"{name}: {origin[1:]} cannot be read: {why}") from None
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ClientError(f"{name}: {origin[1:]} cannot be read: {reason}") from None
     elif origin.startswith("env:"):
         text = os.environ.get(origin.removeprefix("env:"), "")
     else:
         raise ClientError(
-            f"{name}: a secret in a command stays in the shell's history, and every user of this machine can see it "
-            f"in the list of processes; {_ways(name)}"
+            f"{name}: a secret on the command line stays in the shell's history, and every user of this machine can "
+            f"see it in the list of processes; {_explain_options(name)}"
         )
     text = text.removesuffix("\n").removesuffix("\r")
     if not text:
@@ -204,14 +204,14 @@ def _ask(one: wire.ConfigField) -> Any:
 
 
 def _ask_secret(label: str) -> str:
-    # not typer's prompt, which shows the question first and hides what is typed a moment later
+    # typer's own prompt shows the question before it hides what is typed
     while not (text := getpass(f"{label}: ")):
         pass
     return text
 
 
 def _ask_list(one: wire.ConfigField, label: str) -> list[Any]:
-    show(f"{escape(label)}: one a line, then an empty line")
+    show(f"{escape(label)}: one per line, then an empty line")
     values: list[Any] = []
     while text := typer.prompt(" ", default="", show_default=False, prompt_suffix=" "):
         values.append(_value(one, one.items_type or "string", text))
@@ -228,10 +228,9 @@ def _option(one: wire.ConfigField) -> str:
     return f"--secret {one.name}=-" if one.is_secret else f"--config {one.name}=…"
 
 
-def _ways(name: str) -> str:
-    return f"give it as --secret {name}=- (asked for, or read from standard input), {name}=@FILE or {name}=env:VARIABLE"
+def _explain_options(name: str) -> str:
+    return f"give it as --secret {name}=- (standard input or a prompt), {name}=@FILE or {name}=env:VARIABLE"
 
 
-def _unknown(source: wire.Source, name: str, known: Iterable[str]) -> str:
-    there_are = ", ".join(known)
-    return f"{source.short_name} has no field {name!r}; {f'it has {there_are}' if there_are else 'it has none'}"
+def _describe_unknown(source: wire.Source, name: str, known: Iterable[str]) -> str:
+    return f"{source.short_name} has no field {name!r}; it has {', '.join(known) or 'none'}"

@@ -1,4 +1,4 @@
-"""The commands that work on the database of a data directory or of ``DATABASE_URL``; they need no server."""
+"""The commands that work directly on the database of a data directory or ``DATABASE_URL``, without a server."""
 
 import sys
 from dataclasses import asdict
@@ -19,7 +19,7 @@ from ..services import backup as backups
 from .common import DataDir, err, out, read_settings, say, show
 
 app = typer.Typer(rich_markup_mode=None)
-keys_app = typer.Typer(no_args_is_help=True, help="API keys, for a server with AUTH_ENABLED=true.")
+keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys, for a server with AUTH_ENABLED=true.")
 app.add_typer(keys_app, name="keys")
 
 
@@ -27,14 +27,14 @@ app.add_typer(keys_app, name="keys")
 def migrate(
     data_dir: DataDir = None,
     postgres: Annotated[
-        bool, typer.Option("--postgres", help="Move the embedded data to the new major version.")
+        bool, typer.Option("--postgres", help="Move the embedded data to a newer major version of Postgres.")
     ] = False,
 ) -> None:
-    """Bring the schema up to date, or with --postgres the embedded data to a newer Postgres; the old data is kept."""
+    """Update the schema or, with --postgres, move the embedded data to a newer Postgres and keep the old data."""
     settings = read_settings(data_dir=data_dir)
     if postgres:
         kept = embedded.upgrade(settings.place())
-        out.print(f"The data was moved; the old one is kept in {kept}")
+        out.print(f"The data was moved; the old data is kept in {kept}")
         return
     with installation.open_database(installation.database_url(settings)) as database:
         database.migrate()
@@ -44,11 +44,11 @@ def migrate(
 @app.command()
 def backup(
     file: Annotated[Path, typer.Argument(help="The file to write.")],
-    with_key: Annotated[bool, typer.Option("--with-key", help="Put the vault key into it.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    with_key: Annotated[bool, typer.Option("--with-key", help="Include the vault key.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Write everything to one file, as of one moment, whether or not a server is up."""
+    """Write a consistent backup of everything to one file. A server may be running."""
     settings = read_settings(data_dir=data_dir)
     with installation.any_database(settings, say=say) as database:
         for line in backups.write(database, settings, file.absolute(), with_key=with_key, overwrite=force):
@@ -58,13 +58,13 @@ def backup(
 @app.command()
 def restore(
     file: Annotated[Path, typer.Argument(help="A file that backup wrote.")],
-    replace: Annotated[bool, typer.Option("--replace", help="Give up what the database holds now.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Discard what the database holds now.")] = False,
     this_host: Annotated[
-        bool, typer.Option("--this-host", help="Read on this host what was read where it lies on another.")
+        bool, typer.Option("--this-host", help="Read local sources on this host from now on, not on their old host.")
     ] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Bring back what a backup holds, into a database that no server uses."""
+    """Restore a backup into a database that no server uses."""
     settings = read_settings(data_dir=data_dir)
     with (
         archives.open_archive(file.absolute()) as archive,
@@ -76,26 +76,26 @@ def restore(
 
 @app.command()
 def reset(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    with_key: Annotated[bool, typer.Option("--with-key", help="Remove the vault key too.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    with_key: Annotated[bool, typer.Option("--with-key", help="Delete the vault key too.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Remove everything that is held: collections, connections, jobs, API keys. The vault key stays."""
+    """Delete all collections, connections, jobs and API keys. The vault key stays."""
     settings = read_settings(data_dir=data_dir)
     what = installation.describe_data(settings) + (" and the vault key" if with_key else "")
     if not yes and not sys.stdin.isatty():
-        raise Unstartable(f"this would remove {what} for good: say so with --yes")
+        raise Unstartable(f"this would permanently delete {what}; confirm with --yes")
     if not yes:
-        typer.confirm(f"This removes {what} for good. Go on?", abort=True)
+        typer.confirm(f"This permanently deletes {what}. Continue?", abort=True)
     installation.reset(settings, with_key=with_key)
-    say(f"Removed {what}.")
+    say(f"Deleted {what}.")
 
 
 @app.command()
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False, data_dir: DataDir = None
 ) -> None:
-    """Say which database this is, how full it is, and what needs doing; exit 1 when something does."""
+    """Show which database this is, how full it is, and what needs attention. Exit 1 if anything does."""
     from ..services import doctor as service
 
     settings = read_settings(data_dir=data_dir)
@@ -120,7 +120,7 @@ def doctor(
             show(f"[yellow]![/] {escape(finding.what)}")
             show(f"  [bold]→[/] {escape(finding.do)}")
         if not report.findings:
-            out.print("Nothing needs doing.")
+            out.print("Nothing needs attention.")
     if report.findings:
         raise typer.Exit(1)
 
@@ -128,13 +128,13 @@ def doctor(
 @app.command()
 def audit(
     connection: Annotated[str | None, typer.Argument(help="A connection's id or name. [default: all]")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Mend what is found.")] = False,
-    source: Annotated[bool, typer.Option("--source", help="List the source too, and compare.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Repair what is wrong.")] = False,
+    source: Annotated[bool, typer.Option("--source", help="Also list the source, and compare.")] = False,
     every_chunk: Annotated[bool, typer.Option("--all", help="Look up every chunk, not a sample.")] = False,
     data_dir: DataDir = None,
 ) -> None:
-    """Prove that what the ledger declares is stored and found by search; say what is not. Exit 1 when something is
-    wrong and not mended."""
+    """Check that everything the ledger declares is stored and found by search, and show what is not. Exit 1 if anything
+    is wrong and not repaired."""
     from ..services import audit as auditing
     from ..sync.connector import Connectors
 
@@ -152,15 +152,15 @@ def audit(
         if connection is not None and not found:
             raise Unstartable(f"there is no connection {connection!r}; airweave-server status lists them")
         for one in found:
-            looked = auditing.look(database, one, request)
-            _show_audited(looked)
-            all_right, asked = all_right and looked.is_right, asked or looked.asked
+            audited = auditing.look(database, one, request)
+            _show_audited(audited)
+            all_right, asked = all_right and audited.is_right, asked or audited.asked
         leftovers = auditing.look_for_leftovers(database, request) if connection is None else None
         if leftovers is not None:
             _show_audited(leftovers)
             all_right = all_right and leftovers.is_right
         if asked and not auditing.is_kept(database):
-            out.print("No server is up: what is to be read afresh is read when one is.")
+            out.print("No server is up: the requested repairs start when one is.")
     raise typer.Exit(0 if all_right else 1)
 
 
@@ -170,18 +170,18 @@ def keys_create(
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
     data_dir: DataDir = None,
 ) -> None:
-    """Make a key and print it, once."""
+    """Create a key and print it once."""
     with installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database:
         database.migrate()
         with database.session() as session:
             key, plain = keys.create(session, collections.organization(session).id, name=name, days=days)
-    err.print(f"key {key.id}, until {key.expires_at:%Y-%m-%d}; it is shown this once:", soft_wrap=True)
-    print(plain)  # noqa: T201 - the one thing that goes to standard output, so that $(...) takes it
+    err.print(f"key {key.id}, expires {key.expires_at:%Y-%m-%d}; it is shown only once:", soft_wrap=True)
+    print(plain)  # noqa: T201 - the only line on standard output, so that $(...) captures it
 
 
 @keys_app.command("list")
 def keys_list(data_dir: DataDir = None) -> None:
-    """List the keys; what they open is not stored, only their last characters."""
+    """List the keys. Keys themselves are not stored, only their last characters."""
     with (
         installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database,
         database.session() as session,
@@ -189,7 +189,7 @@ def keys_list(data_dir: DataDir = None) -> None:
         found = keys.list_all(session, collections.organization(session).id)
     for key in found:
         moments = {
-            "made": key.created_at,
+            "created": key.created_at,
             "expires": key.expires_at,
             "used": key.last_used_at,
             "revoked": key.revoked_at,
@@ -200,32 +200,32 @@ def keys_list(data_dir: DataDir = None) -> None:
 
 @keys_app.command("revoke")
 def keys_revoke(key_id: str, data_dir: DataDir = None) -> None:
-    """Revoke a key, at once."""
+    """Revoke a key immediately."""
     try:
         key_uuid = UUID(key_id)
     except ValueError:
-        raise Unstartable(f"{key_id!r} is no key id; airweave-server keys list shows them") from None
+        raise Unstartable(f"{key_id!r} is not a key id; airweave-server keys list shows them") from None
     with (
         installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database,
         database.session() as session,
     ):
         if not keys.revoke(session, collections.organization(session).id, key_uuid):
-            raise Unstartable(f"there is no key {key_uuid} that still holds; airweave-server keys list shows them")
+            raise Unstartable(f"there is no valid key {key_uuid}; airweave-server keys list shows all keys")
     out.print(f"Revoked {key_uuid}.")
 
 
-def _show_audited(looked: Any) -> None:
-    report = looked.report
-    counted = f"{report.entities:,} entities, {report.chunks:,} chunks, {report.looked_up:,} of them looked up"
-    show(f"{'[red]wrong[/]' if looked.found else 'right'}  [bold]{escape(looked.title)}[/]: {counted}")
-    for line in looked.notes:
+def _show_audited(audited: Any) -> None:
+    report = audited.report
+    counts = f"{report.entities:,} entities, {report.chunks:,} chunks, {report.looked_up:,} of them looked up"
+    show(f"{'[red]wrong[/]' if audited.found else 'right'}  [bold]{escape(audited.title)}[/]: {counts}")
+    for line in audited.notes:
         show(f"       {escape(line)}")
-    for line in looked.found:
+    for line in audited.found:
         show(f"       [red]{escape(line)}[/]")
-    for line in looked.mended:
-        show(f"       mended: {escape(line)}")
-    if looked.asked:
-        show("       a repair is asked for, which reads afresh what is damaged")
+    for line in audited.mended:
+        show(f"       repaired: {escape(line)}")
+    if audited.asked:
+        show("       requested a repair job, which reads damaged entities again")
 
 
 def _show_facts(facts: dict[str, str]) -> None:

@@ -1,5 +1,5 @@
-"""The command ``airweave-server``: which commands there are, and in which module. A module is loaded only when one of
-its commands is called, so that nobody waits for what another command needs."""
+"""The command ``airweave-server``: its commands and their modules. A module is loaded only when one of its commands is
+called, so that no command waits for what another one needs."""
 
 import os
 import sys
@@ -40,33 +40,33 @@ def _sources() -> typer.Typer:
     return sources.app
 
 
-# Each command in the order of the list that --help prints, with the module that has it and its line in that list.
+# Each command with its module and its line in --help, in the order of that list.
 COMMANDS = {
-    "up": (_start, "Run the server, with all that it needs."),
-    "api": (_start, "Run one more API process on the same database."),
-    "worker": (_start, "Run one more worker for the jobs that Temporal drives."),
-    "temporal": (_start, "Run the Temporal dev server alone, with its UI."),
-    "migrate": (_installation, "Bring the schema, or the embedded data, up to date."),
-    "backup": (_installation, "Write everything to one file, as of one moment."),
-    "restore": (_installation, "Bring back what a backup holds."),
-    "reset": (_installation, "Remove everything that is held."),
-    "doctor": (_installation, "Say which database this is, and what needs doing."),
-    "audit": (_installation, "Prove that what the ledger declares is found by search."),
-    "preview": (_remote, "Say what a first sync of a folder would do."),
+    "up": (_start, "Run the server with everything it needs."),
+    "api": (_start, "Run another API process on the same database."),
+    "worker": (_start, "Run another worker for the jobs that Temporal drives."),
+    "temporal": (_start, "Run only the Temporal dev server, with its UI."),
+    "migrate": (_installation, "Update the schema or the embedded data."),
+    "backup": (_installation, "Write a consistent backup of everything to one file."),
+    "restore": (_installation, "Restore a backup."),
+    "reset": (_installation, "Delete everything the server holds."),
+    "doctor": (_installation, "Show which database this is, and what needs attention."),
+    "audit": (_installation, "Check that everything the ledger declares is found by search."),
+    "preview": (_remote, "Show what a first sync of a folder would do."),
     "add": (_remote, "Connect a folder to a collection and sync it."),
     "connect": (_remote, "Connect any source to a collection and sync it."),
-    "sync": (_remote, "Sync connections and show what was done."),
-    "search": (_remote, "Search a collection and show the passages that match."),
+    "sync": (_remote, "Sync connections and show the result."),
+    "search": (_remote, "Search a collection and show the matching passages."),
     "reembed": (_remote, "Move a collection to another embedder."),
     "status": (_remote, "Show the server's health, connections and last syncs."),
-    "sources": (_sources, "List the sources that are installed here."),
-    "demo": (_start, "Show the whole thing in a throw-away server."),
-    "keys": (_installation, "API keys, for a server with AUTH_ENABLED=true."),
+    "sources": (_sources, "List, show, create or check sources."),
+    "demo": (_start, "Show the whole system in a temporary server."),
+    "keys": (_installation, "Manage API keys, for a server with AUTH_ENABLED=true."),
 }
 
 
 class Commands(TyperGroup):
-    """The commands of ``COMMANDS``, each no more than its line until it is called."""
+    """The commands of ``COMMANDS``. Each is only its help line until it is called."""
 
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
@@ -78,7 +78,7 @@ class Commands(TyperGroup):
 
 
 def load(name: str) -> Any:
-    """The command itself; loads the module that has it."""
+    """Return the command, and load its module."""
     module, _ = COMMANDS[name]
     return get_group(module()).commands[name]
 
@@ -93,7 +93,7 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """The entry point: one clear line and exit 1 for whatever a person can mend."""
+    """The entry point. An error that a person can fix is one line and exit 1."""
     code: str | int | None = 0
     try:
         app()
@@ -102,7 +102,7 @@ def main() -> None:
     except (Unstartable, ClientError) as error:
         err.print(f"[bold red]airweave-server:[/] {escape(str(error))}", soft_wrap=True)
         code = 1
-    # not the ordinary way out: native threads, as Temporal's and the tokenizer's, can abort an interpreter on it
+    # not a normal exit: native threads of Temporal and the tokenizer can abort the interpreter during it
     with suppress(BrokenPipeError):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -118,7 +118,7 @@ def _version(is_asked: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Say which version this is, and end.")
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version.")
     ] = False,
 ) -> None:
-    """Keeps the knowledge of AI agents fresh: syncs sources into collections that agents search."""
+    """Keep the knowledge of AI agents fresh: sync sources into collections that agents search."""

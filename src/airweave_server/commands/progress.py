@@ -1,4 +1,4 @@
-"""How a sync is shown: what is expected of it, how far it is, and what it did."""
+"""Shows a sync: its preview, its progress and its result."""
 
 import time
 from collections import deque
@@ -13,13 +13,15 @@ from ..errors import ClientError
 from .common import out, show
 
 POLL_S = 0.2
-PACE_S = 30.0  # the pace shown is that of the last so many seconds
+PACE_S = 30.0  # the shown pace is an average over this time
 COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
 
 
 def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | None) -> None:
-    """Show a job's progress until its end. Raises ``ClientError`` if it failed. ``expected``: how many entities a full
-    listing meets, if known."""
+    """Show a job's progress until it ends. Raises ``ClientError`` if it failed.
+
+    ``expected``: the number of entities in a full listing, if known.
+    """
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -37,13 +39,13 @@ def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | Non
             if job.waiting_for:
                 doing += f", waiting for {job.waiting_for}"
             seen = job.entities_encountered
-            total = max(expected, seen) if expected and job.mode == "full" else None  # of changes nobody knows
+            total = max(expected, seen) if expected and job.mode == "full" else None  # unknown if only changes are read
             progress.update(
                 task,
                 description=doing,
                 completed=seen,
                 total=total,
-                pace=pace.shown(seen, total, at_s=time.monotonic()),
+                pace=pace.describe(seen, total, at_s=time.monotonic()),
             )
             time.sleep(POLL_S)
             job = client.job(connection_id, job.id)
@@ -51,7 +53,7 @@ def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | Non
     if job.held_deletes:
         show(
             f"[yellow]Held deletes: {job.held_deletes}[/]: see {client.url}/source-connections/{connection_id}"
-            "/held-deletes, and POST …/approve or …/dismiss there"
+            "/held-deletes, then POST …/approve or …/dismiss"
         )
     if job.status == "failed":
         raise ClientError(f"the sync failed: {job.error}")
@@ -65,13 +67,15 @@ def describe_counts(job: wire.SourceConnectionJob) -> str:
 
 
 def show_preview(found: wire.SourceConnectionPreview, *, whole: bool) -> None:
-    """Print what a first sync would do. ``whole``: what it would leave out, too."""
+    """Print what a first sync would do. ``whole``: also what it would leave out."""
     least, about = "" if found.is_complete else "at least ", "" if found.is_exact else "about "
     took = f", in about {_duration(found.seconds)}" if found.seconds is not None else ""
     what = "files" if found.short_name == "folder" else "entities"
+    noun = "chunk" if found.chunks == 1 else "chunks"
+    indexed = "all" if found.indexed == found.entities else f"{found.indexed:,}"
     show(
-        f"{least}{found.entities:,} {what}, {decimal(found.size_bytes)}; {about}{found.chunks:,} chunks "
-        f"of {found.indexed:,} of them with {escape(found.embedding_model_name)}{took}"
+        f"{least}{found.entities:,} {what} ({decimal(found.size_bytes)}), {indexed} indexable: "
+        f"{about}{found.chunks:,} {noun} with {escape(found.embedding_model_name)}{took}"
     )
     if not whole:
         return
@@ -86,12 +90,12 @@ def show_preview(found: wire.SourceConnectionPreview, *, whole: bool) -> None:
 
 
 class _Pace:
-    """How fast entities are met of late, and how long the others will take at that pace."""
+    """The recent number of entities per second, and the time left at that pace."""
 
     def __init__(self) -> None:
         self._met: deque[tuple[float, int]] = deque()
 
-    def shown(self, seen: int, total: int | None, *, at_s: float) -> str:
+    def describe(self, seen: int, total: int | None, *, at_s: float) -> str:
         self._met.append((at_s, seen))
         while at_s - self._met[0][0] > PACE_S:
             self._met.popleft()

@@ -20,17 +20,13 @@ from .progress import POLL_S, describe_counts, follow, show_preview
 PASSAGE_CHARS = 240
 NO_SCHEDULE = "none"
 
-Folder = Annotated[Path, typer.Argument(help="The folder to connect.")]
-Include = Annotated[list[str] | None, typer.Option(help="Glob of files to take; may be given again.")]
-Exclude = Annotated[list[str] | None, typer.Option(help="Glob of files to leave; may be given again.")]
+Folder = Annotated[Path, typer.Argument(help="The folder to read.")]
+Include = Annotated[list[str] | None, typer.Option(help="Glob of files to include; may be repeated.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Glob of files to exclude; may be repeated.")]
 CollectionOf = Annotated[str, typer.Option("--collection", "-c", help="The collection's readable id.")]
-Language = Annotated[
-    str | None, typer.Option(help="Language of the collection's texts, if it is made. [default: english]")
-]
-Schedule = Annotated[
-    str | None, typer.Option(help="Cron expression of its syncs, or none. [default: as the source wants]")
-]
-Wait = Annotated[bool, typer.Option(help="Wait for the first sync.")]
+Language = Annotated[str | None, typer.Option(help="Language of the texts in a new collection. [default: english]")]
+Schedule = Annotated[str | None, typer.Option(help="Cron expression for syncs, or none. [default: the source's own]")]
+Wait = Annotated[bool, typer.Option(help="Wait for the sync to finish.")]
 
 app = typer.Typer(rich_markup_mode=None)
 
@@ -39,7 +35,8 @@ app = typer.Typer(rich_markup_mode=None)
 def preview(
     folder: Folder, collection: CollectionOf = "default", include: Include = None, exclude: Exclude = None
 ) -> None:
-    """Say what a first sync of a folder would read, make and leave out, and how long it would take; stores nothing."""
+    """Show what a first sync of a folder would read, index and leave out, and how long it would
+    take. Stores nothing."""
     with _client() as client:
         config = _folder(folder, include, exclude)
         body = fill(wire.SourceConnectionCreate, short_name="folder", readable_collection_id=collection, config=config)
@@ -56,8 +53,8 @@ def add(
     language: Language = None,
     wait: Wait = True,
 ) -> None:
-    """Connect a folder to a collection (made if it is not there) and sync it. One that is connected to it already is
-    synced."""
+    """Connect a folder to a collection and sync it. A missing collection is created; a folder that is already connected
+    to it is only synced."""
     with _client() as client:
         source = client.source("folder")
         answers = forms.Answers(config=_folder(folder, include, exclude))
@@ -67,7 +64,7 @@ def add(
             answers,
             collection,
             name=name,
-            fallback=_fitting(folder.absolute().name),
+            fallback=_fit_name(folder.absolute().name),
             language=language,
             wait=wait,
         )
@@ -75,21 +72,21 @@ def add(
 
 @app.command()
 def connect(
-    source: Annotated[str, typer.Argument(help="The source; airweave-server sources lists them.")],
+    source: Annotated[str, typer.Argument(help="The source; airweave-server sources lists all.")],
     collection: CollectionOf = "default",
     config: Config = None,
     secret: Secret = None,
-    name: Annotated[str | None, typer.Option(help="The connection's name. [default: made of the source's]")] = None,
+    name: Annotated[str | None, typer.Option(help="The connection's name. [default: derived from the source]")] = None,
     schedule: Schedule = None,
     language: Language = None,
     wait: Wait = True,
 ) -> None:
-    """Connect any source to a collection (made if it is not there), ask for what is missing, and sync it. One that is
-    connected to it already is synced."""
+    """Connect any source to a collection and sync it; asks for missing fields. A missing collection is created; a
+    source that is already connected to it is only synced."""
     with _client() as client:
         known = {one.short_name: one for one in client.sources()}
         if source not in known:
-            raise ClientError(f"there is no source {source!r}; there are {', '.join(known)}")
+            raise ClientError(f"there is no source {source!r}; the sources are {', '.join(known)}")
         answers = forms.read_options(known[source], config, secret)
         _connect(client, known[source], answers, collection, name=name, schedule=schedule, language=language, wait=wait)
 
@@ -97,16 +94,18 @@ def connect(
 @app.command()
 def sync(
     connection: Annotated[str | None, typer.Argument(help="A connection's id or name. [default: all]")] = None,
-    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection's.")] = None,
-    full: Annotated[bool, typer.Option("--full", help="Read everything afresh.")] = False,
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Only the connections of this collection.")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Read everything again, not only changes.")] = False,
 ) -> None:
-    """Sync connections and show what was done."""
+    """Sync connections and show the result."""
     with _client() as client:
         found = client.connections(collection)
         if connection is not None:
             found = [one for one in found if connection in (str(one.id), one.name)]
         if not found:
-            raise ClientError("there is no such connection; airweave-server status lists them, add makes one")
+            raise ClientError("there is no such connection; airweave-server status lists them, add creates one")
         for one in found:
             out.print(f"[bold]{escape(one.name)}[/] in {one.readable_collection_id}")
             _sync(client, one.id, full=full)
@@ -114,11 +113,11 @@ def sync(
 
 @app.command()
 def search(
-    query: Annotated[str, typer.Argument(help="What to look for.")],
+    query: Annotated[str, typer.Argument(help="What to search for.")],
     collection: CollectionOf = "default",
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 5,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="The number of results.")] = 5,
 ) -> None:
-    """Search a collection and show the passages that match."""
+    """Search a collection and show the matching passages."""
     with _client() as client:
         hits = client.search(collection, fill(wire.SearchRequest, query=query, limit=limit))
     if not hits:
@@ -132,18 +131,18 @@ def search(
 @app.command()
 def reembed(
     collection: Annotated[str, typer.Argument(help="The collection to move.")],
-    to: Annotated[str | None, typer.Option("--to", help="The embedder it is to have.")] = None,
-    abandon: Annotated[bool, typer.Option("--abandon", help="Give the move up that is under way.")] = False,
+    to: Annotated[str | None, typer.Option("--to", help="The new embedder.")] = None,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Abandon the current move.")] = False,
 ) -> None:
-    """Move a collection to another embedder, or go on with a move; it is searched as before until all is done. Exit 1
-    when it does not come to its end."""
+    """Move a collection to another embedder, or continue a move. Search works as before until the move is complete.
+    Exit 1 if it does not complete."""
     with _client() as client:
         if abandon:
             seen = client.abandon_reembed(collection)
             out.print(f"{collection} stays with {escape(seen.embedder)} ({escape(seen.embedding_model_name)}).")
             return
         if to is None:
-            raise ClientError("name the embedder with --to, or give a move up with --abandon")
+            raise ClientError("name the embedder with --to, or abandon a move with --abandon")
         seen = client.start_reembed(collection, fill(wire.ReembedRequest, embedder=to))
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
@@ -151,11 +150,11 @@ def reembed(
             while seen.state == "moving":
                 progress.update(bar, total=seen.entities_total, completed=seen.entities_done)
                 if lost := [job for job in seen.jobs if job.status in ("failed", "cancelled")]:
-                    why = "; ".join(f"{job.status}: {job.error or 'as asked'}" for job in lost)
-                    raise ClientError(f"it did not come to its end ({why}); the same command goes on")
+                    why = "; ".join(f"{job.status}: {job.error or 'on request'}" for job in lost)
+                    raise ClientError(f"the move did not complete ({why}); run the same command to continue")
                 time.sleep(POLL_S)
                 seen = client.reembed(collection)
-        out.print(f"{collection} has {escape(seen.embedder)} now ({escape(seen.embedding_model_name)}).")
+        out.print(f"{collection} now has {escape(seen.embedder)} ({escape(seen.embedding_model_name)}).")
 
 
 @app.command()
@@ -191,7 +190,7 @@ def _connect(
     language: str | None,
     wait: bool,
 ) -> None:
-    """Connect it, or find what is connected already, and sync it."""
+    """Connect the source, or find the existing connection, and sync it."""
     settings, _ = forms.fields_of(source)
     missing = forms.missing_credentials(source, answers)
     forms.ask_for(source, forms.missing_settings(source, answers), answers.config, *missing)
@@ -199,7 +198,7 @@ def _connect(
     if known is not None:
         options = {one: value for one, value in answers.config.items() if not settings[one].required}
         _check_unchanged(client, known, options, answers.credentials, name=name, schedule=schedule, language=language)
-        show(f'It is connected to {collection} already as {known.id} ("{escape(known.name)}"); syncing it.')
+        show(f'It is already connected to {collection} as {known.id} ("{escape(known.name)}"); syncing it.')
         _sync(client, known.id, wait=wait)
         return
     forms.ask_for(source, missing, answers.credentials)
@@ -216,14 +215,14 @@ def _connect(
     client.ensure_collection(collection, language=language)
     expected = None
     if wait:
-        with suppress(ClientError):  # it is only a help; what is wrong with the source, the next request says
+        with suppress(ClientError):  # the preview is optional; the next request reports what is wrong with the source
             found = client.preview(body)
             expected = found.entities if found.is_complete else None
             show_preview(found, whole=False)
-    made = client.create_connection(body)
+    connection = client.create_connection(body)
     what = str(answers.config["path"]) if source.short_name == "folder" else source.name
-    show(f"Connected {escape(what)} to {collection} as {made.id}")
-    job = client.run(made.id)
+    show(f"Connected {escape(what)} to {collection} as {connection.id}")
+    job = client.run(connection.id)
     if wait:
         follow(client, job, expected=expected)
 
@@ -238,8 +237,8 @@ def _sync(client: Client, connection_id: Any, *, full: bool = False, wait: bool 
 def _find_connected(
     client: Client, source: wire.Source, config: dict[str, Any], collection: str
 ) -> wire.SourceConnection | None:
-    """The connection of the collection that reads the same place: one whose required fields, or all if none is
-    required, have the same values."""
+    """The connection of the collection that reads the same place: its required fields have the same values, or all of
+    its fields if none is required."""
     names = [one.name for one in source.config_fields.fields if one.required]
     for one in client.connections(collection):
         if one.short_name != source.short_name:
@@ -262,7 +261,7 @@ def _check_unchanged(
     schedule: str | None,
     language: str | None,
 ) -> None:
-    """Raise ``ClientError`` if something is asked for that the connection does not have; show both."""
+    """Raise ``ClientError`` if the options differ from the existing connection; show both."""
     its = known.config or {}
     cron = known.schedule.cron if known.schedule else None
     asked = {one: (its.get(one), value) for one, value in options.items()}
@@ -271,16 +270,16 @@ def _check_unchanged(
     if schedule is not None:
         asked["schedule"] = (cron or NO_SCHEDULE, schedule)
     others = {one: pair for one, pair in asked.items() if not _is_equal(*pair)}
-    others |= dict.fromkeys(credentials, ("one that is stored", "another"))
+    others |= dict.fromkeys(credentials, ("the stored one", "another one"))
     client.ensure_collection(known.readable_collection_id, language=language)
     if not others:
         return
-    show(f'It is connected to {known.readable_collection_id} already as {known.id} ("{escape(known.name)}"):')
+    show(f'It is already connected to {known.readable_collection_id} as {known.id} ("{escape(known.name)}"):')
     for one, (has, wanted) in others.items():
-        show(f"  {one}: it has {escape(str(has))}, asked for is {escape(str(wanted))}")
+        show(f"  {one}: it has {escape(str(has))}, you gave {escape(str(wanted))}")
     raise ClientError(
-        f"{', '.join(others)}: another connection would find everything twice; change this one with "
-        f"PATCH {client.url}/source-connections/{known.id}, or leave the option out to sync it as it is"
+        f"{', '.join(others)}: a second connection would return every result twice; change the existing one with "
+        f"PATCH {client.url}/source-connections/{known.id}, or omit the option to sync it as it is"
     )
 
 
@@ -291,7 +290,7 @@ def _is_same(source: wire.Source, name: str, given: Any, its: Any) -> bool:
 
 
 def _is_equal(one: Any, other: Any) -> bool:
-    """Equal, also if the server has written an address with a slash at its end."""
+    """Whether the values are equal, apart from a slash that the server may have added to a URL."""
     if isinstance(one, str) and isinstance(other, str):
         return one.rstrip("/") == other.rstrip("/")
     return bool(one == other)
@@ -307,7 +306,7 @@ def _passage(text: str) -> str:
     return flat if len(flat) <= PASSAGE_CHARS else flat[: PASSAGE_CHARS - 1] + "…"
 
 
-def _fitting(name: str) -> str:
-    """A name of 4 to 42 characters, as the API wants it."""
+def _fit_name(name: str) -> str:
+    """A name of 4 to 42 characters, as the API requires."""
     name = name[:42]
     return name if len(name) >= 4 else f"Folder {name}"

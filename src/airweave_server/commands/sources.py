@@ -1,4 +1,4 @@
-"""The sources that are installed here: which there are, a new one, and a trial of one. None of it needs a server."""
+"""The commands that list, show, create and check the sources installed here. They need no server."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,17 +22,17 @@ REQUESTS = 20
 MARKS = {True: "[green]ok[/]     ", False: "[red]wrong[/]  ", None: "       "}
 
 app = typer.Typer(rich_markup_mode=None)
-sources_app = typer.Typer(help="List the sources that are installed here, show one, begin one, or try one.")
+sources_app = typer.Typer(help="List, show, create or check sources.")
 app.add_typer(sources_app, name="sources")
 
 
 @sources_app.callback(invoke_without_command=True)
 def sources(context: typer.Context) -> None:
-    """List the sources that are installed here. show has the fields of one, new begins one of your own, check tries
-    one with your configuration."""
+    """List the installed sources. Use show to see a source's fields, new to create your own source, and check to try a
+    source with your configuration."""
     if context.invoked_subcommand is not None:
         return
-    table = Table("name", "title", "what it reads", "fields")
+    table = Table("name", "title", "description", "fields")
     for kind in _installed(read_settings()).values():
         source = describe(kind)
         settings, credentials = forms.fields_of(source)
@@ -47,7 +47,7 @@ def show_source(name: Annotated[str, typer.Argument(help="The source.")]) -> Non
     source = describe(_find(name, read_settings()))
     show(f"[bold]{source.short_name}[/]: {escape(source.name)}. {escape(source.description or '')}")
     settings, credentials = forms.fields_of(source)
-    table = Table("field", "type", "default", "what it is", "option")
+    table = Table("field", "type", "default", "description", "option")
     for one in (*settings.values(), *credentials.values()):
         table.add_row(
             one.name,
@@ -59,18 +59,18 @@ def show_source(name: Annotated[str, typer.Argument(help="The source.")]) -> Non
     out.print(table)
 
 
-@sources_app.command("new", short_help="Write the package of a new source.")
+@sources_app.command("new", short_help="Create the package of a new source.")
 def new_source(
-    name: Annotated[str, typer.Argument(help="The source's name: small letters, digits and _.")],
+    name: Annotated[str, typer.Argument(help="The source's name: lower-case letters, digits and _.")],
     folder: Annotated[Path | None, typer.Option(help="Where to write it. [default: airweave-source-NAME]")] = None,
 ) -> None:
-    """Write a package with a source that reads an API with pages and a token, and passes its own tests as it is."""
+    """Create a package with a source for a paginated API with a token. It passes its own tests as it is."""
     if name in plugins.sources():
-        raise ClientError(f"there is a source {name} already: choose another name")
+        raise ClientError(f"there is already a source {name}: choose another name")
     place = folder or Path(f"airweave-source-{name.replace('_', '-')}")
     for path in write_package(name, place):
         say(f"  {path}")
-    say(f"Now: pip install -e {place}, python -m pytest {place}, and airweave-server sources check {name}")
+    say(f"Next: pip install -e {place}, python -m pytest {place}, and airweave-server sources check {name}")
 
 
 @sources_app.command("check", short_help="Try a source with your configuration.")
@@ -78,11 +78,11 @@ def check_source(
     name: Annotated[str, typer.Argument(help="The source.")],
     config: Config = None,
     secret: Secret = None,
-    requests: Annotated[int, typer.Option(min=2, max=1_000, help="Send at most so many requests.")] = REQUESTS,
+    requests: Annotated[int, typer.Option(min=2, max=1_000, help="The maximum number of requests.")] = REQUESTS,
 ) -> None:
-    """Try a source with your configuration: read a little, fail some requests on our side, and say whether a job would
-    lose or delete anything. Writes nothing. Exit 1 when something is wrong."""
-    from ..services import checking  # slow to load: those who only list sources do not wait for it
+    """Try a source with your configuration: read a little, simulate failed requests, and report whether a job would
+    lose or delete anything. Writes nothing. Exit 1 if anything is wrong."""
+    from ..services import checking  # slow to load, and not needed to list sources
     from ..sync.scrub import secrets_of
 
     settings = read_settings()
@@ -100,8 +100,8 @@ def check_source(
         is_connecting=True,
     )
 
-    def make(lent: Context) -> Source[Any, Any]:
-        return kind(read, credentials, lent)
+    def make(context: Context) -> Source[Any, Any]:
+        return kind(read, credentials, context)
 
     is_good = True
     for line in checking.check(make, context, secrets_of(read, credentials), requests=requests):
@@ -118,7 +118,7 @@ def _installed(settings: Settings) -> dict[str, type[Source[Any, Any]]]:
 def _find(name: str, settings: Settings) -> type[Source[Any, Any]]:
     known = _installed(settings)
     if name not in known:
-        raise ClientError(f"there is no source {name!r} here; there are {', '.join(known)}")
+        raise ClientError(f"there is no source {name!r} here; the sources are {', '.join(known)}")
     return known[name]
 
 
@@ -127,7 +127,7 @@ def _accept(kind: type[Source[Any, Any]], answers: forms.Answers) -> tuple[BaseM
         config = kind.config_model.model_validate(answers.config)
         given = {**answers.credentials, "credentials": answers.credentials or None}
         return config, kind.auth.accept(given)
-    except ValidationError as error:  # its own text would show values, which may be secret
+    except ValidationError as error:  # its own message shows values, which may be secret
         first = error.errors(include_input=False, include_url=False)[0]
         raise ClientError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""The commands that run processes: a server, one more of its processes, or the demo."""
+"""The commands that run processes: a server, another of its processes, or the demo."""
 
 import gc
 import sys
@@ -14,16 +14,17 @@ Host = Annotated[
     str | None, typer.Option("--host", envvar="API_HOST", help="Address to listen on. [default: 127.0.0.1]")
 ]
 Port = Annotated[
-    int | None, typer.Option("--port", envvar="API_PORT", help="Port to listen on; 0 is any. [default: 8001]")
+    int | None, typer.Option("--port", envvar="API_PORT", help="Port to listen on; 0 for any. [default: 8001]")
 ]
-WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="End when standard input is closed.")]
+WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True, help="Exit when standard input closes.")]
 
 app = typer.Typer(rich_markup_mode=None)
 
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """For imports that take long: nothing of what they make is garbage, and looking for it takes a tenth of them."""
+    """Run slow imports without garbage collection: they create no garbage, and the search for it takes a tenth of their
+    time."""
     gc.disable()
     yield
     gc.freeze()
@@ -36,13 +37,13 @@ def up(
     port: Port = None,
     data_dir: DataDir = None,
     temporal: Annotated[
-        bool, typer.Option("--temporal", help="Start the Temporal dev server too, and let it drive jobs.")
+        bool, typer.Option("--temporal", help="Also start the Temporal dev server, and let it drive jobs.")
     ] = False,
 ) -> None:
-    """Run the server in the foreground, with an embedded Postgres unless DATABASE_URL is set, and a worker where
+    """Run the server in the foreground, with an embedded Postgres unless DATABASE_URL is set, and with a worker if
     TEMPORAL_ENABLED=true."""
     with _loading():
-        from .. import supervisor  # the slow part of starting: only the commands that need it load it
+        from .. import supervisor  # slow to load, and only these commands need it
 
     settings = read_settings(api_host=host, api_port=port, data_dir=data_dir)
     supervisor.up(settings, say=say, with_temporal=temporal)
@@ -50,7 +51,7 @@ def up(
 
 @app.command()
 def api(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
-    """Run one more API process on DATABASE_URL, or on the embedded Postgres of a server that is up."""
+    """Run another API process on DATABASE_URL, or on the embedded Postgres of a running server."""
     with _loading():
         from .. import supervisor
 
@@ -60,20 +61,20 @@ def api(host: Host = None, port: Port = None, data_dir: DataDir = None) -> None:
 
 @app.command()
 def worker(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
-    """Run one more worker: takes steps of the jobs that Temporal drives, wherever it reaches Postgres and Temporal."""
+    """Run another worker for the jobs that Temporal drives, on any machine that reaches Postgres and Temporal."""
     with _loading():
         from .. import children
-        from ..temporal import worker as of_temporal
+        from ..temporal import worker as temporal_worker
 
     settings = read_settings(data_dir=data_dir)
     if with_parent:
         children.end_with_parent()
-    of_temporal.run(settings)
+    temporal_worker.run(settings)
 
 
 @app.command()
 def temporal(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
-    """Run the Temporal dev server in the foreground, its database in the data directory, with its UI."""
+    """Run the Temporal dev server with its UI in the foreground. Its database is in the data directory."""
     from .. import children, devserver
 
     settings = read_settings(data_dir=data_dir)
@@ -88,10 +89,10 @@ def temporal(data_dir: DataDir = None, with_parent: WithParent = False) -> None:
 @app.command()
 def demo(
     durable: Annotated[
-        bool, typer.Option("--durable", help="Kill worker, Temporal and Postgres in the middle of a sync instead.")
+        bool, typer.Option("--durable", help="Instead, kill worker, Temporal and Postgres during a sync on Temporal.")
     ] = False,
 ) -> None:
-    """Show the whole thing in a throw-away server: sync two real folders, search, change, sync again."""
+    """Show the whole system in a temporary server: sync two real folders, search, change files, sync again."""
     from . import demo as show
     from . import demo_durable
 
