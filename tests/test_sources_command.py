@@ -137,7 +137,7 @@ def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path, written
 
 def test_a_folder_or_a_source_that_is_there_is_left_alone(tmp_path: Path, written: Package) -> None:
     (tmp_path / "kept").mkdir()
-    for name, said in (("other", "is there already"), ("folder", "there is already a source folder")):
+    for name, said in (("other", "already exists"), ("folder", "there is already a source folder")):
         done = written.command("sources", "new", name, "--folder", str(tmp_path / "kept"))
         assert done.returncode == 1
         assert said in done.stderr

@@ -1,5 +1,5 @@
-"""A client of every route of the HTTP API. It takes and returns the models of ``wire``; every error is a
-``ClientError``, one line that says what to do next."""
+"""A client for every route of the HTTP API. It takes and returns the models of ``wire``. Every error is a
+``ClientError`` with one line that says what to do next."""
 
 import json
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from .errors import ClientError
 from .settings import Settings
 
 TIMEOUT_S = 60.0  # of each wait for the server
-PAGE = 1_000  # rows asked for at once
-LATEST = 20  # jobs that are looked through for a full one
+PAGE = 1_000  # rows per request
+LATEST = 20  # jobs that are searched for a full one
 ACTIVE = ("pending", "running", "cancelling")
 
 T = TypeVar("T")
@@ -26,16 +26,17 @@ Id = UUID | str
 
 
 def fill(kind: type[ModelT], **values: Any) -> ModelT:
-    """Make a request model. Raises ``ClientError`` that names the field, and never shows a value: it may be secret."""
+    """Create a request model. Raises ``ClientError``, which names the field but shows no value: it may be secret."""
     try:
         return kind(**values)
     except ValidationError as error:
-        said = ((".".join(str(part) for part in one["loc"]), one["msg"]) for one in _errors(error))
-        raise ClientError("; ".join(f"{place}: {text.removeprefix('Value error, ')}" for place, text in said)) from None
+        flaws = ((".".join(str(part) for part in one["loc"]), one["msg"]) for one in _errors(error))
+        message = "; ".join(f"{place}: {text.removeprefix('Value error, ')}" for place, text in flaws)
+        raise ClientError(message) from None
 
 
 class Client:
-    """Talks to a running server."""
+    """A client of a running server."""
 
     def __init__(self, url: str, api_key: str | None = None) -> None:
         self.url = url
@@ -73,8 +74,8 @@ class Client:
         return self._call(wire.Ready, "GET", "/health/ready")
 
     def metrics(self) -> str:
-        """The figures in Prometheus' text format."""
-        return self._answer("GET", "/metrics").text
+        """The metrics in Prometheus text format."""
+        return self._request("GET", "/metrics").text
 
     # Sources
 
@@ -87,7 +88,7 @@ class Client:
     # Collections
 
     def collections(self, search: str | None = None) -> list[wire.Collection]:
-        """All of them, or those whose name or readable id contains ``search``."""
+        """All collections, or those whose name or readable id contains ``search``."""
         return self._pages(wire.Collection, "/collections", search=search)
 
     def count_collections(self, search: str | None = None) -> int:
@@ -109,7 +110,7 @@ class Client:
         return self._call(list[wire.SourceConnectionJob], "POST", f"{_collection(readable_id)}/refresh_all")
 
     def connections_of(self, readable_id: str) -> list[wire.SourceConnectionListItem]:
-        """All connections of a collection. Raises ``ClientError`` if there is no such collection."""
+        """All connections of a collection. Raises ``ClientError`` if the collection does not exist."""
         return self._pages(wire.SourceConnectionListItem, f"{_collection(readable_id)}/source-connections")
 
     def reembed(self, readable_id: str) -> wire.Reembed:
@@ -133,7 +134,7 @@ class Client:
         return self._call(wire.SourceConnectionPreview, "POST", "/source-connections/preview", body)
 
     def connections(self, collection: str | None = None) -> list[wire.SourceConnectionListItem]:
-        """All of them, or those of one collection; none if there is no such collection."""
+        """All connections, or those of one collection; an empty list if the collection does not exist."""
         return self._pages(wire.SourceConnectionListItem, "/source-connections", collection=collection)
 
     def connection(self, connection_id: Id) -> wire.SourceConnection:
@@ -150,7 +151,7 @@ class Client:
     def run(
         self, connection_id: Id, *, full: bool = False, access_token: str | None = None
     ) -> wire.SourceConnectionJob:
-        """Start a job. ``full`` reads everything afresh; ``access_token`` signs in this one run."""
+        """Start a job. ``full``: read everything again. ``access_token``: signs in this run only."""
         body = fill(wire.RunRequest, force_full_sync=full, access_token=access_token)
         return self._call(wire.SourceConnectionJob, "POST", f"{_connection(connection_id)}/run", body)
 
@@ -166,35 +167,35 @@ class Client:
         return self._call(wire.SourceConnectionJob, "POST", f"{_connection(connection_id)}/jobs/{_part(job_id)}/cancel")
 
     def progress(self, job_id: Id) -> Iterator[wire.SyncProgressUpdate | wire.SyncEnd]:
-        """What the job did so far, then each change, until its end."""
+        """Yield the job's progress so far, then each change until the job ends."""
         for event in self._events(f"/sync/job/{_part(job_id)}/subscribe"):
             is_end = event.get("type") == "end"
-            yield self._read(wire.SyncEnd, event) if is_end else self._read(wire.SyncProgressUpdate, event)
+            yield self._parse(wire.SyncEnd, event) if is_end else self._parse(wire.SyncProgressUpdate, event)
 
     def states(self, job_id: Id) -> Iterator[wire.EntityState | wire.SyncComplete]:
-        """What the index holds of the job's connection, then each change, until the job's end."""
+        """Yield what the index holds of the job's connection, then each change until the job ends."""
         for event in self._events(f"/sync/job/{_part(job_id)}/subscribe-state"):
             is_end = event.get("type") == "sync_complete"
-            yield self._read(wire.SyncComplete, event) if is_end else self._read(wire.EntityState, event)
+            yield self._parse(wire.SyncComplete, event) if is_end else self._parse(wire.EntityState, event)
 
     # Entities and held deletes
 
     def entities(
         self, connection_id: Id, state: Literal["indexed", "failed", "skipped"] | None = None
     ) -> Iterator[wire.LedgerEntry]:
-        """The ledger, page by page."""
+        """Yield the ledger; fetches it page by page."""
         return self._rows(wire.LedgerEntry, f"{_connection(connection_id)}/entities", state=state)
 
     def entity_text(self, connection_id: Id, entity_id: str) -> wire.EntityText:
         return self._call(wire.EntityText, "GET", f"{_connection(connection_id)}/entities/text", entity_id=entity_id)
 
     def retry(self, connection_id: Id, entity_ids: list[str] | None = None) -> wire.SourceConnectionJob:
-        """Try failed entities again, all or these."""
+        """Retry failed entities: all, or these."""
         body = fill(wire.RetryRequest, entity_ids=entity_ids)
         return self._call(wire.SourceConnectionJob, "POST", f"{_connection(connection_id)}/entities/retry", body)
 
     def held_deletes(self, connection_id: Id, *, limit: int = 100) -> list[wire.HeldDeletes]:
-        """Deletes that wait for a person, each with the first ``limit`` of its entities."""
+        """The deletes that wait for a decision, each with the first ``limit`` of its entities."""
         return self._call(list[wire.HeldDeletes], "GET", f"{_connection(connection_id)}/held-deletes", limit=limit)
 
     def approve_deletes(self, connection_id: Id, plan_id: Id) -> wire.SourceConnectionJob:
@@ -206,10 +207,10 @@ class Client:
             wire.HeldDeletes, "POST", f"{_connection(connection_id)}/held-deletes/{_part(plan_id)}/dismiss"
         )
 
-    # Made of several requests
+    # Combinations of several requests
 
     def ensure_collection(self, readable_id: str, *, language: str | None = None) -> None:
-        """Make it if it is not there. ``language`` is fixed then: raises ``ClientError`` where it has another one."""
+        """Create the collection if it does not exist. Raises ``ClientError`` if it exists with another ``language``."""
         found = self._find_collection(readable_id)
         if found is None:
             name = readable_id if len(readable_id) >= 4 else f"Collection {readable_id}"
@@ -218,29 +219,26 @@ class Client:
             self.create_collection(body)
         elif language and found.language != language:
             raise ClientError(
-                f"collection {readable_id} is {found.language}, which is fixed: use another one for {language}"
+                f"collection {readable_id} is {found.language}, which is fixed: use another collection for {language}"
             )
 
     def last_full(self, connection_id: Id) -> wire.SourceConnectionJob | None:
-        """The last job, of the latest ones, that listed everything to its end."""
+        """The newest of the latest jobs that listed everything; None if there is none among them."""
         latest = self.jobs(connection_id, limit=LATEST)
         return next((job for job in latest if job.status == "completed" and job.mode == "full"), None)
 
     def run_or_join(self, connection_id: Id, *, full: bool = False) -> wire.SourceConnectionJob:
-        """Start a job, or take the one that is active already."""
+        """Start a job, or return the one that is already active."""
         newest = next(iter(self.jobs(connection_id, limit=1)), None)
         return newest if newest is not None and newest.status in ACTIVE else self.run(connection_id, full=full)
 
     def _find_collection(self, readable_id: str) -> wire.Collection | None:
-        answer = self._send("GET", _collection(readable_id))
-        return (
-            None
-            if answer.status_code == 404
-            else self._read(wire.Collection, self._good(answer, _collection(readable_id)).content)
-        )
+        path = _collection(readable_id)
+        answer = self._send("GET", path)
+        return None if answer.status_code == 404 else self._parse(wire.Collection, self._check(answer, path).content)
 
     def _call(self, kind: type[T], method: str, path: str, body: BaseModel | None = None, **query: Any) -> T:
-        return self._read(kind, self._answer(method, path, body, **query).content)
+        return self._parse(kind, self._request(method, path, body, **query).content)
 
     def _pages(self, kind: type[T], path: str, **query: Any) -> list[T]:
         return list(self._rows(kind, path, **query))
@@ -254,9 +252,9 @@ class Client:
             if len(page) < PAGE:
                 return
 
-    def _answer(self, method: str, path: str, body: BaseModel | None = None, **query: Any) -> httpx.Response:
+    def _request(self, method: str, path: str, body: BaseModel | None = None, **query: Any) -> httpx.Response:
         sent = None if body is None else body.model_dump(mode="json", exclude_unset=True)
-        return self._good(self._send(method, path, json=sent, params=_given(query)), path)
+        return self._check(self._send(method, path, json=sent, params=_without_none(query)), path)
 
     def _send(self, method: str, path: str, **request: Any) -> httpx.Response:
         try:
@@ -264,9 +262,9 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _good(self, answer: httpx.Response, path: str) -> httpx.Response:
+    def _check(self, answer: httpx.Response, path: str) -> httpx.Response:
         if not answer.is_success:
-            raise ClientError(f"{answer.request.method} {self.url}{path}: {_refusal(answer)}")
+            raise ClientError(f"{answer.request.method} {self.url}{path}: {_describe_refusal(answer)}")
         return answer
 
     def _events(self, path: str) -> Iterator[dict[str, Any]]:
@@ -274,10 +272,10 @@ class Client:
             with self._http.stream("GET", path) as answer:
                 if not answer.is_success:
                     answer.read()
-                for line in self._good(answer, path).iter_lines():
+                for line in self._check(answer, path).iter_lines():
                     if not line.startswith("data:"):
                         continue
-                    event = self._read(dict[str, Any], line.removeprefix("data:"))
+                    event = self._parse(dict[str, Any], line.removeprefix("data:"))
                     if event.get("type") == "error":
                         raise ClientError(f"GET {self.url}{path}: {event.get('message')}")
                     if event.get("type") not in ("connected", "heartbeat"):
@@ -285,7 +283,7 @@ class Client:
         except httpx.HTTPError as error:
             raise self._unreachable(error) from None
 
-    def _read(self, kind: type[T], sent: bytes | str | dict[str, Any]) -> T:
+    def _parse(self, kind: type[T], sent: bytes | str | dict[str, Any]) -> T:
         try:
             adapter: TypeAdapter[T] = _adapter(kind)  # type: ignore[arg-type]
             return adapter.validate_python(sent) if isinstance(sent, dict) else adapter.validate_json(sent)
@@ -293,9 +291,7 @@ class Client:
             first = next(iter(_errors(error)))
             place = ".".join(str(part) for part in first["loc"])
             why = f"{place}: {first['msg']}" if place else first["msg"]
-            raise ClientError(
-                f"what answers at {self.url} is no Airweave server of this version ({why}); set API_URL"
-            ) from None
+            raise ClientError(f"{self.url} is not an Airweave server of this version ({why}); set API_URL") from None
 
     def _unreachable(self, error: httpx.HTTPError) -> ClientError:
         reason = str(error) or type(error).__name__
@@ -311,7 +307,7 @@ def _errors(error: ValidationError) -> list[Any]:
     return list(error.errors(include_input=False, include_url=False, include_context=False))
 
 
-def _given(query: dict[str, Any]) -> dict[str, Any]:
+def _without_none(query: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in query.items() if value is not None}
 
 
@@ -327,7 +323,7 @@ def _connection(connection_id: Id) -> str:
     return f"/source-connections/{_part(connection_id)}"
 
 
-def _refusal(answer: httpx.Response) -> str:
+def _describe_refusal(answer: httpx.Response) -> str:
     plain = f"{answer.status_code} {answer.reason_phrase}"
     try:
         body = json.loads(answer.content)

@@ -1,4 +1,4 @@
-"""``airweave-server demo``: the main job on real folders, in a throw-away server that leaves nothing behind."""
+"""``airweave-server demo``: syncs and searches real folders in a temporary server that leaves nothing behind."""
 
 import os
 import shutil
@@ -34,27 +34,30 @@ COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
 
 
 def run(out: Console) -> None:
-    """Show it, checking each step. Raises ``ClientError`` at the first one that does not hold."""
+    """Run the demo and check each step. Raises ``ClientError`` at the first step that fails."""
     with scratch() as home:
         folders = home / "folders"
         folders.mkdir(mode=0o755)
         ours, theirs = _copy_docs(folders / "docs"), copy_library(folders / "stdlib")
         with server(home, folders) as client:
-            out.print(f"[bold]A throw-away server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
+            out.print(f"[bold]A temporary server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
             client.ensure_collection(COLLECTION)
             for folder, title in ((ours, "this project's docs"), (theirs, "Python's standard library")):
                 files = sum(1 for path in folder.rglob("*") if path.is_file())
                 out.print(f"\n[bold]Syncing {title}[/]: {files:,} files")
                 connection = connect_folder(client, folder, title[:42])
                 job = sync(out, client, connection, files)
-                hold(job.entities_encountered == files, f"{files} files are there, {job.entities_encountered} came")
-                hold(job.entities_failed == 0, f"{job.entities_failed} files failed")
-            _searches(out, client)
-            _change(out, client, connection, theirs)
-    out.print("\n[bold green]Every step held.[/] Now: [bold]make up[/], and airweave-server add FOLDER", soft_wrap=True)
+                met = job.entities_encountered
+                require(met == files, f"the folder has {files} files, but the sync met {met}")
+                require(job.entities_failed == 0, f"{job.entities_failed} files failed")
+            _run_searches(out, client)
+            _change_files(out, client, connection, theirs)
+    out.print(
+        "\n[bold green]Every step passed.[/] Next: [bold]make up[/], then airweave-server add FOLDER", soft_wrap=True
+    )
 
 
-def _searches(out: Console, client: Client) -> None:
+def _run_searches(out: Console, client: Client) -> None:
     for query, expected in (
         ("which settings decide about deletes", None),
         ("parse command line arguments", "argparse"),
@@ -67,11 +70,11 @@ def _searches(out: Console, client: Client) -> None:
         for hit in hits:
             show(out, hit)
         found = [place(hit) for hit in hits]
-        hold(bool(hits), f"nothing was found for {query!r}")
-        hold(expected is None or any(expected in path for path in found), f"{expected} is not among {found}")
+        require(bool(hits), f"nothing was found for {query!r}")
+        require(expected is None or any(expected in path for path in found), f"{expected} is not among {found}")
 
 
-def _change(out: Console, client: Client, connection: wire.SourceConnection, folder: Path) -> None:
+def _change_files(out: Console, client: Client, connection: wire.SourceConnection, folder: Path) -> None:
     edited, removed = folder / "argparse.py", folder / "zipimport.py"
     edited.write_text(edited.read_text() + f"\n# {MARKER}: edited by the demo\n")
     (folder / "added_by_the_demo.md").write_text(f"# Added\n\nThis file was added; it says {MARKER}_NEW.\n")
@@ -80,29 +83,29 @@ def _change(out: Console, client: Client, connection: wire.SourceConnection, fol
     out.print("\n[bold]Edited 1 file, added 1, removed 1; syncing again[/]")
     job = sync(out, client, connection, before)
     touched = tuple(getattr(job, f"entities_{name}") for name in ("inserted", "updated", "deleted"))
-    hold(touched == (1, 1, 1), f"1 insert, 1 update and 1 delete were due, there were {touched}")
+    require(touched == (1, 1, 1), f"expected 1 insert, 1 update and 1 delete; there were {touched}")
     for query, expected in ((f"{MARKER}_NEW", "added_by_the_demo.md"), (MARKER, "argparse.py")):
         hits = search(client, query, limit=1)
-        hold(bool(hits) and place(hits[0]) == expected, f"{query} was not found in {expected}")
+        require(bool(hits) and place(hits[0]) == expected, f"{query} was not found in {expected}")
         show(out, hits[0])
     gone = [place(hit) for hit in search(client, "ZipImportError", limit=10)]
-    hold("zipimport.py" not in gone, "the removed file is still found")
-    out.print("   the removed file is found no more")
+    require("zipimport.py" not in gone, "the removed file is still found")
+    out.print("   the removed file is no longer found")
 
 
 def sync(out: Console, client: Client, connection: wire.SourceConnection, files: int) -> wire.SourceConnectionJob:
-    """Sync with a bar, and return the completed job."""
+    """Sync with a progress bar, and return the completed job."""
     job = client.run(connection.id)
     deadline = time.monotonic() + SYNC_S
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
         task = progress.add_task("reading", total=files)
         while job.status in ("pending", "running"):
-            hold(time.monotonic() < deadline, f"the sync took longer than {SYNC_S:.0f} s")
+            require(time.monotonic() < deadline, f"the sync took longer than {SYNC_S:.0f} s")
             time.sleep(POLL_S)
             job = client.job(connection.id, job.id)
             progress.update(task, completed=job.entities_encountered, description=job.status)
-    hold(job.status == "completed", f"the sync {job.status}: {job.error}")
+    require(job.status == "completed", f"the sync {job.status}: {job.error}")
     counts = ", ".join(f"{getattr(job, f'entities_{name}'):,} {name}" for name in COUNTS)
     rate = job.entities_encountered / max(job.duration_seconds or 0.0, 0.001)
     out.print(f"   {counts}: {rate:,.0f} docs/s", soft_wrap=True)
@@ -110,7 +113,7 @@ def sync(out: Console, client: Client, connection: wire.SourceConnection, files:
 
 
 def connect_folder(client: Client, folder: Path, name: str) -> wire.SourceConnection:
-    """Connect it to the collection of the demo; it syncs when told to."""
+    """Connect the folder to the demo's collection, without syncing it."""
     body = fill(
         wire.SourceConnectionCreate,
         short_name="folder",
@@ -171,9 +174,9 @@ def copy_library(folder: Path) -> Path:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder that is gone afterwards."""
+    """A temporary folder."""
     path = Path(tempfile.mkdtemp(prefix="airweave-demo-"))
-    path.chmod(0o711)  # as root, Postgres runs as another user and must get through
+    path.chmod(0o711)  # if we are root, Postgres runs as another user that must pass through
     try:
         yield path
     finally:
@@ -182,8 +185,8 @@ def scratch() -> Iterator[Path]:
 
 @contextmanager
 def server(home: Path, folders: Path, *options: str, **settings: str) -> Iterator[Client]:
-    """A server of its own, whatever the environment says, its data in ``home / DATA``; afterwards no process of it is
-    left. Raises ``ClientError`` when it does not start."""
+    """A temporary server with its data in ``home / DATA``, which ignores settings in the environment. All its processes
+    end afterwards. Raises ``ClientError`` if it does not start."""
     port = free_ports(1)[0]
     environment = {key: value for key, value in os.environ.items() if not _is_setting(key)}
     environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json", **settings}
@@ -205,7 +208,7 @@ def _is_setting(variable: str) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the server to end, and see to it that it and all it started are gone."""
+    """Ask the server to end, and make sure that it and all its child processes are gone."""
     try:
         family = psutil.Process(process.pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -231,13 +234,13 @@ def _wait(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
             return
         except ClientError:
             if process.poll() is not None or time.monotonic() > deadline:
-                said = log.read_text(errors="replace").strip()
-                raise ClientError(f"the demo's server did not start: {said[-2000:]}") from None
+                text = log.read_text(errors="replace").strip()
+                raise ClientError(f"the demo's server did not start: {text[-2000:]}") from None
             time.sleep(POLL_S)
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports of this machine that nobody listens on."""
+    """This many free ports of this machine."""
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
@@ -245,7 +248,7 @@ def free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def hold(condition: bool, otherwise: str) -> None:
-    """Raise ``ClientError`` unless the condition holds."""
+def require(condition: bool, otherwise: str) -> None:
+    """Raise ``ClientError`` unless the condition is true."""
     if not condition:
-        raise ClientError(f"the demo found something wrong: {otherwise}")
+        raise ClientError(f"the demo failed: {otherwise}")

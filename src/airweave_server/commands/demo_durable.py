@@ -1,5 +1,5 @@
-"""``airweave-server demo --durable``: one job on Temporal, and ``kill -9`` for its worker, Temporal and Postgres while
-it runs; then the proof that folder, ledger and index agree."""
+"""``airweave-server demo --durable``: runs one job on Temporal, kills its worker, Temporal and Postgres meanwhile with
+``kill -9``, and then checks that folder, ledger and index agree."""
 
 import ctypes
 import os
@@ -32,8 +32,8 @@ from .demo import (
     connect_folder,
     copy_library,
     free_ports,
-    hold,
     place,
+    require,
     scratch,
     search,
     server,
@@ -42,7 +42,7 @@ from .demo import (
 
 COPIES = 4
 JOB_S = 600.0
-BACK_S = 90.0  # for what was killed to be there again, and for the job to advance
+BACK_S = 90.0  # within which a killed process is back and the job advances
 WORKFLOW_S = 30.0
 PAGE = 1_000
 IDS_AT_ONCE = 500
@@ -56,16 +56,16 @@ EVENT = struct.Struct("iIII")
 
 
 def run(out: Console) -> None:
-    """Show it, checking each step. Raises ``ClientError`` at the first one that does not hold."""
+    """Run the demo and check each step. Raises ``ClientError`` at the first step that fails."""
     port, ui_port = free_ports(2)
     settings = {"TEMPORAL_PORT": str(port), "TEMPORAL_UI_PORT": str(ui_port), "TEMPORAL_NAMESPACE": NAMESPACE}
     with scratch() as home:
         folders = home / "folders"
         folders.mkdir(mode=0o755)
-        folder = _copies(folders / "library")
+        folder = _copy_libraries(folders / "library")
         paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-        with _reads(folder) as reads, server(home, folders, "--temporal", **settings) as client:
-            out.print(f"[bold]A throw-away server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
+        with _count_reads(folder) as reads, server(home, folders, "--temporal", **settings) as client:
+            out.print(f"[bold]A temporary server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
             client.ensure_collection(COLLECTION)
             connection = connect_folder(client, folder, "Python's standard library")
             job = _Job(client, connection.id, client.run(connection.id).id, len(paths), reads)
@@ -75,21 +75,23 @@ def run(out: Console) -> None:
                 soft_wrap=True,
             )
             victims = (
-                _Victim("the worker", 0.2, lambda: _ours("worker"), lambda: True),
-                _Victim("Temporal", 0.45, lambda: _ours("start-dev"), lambda: _listens(port)),
-                _Victim("Postgres", 0.7, lambda: _postgres(home / DATA), lambda: _is_ready(client)),
+                _Victim("the worker", 0.2, lambda: _find_child("worker"), lambda: True),
+                _Victim("Temporal", 0.45, lambda: _find_child("start-dev"), lambda: _listens(port)),
+                _Victim("Postgres", 0.7, lambda: _find_postgres(home / DATA), lambda: _is_ready(client)),
             )
-            ended = _through(out, job, victims)
-            _hold_end(out, ended, len(paths))
-            _hold_workflow(out, ui_port, job.id)
-            _hold_agreement(out, client, connection, paths)
-    out.print("\n[bold green]Every step held.[/] Now: [bold].venv/bin/airweave-server up --temporal[/]", soft_wrap=True)
+            ended = _follow_and_kill(out, job, victims)
+            _check_end(out, ended, len(paths))
+            _check_workflow(out, ui_port, job.id)
+            _check_agreement(out, client, connection, paths)
+    out.print(
+        "\n[bold green]Every step passed.[/] Next: [bold].venv/bin/airweave-server up --temporal[/]", soft_wrap=True
+    )
 
 
 @dataclass(frozen=True)
 class _Victim:
-    """What is killed when ``share`` of the files are in. ``pid``: its process, None while there is none; ``answers``:
-    whether that can be used."""
+    """A process to kill when ``share`` of the files are in. ``pid``: its process id, None while it is down.
+    ``answers``: whether it can be used."""
 
     title: str
     share: float
@@ -98,13 +100,15 @@ class _Victim:
 
 
 class _Reads:
-    """Which files below a folder were opened again, as the kernel tells it, and after which kill. ``watches``: the
-    folders by number; none where the kernel cannot tell."""
+    """Counts the files below a folder that were opened again, and after which kill, as the kernel reports it.
+
+    ``watches``: the folders by inotify number; empty if the kernel cannot report.
+    """
 
     def __init__(self, notify: int, watches: dict[int, Path]) -> None:
         self._notify = notify
         self._watches = watches
-        self._opened: dict[Path, int] = {}  # how many kills there had been then
+        self._opened: dict[Path, int] = {}  # the number of kills before each file was opened
         self.kills = 0
         self.again: Counter[int] = Counter()  # by the number of the kill that undid the first reading
 
@@ -113,16 +117,16 @@ class _Reads:
         return bool(self._watches)
 
     def take(self) -> None:
-        """Count what the kernel told since the last time."""
+        """Count the events since the last call."""
         while self._watches:
             try:
-                told = os.read(self._notify, 1 << 16)
+                events = os.read(self._notify, 1 << 16)
             except BlockingIOError:
                 return
             at = 0
-            while at < len(told):
-                watch, mask, _, length = EVENT.unpack_from(told, at)
-                name = told[at + EVENT.size : at + EVENT.size + length].rstrip(b"\0")
+            while at < len(events):
+                watch, mask, _, length = EVENT.unpack_from(events, at)
+                name = events[at + EVENT.size : at + EVENT.size + length].rstrip(b"\0")
                 at += EVENT.size + length
                 if mask & OVERFLOW:
                     self._watches = {}
@@ -142,9 +146,9 @@ class _Job:
     files: int
     reads: _Reads
 
-    def looks(self, limit_s: float, due: str) -> Iterator[wire.SourceConnectionJob]:
-        """The job, again and again, whenever the API can tell. Raises ``ClientError`` when it failed, and when
-        ``limit_s`` are over before ``due``."""
+    def poll(self, limit_s: float, due: str) -> Iterator[wire.SourceConnectionJob]:
+        """Yield the job again and again, whenever the API answers. Raises ``ClientError`` if it failed, or after
+        ``limit_s`` seconds of waiting for ``due``."""
         deadline = time.monotonic() + limit_s
         while True:
             self.reads.take()
@@ -152,15 +156,15 @@ class _Job:
             with suppress(ClientError):
                 seen = self.client.job(self.connection_id, self.id)
             if seen is not None:
-                hold(seen.status not in ("failed", "cancelled"), f"the sync {seen.status}: {seen.error}")
+                require(seen.status not in ("failed", "cancelled"), f"the sync {seen.status}: {seen.error}")
                 yield seen
-            hold(time.monotonic() < deadline, f"{limit_s:.0f} s were not enough for {due}")
+            require(time.monotonic() < deadline, f"{limit_s:.0f} s were not enough for {due}")
             time.sleep(POLL_S)
 
 
 @contextmanager
-def _reads(folder: Path) -> Iterator[_Reads]:
-    """Counts from now on."""
+def _count_reads(folder: Path) -> Iterator[_Reads]:
+    """Count from now on."""
     if sys.platform != "linux":
         yield _Reads(-1, {})
         return
@@ -174,25 +178,25 @@ def _reads(folder: Path) -> Iterator[_Reads]:
             os.close(notify)
 
 
-def _through(out: Console, job: _Job, victims: tuple[_Victim, ...]) -> wire.SourceConnectionJob:
-    """Follow the job to its end, killing one after the other; returns the job."""
+def _follow_and_kill(out: Console, job: _Job, victims: tuple[_Victim, ...]) -> wire.SourceConnectionJob:
+    """Follow the job to its end and kill one victim after the other. Returns the job."""
     columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = list(victims)
     with Progress(*columns, console=out) as progress:
         bar = progress.add_task("pending", total=job.files)
-        for seen in job.looks(JOB_S, "the sync"):
+        for seen in job.poll(JOB_S, "the sync"):
             progress.update(bar, completed=seen.entities_encountered, description=seen.status)
             if seen.status == "completed":
                 break
             if left and seen.entities_encountered >= left[0].share * job.files:
                 _kill(progress, bar, job, left.pop(0))
-    hold(not left, f"the sync was over before all was killed: {', '.join(victim.title for victim in left)}")
-    _say_reads(out, job.reads, victims)
+    require(not left, f"the sync ended before these were killed: {', '.join(victim.title for victim in left)}")
+    _print_reads(out, job.reads, victims)
     return seen
 
 
 def _kill(progress: Progress, bar: TaskID, job: _Job, victim: _Victim) -> None:
-    """Kill it, and wait until it is there again and the job has advanced."""
+    """Kill the victim, and wait until it is back and the job has advanced."""
     pid = victim.pid()
     if pid is None:
         raise ClientError(f"there is no process of {victim.title} to kill")
@@ -202,24 +206,24 @@ def _kill(progress: Progress, bar: TaskID, job: _Job, victim: _Victim) -> None:
     job.reads.kills += 1
     progress.console.print(f"   [bold red]kill -9[/] {victim.title}, process {pid}", soft_wrap=True)
     base = back_s = advanced_s = None
-    for seen in job.looks(BACK_S, f"the job to advance after the kill of {victim.title}"):
-        came = seen.entities_encountered
-        progress.update(bar, completed=came)
-        base = came if base is None else base  # as the first answer after the kill has it
-        if advanced_s is None and came > base:
+    for seen in job.poll(BACK_S, f"the job to advance after the kill of {victim.title}"):
+        met = seen.entities_encountered
+        progress.update(bar, completed=met)
+        base = met if base is None else base  # from the first answer after the kill
+        if advanced_s is None and met > base:
             advanced_s = time.monotonic() - killed_at
         if back_s is None and victim.pid() not in (None, pid) and victim.answers():
             back_s = time.monotonic() - killed_at
         if advanced_s is not None and back_s is not None:
             break
     progress.console.print(
-        f"   {victim.title} was there again after {back_s:.1f} s; the job advanced after {advanced_s:.1f} s",
+        f"   {victim.title} was back after {back_s:.1f} s; the job advanced after {advanced_s:.1f} s",
         soft_wrap=True,
     )
 
 
-def _ours(word: str) -> int | None:
-    """The process started below this one that has this word in its command line."""
+def _find_child(word: str) -> int | None:
+    """The id of the descendant process with this word on its command line."""
     for process in psutil.Process().children(recursive=True):
         with suppress(psutil.Error):
             if word in process.cmdline():
@@ -227,7 +231,7 @@ def _ours(word: str) -> int | None:
     return None
 
 
-def _postgres(data_dir: Path) -> int | None:
+def _find_postgres(data_dir: Path) -> int | None:
     return int(embedded.describe(data_dir).get("pid", 0)) or None
 
 
@@ -244,51 +248,51 @@ def _is_ready(client: Client) -> bool:
     return True
 
 
-def _say_reads(out: Console, reads: _Reads, victims: tuple[_Victim, ...]) -> None:
+def _print_reads(out: Console, reads: _Reads, victims: tuple[_Victim, ...]) -> None:
     reads.take()
     if not reads.are_known:
-        out.print("   how many files were read twice is not known: the kernel does not tell here")
+        out.print("   the number of files read twice is unknown: this kernel does not report it")
         return
     lost = [reads.again[number] for number in range(len(victims))]
     lost[-1] += reads.again[len(victims)]  # opened in the moment before the worker noticed
     parts = ", ".join(f"{victim.title} {count:,}" for victim, count in zip(victims, lost, strict=True))
     out.print(
-        f"   the kernel counted {sum(lost):,} files that were opened again; their first reading was lost with: {parts}",
+        f"   the kernel counted {sum(lost):,} files that were opened again, because of the kill of: {parts}",
         soft_wrap=True,
     )
 
 
-def _hold_end(out: Console, job: wire.SourceConnectionJob, files: int) -> None:
-    came = job.entities_encountered
-    hold(job.engine == "temporal", f"the job was ended by {job.engine}: {job.engine_reason}")
-    hold(came == files, f"{files} files are there, {came} came")
-    hold(job.entities_failed == 0, f"{job.entities_failed} files failed")
+def _check_end(out: Console, job: wire.SourceConnectionJob, files: int) -> None:
+    met = job.entities_encountered
+    require(job.engine == "temporal", f"the job ended on engine {job.engine}: {job.engine_reason}")
+    require(met == files, f"the folder has {files} files, but the sync met {met}")
+    require(job.entities_failed == 0, f"{job.entities_failed} files failed")
     out.print(
         f"   {job.entities_inserted:,} inserted, {job.entities_skipped:,} skipped, 0 failed "
-        f"in {job.duration_seconds or 0.0:.0f} s; {job.attempts - 1} steps were taken again",
+        f"in {job.duration_seconds or 0.0:.0f} s; {job.attempts - 1} steps were repeated",
         soft_wrap=True,
     )
 
 
-def _hold_workflow(out: Console, ui_port: int, job_id: UUID) -> None:
-    """Temporal itself, asked through its UI, says that the workflow has completed."""
+def _check_workflow(out: Console, ui_port: int, job_id: UUID) -> None:
+    """Check with Temporal itself, through its UI, that the workflow has completed."""
     url = f"http://127.0.0.1:{ui_port}/api/v1/namespaces/{NAMESPACE}/workflows/sync-{job_id}"
     deadline = time.monotonic() + WORKFLOW_S
     while True:
-        told = httpx.get(url).raise_for_status().json()["workflowExecutionInfo"]
-        if told["status"] == "WORKFLOW_EXECUTION_STATUS_COMPLETED":
-            out.print(f"   Temporal: the workflow completed, after {told['historyLength']} events", soft_wrap=True)
+        info = httpx.get(url).raise_for_status().json()["workflowExecutionInfo"]
+        if info["status"] == "WORKFLOW_EXECUTION_STATUS_COMPLETED":
+            out.print(f"   Temporal: the workflow completed after {info['historyLength']} events", soft_wrap=True)
             return
-        hold(time.monotonic() < deadline, f"the job completed, but its workflow is {told['status']}")
+        require(time.monotonic() < deadline, f"the job completed, but its workflow is {info['status']}")
         time.sleep(POLL_S)
 
 
-def _hold_agreement(out: Console, client: Client, connection: wire.SourceConnection, paths: set[str]) -> None:
+def _check_agreement(out: Console, client: Client, connection: wire.SourceConnection, paths: set[str]) -> None:
     out.print("\n[bold]Do folder, ledger and index agree?[/]")
     ledger = {entry.entity_id: entry.state for entry in client.entities(connection.id)}
-    hold(ledger.keys() == paths, f"ledger and folder differ in {sorted(ledger.keys() ^ paths)[:5]}")
+    require(ledger.keys() == paths, f"ledger and folder differ in {sorted(ledger.keys() ^ paths)[:5]}")
     states = Counter(ledger.values())
-    hold(states.keys() <= {"indexed", "skipped"}, f"the ledger has entities in the states {dict(states)}")
+    require(states.keys() <= {"indexed", "skipped"}, f"the ledger has entities in the states {dict(states)}")
     out.print(
         f"   the ledger has the {len(paths):,} files of the folder and nothing else: {states['indexed']:,} indexed, "
         f"{states['skipped']:,} skipped",
@@ -297,25 +301,25 @@ def _hold_agreement(out: Console, client: Client, connection: wire.SourceConnect
     indexed = sorted(path for path, state in ledger.items() if state == "indexed")
     found: list[str] = []
     for start in range(0, len(indexed), IDS_AT_ONCE):
-        found += _searched(client, "in", indexed[start : start + IDS_AT_ONCE])
-    hold(sorted(found) == indexed, f"the index lacks {sorted(set(indexed) - set(found))[:5]}")
-    strangers = _searched(client, "not_in", indexed)
-    hold(not strangers, f"the index also has {strangers[:5]}")
+        found += _search_paths(client, "in", indexed[start : start + IDS_AT_ONCE])
+    require(sorted(found) == indexed, f"the index lacks {sorted(set(indexed) - set(found))[:5]}")
+    strangers = _search_paths(client, "not_in", indexed)
+    require(not strangers, f"the index also has {strangers[:5]}")
     out.print(f"   search finds each of the {len(indexed):,} indexed files and nothing else", soft_wrap=True)
     for number, path in enumerate(MARKED):
         hits = search(client, f"{MARKER}_{number}", limit=1)
-        hold(bool(hits) and place(hits[0]) == path, f"{MARKER}_{number} was not found in {path}")
+        require(bool(hits) and place(hits[0]) == path, f"{MARKER}_{number} was not found in {path}")
     out.print(
         f"   search finds {MARKER}_0 to _{len(MARKED) - 1}, which were written into {', '.join(MARKED)}", soft_wrap=True
     )
     out.print("   and a second sync has nothing to do:")
     job = sync(out, client, connection, len(paths))
     touched = tuple(getattr(job, f"entities_{name}") for name in ("inserted", "updated", "deleted"))
-    hold(touched == (0, 0, 0), f"there were {touched} inserts, updates and deletes")
+    require(touched == (0, 0, 0), f"there were {touched} inserts, updates and deletes")
 
 
-def _searched(client: Client, operator: str, paths: list[str]) -> list[str]:
-    """The files in the index whose path is ``in`` these, or ``not_in``."""
+def _search_paths(client: Client, operator: str, paths: list[str]) -> list[str]:
+    """The indexed files whose path is ``in`` these, or ``not_in``."""
     condition = {"field": "airweave_system_metadata.original_entity_id", "operator": operator, "value": paths}
     asked = fill(
         wire.SearchRequest,
@@ -327,8 +331,8 @@ def _searched(client: Client, operator: str, paths: list[str]) -> list[str]:
     return [place(hit) for hit in client.search(COLLECTION, asked)]
 
 
-def _copies(folder: Path) -> Path:
-    """The standard library several times; some of the files are marked."""
+def _copy_libraries(folder: Path) -> Path:
+    """Several copies of the standard library; some files are marked."""
     first = copy_library(folder / "copy-1")
     for number in range(2, COPIES + 1):
         shutil.copytree(first, folder / f"copy-{number}")

@@ -1,4 +1,4 @@
-"""The package that ``sources new`` writes: a source for an API with pages and a token, with its tests."""
+"""The package that ``sources new`` creates: a source for a paginated API with a token, and its tests."""
 
 import keyword
 import re
@@ -30,28 +30,28 @@ $name = "$module:$kind"
 include = ["$module.py"]
 """,
     "$module.py": '''\
-"""The source $name. It reads an API that lists its items in pages and asks for a token:
+"""The source $name. It reads a paginated API that requires a token:
 
     GET /items?after=CURSOR  ->  {"items": [{"id", "title", "text", "updated_at", "url"}, ...], "next": CURSOR or null}
 
-Change this to what your API answers. What the parts mean is in docs/sources.md of Airweave Server.
+Change this to match your API. docs/sources.md of Airweave Server explains the parts.
 """
 
 from airweave_server.sdk import Bearer, Entity, Items, NextCursor, PageState, Partition, Rate, Source
 from pydantic import BaseModel, Field
 
-# How the API tells where the next page is; LinkHeader, NextUrl, Offset and PageNumber are the other ways.
+# How the API gives the next page; the alternatives are LinkHeader, NextUrl, Offset and PageNumber.
 PAGES = NextCursor("next", param="after", items="items")
 
 
 class Config(BaseModel):
-    """What a person fills in. Secrets do not belong here: the token is part of the credentials."""
+    """The configuration that a person enters. Secrets do not belong here: the token is part of the credentials."""
 
     url: str = Field(title="Address", description="The root of the API, such as https://api.example.com")
 
 
 class Cursor(BaseModel):
-    """A place where reading may stop, and go on later in another process."""
+    """A position where reading may stop and later resume in another process."""
 
     at: PageState
 
@@ -62,21 +62,21 @@ class $kind(Source[Config, Cursor]):
     description = "The items of $title."
     entity_types = ("Item",)
     auth = Bearer()  # or ApiKey(header="X-Api-Key"), Basic(), OAuth2(token_url=...)
-    rate = Rate(requests=600, per_s=60)  # what the API allows; jobs are kept below it
+    rate = Rate(requests=600, per_s=60)  # the rate limit of the API, which all jobs together keep
 
     def check(self) -> None:
-        """Called when a person connects it: a wrong address or token is raised by the request itself."""
+        """Called when a person connects the source. The request itself raises for a wrong address or token."""
         self.http.json("/items")
 
     def read(self, partition: Partition, cursor: Cursor | None) -> Items[Cursor]:
-        """Yield every item. What cannot be listed must raise: what is not met is deleted from the index."""
+        """Yield every item. A failed listing must raise: items that are not yielded are deleted from the index."""
         for page in self.http.pages("/items", PAGES, start=cursor.at if cursor else None):
             for item in page.items:
                 yield Entity(
                     id=str(item["id"]),  # unique and stable
                     name=item["title"],
                     type="Item",
-                    version=item["updated_at"],  # as last time: the item is not looked at again
+                    version=item["updated_at"],  # if it is the same as last time, the item is not indexed again
                     text=item["text"],
                     web_url=item["url"],
                 )
@@ -84,7 +84,7 @@ class $kind(Source[Config, Cursor]):
                 yield Cursor(at=page.next)
 ''',
     "test_$name.py": '''\
-"""The suite plays every failure of the API at the source: none of them may end a listing quietly."""
+"""The suite simulates every failure of the API. None of them may end a listing quietly."""
 
 from airweave_server.sdk import BearerCredentials, Entity
 from airweave_server.sdk.testing import SourceSuite
@@ -108,7 +108,7 @@ ITEMS = [
 
 
 class FakeApi(Vendor):
-    """Answers as the API does. Copy real answers of your API here."""
+    """Answers like the API. Copy real responses of your API here."""
 
     def answer(self, request: Asked) -> Reply:
         if request.headers.get("authorization") != f"Bearer {TOKEN}":
@@ -150,25 +150,25 @@ def test_an_item_becomes_an_entity() -> None:
 The source `$name` for Airweave Server.
 
 ```
-pip install -e .                                  # into the environment of the server
-python -m pytest                                  # every failure of the API is played
+pip install -e .                                  # into the server's environment
+python -m pytest                                  # simulates every failure of the API
 airweave-server sources show $name                # its fields
 airweave-server sources check $name --config url=https://api.example.com --secret access_token=-
-airweave-server connect $name -c my-collection    # once the server was restarted
+airweave-server connect $name -c my-collection    # after a restart of the server
 ```
 
-`$module.py` is the source, `test_$name.py` its tests with an API of their own. Change both to what your API
-answers; `docs/sources.md` of Airweave Server says what a source promises.
+`$module.py` is the source, `test_$name.py` its tests with a fake API. Change both to match your API;
+`docs/sources.md` of Airweave Server says what a source promises.
 """,
 }
 
 
 def write_package(name: str, folder: Path) -> list[Path]:
-    """Write the package of a source; returns the files. Raises ``ClientError`` if the name cannot be one, or the folder
-    is there."""
+    """Write the package of a source and return its files. Raises ``ClientError`` if the name is invalid or the folder
+    exists."""
     if not NAME.fullmatch(name) or keyword.iskeyword(name):
         raise ClientError(
-            f"{name!r} cannot be the name of a source: 2 to 40 small letters, digits and _, a letter first"
+            f"{name!r} cannot be the name of a source: use 2 to 40 lower-case letters, digits and _, a letter first"
         )
     words = {
         "name": name,
@@ -185,7 +185,7 @@ def write_package(name: str, folder: Path) -> list[Path]:
             path.write_text(Template(text).substitute(words), encoding="utf-8")
             written.append(path)
     except FileExistsError:
-        raise ClientError(f"{folder} is there already: name another one with --folder") from None
+        raise ClientError(f"{folder} already exists: name another folder with --folder") from None
     except OSError as error:
         raise ClientError(f"{folder} cannot be written: {error.strerror}") from None
     return written
