@@ -1,4 +1,4 @@
-"""What all tests share: one real embedded Postgres a session, a fresh database a module, real servers as processes."""
+"""Shared fixtures: one real embedded Postgres per session, a new database per module, and real server processes."""
 
 import os
 import shutil
@@ -40,30 +40,27 @@ OURS = (
 )
 
 EXIT_STATUS = pytest.StashKey[int]()
-IN_SERVERS = {
-    "scratch",
-    "postgres",
-}  # a test that needs one of these fixtures, itself or by another one, needs a server
+IN_SERVERS = {"scratch", "postgres"}  # a test that uses one of these fixtures, even indirectly, needs a server
 SERVER_PROGRAMS = {"postgres", "initdb", "pg_ctl", "temporal", "airweave-server"}
 
 for name in [name for name in os.environ if name.startswith(OURS)]:
-    del os.environ[name]  # what a developer has set must not decide about a test
+    del os.environ[name]  # a developer's settings must not affect the tests
 
 
-hypothesis.settings.register_profile("ours", deadline=None)  # a busy machine is slow, and no test is of that
+hypothesis.settings.register_profile("ours", deadline=None)  # the tests must pass on a slow, busy machine
 hypothesis.settings.load_profile("ours")
 
-# a shell that starts the run in the background has it ignore Ctrl-C, and our servers would inherit that
+# a shell that starts the run in the background makes it ignore Ctrl-C, which our servers would inherit
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--driver", default=IN_PROCESS, help="What drives the jobs of tests that do not say.")
+    parser.addoption("--driver", default=IN_PROCESS, help="The driver of jobs in tests that do not choose one.")
     parser.addoption("--both-drivers", action="store_true", help="Run each fault on both drivers.")
-    parser.addoption("--default-times", action="store_true", help="Leave leases and timeouts as they are by default.")
-    parser.addoption("--no-servers", action="store_true", help="Leave out each test that needs a server process.")
-    parser.addoption("--fault-table", help="Write what the faults' tests showed to this file.")
+    parser.addoption("--default-times", action="store_true", help="Use the default leases and timeouts.")
+    parser.addoption("--no-servers", action="store_true", help="Skip every test that needs a server process.")
+    parser.addoption("--fault-table", help="Write the results of the fault tests to this file.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -72,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With ``--no-servers``, leave out what needs ``scratch``, itself or by another fixture: servers start in there."""
+    """With ``--no-servers``, deselect tests that use ``scratch``, even indirectly: servers start in that folder."""
     if config.getoption("--no-servers"):
         left_out = {item for item in items if "scratch" in getattr(item, "fixturenames", ())}
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
@@ -80,18 +77,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def refuse_servers(event: str, arguments: tuple[object, ...]) -> None:
-    """Let no test that was not left out start a server process all the same."""
+    """Keep the remaining tests from starting a server process."""
     if event != "subprocess.Popen":
         return
     command = arguments[1]
     words = [os.fsdecode(word) for word in command] if isinstance(command, list | tuple) else [os.fsdecode(command)]
     is_ours = any(pair == ("-m", "airweave_server") for pair in pairwise(words))
     if is_ours or Path(words[0]).name in SERVER_PROGRAMS:
-        raise RuntimeError(f"{words[0]} starts a server: a test of it must use the fixture scratch")
+        raise RuntimeError(f"{words[0]} starts a server: the test must use the fixture scratch")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test marked ``fault("F1", on="temporal")`` runs on the driver at greater risk, or on both when asked to."""
+    """Run a test marked ``fault("F1", on="temporal")`` on the driver at greater risk, or on both if asked to."""
     mark = metafunc.definition.get_closest_marker("fault")
     if mark is None or "driver" not in metafunc.fixturenames:
         return
@@ -103,7 +100,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The Temporal client's native threads can abort an interpreter that goes the ordinary way out."""
+    """Skip the normal exit, during which the Temporal client's native threads can abort the interpreter."""
     if "temporalio" in sys.modules:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -117,7 +114,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
-    """A folder that the OS user of Postgres can pass through, as pytest's own cannot when we are root."""
+    """A folder that the OS user of Postgres can enter. If we are root, it cannot enter pytest's own."""
     path = Path(tempfile.mkdtemp(prefix="airweave-tests-"))
     path.chmod(0o711)
     yield path
@@ -126,7 +123,7 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres(scratch: Path) -> Iterator[str]:
-    """The URL of the session's Postgres, without a database of ours."""
+    """The URL of the session's Postgres, which has no database of ours yet."""
     server = EmbeddedPostgres(scratch / "postgres")
     url = server.start()
     yield url
@@ -135,7 +132,7 @@ def postgres(scratch: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def template(postgres: str) -> str:
-    """A migrated database to make copies of."""
+    """The name of a migrated database to copy."""
     url = _create(postgres, "template_of_ours", template=None)
     database = Database(url)
     database.check()
@@ -147,7 +144,7 @@ def template(postgres: str) -> str:
 
 @pytest.fixture(scope="module")
 def database_url(postgres: str, template: str) -> Iterator[str]:
-    """A migrated, empty database of this test module's own."""
+    """A migrated, empty database for this test module."""
     name = f"t_{uuid4().hex}"
     yield _create(postgres, name, template=template)
     _drop(postgres, name)
@@ -162,7 +159,7 @@ def fresh_database(database_url: str) -> Iterator[Database]:
 
 @pytest.fixture(scope="session")
 def temporal_server(scratch: Path) -> Iterator[TemporalServer]:
-    """The session's Temporal server, for tests that leave it alone."""
+    """The session's Temporal server, for tests that neither stop nor change it."""
     server = TemporalServer(scratch / "temporal")
     yield server
     server.stop()
@@ -170,13 +167,13 @@ def temporal_server(scratch: Path) -> Iterator[TemporalServer]:
 
 @pytest.fixture(scope="module")
 def driver(request: pytest.FixtureRequest) -> str:
-    """What drives the jobs of this test: ``in_process`` or ``temporal``."""
+    """The driver of this test's jobs: ``in_process`` or ``temporal``."""
     return str(getattr(request, "param", request.config.getoption("--driver")))
 
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, scratch: Path, database_url: str, driver: str) -> Iterator[Running]:
-    """Starts server processes on the module's database, for the driver that is asked for, and ends them all."""
+    """Starts server processes on the module's database with the test's driver, and ends them all."""
     yield from _running(request, scratch, database_url, driver)
 
 
@@ -184,7 +181,7 @@ def running(request: pytest.FixtureRequest, scratch: Path, database_url: str, dr
 def apart(
     request: pytest.FixtureRequest, scratch: Path, postgres: str, template: str, driver: str
 ) -> Iterator[Running]:
-    """The same on a database of this test's own: for settings that no other process is to share."""
+    """Like ``running``, on a database for this test alone: for settings that no other process may share."""
     name = f"t_{uuid4().hex}"
     yield from _running(request, scratch, _create(postgres, name, template=template), driver)
     _drop(postgres, name)
@@ -192,7 +189,7 @@ def apart(
 
 @pytest.fixture
 def empty(request: pytest.FixtureRequest, scratch: Path, postgres: str, driver: str) -> Iterator[Running]:
-    """The same on a database without anything of ours, for the first process to make its schema in."""
+    """Like ``running``, on an empty database in which the first process creates the schema."""
     name = f"t_{uuid4().hex}"
     yield from _running(request, scratch, _create(postgres, name, template=None), driver)
     _drop(postgres, name)
@@ -209,13 +206,13 @@ def _running(request: pytest.FixtureRequest, scratch: Path, database_url: str, d
 
 @pytest.fixture
 def say(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Print a line at the end of the whole run: seeds, and what happened at random."""
+    """Print a line at the end of the whole run, such as seeds and random events."""
     return lambda line: request.node.user_properties.append(("say", line))
 
 
 @pytest.fixture(autouse=True)
 def fault(request: pytest.FixtureRequest) -> None:
-    """Note what a test marked ``fault`` shows, for the table of ``make faults``."""
+    """Record the result of a test marked ``fault`` for the table of ``make faults``."""
     mark = request.node.get_closest_marker("fault")
     if mark is not None:
         driven_by = request.getfixturevalue("driver") if "driver" in request.fixturenames else IN_PROCESS
@@ -239,23 +236,23 @@ def server(running: Running) -> Server:
 
 @pytest.fixture
 def by_times(request: pytest.FixtureRequest) -> Callable[[float, float], float]:
-    """The first of two numbers of seconds with the tests' short times, the second with the default ones."""
+    """Choose the first number of seconds with the tests' short times, the second with the default times."""
     return lambda short_s, default_s: default_s if request.config.getoption("--default-times") else short_s
 
 
 @pytest.fixture
 def source() -> Iterator[ScriptedServer]:
-    """A source that does as it is told."""
+    """A source that follows a script."""
     with ScriptedServer() as started:
         yield started
 
 
 def _create(url: str, name: str, *, template: str | None) -> str:
-    made = sql.SQL("create database {}").format(sql.Identifier(name))
+    statement = sql.SQL("create database {}").format(sql.Identifier(name))
     if template is not None:
-        made += sql.SQL(" template {}").format(sql.Identifier(template))
+        statement += sql.SQL(" template {}").format(sql.Identifier(template))
     with psycopg.connect(plain(url), autocommit=True) as connection:
-        connection.execute(made)
+        connection.execute(statement)
     head, _, tail = url.partition("/airweave?")
     return f"{head}/{name}?{tail}"
 

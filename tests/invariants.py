@@ -1,5 +1,5 @@
-"""What must hold in every fault, whatever happened to the processes; docs/testing.md has the list. A database that is
-watched notes by itself when an ended job changes its status or is written for.
+"""The invariants that hold in every fault, whatever happens to the processes; docs/testing.md lists them. A watched
+database records by itself if an ended job changes its status or still writes.
 """
 
 import threading
@@ -15,8 +15,8 @@ from sqlalchemy import text
 from airweave_server.db.session import Database
 from running import TERMINAL, Running, Server, is_open, plain
 
-CLOSE_S = 60.0  # in which the workflow of a job that ended is closed
-QUIET_S = 1.0  # in which nothing more comes of a job that ended
+CLOSE_S = 60.0  # within which the workflow of an ended job closes
+QUIET_S = 1.0  # during which nothing may follow from an ended job
 NEXT = {
     "pending": {"pending", "running", *TERMINAL},
     "running": {"running", "cancelling", *TERMINAL},
@@ -90,7 +90,7 @@ CONTENT = """
 
 
 class Held(NamedTuple):
-    """What ledger and index hold of an entity."""
+    """The content of ledger and index for an entity."""
 
     state: str
     text: str
@@ -98,14 +98,17 @@ class Held(NamedTuple):
 
 
 def watch(database: Database) -> None:
-    """Have the database note what must never happen."""
+    """Make the database record events that must never happen."""
     with database.session() as session:
         session.execute(text(WATCH))
 
 
 def hold(running: Running, *ended: dict[str, Any], listed: int | None = None) -> None:
-    """Everything that holds at any moment; the jobs ``ended`` (as the API shows them) ended for good, with counts that
-    add up to what the source ``listed``, and left no workflow open."""
+    """Assert all invariants that hold at any time.
+
+    The jobs ``ended`` (as the API shows them) stay ended, their counts add up to what the source ``listed``, and they
+    left no workflow open.
+    """
     for job in ended:
         assert job["status"] in TERMINAL, job
         parts = [job[f"entities_{name}"] for name in ("inserted", "updated", "kept", "skipped", "failed")]
@@ -123,13 +126,13 @@ def hold(running: Running, *ended: dict[str, Any], listed: int | None = None) ->
 
 
 def content(running: Running, connection: str) -> dict[str, Held]:
-    """Ledger and index by entity id."""
+    """Return the content of ledger and index by entity id."""
     with psycopg.connect(plain(running.database_url), autocommit=True) as session:
         return {row[0]: Held(*row[1:]) for row in session.execute(CONTENT, (connection,))}
 
 
 def agree(running: Running, connection: str, source: Iterable[dict[str, Any]]) -> None:
-    """The index holds what the source lists and nothing else, each with the words it has there now."""
+    """Assert that the index holds exactly the entities that the source lists, each with its current text."""
     found = {id: held.text.strip() for id, held in content(running, connection).items() if held.state == "indexed"}
     there = {item["id"]: item["text"].strip() for item in source}
     assert found.keys() == there.keys(), sorted(found.keys() ^ there.keys())[:10]
@@ -137,7 +140,7 @@ def agree(running: Running, connection: str, source: Iterable[dict[str, Any]]) -
 
 
 def settled(server: Server, connection: str, job: dict[str, Any], *, jobs: int = 1) -> None:
-    """The job that ended stays as it is, and no other job came of it."""
+    """Assert that an ended job stays unchanged, and that no other job followed from it."""
     time.sleep(QUIET_S)
     listed = server.get(f"/source-connections/{connection}/jobs")
     assert len(listed) == jobs, [(seen["status"], seen["trigger"], seen["created_at"]) for seen in listed]
@@ -145,16 +148,16 @@ def settled(server: Server, connection: str, job: dict[str, Any], *, jobs: int =
 
 
 def no_open_workflow(running: Running, job: str) -> None:
-    """Wait until the job's workflow is closed, or was never started."""
+    """Wait until the job's workflow is closed; it may also never have started."""
     deadline = time.monotonic() + CLOSE_S
     while is_open(running.workflow(job)):
-        assert time.monotonic() < deadline, f"the workflow of {job} is open {CLOSE_S} s after its end"
+        assert time.monotonic() < deadline, f"the workflow of {job} is still open {CLOSE_S} s after the job's end"
         time.sleep(0.1)
 
 
 class Followed:
-    """Asks the API for a job again and again meanwhile: it always answers, no status comes that cannot follow, and
-    what was counted stays counted."""
+    """Polls a job through the API, and asserts that the API always answers, that each status may follow the one before,
+    and that counts never fall."""
 
     def __init__(self, server: Server, connection: str, job: str) -> None:
         self._path = f"/source-connections/{connection}/jobs/{job}"
@@ -181,7 +184,7 @@ class Followed:
         flips = [(one, next_) for one, next_ in pairwise(statuses) if next_ not in NEXT[one]]
         assert not flips, flips
         encountered = [seen["entities_encountered"] for seen in self.seen]
-        assert encountered == sorted(encountered), "an entity that was counted is counted no more"
+        assert encountered == sorted(encountered), "the number of encountered entities fell"
 
     def _look(self) -> None:
         while not self._stopping.wait(0.1):

@@ -1,4 +1,4 @@
-"""Server processes for tests: started for real, spoken to over HTTP, ended with real signals."""
+"""Real server processes for tests: used over HTTP and ended with real signals."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from servers.scripted_server import ScriptedServer
 
 START_S = 40.0
 ANSWER_S = 60.0  # for a command on a terminal
-LOOK_AGAIN_S = (0.02, 0.15)  # between two looks, the first time and in the end
+LOOK_AGAIN_S = (0.02, 0.15)  # the first and the longest pause between two polls
 IN_PROCESS, TEMPORAL = "in_process", "temporal"
 TERMINAL = ("completed", "failed", "cancelled")
 NEEDED = {
@@ -32,7 +32,7 @@ NEEDED = {
     "ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
     "LOG_FORMAT": "json",
     "LOG_LEVEL": "info",
-    "API_PORT": "0",  # never a default port: a server of the developer's own may be there
+    "API_PORT": "0",  # never a default port, which the developer's own server may use
     "TEMPORAL_PORT": "1",
     "TEMPORAL_UI_PORT": "1",
 }
@@ -66,7 +66,7 @@ class Worker:
 
 
 class TemporalServer:
-    """One real Temporal dev server on ports of its own, that can be killed and started again on the same data."""
+    """A real Temporal dev server on its own ports. It can be killed, and started again on the same data."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
@@ -80,7 +80,7 @@ class TemporalServer:
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
+        """Start it, and wait until it accepts connections."""
         environment = {
             **os.environ,
             "AIRWEAVE_DATA_DIR": str(self.place),
@@ -105,22 +105,22 @@ class TemporalServer:
             time.sleep(0.05)
 
     def kill(self) -> None:
-        """End the server itself and what started it, with signal 9."""
+        """Kill the server and its parent process with SIGKILL."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
-        self._ended(20)
+        self._wait(20)
 
     def forget(self) -> None:
-        """Lose its database (while it is down)."""
+        """Delete its database (while it is down)."""
         for file in self.place.glob("temporal.db*"):
             file.unlink()
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
-            self._ended(20)
+            self._wait(20)
 
-    def _ended(self, timeout_s: float) -> None:
+    def _wait(self, timeout_s: float) -> None:
         assert self._process is not None
         self._process.wait(timeout_s)
         if self._process.stdin is not None:
@@ -128,7 +128,7 @@ class TemporalServer:
 
 
 class Server:
-    """One ``airweave-server`` process and its HTTP API; with Temporal its worker too."""
+    """One ``airweave-server`` process and its HTTP API; with Temporal, its worker too."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], url: str, log: Path, folders: Path, worker: Worker | None = None
@@ -141,7 +141,7 @@ class Server:
         self.http = httpx.Client(base_url=url, timeout=60)
 
     def kill(self) -> None:
-        """Kill it, its worker too."""
+        """Kill it and its worker."""
         if self.worker is not None:
             self.worker.kill()
         self.process.kill()
@@ -149,7 +149,7 @@ class Server:
         self.http.close()
 
     def terminate(self, timeout_s: float = 40) -> int:
-        """Tell it to end, its worker too; returns the exit code, the worker's where that is not 0."""
+        """Tell it and its worker to end. Returns its exit code, or the worker's if its own is 0."""
         code = 0
         self.process.send_signal(signal.SIGTERM)
         if self.worker is not None and self.worker.process.poll() is None:
@@ -169,7 +169,7 @@ class Server:
         return str(made["readable_id"])
 
     def connect(self, collection: str, short_name: str, config: dict[str, Any], **more: Any) -> str:
-        """A connection that does not sync by itself; returns its id."""
+        """Create a connection that does not sync by itself, and return its id."""
         body = {
             "short_name": short_name,
             "readable_collection_id": collection,
@@ -189,7 +189,7 @@ class Server:
         cron: str | None = None,
         **config: Any,
     ) -> str:
-        """A connection to this source, in a collection of its own if none is named."""
+        """Create a connection to this source, by default in a collection of its own, and return its id."""
         return self.connect(
             collection or self.collection(),
             kind,
@@ -199,7 +199,7 @@ class Server:
         )
 
     def folder(self, name: str | None = None) -> Path:
-        """A new empty folder below the server's folder root."""
+        """Create an empty folder below the server's folder root."""
         path = self.folders / (name or uuid4().hex)
         path.mkdir(parents=True)
         return path
@@ -211,7 +211,7 @@ class Server:
         return dict(self.get(f"/source-connections/{connection}/jobs/{job}"))
 
     def finish(self, connection: str, job: str, timeout_s: float = 180) -> dict[str, Any]:
-        """Wait for the job's end."""
+        """Wait until the job ends, and return it."""
         return self.wait_for(
             lambda: self.job(connection, job),
             lambda found: found["status"] in TERMINAL,
@@ -226,11 +226,11 @@ class Server:
         return list(self.post(f"/collections/{collection}/search/instant", body)["results"])
 
     def found(self, collection: str, query: str, **more: Any) -> list[str]:
-        """The ids of the entities that a search finds."""
+        """Return the ids of the entities that a search finds."""
         return [hit["airweave_system_metadata"]["original_entity_id"] for hit in self.search(collection, query, **more)]
 
     def ledger(self, connection: str, **query: Any) -> dict[str, dict[str, Any]]:
-        """The whole ledger, by entity id."""
+        """Return the whole ledger by entity id."""
         entries: dict[str, dict[str, Any]] = {}
         while True:
             page = self.get(f"/source-connections/{connection}/entities", skip=len(entries), limit=1000, **query)
@@ -239,28 +239,28 @@ class Server:
                 return entries
 
     def wait_for(self, look: Callable[[], Any], good: Callable[[Any], bool], timeout_s: float = 90) -> Any:
-        """Poll until it is good; the last sight is in the error. Less and less often: to look takes the time of those
-        who are looked at."""
+        """Poll ``look`` until its result is ``good``; the error shows the last result. Polls ever less often, since
+        polling slows the server down."""
         deadline, pause_s = time.monotonic() + timeout_s, LOOK_AGAIN_S[0]
         while True:
             seen = look()
             if good(seen):
                 return seen
             if time.monotonic() > deadline:
-                raise AssertionError(f"not within {timeout_s} s; last seen: {seen}\n{self.tail()}")
+                raise AssertionError(f"not within {timeout_s} s; the last result: {seen}\n{self.tail()}")
             time.sleep(pause_s)
             pause_s = min(pause_s * 1.25, LOOK_AGAIN_S[1])
 
     def troubles(self) -> str:
-        """What the log says of warnings and errors, for looking into a failed test."""
+        """Return the warnings and errors in the log, for the analysis of a failed test."""
         lines = self.log.read_text(errors="replace").splitlines()
         return "\n".join(line for line in lines if '"level": "info"' not in line)[-6000:]
 
     def tail(self) -> str:
-        said = self.log.read_text(errors="replace")[-4000:]
+        text = self.log.read_text(errors="replace")[-4000:]
         if self.worker is not None:
-            said += "\n--- worker\n" + self.worker.log.read_text(errors="replace")[-4000:]
-        return said
+            text += "\n--- worker\n" + self.worker.log.read_text(errors="replace")[-4000:]
+        return text
 
     @staticmethod
     def _ok(answer: httpx.Response) -> Any:
@@ -271,8 +271,8 @@ class Server:
 
 
 class Running:
-    """The server processes of one test module, all on one database. With ``temporal`` each API process that is
-    started gets a worker with the same settings."""
+    """The server processes of one test module, all on one database. With ``temporal``, each API process gets a worker
+    with the same settings."""
 
     def __init__(
         self, place: Path, database_url: str, *, temporal: TemporalServer | None = None, default_times: bool = False
@@ -304,7 +304,7 @@ class Running:
         return {name: value for name, value in settings.items() if value}
 
     def start_worker(self, **more: str) -> Worker:
-        """One more worker; ``more`` are settings."""
+        """Start another worker; ``more`` are settings."""
         log = self.place / f"worker-{len(self.workers)}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
@@ -319,7 +319,7 @@ class Running:
         return worker
 
     def start(self, *, verb: str = "api", ready: bool = True, worker: bool = True, **more: str) -> Server:
-        """A server process on a free port, with a worker where Temporal drives; ``more`` are settings."""
+        """Start a server process on a free port, with a worker if Temporal drives; ``more`` are settings."""
         port = free_port()
         log = self.place / f"server-{port}.log"
         with log.open("ab") as output:
@@ -340,7 +340,7 @@ class Running:
         return server
 
     def command(self, *arguments: str, **more: str) -> Finished:
-        """A command that has ended; ``more`` are settings."""
+        """Run a command to its end; ``more`` are settings."""
         return subprocess.run(
             [sys.executable, "-m", "airweave_server", *arguments],
             env=self.environment(**more),
@@ -353,7 +353,7 @@ class Running:
 
     @contextmanager
     def under_way(self, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-        """A command that is under way, and is ended in the end."""
+        """Start a command, and kill it in the end."""
         with subprocess.Popen(
             [sys.executable, "-m", "airweave_server", *arguments],
             env=self.environment(),
@@ -368,7 +368,7 @@ class Running:
                 process.kill()
 
     def ready_worker(self, **more: str) -> Worker:
-        """One more worker, once it asks Temporal for work."""
+        """Start another worker, and wait until it asks Temporal for work."""
         worker = self.start_worker(**more)
         deadline = time.monotonic() + START_S
         while "worker_ready" not in worker.log.read_text(errors="replace"):
@@ -377,9 +377,9 @@ class Running:
         return worker
 
     def workflow(self, job: str) -> dict[str, Any] | None:
-        """The job's workflow, as Temporal's own program describes it. None when there is none."""
+        """Return the job's workflow as Temporal's own program describes it; None if there is none."""
         assert self.temporal is not None
-        said = subprocess.run(
+        done = subprocess.run(
             [
                 Path(sysconfig.get_path("scripts"), "temporal"),
                 "workflow",
@@ -397,13 +397,13 @@ class Running:
             stdin=subprocess.DEVNULL,
             check=False,
         )
-        if said.returncode == 0:
-            return dict(json.loads(said.stdout))
-        assert "not found" in said.stderr, said.stderr
+        if done.returncode == 0:
+            return dict(json.loads(done.stdout))
+        assert "not found" in done.stderr, done.stderr
         return None
 
     def driving_pid(self, job: str) -> int | None:
-        """The process that takes the job's steps now: an API process, or a worker. None when there is none."""
+        """Return the process that currently runs the job's steps, an API process or a worker; None if there is none."""
         if self.temporal is None:
             with psycopg.connect(plain(self.database_url), autocommit=True) as connection:
                 query = "select driver from sync_job where id = %s and driven_until > now()"
@@ -447,7 +447,7 @@ def wait_until_ready(server: Server) -> None:
 
 
 def ok(done: Finished) -> str:
-    """What a command said that did it."""
+    """Return the output of a command that succeeded."""
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done.stdout
@@ -456,15 +456,15 @@ def ok(done: Finished) -> str:
 def on_a_terminal(
     arguments: Sequence[str], environment: Mapping[str, str], answers: Sequence[tuple[str, str]]
 ) -> tuple[int, str]:
-    """Run a command on a terminal of its own and type each answer once its question is shown; returns exit code and
-    all that was shown, without its colours."""
+    """Run a command on a terminal of its own, and type each answer once its question appears. Returns the exit code and
+    the whole output without colours."""
     environment = {**environment, "COLUMNS": "150", "TERM": "xterm", "NO_COLOR": "1"}
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(sys.executable, [sys.executable, "-m", "airweave_server", *arguments], environment)
     shown, left, at = "", list(answers), 0
     deadline = time.monotonic() + ANSWER_S
-    with suppress(OSError):  # its end of the terminal is closed
+    with suppress(OSError):  # raised once the command closes its end of the terminal
         while time.monotonic() < deadline:
             if left and left[0][0] in shown[at:]:
                 at = len(shown)
@@ -476,12 +476,12 @@ def on_a_terminal(
                 shown += part.decode()
     os.close(terminal)
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert not left, f"never asked for {left[0][0]}: {shown}"
+    assert not left, f"the command never asked for {left[0][0]}: {shown}"
     return code, re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
 
 
 def refusal(done: Finished) -> str:
-    """The one line of a command that could not do it."""
+    """Return the one line of a command that failed."""
     assert done.returncode == 1, done.stdout + done.stderr
     lines = done.stderr.strip().splitlines()
     assert len(lines) == 1, done.stderr
@@ -495,7 +495,7 @@ def is_open(workflow: dict[str, Any] | None) -> bool:
 
 
 def write(folder: Path, numbers: range, *, version: int) -> None:
-    """Text files in nine sub-folders, each with a word of its own of this version."""
+    """Write text files in nine sub-folders, each with a unique word for this version."""
     for number in numbers:
         place = folder / f"d{number % 9}"
         place.mkdir(exist_ok=True)
@@ -504,12 +504,12 @@ def write(folder: Path, numbers: range, *, version: int) -> None:
 
 
 def in_folder(folder: Path) -> list[dict[str, Any]]:
-    """The text files below it, as items of a source."""
+    """The text files below a folder, as items of a source."""
     return [{"id": str(path.relative_to(folder)), "text": path.read_text()} for path in folder.rglob("*.txt")]
 
 
 def plain(database_url: str) -> str:
-    """The URL as psycopg itself takes it."""
+    """The URL in the form that psycopg itself accepts."""
     return database_url.replace("postgresql+psycopg://", "postgresql://")
 
 
