@@ -1,5 +1,5 @@
-"""``python -m benchmarks``: measure, print the tables, and write them down. Asserts no figure; a run that did not do
-its work ends with an error."""
+"""``python -m benchmarks``: runs the benchmarks, and prints and writes their tables. Asserts no figures; a run that did
+not do its work ends with an error."""
 
 import argparse
 import logging
@@ -53,7 +53,7 @@ def main() -> int:
                     found = f"## {name}\n\n**Did not come to its end:** {error}\n"
                 print("\n" + found, flush=True)
                 text += "\n" + found
-                asked.out.write_text(text, encoding="utf-8")  # at once: what was measured is not lost later
+                asked.out.write_text(text, encoding="utf-8")  # after each benchmark, so that no figures are lost
     except OSError as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
@@ -110,7 +110,7 @@ def _head(asked: argparse.Namespace, facts: Sequence[str]) -> str:
 
 def _interrupt(_: int, __: object) -> None:
     for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)  # a second one must not cut the tidying short
+        signal.signal(number, signal.SIG_IGN)  # a second signal must not interrupt the cleanup
     raise KeyboardInterrupt
 
 

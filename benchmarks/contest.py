@@ -1,4 +1,4 @@
-"""The peers and our server side by side: the same files, the same cores, one at a time, a process each."""
+"""Our server and its peers side by side: the same files, the same cores, one at a time, each in its own process."""
 
 import json
 import shutil
@@ -25,7 +25,7 @@ PHASE_S = 900.0
 PHASES = ("initial", "nochange", "delta1")
 OURS, OURS_WHOLE = "Airweave Server, words indexed", "Airweave Server, words and vectors indexed"
 COLLECTION = "bench"
-INDEXED = {"VECTOR_INDEX_CHUNKS": "1000"}  # the peers index the vectors of a corpus of any size
+INDEXED = {"VECTOR_INDEX_CHUNKS": "1000"}  # the peers index vectors at any corpus size
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ PEERS = (
 
 @dataclass(slots=True)
 class Runs:
-    """Of one contestant, by phase. ``seconds`` is the work alone, ``whole`` with the process' start and imports."""
+    """The runs of one contestant, by phase. ``seconds``: the work alone. ``whole``: including the process's start and
+    imports."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
     whole: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
@@ -87,7 +88,7 @@ def run(lab: Lab) -> list[Table]:
     broken = {package: _why_not(lab, package) for package in PACKAGES}
     runs = {peer: Runs() for peer in PEERS if broken[peer.package] is None}
     ours, ours_whole = Runs(), Runs()
-    for turn in range(lab.repeats):  # in turns, so that a slow minute of the machine is not one contestant's alone
+    for turn in range(lab.repeats):  # in turns, so that a slow minute of the machine affects all contestants
         lab.say(f"side by side, {turn + 1} of {lab.repeats}: our server")
         _ours(lab, turn, ours, ours_whole)
         for peer, found in list(runs.items()):
@@ -117,8 +118,8 @@ def run(lab: Lab) -> list[Table]:
 
 
 def _ours(lab: Lab, turn: int, runs: Runs, whole: Runs) -> None:
-    """``runs`` ends with the job, ``whole`` when the index over vectors is there too, from which on both are the same:
-    what follows is done with all indexes live."""
+    """Measure our server. ``runs`` ends with the job, ``whole`` when the vector index is built too. The later phases
+    are the same for both, with all indexes live."""
     folder = lab.place / "ours"
     files = lab.corpus.copy(folder, lab.usual)
     try:
@@ -150,7 +151,7 @@ def _ours(lab: Lab, turn: int, runs: Runs, whole: Runs) -> None:
 
 
 def _theirs(lab: Lab, peer: Peer, turn: int, runs: Runs) -> None:
-    """Raises ``Unfit`` when a phase failed or did not do its work."""
+    """Measure a peer. Raises ``Unfit`` if a phase failed or did not do its work."""
     folder, state = lab.place / "theirs", lab.place / "state"
     files = lab.corpus.copy(folder, lab.usual)
     try:
@@ -182,12 +183,12 @@ def _theirs(lab: Lab, peer: Peer, turn: int, runs: Runs) -> None:
 
 
 def _edited(files: Sequence[Path], turn: int) -> list[str]:
-    """Change 1 % of them; the words that are new."""
+    """Change 1 % of the files, and return the new words."""
     return [word for _, word in corpus.edit(files, max(1, len(files) // 100), seed=300 + turn)]
 
 
 def _why_not(lab: Lab, package: str) -> str | None:
-    """Why the peer's virtual environment could not be made, or None."""
+    """Why the peer's virtual environment could not be created; None if it was."""
     try:
         environments.install(package, PACKAGES[package], lab.say)
     except Unfit as error:
@@ -214,7 +215,7 @@ def _write(table: Table, name: str, count: int, runs: Runs, ours: Runs, bound: s
 
 
 def _ratio(runs: Runs, ours: Runs, phase: str) -> str:
-    """Of the medians, by the work alone; the range is the worst and the best that the runs allow."""
+    """The ratio of the medians of the work alone; the range is the worst and the best that the runs allow."""
     if runs is ours:
         return "1"
     their, our = sorted(runs.seconds[phase]), sorted(ours.seconds[phase])

@@ -1,5 +1,5 @@
-"""The files that everything is measured on, and how they are changed. ``python -m benchmarks.corpus FOLDER`` makes the
-real corpus from Debian's documentation packages, where there is apt."""
+"""The benchmark corpus and changes to it. ``python -m benchmarks.corpus FOLDER`` creates the real corpus from Debian's
+documentation packages, on machines with apt."""
 
 import hashlib
 import os
@@ -33,20 +33,20 @@ PACKAGES = {
     "rust-doc": "1.63.0+dfsg1-2",
 }
 CONVERTERS = {"html-to-markdown": "3.21.2", "selectolax": "1.0.2"}
-MEASURED = "6edf8eb15d2aff48"  # what the figures are of
+MEASURED = "6edf8eb15d2aff48"  # the corpus of the published figures
 STEP_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """Files in the order of their names; ``label`` says for readers what they are."""
+    """Files in order of their names; ``label`` describes them for readers."""
 
     label: str
     files: Sequence[tuple[str, Path]]
     digest: str = ""
 
     def copy(self, into: Path, count: int | None = None) -> list[Path]:
-        """Copy the first files into a new folder, their times set so that they rise from file to file."""
+        """Copy the first files into a new folder, with times that increase from file to file."""
         into.mkdir(mode=0o755)
         copies = []
         for n, (name, path) in enumerate(self.files[:count]):
@@ -65,7 +65,7 @@ def mtime(n: int) -> int:
 
 
 def load() -> Corpus:
-    """``BENCH_CORPUS``, or else what every machine has. Raises ``OSError`` where that folder cannot be read."""
+    """Load ``BENCH_CORPUS``, or files that every machine has. Raises ``OSError`` if the folder cannot be read."""
     folder = os.environ.get("BENCH_CORPUS")
     if not folder:
         return _fallback()
@@ -84,7 +84,7 @@ def _read(folder: Path) -> Corpus:
 
 
 def edit(files: Sequence[Path], count: int, *, seed: int) -> list[tuple[Path, str]]:
-    """Add a line to so many random files; each with the word that is now in it alone."""
+    """Add a line to this many random files. Returns each with a word that only it holds."""
     edited = []
     for path in random.Random(seed).sample(list(files), count):
         word = f"EDIT_{seed}_{hashlib.sha1(path.name.encode()).hexdigest()[:10].upper()}"
@@ -95,7 +95,7 @@ def edit(files: Sequence[Path], count: int, *, seed: int) -> list[tuple[Path, st
 
 
 def tiny(into: Path, count: int) -> None:
-    """Make so many files of some hundred bytes, in ``TINY_FOLDERS`` folders."""
+    """Create this many files of some hundred bytes in ``TINY_FOLDERS`` folders."""
     words = ("harbor", "engine", "violet", "ledger", "summit", "copper", "lantern", "orchard", "signal", "meadow")
     chance = random.Random(5)
     for n in range(count):
@@ -106,7 +106,7 @@ def tiny(into: Path, count: int) -> None:
 
 
 def _fallback() -> Corpus:
-    """The standard library and the installed packages: sources and docs, by the hash of their names."""
+    """The standard library and the installed packages: sources and docs, ordered by the hash of their names."""
     found: dict[str, Path] = {}
     for label, root in (("stdlib", sysconfig.get_path("stdlib")), ("packages", sysconfig.get_path("purelib"))):
         for path in _walk(root):
@@ -142,8 +142,8 @@ def _slug(name: str) -> str:
 
 
 def make_corpus(into: Path) -> Corpus:
-    """Download the packages and write their pages as Markdown into a new folder. Raises ``Unfit`` where there is no
-    apt, or a step failed."""
+    """Download the packages and write their pages as Markdown into a new folder. Raises ``Unfit`` if there is no apt or
+    a step failed."""
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise Unfit("the real corpus is made from Debian packages: apt-get and dpkg-deb are needed")
     environments.install("corpus", CONVERTERS, print)
@@ -159,7 +159,7 @@ def make_corpus(into: Path) -> Corpus:
 
 
 def _download(package: str, version: str, place: Path) -> Path:
-    """The package of this version, or where that is served no more of the present one."""
+    """The package in this version or, if it is no longer served, in the current one."""
     folder = place / package
     folder.mkdir()
     for wanted in (f"{package}={version}", package):

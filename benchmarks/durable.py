@@ -1,4 +1,5 @@
-"""What Temporal costs and gives: the way from a request to the first entity, and one job on one worker and on three."""
+"""The costs and benefits of Temporal: the time from a request to the first entity, and one job on one to three
+workers."""
 
 import asyncio
 import json
@@ -186,7 +187,7 @@ def _connect(server: Server, source: ScriptedServer) -> str:
 
 
 def _read_by(log: Path) -> int:
-    """How many entities the worker that wrote this log has committed."""
+    """The number of entities committed by the worker that wrote this log."""
     counted: Counter[str] = Counter()
     for line in log.read_text(errors="replace").splitlines():
         if re.search(r'"event": "slice_read"', line):

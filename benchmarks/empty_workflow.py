@@ -1,4 +1,4 @@
-"""The least that Temporal's SDK can do: a workflow with one activity that tells when it began. As a program, its
+"""The minimum for Temporal's SDK: a workflow with one activity that returns its start time. Run as a program, it is the
 worker: ``python -m benchmarks.empty_workflow ADDRESS TASK_QUEUE``."""
 
 import asyncio

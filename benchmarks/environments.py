@@ -1,4 +1,4 @@
-"""Virtual environments of their own for the peers, and for what makes the corpus: no requirements of this project."""
+"""Separate virtual environments for the peers and for creating the corpus. This project does not depend on them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ VERSIONS = (
 
 
 def install(name: str, pins: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Make the environment unless it is there as pinned. Raises ``Unfit`` when it cannot be made."""
+    """Create the environment unless it exists with the pinned versions. Raises ``Unfit`` if it cannot be created."""
     if _versions(name, pins) == pins:
         return
     say(f"installing {name} for itself")
@@ -39,7 +39,7 @@ def python(name: str) -> Path:
 
 
 def run(command: Sequence[str | Path], limit_s: float, what: str) -> str:
-    """What it printed. Raises ``Unfit`` with the last line of its errors; nothing of it lives on."""
+    """Run a command, end all its processes, and return its output. Raises ``Unfit`` with its last line of errors."""
     environment = os.environ | {"COCOINDEX_DISABLE_USAGE_TRACKING": "1", "PYTHONWARNINGS": "ignore"}
     child = subprocess.Popen(
         command,

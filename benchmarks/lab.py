@@ -1,4 +1,4 @@
-"""What every benchmark is given: the options, the corpus and a place for copies of it."""
+"""The input of every benchmark: the options, the corpus and a folder for copies of it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from .corpus import USUAL, Corpus
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """``place`` is removed in the end, whatever happens."""
+    """The input of a benchmark. ``place`` is always removed in the end."""
 
     corpus: Corpus
     place: Path

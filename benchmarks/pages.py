@@ -34,8 +34,8 @@ SLUG_CHARS = 60
 
 
 def main(unpacked: Path, into: Path) -> None:
-    """Write the pages, named in the order of the hashes of their paths, so that each prefix is a fair sample. Of pages
-    with the same text the first is taken."""
+    """Write the pages, named in order of the hashes of their paths, so that each prefix is a fair sample. Of pages with
+    the same text, only the first is written."""
     pages: dict[str, tuple[str, str, str]] = {}
     for path in _candidates(unpacked):
         if len(pages) == PAGES:
@@ -60,7 +60,7 @@ def markdown(html: str) -> str:
 
 
 def _candidates(unpacked: Path) -> Iterator[Path]:
-    """The pages of all packages, those of the one that fills up last, by the hashes of their paths."""
+    """The pages of all packages, ordered by the hashes of their paths; those of ``FILLS_UP`` come last."""
     for package in sorted(unpacked.iterdir()):
         if package.name != FILLS_UP:
             yield from _pages(package)

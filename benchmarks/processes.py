@@ -30,7 +30,7 @@ class Cpu:
 
 @dataclass(slots=True)
 class Memory:
-    """Peaks in MB; ``together`` is the peak of the sum, not the sum of the peaks."""
+    """Peaks of memory in MB. ``together`` is the peak of the sum, not the sum of the peaks."""
 
     server: float = 0.0
     postgres: float = 0.0
@@ -39,7 +39,7 @@ class Memory:
 
 
 def family(pid: int) -> Iterator[tuple[psutil.Process, bool]]:
-    """The process and all below it, and whether each is Postgres."""
+    """The process and its descendants, and whether each is Postgres."""
     with suppress(*GONE):
         root = psutil.Process(pid)
         for process in (root, *root.children(recursive=True)):
@@ -48,7 +48,7 @@ def family(pid: int) -> Iterator[tuple[psutil.Process, bool]]:
 
 
 def cpu(pid: int) -> Cpu:
-    """Of all processes so far. What ended backends used is with the postmaster, which waited for them."""
+    """The CPU time of all processes so far. The postmaster counts that of ended backends, which it waited for."""
     server = postgres = 0.0
     for process, is_postgres in family(pid):
         with suppress(*GONE):
@@ -61,7 +61,7 @@ def cpu(pid: int) -> Cpu:
 
 
 def memory(pid: int) -> Memory:
-    """Now."""
+    """The current memory."""
     now = Memory(samples=1)
     for process, is_postgres in family(pid):
         size = _pss_mb(process.pid)
@@ -75,7 +75,7 @@ def memory(pid: int) -> Memory:
 
 @contextmanager
 def sampled(pid: int) -> Iterator[Memory]:
-    """The peaks between entering and leaving. Reading them costs the processes some time: not for timed runs."""
+    """Measure peaks during this block. Measuring slows the processes, so it is not for timed runs."""
     peaks = Memory()
     done = threading.Event()
 
@@ -87,7 +87,7 @@ def sampled(pid: int) -> Iterator[Memory]:
             peaks.postgres = max(peaks.postgres, now.postgres)
             peaks.together = max(peaks.together, now.together)
             peaks.samples += 1
-            # never more than a fifth of the time spent on looking
+            # measuring takes at most a fifth of the time
             if done.wait(max(SAMPLE_S, 4 * (time.monotonic() - began_at))):
                 return
 

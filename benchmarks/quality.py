@@ -1,4 +1,4 @@
-"""Whether the right documents come first: nDCG@10 on Cranfield, through the same HTTP search."""
+"""Search quality: nDCG@10 on Cranfield through the HTTP search, and names in our own sources."""
 
 import math
 import os
@@ -33,7 +33,7 @@ def run(lab: Lab) -> list[Table]:
 
 
 def _identifiers(lab: Lab) -> Table:
-    """Names out of our own sources, bare and in a question; right are the files in which the name stands as a word."""
+    """Search for names from our own sources, alone and in a question; files that hold the name as a word are right."""
     table = Table(
         f"Search quality: nDCG@{DEPTH} on identifiers",
         (
@@ -80,7 +80,7 @@ def _identifiers(lab: Lab) -> Table:
 
 
 def _names(texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """So many names of functions, classes and constants, spread over the sources, and where each stands."""
+    """This many names of functions, classes and constants from all over the sources, and the files that hold each."""
     defined = sorted(
         {name for text in texts.values() for name in re.findall(r"^\s*(?:def|class) (\w+)|^([A-Z_]{6,}) =", text, re.M)}
     )
@@ -159,7 +159,7 @@ def _bound(strategy: str, embedder: str) -> str:
 
 
 def _read(source: Path) -> tuple[dict[str, str], list[str], Mapping[int, set[str]]]:
-    """Texts by document number; the queries in order, by which, from 1, the judgments number them."""
+    """The texts by document number, and the queries in order; the judgments number them from 1 in this order."""
     documents, asked, judged = ((source / name).read_text(encoding="utf-8", errors="replace") for name in FILES)
     texts: dict[str, str] = {}
     for found in re.finditer(r"<docno>\s*(\d+)\s*</docno>(.*?)</doc>", documents, re.DOTALL):

@@ -1,4 +1,4 @@
-"""Memory: the peaks of our processes and of Postgres, while documents and while very many small files come in."""
+"""Memory: the peaks of our processes and of Postgres while syncing documents and very many small files."""
 
 from pathlib import Path
 
@@ -83,7 +83,7 @@ def run(lab: Lab) -> list[Table]:
 
 
 def _one_big(lab: Lab) -> Path:
-    """A folder with one text file: documents of the corpus behind one another."""
+    """Create a folder with one text file of concatenated documents of the corpus."""
     folder = lab.place / "big"
     folder.mkdir(mode=0o755)
     left = BIG_BYTES_QUICK if lab.quick else BIG_BYTES

@@ -1,4 +1,4 @@
-"""What a benchmark hands back: figures with their spread, tables of them, and their Markdown. Measures nothing."""
+"""The results of a benchmark: figures with their spread, in tables, as Markdown. Measures nothing."""
 
 import math
 import statistics
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table. ``bounded by`` is a column like the others, so that no figure stands without its reason."""
+    """One table. ``bounded by`` is an ordinary column, so that no figure stands without its reason."""
 
     title: str
     columns: Sequence[str]
@@ -29,7 +29,7 @@ class Table:
 
 
 def spread(values: Iterable[float], *, digits: int = 1) -> str:
-    """The median with the least and the greatest, as ``5.2 (5.0-6.1)``; a lone value says that it is one."""
+    """The median with minimum and maximum, as in ``5.2 (5.0-6.1)``; a single value is marked as one run."""
     found = sorted(values)
     if not found:
         return "-"
@@ -44,7 +44,7 @@ def number(value: float, digits: int = 1) -> str:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The nearest-rank percentile of values in any order."""
+    """The nearest-rank percentile of unsorted values."""
     ordered = sorted(values)
     return ordered[max(math.ceil(len(ordered) * percent / 100), 1) - 1]
 

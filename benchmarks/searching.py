@@ -1,4 +1,4 @@
-"""Latency of searches through HTTP, one at a time."""
+"""The latency of searches through HTTP, one at a time."""
 
 import random
 import re
@@ -58,13 +58,13 @@ def run(lab: Lab) -> list[Table]:
 
 
 def run_million(lab: Lab) -> list[Table]:
-    """The same on a collection that is filled past the API: the whole corpus, and copies in which each chunk is put
-    together of two."""
+    """The same on a collection that is filled directly in the database: the whole corpus, and copies in which each
+    chunk is composed of two."""
     table, recall = _table("4b. Search over a million chunks"), _recall_table("4d. The same over a million chunks")
     folder = lab.place / "search-million"
     files = lab.corpus.copy(folder, lab.whole)
     wanted = 5_000 if lab.quick else MILLION
-    # no index while it is filled: row by row that takes far longer
+    # no index during the fill: building it row by row takes far longer
     settings = {"VECTOR_INDEX_MEMORY_MB": str(MILLION_MEMORY_MB), "VECTOR_INDEX_CHUNKS": str(wanted // 2)}
     with serving(lab.place, **settings) as server:
         connection = server.connect(COLLECTION, folder)
@@ -112,8 +112,8 @@ def _recall_table(title: str) -> Table:
 
 
 def _write_recall(server: Server, queries: Sequence[str], chunks: str, table: Table) -> None:
-    """Semantic search through HTTP against all vectors compared. One as near as the tenth is right: chunks are often
-    the same word for word."""
+    """Compare semantic search through HTTP with an exact search over all vectors. A result as near as the tenth counts
+    as right, since chunks are often identical."""
     embedder, found = WordLlama(), 0
     with server.database() as database:
         for query, vector in zip(queries, embedder.embed(queries), strict=True):
@@ -150,7 +150,7 @@ def _write_recall(server: Server, queries: Sequence[str], chunks: str, table: Ta
 
 
 def _multiply(server: Server, wanted: int) -> None:
-    """Fill the collection up to so many chunks."""
+    """Fill the collection up to this many chunks."""
     with server.database() as database:
         database.execute(
             "create temp table one as select row_number() over (order by random()) - 1 as n, entity_row, ordinal "
@@ -198,7 +198,7 @@ def _multiply(server: Server, wanted: int) -> None:
 
 
 def _while_syncing(lab: Lab) -> Table:
-    """Searches while every document is written anew; some hold a word that no other has, and must always be found."""
+    """Search while every document is rewritten. Some hold a unique word and must always be found."""
     table = Table(
         "4c. Search while a sync runs",
         (
@@ -257,7 +257,7 @@ def _one_size(lab: Lab, server: Server, files: Sequence[Path], chunks: str, tabl
     queries = _queries(files, count)
     since = datetime.fromtimestamp(mtime(round(len(files) * (1 - KEPT_BY_FILTER))), UTC).isoformat()
     condition = {"field": "updated_at", "operator": "greater_than_or_equal", "value": since}
-    for query in _queries(files, count, seed=8):  # else the first row alone would be of what is not in memory yet
+    for query in _queries(files, count, seed=8):  # otherwise only the first row would measure a cold cache
         server.search(COLLECTION, query)
     for strategy, bound in BOUNDS.items():
         for limit in LIMITS:

@@ -1,4 +1,4 @@
-"""A throw-away ``airweave-server up`` with its embedded Postgres, spoken to over HTTP as a user would."""
+"""A temporary ``airweave-server up`` with its embedded Postgres, used over HTTP like a user would."""
 
 import os
 import shutil
@@ -52,12 +52,13 @@ COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
 
 
 class Unfit(Exception):
-    """A run did not do the work that it was to be timed at; its figure would mean nothing."""
+    """A run did not do the work to be timed, so its figure would mean nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """A job that completed. ``job_s`` is the API's own duration, ``wall_s`` from the request to seeing the end."""
+    """A completed job. ``job_s``: the duration according to the API. ``wall_s``: from the request until its end was
+    seen."""
 
     job_s: float
     wall_s: float
@@ -70,12 +71,12 @@ class Sync:
 
 
 class Server:
-    """The running server. ``ready_s`` is what its first start took, the making of the database included."""
+    """The running server. ``ready_s``: the time of its first start, including the creation of the database."""
 
     def __init__(self, process: "subprocess.Popen[bytes]", client: Client, data_dir: Path) -> None:
         self.client = client
         self.ready_s = 0.0
-        self.environment: dict[str, str] = {}  # for more processes beside it
+        self.environment: dict[str, str] = {}  # for additional processes
         self.log = data_dir
         self._process = process
         self._data_dir = data_dir
@@ -85,7 +86,7 @@ class Server:
         return self._process.pid
 
     def connect(self, collection: str, folder: Path, **config: Any) -> str:
-        """A connection to the folder that syncs only when told; returns its id."""
+        """Create a connection to the folder without a schedule, and return its id."""
         self.client.ensure_collection(collection)
         body = fill(
             wire.SourceConnectionCreate,
@@ -99,8 +100,8 @@ class Server:
         return str(self.client.create_connection(body).id)
 
     def sync(self, connection: str, *, quiet_s: float = 0.0, **expected: int) -> Sync:
-        """Run a job to its end, and do not ask for it in the first ``quiet_s``: each time costs the server some ms.
-        Raises ``Unfit`` unless it completed with these counts and no failures."""
+        """Run a job to its end, without polling in the first ``quiet_s``: each poll costs the server some ms. Raises
+        ``Unfit`` unless it completed with these counts and no failures."""
         before = processes.cpu(self.pid)
         began_at = time.perf_counter()
         job = self.client.run(connection)
@@ -120,19 +121,19 @@ class Server:
         return Sync(float(job.duration_seconds or 0.0), wall_s, processes.cpu(self.pid).since(before), counts)
 
     def chunks(self, connection: str) -> int:
-        """How many are indexed, by the ledger."""
+        """The number of indexed entities in the ledger."""
         return sum(entry.chunks for entry in self.client.entities(connection))
 
     def search(self, collection: str, query: str, **more: Any) -> list[wire.SearchResult]:
         return self.client.search(collection, fill(wire.SearchRequest, query=query, **more))
 
     def database(self) -> "psycopg.Connection[Any]":
-        """A connection to its database, to look behind the API or to fill it past the API."""
+        """A connection to its database, to read or fill it without the API."""
         return psycopg.connect(embedded.attach(self._data_dir).replace("+psycopg", ""), autocommit=True)
 
     def wait_for_index(self) -> float:
-        """Wait until the keeper has built the index over the vectors of every large collection, and counted all words;
-        returns the seconds."""
+        """Wait until the keeper has built the vector index of every large collection and counted all words. Returns the
+        seconds."""
         began_at = time.perf_counter()
         least = int(self.environment.get("VECTOR_INDEX_CHUNKS", Settings.model_fields["vector_index_chunks"].default))
         with self.database() as connection:
@@ -153,13 +154,13 @@ class Server:
                 time.sleep(INDEX_POLL_S)
 
     def vacuum(self) -> None:
-        """Do at once what autovacuum and the checkpointer do beside the next minutes' work."""
+        """Do now what autovacuum and the checkpointer would do during the next minutes."""
         with self.database() as connection:
             connection.execute("vacuum (analyze)")
             connection.execute("checkpoint")
 
     def database_mb(self) -> float:
-        """What the database takes on disk, once what was written is out of the write-ahead log."""
+        """The size of the database on disk, after a checkpoint has emptied the write-ahead log."""
         with self.database() as connection:
             connection.execute("checkpoint")
             row = connection.execute("select pg_database_size(current_database())").fetchone()
@@ -167,7 +168,7 @@ class Server:
         return float(row[0]) / 1e6
 
     def indexes(self) -> str:
-        """Which indexes over text and vectors the database has, so that peers can be compared on the same ground."""
+        """The indexes over text and vectors in the database, so that peers are compared fairly."""
         with self.database() as connection:
             rows = connection.execute("select indexdef from pg_indexes where tablename = 'chunk'").fetchall()
         kinds = [row[0].partition(" USING ")[2].partition(" ")[0] for row in rows]
@@ -175,7 +176,7 @@ class Server:
         return f"{kinds.count('gin')} GIN over words, " + (f"{vectors} over vectors" if vectors else NO_VECTOR_INDEX)
 
     def stop(self) -> None:
-        """Ask, then make: nothing of it is left, Postgres included."""
+        """End the server and all its processes, Postgres included: first by SIGTERM, then by force."""
         everything = [process for process, _ in processes.family(self.pid)]
         self.client.close()
         self._process.send_signal(signal.SIGTERM)
@@ -193,7 +194,7 @@ class Server:
 def scratch(prefix: str = "airweave-bench-") -> Iterator[Path]:
     """A folder that is removed in the end."""
     path = Path(tempfile.mkdtemp(prefix=prefix))
-    path.chmod(0o711)  # as root, Postgres runs as another user and must get through
+    path.chmod(0o711)  # if we are root, Postgres runs as another user that must pass through
     try:
         yield path
     finally:
@@ -202,7 +203,7 @@ def scratch(prefix: str = "airweave-bench-") -> Iterator[Path]:
 
 @contextmanager
 def serving(folders: Path, *flags: str, **settings: str) -> Iterator[Server]:
-    """A server that may read below ``folders``, on a free port, with data of its own; gone in the end."""
+    """A server on a free port with its own data that may read below ``folders``. It ends with this block."""
     with scratch("airweave-bench-data-") as place:
         port = free_port()
         environment = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
@@ -228,7 +229,7 @@ def serving(folders: Path, *flags: str, **settings: str) -> Iterator[Server]:
                 stdout=output,
                 stderr=output,
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C is ours to handle
+                start_new_session=True,  # only we handle Ctrl-C
             )
         server = Server(process, client, place / "data")
         server.environment, server.log = {**environment, "AIRWEAVE_DATA_DIR": str(place / "data")}, log

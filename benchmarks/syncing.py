@@ -1,4 +1,4 @@
-"""Syncs of one folder: the first, one without any change, one touched file, and 1 % changed."""
+"""Syncs of one folder: the first, one without changes, one with one touched file, and one with 1 % changed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,9 +108,9 @@ def _through_temporal(lab: Lab, unchanged: Table) -> None:
 def _unchanged(
     lab: Lab, server: Server, connection: str, files: Sequence[Path], table: Table, what: str
 ) -> Sequence[Sync]:
-    """Five syncs that have nothing to do, which are returned, and those that find the one file that was touched."""
+    """Five syncs without changes, which are returned, and syncs that find one touched file."""
     count = len(files)
-    server.wait_for_index()  # it is built beside whatever comes
+    server.wait_for_index()  # otherwise it is built during the next runs
     same: list[Sync] = []
     for _ in range(UNCHANGED_RUNS):
         same.append(server.sync(connection, quiet_s=_quiet_s(same), inserted=0, updated=0, deleted=0))
@@ -132,7 +132,7 @@ def _unchanged(
 
 
 def _quiet_s(before: Sequence[Sync]) -> float:
-    """How long a job that does no less than these is not asked about."""
+    """How long not to poll a job that does at least as much work as these."""
     return 0.8 * min((one.wall_s for one in before), default=0.0)
 
 
