@@ -44,9 +44,25 @@ def compound(streams: Mapping[str, bytes]) -> bytes:
     table += [FAT] * fats
     table += [FREE] * (fats * SECTOR // 4 - len(table))
     header = struct.pack(
-        "<8s16sHHHHH6xIIIIIIIIII", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", b"", 0x3E, 3, 0xFFFE, 9, 6, 0, fats, first, 0,
-        LEAST, END, 0, END, 0, 0,
-    )[:-4]  # fmt: skip
+        "<8s16sHHHHH6xIIIIIIIIII",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        b"",
+        0x3E,
+        3,
+        0xFFFE,
+        9,
+        6,
+        0,
+        fats,
+        first,
+        0,
+        LEAST,
+        END,
+        0,
+        END,
+        0,
+        0,
+    )[:-4]
     places = [first_fat + n for n in range(fats)]
     header += struct.pack("<109I", *places, *[FREE] * (109 - fats))
     return header + bytes(body) + folder + struct.pack(f"<{len(table)}I", *table)
@@ -54,9 +70,7 @@ def compound(streams: Mapping[str, bytes]) -> bytes:
 
 def _entry(name: str, kind: int, *, child: int, names: list[str], right: int, start: int, size: int) -> bytes:
     text = (name + "\0").encode("utf-16-le") if name else b""
-    return struct.pack(
-        "<64sHBBIII16sIQQIQ", text, len(text), kind, 1, FREE, right, child, b"", 0, 0, 0, start, size
-    )  # fmt: skip
+    return struct.pack("<64sHBBIII16sIQQIQ", text, len(text), kind, 1, FREE, right, child, b"", 0, 0, 0, start, size)
 
 
 def _below(names: list[str], folder: str) -> list[str]:

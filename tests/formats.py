@@ -178,11 +178,13 @@ def book() -> bytes:
     page = '<html xmlns="http://www.w3.org/1999/xhtml"><body><h1>Chapter {0}</h1><p>Words of {0}.</p></body></html>'
     return zipped(
         {
-            "mimetype": b"application/epub+zip", "META-INF/container.xml": container.encode(),
-            "OEBPS/book.opf": package.encode(), "OEBPS/a.xhtml": page.format("two").encode(),
+            "mimetype": b"application/epub+zip",
+            "META-INF/container.xml": container.encode(),
+            "OEBPS/book.opf": package.encode(),
+            "OEBPS/a.xhtml": page.format("two").encode(),
             "OEBPS/text/b b.xhtml": page.format("one").encode(),
         }
-    )  # fmt: skip
+    )
 
 
 def rich_text() -> bytes:

@@ -502,10 +502,13 @@ class Soak:
         self._stop_if_wrong()
         self.checks.append(
             {
-                "ready after s": round(ready_s, 1), "jobs ended after s": round(calm_s, 1), "entities": entities,
-                "held deletes": held, "checked in s": round(time.monotonic() - began_at, 1),
+                "ready after s": round(ready_s, 1),
+                "jobs ended after s": round(calm_s, 1),
+                "entities": entities,
+                "held deletes": held,
+                "checked in s": round(time.monotonic() - began_at, 1),
             }
-        )  # fmt: skip
+        )
         say(f"check {len(self.checks)}: {self.checks[-1]}")
 
     def _full_sync(self, connection: Connected) -> dict[str, Any]:

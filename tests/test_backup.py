@@ -646,8 +646,10 @@ def test_reset_removes_the_data_and_keeps_the_key(home: Running) -> None:
     assert str(data) in ok(home.command("reset", "--yes"))
     assert postmaster(home) is None
     assert {path.name for path in data.iterdir() if not path.name.startswith("programs-")} == {
-        "vault.key", "owner.lock", "mine.txt",
-    }  # fmt: skip
+        "vault.key",
+        "owner.lock",
+        "mine.txt",
+    }
     assert (data / "vault.key").read_text() == key
     assert "no data" in refusal(home.command("reset", "--yes"))
     again = home.start(verb="up")
@@ -666,9 +668,12 @@ def test_what_is_asked_at_a_terminal_is_asked(home: Running) -> None:
     for answer, removed in (("n", False), ("y", True)):
         main, side = os.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-m", "airweave_server", "reset"], env=home.environment(), stdin=side, stdout=side,
+            [sys.executable, "-m", "airweave_server", "reset"],
+            env=home.environment(),
+            stdin=side,
+            stdout=side,
             stderr=side,
-        )  # fmt: skip
+        )
         os.close(side)
         os.write(main, f"{answer}\n".encode())
         said = b""

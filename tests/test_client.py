@@ -136,10 +136,15 @@ def test_what_a_real_server_answers_is_read_whole(client: Client, server: Server
     with ScriptedServer() as source:
         source.partitions["a"] = items(12)
         body = fill(
-            wire.SourceConnectionCreate, short_name="scripted", readable_collection_id="typed", name="Scripted",
-            config={"url": source.url}, sync_immediately=False, schedule={"cron": None},
+            wire.SourceConnectionCreate,
+            short_name="scripted",
+            readable_collection_id="typed",
+            name="Scripted",
+            config={"url": source.url},
+            sync_immediately=False,
+            schedule={"cron": None},
             authentication={"credentials": {"token": "hush-hush-token"}},
-        )  # fmt: skip
+        )
         assert client.preview(body).entities == 12
         connection = client.create_connection(body)
         assert client.last_full(connection.id) is None
@@ -213,7 +218,8 @@ def test_what_is_no_airweave_server_is_named(body: bytes) -> None:
 def test_a_stream_that_breaks_is_an_error() -> None:
     body = b'data: {"type": "connected"}\n\ndata: {"type": "error", "message": "the server is stopping"}\n\n'
     with (
-        listening(200, body) as (url, _), Client(url) as client,
+        listening(200, body) as (url, _),
+        Client(url) as client,
         pytest.raises(ClientError, match="the server is stopping"),
-    ):  # fmt: skip
+    ):
         list(client.progress(uuid4()))

@@ -26,9 +26,14 @@ def command(running: Running, server: Server, *arguments: str, **more: str) -> F
 
 def piped(running: Running, server: Server, given: str, *arguments: str) -> Finished:
     return subprocess.run(
-        [sys.executable, "-m", "airweave_server", *arguments], input=given, capture_output=True, text=True, timeout=120,
-        env=running.environment(API_URL=server.url, COLUMNS="200"), check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "airweave_server", *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=running.environment(API_URL=server.url, COLUMNS="200"),
+        check=False,
+    )
 
 
 def on_terminal(
@@ -45,10 +50,26 @@ def test_any_source_is_connected_with_a_secret_from_standard_input(running: Runn
     with ScriptedServer() as source:
         source.partitions["a"] = items(7)
         done = piped(
-            running, server, SECRET + "\n", "connect", "scripted", "-c", "scripted-in", "--config", f"url={source.url}",
-            "--config", "lazy=true", "--config", "attempts=2", "--secret", "token=-", "--schedule", "none",
-            "--name", "From the shell",
-        )  # fmt: skip
+            running,
+            server,
+            SECRET + "\n",
+            "connect",
+            "scripted",
+            "-c",
+            "scripted-in",
+            "--config",
+            f"url={source.url}",
+            "--config",
+            "lazy=true",
+            "--config",
+            "attempts=2",
+            "--secret",
+            "token=-",
+            "--schedule",
+            "none",
+            "--name",
+            "From the shell",
+        )
         said = ok(done)
         assert f"Bearer {SECRET}" in {entry["headers"].get("authorization") for entry in source.log}
     assert "7 entities" in said
@@ -67,8 +88,21 @@ def test_a_secret_comes_from_a_file_or_a_variable(running: Running, server: Serv
         source.partitions["a"] = items(1)
         for collection, origin in (("from-file", f"@{file}"), ("from-variable", "env:MY_TOKEN")):
             source.log.clear()
-            ok(command(running, server, "connect", "scripted", "-c", collection, "--config", f"url={source.url}",
-                       "--secret", f"token={origin}", MY_TOKEN=SECRET))  # fmt: skip
+            ok(
+                command(
+                    running,
+                    server,
+                    "connect",
+                    "scripted",
+                    "-c",
+                    collection,
+                    "--config",
+                    f"url={source.url}",
+                    "--secret",
+                    f"token={origin}",
+                    MY_TOKEN=SECRET,
+                )
+            )
             assert source.log[0]["headers"]["authorization"] == f"Bearer {SECRET}"
     missing = tmp_path / "missing"
     for origin, why in ((f"@{missing}", "cannot be read: No such file"), ("env:MY_TOKEN", "env:MY_TOKEN is empty")):
@@ -205,8 +239,23 @@ def test_lists_and_objects_are_read_by_their_type(running: Running, server: Serv
         "--config",
         f"exclude={json.dumps(['x', 'y'])}",
     )
-    ok(command(running, server, "connect", "folder", "-c", "lists", "--config", f"path={place}", *globs,
-               "--config", "max_file_mb=1.5", "--config", "gitignore=no"))  # fmt: skip
+    ok(
+        command(
+            running,
+            server,
+            "connect",
+            "folder",
+            "-c",
+            "lists",
+            "--config",
+            f"path={place}",
+            *globs,
+            "--config",
+            "max_file_mb=1.5",
+            "--config",
+            "gitignore=no",
+        )
+    )
     [one] = connected(server, "lists")
     config = server.get(f"/source-connections/{one['id']}")["config"]
     assert (config["include"], config["exclude"]) == (["*.md", "[ab]*.txt"], ["x", "y"])

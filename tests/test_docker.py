@@ -402,9 +402,12 @@ def named(running: Running) -> Iterator[Named]:
         command = ["unshare", "--uts", "sh", "-euc", 'hostname "$0"; exec "$@"', host]
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [*command, sys.executable, "-m", "airweave_server", *arguments], env=running.environment(**more),
-                stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                [*command, sys.executable, "-m", "airweave_server", *arguments],
+                env=running.environment(**more),
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
         started.append(process)
         return process
 
@@ -485,9 +488,13 @@ class Schemas:
             "PATH": f"{self._programs}:{os.environ['PATH']}", **more,
         }  # fmt: skip
         done = subprocess.run(
-            ["sh", str(DOCKER / "temporal-schema.sh")], env={**os.environ, **told}, capture_output=True, text=True,
-            timeout=120, check=False,
-        )  # fmt: skip
+            ["sh", str(DOCKER / "temporal-schema.sh")],
+            env={**os.environ, **told},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
         return done.returncode, self._calls.read_text().splitlines()
 
     def run(self, database: str, statement: str) -> Any:
@@ -594,9 +601,14 @@ def test_what_the_dockerfile_copies_is_in_the_context_and_little_else() -> None:
 
 
 def test_the_image_gets_the_versions_that_are_tested_and_nothing_for_developers() -> None:
-    tested, runs_on, built_with = (pins(ROOT / name) for name in (
-        "requirements.txt", "docker/requirements.txt", "docker/build.txt",
-    ))  # fmt: skip
+    tested, runs_on, built_with = (
+        pins(ROOT / name)
+        for name in (
+            "requirements.txt",
+            "docker/requirements.txt",
+            "docker/build.txt",
+        )
+    )
     for name, versions in runs_on.items():
         assert versions == tested[name], name
     for name in built_with.keys() & tested.keys():
@@ -639,9 +651,14 @@ class Image:
                     self._copy(ROOT / source, target)
             elif word == "RUN":
                 done = subprocess.run(
-                    ["sh", "-euc", rest.replace("/opt/venv", shlex.quote(str(self._venv)))], cwd=self._build,
-                    env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=600, check=False,
-                )  # fmt: skip
+                    ["sh", "-euc", rest.replace("/opt/venv", shlex.quote(str(self._venv)))],
+                    cwd=self._build,
+                    env={**os.environ, "PATH": path},
+                    capture_output=True,
+                    text=True,
+                    timeout=600,
+                    check=False,
+                )
                 assert done.returncode == 0, done.stderr[-3000:]
 
     def _copy(self, source: Path, target: str) -> None:
@@ -661,9 +678,14 @@ class Image:
             as_user = {"user": self.user[0], "group": self.user[1], "extra_groups": []}
         with log.open("ab") as output:
             return subprocess.Popen(
-                [str(self._venv / "bin" / json.loads(last("ENTRYPOINT"))[0]), *arguments], cwd="/",
-                env={**told, **environment}, stdout=output, stderr=output, stdin=subprocess.DEVNULL, **as_user,
-            )  # fmt: skip
+                [str(self._venv / "bin" / json.loads(last("ENTRYPOINT"))[0]), *arguments],
+                cwd="/",
+                env={**told, **environment},
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                **as_user,
+            )
 
 
 @pytest.fixture(scope="module")

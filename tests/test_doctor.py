@@ -76,9 +76,13 @@ def test_what_waits_for_a_person_is_named(apart: Running, source: ScriptedServer
     server = apart.start()
     source.token, source.partitions = "first", {"a": items(40)}
     connection = server.connect(
-        server.collection(), "scripted", {"url": source.url, "attempts": 1}, name="Guarded",
-        authentication={"credentials": {"token": "first"}}, schedule={"cron": "0 3 * * *"},
-    )  # fmt: skip
+        server.collection(),
+        "scripted",
+        {"url": source.url, "attempts": 1},
+        name="Guarded",
+        authentication={"credentials": {"token": "first"}},
+        schedule={"cron": "0 3 * * *"},
+    )
     server.sync(connection)
     source.partitions["a"] = items(10)
     assert server.sync(connection)["held_deletes"] == 30

@@ -264,9 +264,14 @@ def test_who_needs_neither_the_http_server_nor_temporal_does_not_wait_for_them(t
 
     def loaded(program: str) -> set[str]:
         done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120,
+            [sys.executable, "-c", program],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
             check=True,
-        )  # fmt: skip
+        )
         return set(done.stdout.splitlines()[-1].split())
 
     by_commands = loaded(LOADED_BY_COMMANDS)

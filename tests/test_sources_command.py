@@ -52,9 +52,14 @@ class Package:
         environment = {**os.environ, "PYTHONPATH": str(self.site), "ALLOWED_PRIVATE_HOSTS": "127.0.0.1"}
         environment |= {"COLUMNS": "200", "AIRWEAVE_DATA_DIR": str(self.site.parent / "data"), **more}
         return subprocess.run(
-            [sys.executable, "-m", "airweave_server", *arguments], env=environment, input=given, capture_output=True,
-            text=True, timeout=120, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "airweave_server", *arguments],
+            env=environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
 
     def check(self, api: Vendor, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
         url = ("--config", f"url={api.url}", "--secret", "access_token=-")
@@ -69,15 +74,34 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Package:
     place = tmp_path_factory.mktemp("written")
     package = Package(place / "airweave-source-my-crm", place / "site")
     done = subprocess.run(
-        [sys.executable, "-m", "airweave_server", "sources", "new", "my_crm"], cwd=place, capture_output=True,
-        text=True, timeout=60, check=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "airweave_server", "sources", "new", "my_crm"],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     assert "sources check my_crm" in done.stdout
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
-         "--no-build-isolation", "--no-index", "--target", str(package.site), str(package.folder)],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+            "--no-build-isolation",
+            "--no-index",
+            "--target",
+            str(package.site),
+            str(package.folder),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
     return package
 
 
@@ -101,9 +125,13 @@ def change(package: Package, old: str, new: str) -> None:
 
 def test_a_written_package_passes_its_own_tests(written: Package) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"], cwd=written.folder,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error"],
+        cwd=written.folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert re.search(r"^1\d passed", done.stdout, re.MULTILINE), done.stdout
 
 
@@ -111,9 +139,14 @@ def test_a_written_package_has_the_form_that_it_should_have(written: Package) ->
     options = ("--isolated", "--line-length", "120")
     for command in (("ruff", "check", *options), ("ruff", "format", "--check", *options), ("mypy", "--strict")):
         done = subprocess.run(
-            [sys.executable, "-m", *command, "."], cwd=written.folder, capture_output=True, text=True, timeout=120,
-            check=False, env={**os.environ, "MYPYPATH": str(Path(__file__).parents[1] / "src")},
-        )  # fmt: skip
+            [sys.executable, "-m", *command, "."],
+            cwd=written.folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+            env={**os.environ, "MYPYPATH": str(Path(__file__).parents[1] / "src")},
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -49,7 +49,18 @@ def test_a_value_that_is_not_a_field_is_refused() -> None:
 
 def test_objects_inside_are_read_by_their_attributes_too() -> None:
     detailed = wire.SourceConnectionPreview.of(
-        short_name="folder", embedding_model_name="m", is_complete=True, is_exact=True, entities=3, size_bytes=1,
-        opened=1, indexed=0, chunks=0, seconds=None, skipped=(Part(),), failed=(), notes=(),
-    )  # fmt: skip
+        short_name="folder",
+        embedding_model_name="m",
+        is_complete=True,
+        is_exact=True,
+        entities=3,
+        size_bytes=1,
+        opened=1,
+        indexed=0,
+        chunks=0,
+        seconds=None,
+        skipped=(Part(),),
+        failed=(),
+        notes=(),
+    )
     assert detailed.skipped == [wire.LeftOut(reason="too_large", entities=3, is_exact=True, examples=["a", "b"])]

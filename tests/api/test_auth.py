@@ -200,11 +200,14 @@ def theirs(first: Tenant, server: Server) -> dict[str, str]:
         first.post(
             "/source-connections",
             {
-                "short_name": "folder", "readable_collection_id": collection, "config": {"path": str(folder)},
-                "sync_immediately": False, "name": "Secret notes",
+                "short_name": "folder",
+                "readable_collection_id": collection,
+                "config": {"path": str(folder)},
+                "sync_immediately": False,
+                "name": "Secret notes",
             },
         )["id"]
-    )  # fmt: skip
+    )
 
     def sync() -> str:
         job = str(first.post(f"/source-connections/{connection}/run")["id"])
@@ -271,9 +274,11 @@ def test_what_is_anothers_answers_as_what_is_not_there(
     bodies = {"PATCH": {"name": "Taken over"}, "POST": {"query": "vault", "embedder": "minilm"}}
     asked = {"entity_id": "secret-0.txt"}
     for headers in (
-        {}, {"X-Organization-ID": str(first.organization)}, {"X-Organization-ID": "1"},
+        {},
+        {"X-Organization-ID": str(first.organization)},
+        {"X-Organization-ID": "1"},
         {"X-Organization-Id": str(first.organization), "X-Org": str(first.organization)},
-    ):  # fmt: skip
+    ):
 
         def ask(ids: dict[str, str], sent: dict[str, str] = headers) -> tuple[int, str]:
             answer = second.http.request(
@@ -316,9 +321,10 @@ def test_lists_counts_and_searches_show_nothing_of_others(
     first: Tenant, second: Tenant, theirs: dict[str, str], server: Server
 ) -> None:
     for place, more in (
-        ("/collections", {"search": "ours"}), ("/collections", {"search": theirs["readable_id"]}),
+        ("/collections", {"search": "ours"}),
+        ("/collections", {"search": theirs["readable_id"]}),
         ("/source-connections", {"collection": theirs["readable_id"]}),
-    ):  # fmt: skip
+    ):
         assert second.get(place, **more) == []
     assert second.get("/collections/count", search="ours") == 0
     for place in ("/collections", "/source-connections"):

@@ -108,9 +108,14 @@ def test_fields_of_the_wrong_type_are_named(server: Server, collection: str) -> 
         body = {"name": "A name", field: value}
         assert f"body.{field}" in refused(server.http.post("/collections", json=body), 422)
     for field, value in (
-        ("short_name", None), ("config", []), ("schedule", "daily"), ("sync_immediately", "perhaps"),
-        ("authentication", "secret"), ("description", {}), ("redirect_url", 1),
-    ):  # fmt: skip
+        ("short_name", None),
+        ("config", []),
+        ("schedule", "daily"),
+        ("sync_immediately", "perhaps"),
+        ("authentication", "secret"),
+        ("description", {}),
+        ("redirect_url", 1),
+    ):
         wanted = {"short_name": "stub", "readable_collection_id": collection, field: value}
         assert f"body.{field}" in refused(server.http.post("/source-connections", json=wanted), 422)
 
@@ -305,9 +310,15 @@ def test_further_names_may_be_allowed(running: Running) -> None:
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=30)
 SCALAR = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.just(10**400), st.floats(), TEXT, st.just("x" * 5000),
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    TEXT,
+    st.just("x" * 5000),
     st.sampled_from(["", "stub", "folder", "a-b", "2024-01-01", "*/5 * * * *", str(uuid4())]),
-)  # fmt: skip
+)
 JSON = st.recursive(
     SCALAR, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=6
 )
@@ -375,9 +386,12 @@ def test_nothing_that_is_sent_to_any_route_is_answered_with_500(
         is_final = method == "delete"  # what the others need must stay
 
         @settings(
-            max_examples=EXAMPLES_A_ROUTE, deadline=None, derandomize=True, database=None,
+            max_examples=EXAMPLES_A_ROUTE,
+            deadline=None,
+            derandomize=True,
+            database=None,
             suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
+        )
         @given(st.data())
         def one(data: st.DataObject) -> None:
             place, query = path, {}

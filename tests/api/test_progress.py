@@ -90,10 +90,17 @@ def test_who_watches_sees_the_state_at_once_then_a_heartbeat_what_changes_and_th
     assert (held["entity_counts"], held["job_status"]) == ({"ScriptedEntity": 20}, "completed")
     assert complete.pop("timestamp")
     assert complete == {
-        "type": "sync_complete", "job_id": job, "sync_id": connection, "is_complete": True, "is_failed": False,
-        "final_counts": {"ScriptedEntity": 20}, "total_entities": 20, "total_operations": 20,
-        "final_status": "completed", "error": None,
-    }  # fmt: skip
+        "type": "sync_complete",
+        "job_id": job,
+        "sync_id": connection,
+        "is_complete": True,
+        "is_failed": False,
+        "final_counts": {"ScriptedEntity": 20},
+        "total_entities": 20,
+        "total_operations": 20,
+        "final_status": "completed",
+        "error": None,
+    }
 
 
 def test_who_comes_late_sees_the_state_and_the_end(server: Server, source: ScriptedServer) -> None:
@@ -107,8 +114,10 @@ def test_who_comes_late_sees_the_state_and_the_end(server: Server, source: Scrip
         assert (seen["status"], seen["inserted"]) == (status, job["entities_inserted"])
         assert (end["type"], end["status"], end["error"]) == ("end", status, job["error"])
         assert [event["type"] for event in whole(of(server, job["id"], "subscribe-state"))] == [
-            "connected", "entity_state", "sync_complete",
-        ]  # fmt: skip
+            "connected",
+            "entity_state",
+            "sync_complete",
+        ]
     assert failed["error"]
     for what in ("subscribe", "subscribe-state"):  # another organization's: tests/api/test_auth.py
         assert httpx.get(of(server, str(uuid4()), what)).json() == {"detail": "Job not found"}

@@ -125,9 +125,14 @@ def test_the_client_connects_runs_and_searches(server: Server, sdk: AirweaveSDK)
     (folder / "bees.txt").write_text("Bees return to their hive at dusk.")
     collection = sdk.collections.create(name="Meadow").readable_id
     made = sdk.source_connections.create(
-        short_name="folder", readable_collection_id=collection, name="Bee notes", description="all of them",
-        config={"path": str(folder)}, sync_immediately=False, schedule=airweave.ScheduleConfig(cron=None),
-    )  # fmt: skip
+        short_name="folder",
+        readable_collection_id=collection,
+        name="Bee notes",
+        description="all of them",
+        config={"path": str(folder)},
+        sync_immediately=False,
+        schedule=airweave.ScheduleConfig(cron=None),
+    )
     assert (made.name, made.description, made.status) == ("Bee notes", "all of them", "active")
     assert made.schedule is None
     assert made.sync is not None
@@ -362,11 +367,20 @@ def test_every_route_is_at_the_root_and_under_api_v1_with_and_without_a_slash(
     for prefix in ("", "/api/v1"):
         for slash in ("", "/"):
             for path in (
-                "/health", "/health/ready", "/sources", "/sources/folder", "/collections", "/collections/count",
-                f"/collections/{collection}", f"/collections/{collection}/source-connections", "/source-connections",
-                f"/source-connections/{connection}", f"/source-connections/{connection}/jobs",
-                f"/source-connections/{connection}/entities", f"/source-connections/{connection}/held-deletes",
-            ):  # fmt: skip
+                "/health",
+                "/health/ready",
+                "/sources",
+                "/sources/folder",
+                "/collections",
+                "/collections/count",
+                f"/collections/{collection}",
+                f"/collections/{collection}/source-connections",
+                "/source-connections",
+                f"/source-connections/{connection}",
+                f"/source-connections/{connection}/jobs",
+                f"/source-connections/{connection}/entities",
+                f"/source-connections/{connection}/held-deletes",
+            ):
                 answer = server.http.get(prefix + path + slash, follow_redirects=False)
                 assert answer.status_code == 200, f"{prefix}{path}{slash}: {answer.status_code}"
             for path, body, status in (
@@ -508,9 +522,12 @@ def test_a_connection_syncs_at_once_unless_told_otherwise(server: Server) -> Non
 def test_a_folder_ignores_credentials_and_any_source_unknown_keys(server: Server) -> None:
     collection, folder = server.collection(), server.folder()
     made = create(
-        server, collection, "folder", config={"path": str(folder), "colour": "blue"},
+        server,
+        collection,
+        "folder",
+        config={"path": str(folder), "colour": "blue"},
         authentication={"credentials": {"password": "unused"}},
-    )  # fmt: skip
+    )
     shown = fits(shapes.SourceConnection, made)
     assert shown["config"]["path"] == str(folder)
     assert "unused" not in made.text

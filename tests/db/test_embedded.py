@@ -478,8 +478,12 @@ def test_an_upgrade_from_16_keeps_rows_and_the_old_data_however_often_it_is_kill
     assert run(url, "SELECT has_table_privilege('reader', 'chunk', 'SELECT')") == [True]
     postgres.stop()
     assert sorted(path.name for path in data_dir.iterdir() if not path.name.startswith("programs-")) == [
-        "airweave.json", "log", "owner.lock", "postgres", kept.name,
-    ]  # fmt: skip
+        "airweave.json",
+        "log",
+        "owner.lock",
+        "postgres",
+        kept.name,
+    ]
 
     # killed after both renames: only the note is missing
     write_note(data_dir, postgres_major=16)

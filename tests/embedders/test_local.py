@@ -129,8 +129,23 @@ def test_pieces_leave_nothing_out(text: str) -> None:
 def test_pieces_are_words_with_the_spaces_before_them_marks_and_single_digits() -> None:
     text = "def  f_1(x²):\n\treturn  42 ▁é — 日本"
     assert pieces(text) == [
-        "def", "  f", "_", "1", "(", "x", "²):", "\n", "\t", "return", "  ", "4", "2", " ▁é", " —", " 日本",
-    ]  # fmt: skip
+        "def",
+        "  f",
+        "_",
+        "1",
+        "(",
+        "x",
+        "²):",
+        "\n",
+        "\t",
+        "return",
+        "  ",
+        "4",
+        "2",
+        " ▁é",
+        " —",
+        " 日本",
+    ]
 
 
 def test_texts_without_tokens_give_zero_vectors_and_no_texts_give_none() -> None:

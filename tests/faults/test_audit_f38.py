@@ -195,7 +195,8 @@ def test_a_delete_that_fails_once_is_made_up_for_by_the_job_itself(
     connection = server.connect_to(source)
     server.sync(connection)
     with fresh_database.session() as session:
-        session.execute(text("""
+        session.execute(
+            text("""
             create function once() returns trigger language plpgsql as $$ begin
                 if (select phase from sync_job where status = 'running') = 'delete' and not exists (
                     select from delete_plan where state = 'applied' and connection_id = old.connection_id
@@ -203,7 +204,8 @@ def test_a_delete_that_fails_once_is_made_up_for_by_the_job_itself(
                 return old;
             end $$;
             create trigger once before delete on chunk for each row execute function once()
-        """))  # fmt: skip
+        """)
+        )
     del source.partitions["a"][:5]
     said_before = said_by(running)
     job = server.sync(connection)

@@ -108,9 +108,13 @@ class Looking:
 
 @pytest.mark.fault("F4", on="temporal")
 def test_postgres_ends_ten_times_in_a_job(
-    on_frail: Running, frail: EmbeddedPostgres, database: Database, source: ScriptedServer, by_times: ByTimes,
+    on_frail: Running,
+    frail: EmbeddedPostgres,
+    database: Database,
+    source: ScriptedServer,
+    by_times: ByTimes,
     say: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     seed = random.SystemRandom().randrange(10**6)
     chance = random.Random(seed)
     server = on_frail.start()

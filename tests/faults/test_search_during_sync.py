@@ -22,11 +22,13 @@ def version(number: int) -> list[dict[str, Any]]:
     """Each entity has a word of its own that stays, and tells which version it is of."""
     return [
         {
-            "id": f"item-{n:04}", "name": f"item {n}", "version": str(number),
+            "id": f"item-{n:04}",
+            "name": f"item {n}",
+            "version": str(number),
             "text": f"The stable{n} of entity {n}. It is of version v{number}x.\n\n" + f"More of {number}. " * 40,
         }
         for n in range(COUNT)
-    ]  # fmt: skip
+    ]
 
 
 class Searcher:
@@ -66,9 +68,10 @@ class Searcher:
                 self.missed.append(f"{number}: {answer.status_code} {answer.text[:200]}")
                 continue
             mine = [
-                hit for hit in answer.json()["results"]
+                hit
+                for hit in answer.json()["results"]
                 if hit["airweave_system_metadata"]["original_entity_id"] == f"item-{number:04}"
-            ]  # fmt: skip
+            ]
             told = {word for hit in mine for word in ("v1x", "v2x", "v3x") if word in hit["textual_representation"]}
             if len(told) == 1:
                 self.seen.append((number, told.pop()))

@@ -252,9 +252,12 @@ def deep(canaries: Canaries, place: str) -> dict[str, Any]:
 
 @pytest.mark.fault("F32", on="temporal")
 def test_no_secret_is_found_anywhere_but_as_ciphertext(
-    scene: Scene, source: ScriptedServer, echoing: ScriptedServer, refusing: ScriptedServer,
+    scene: Scene,
+    source: ScriptedServer,
+    echoing: ScriptedServer,
+    refusing: ScriptedServer,
     say: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     server, canaries = scene.server, scene.canaries
     jobs: dict[str, tuple[str, str]] = {}
 
@@ -508,10 +511,14 @@ def test_what_looks_for_secrets_finds_them() -> None:
     canaries = Canaries()
     secret = canaries.new("here")
     for said in (
-        secret, json.dumps(secret), httpx.URL("http://h", params={"k": secret}).raw_path.decode(),
+        secret,
+        json.dumps(secret),
+        httpx.URL("http://h", params={"k": secret}).raw_path.decode(),
         *(base64.b64encode(b"u" * width + secret.encode() + b"vw").decode() for width in range(4)),
-        base64.urlsafe_b64encode(b"user:" + secret.encode()).decode(), secret.encode().hex(),
-        f"...{secret[-HALF:]}", f"{secret[:HALF]}...",
-    ):  # fmt: skip
+        base64.urlsafe_b64encode(b"user:" + secret.encode()).decode(),
+        secret.encode().hex(),
+        f"...{secret[-HALF:]}",
+        f"{secret[:HALF]}...",
+    ):
         assert canaries.in_(f"before {said} after"), said
     assert canaries.in_("nothing of the kind") == set()

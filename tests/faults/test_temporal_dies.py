@@ -39,9 +39,13 @@ def slow(source: ScriptedServer, by_times: ByTimes) -> ScriptedServer:
 
 @pytest.mark.fault("F2", on="temporal", only="temporal")
 def test_temporal_is_killed_and_comes_back_on_its_data(
-    apart: Running, temporal_server: TemporalServer, database: Database, slow: ScriptedServer, by_times: ByTimes,
+    apart: Running,
+    temporal_server: TemporalServer,
+    database: Database,
+    slow: ScriptedServer,
+    by_times: ByTimes,
     say: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     server = apart.start()
     connection = server.connect_to(slow)
     job = server.run(connection)
@@ -63,9 +67,13 @@ def test_temporal_is_killed_and_comes_back_on_its_data(
 
 @pytest.mark.fault("F2", on="temporal", only="temporal")
 def test_temporal_comes_back_without_its_data(
-    apart: Running, temporal_server: TemporalServer, database: Database, slow: ScriptedServer, by_times: ByTimes,
+    apart: Running,
+    temporal_server: TemporalServer,
+    database: Database,
+    slow: ScriptedServer,
+    by_times: ByTimes,
     say: Callable[[str], None],
-) -> None:  # fmt: skip
+) -> None:
     server = apart.start()
     connection = server.connect_to(slow)
     job = server.run(connection)
@@ -172,9 +180,14 @@ def test_jobs_run_in_process_while_temporal_is_down_and_there_when_it_is_back(
 @pytest.mark.fault("F3", on="temporal", only="temporal")
 @pytest.mark.parametrize("comes_back", ["at once", "after it was lost"])
 def test_a_job_is_taken_once_though_temporal_dies_right_after_its_row(
-    apart: Running, temporal_server: TemporalServer, database: Database, source: ScriptedServer, by_times: ByTimes,
-    say: Callable[[str], None], comes_back: str,
-) -> None:  # fmt: skip
+    apart: Running,
+    temporal_server: TemporalServer,
+    database: Database,
+    source: ScriptedServer,
+    by_times: ByTimes,
+    say: Callable[[str], None],
+    comes_back: str,
+) -> None:
     seed = random.SystemRandom().randrange(10**6)
     source.partitions["a"] = items(200)
     source.latency_s = by_times(0.2, 1.0)

@@ -68,16 +68,30 @@ class Library:
         """Write an entity and a chunk for each text."""
         connection = to or self.connection
         entry = ledger.Entry(
-            entity_id=entity_id, name=name or entity_id, type=type, scope="", state=ledger.INDEXED, chunks=len(texts),
-            fingerprint=b"f", metadata_fingerprint=b"m", breadcrumbs=breadcrumbs, created_at=created_at,
-            updated_at=updated_at, web_url=web_url, fields=fields,
-        )  # fmt: skip
+            entity_id=entity_id,
+            name=name or entity_id,
+            type=type,
+            scope="",
+            state=ledger.INDEXED,
+            chunks=len(texts),
+            fingerprint=b"f",
+            metadata_fingerprint=b"m",
+            breadcrumbs=breadcrumbs,
+            created_at=created_at,
+            updated_at=updated_at,
+            web_url=web_url,
+            fields=fields,
+        )
         vectors = chunks.encode_vectors(WORDLLAMA.embed(texts))
         with self.database.session() as session:
             rows = ledger.write(
-                session, [entry], organization_id=self.collection.organization_id, collection_id=self.collection.id,
-                connection_id=connection.id, job_id=job_id or uuid4(),
-            )  # fmt: skip
+                session,
+                [entry],
+                organization_id=self.collection.organization_id,
+                collection_id=self.collection.id,
+                connection_id=connection.id,
+                job_id=job_id or uuid4(),
+            )
             chunks.drop(session, list(rows.values()))
             new = [
                 chunks.NewChunk(
@@ -96,17 +110,27 @@ class Library:
         """Write entities of one chunk each, at once. The name of each so-and-so-manieth is ``marked``."""
         entries = [
             ledger.Entry(
-                entity_id=entity_id, name="plain" if n % marked else "marked", type="FileEntity", scope="",
-                state=ledger.INDEXED, chunks=1, fingerprint=b"f", metadata_fingerprint=b"m",
+                entity_id=entity_id,
+                name="plain" if n % marked else "marked",
+                type="FileEntity",
+                scope="",
+                state=ledger.INDEXED,
+                chunks=1,
+                fingerprint=b"f",
+                metadata_fingerprint=b"m",
             )
             for n, entity_id in enumerate(texts)
-        ]  # fmt: skip
+        ]
         vectors = dict(zip(texts, chunks.encode_vectors(WORDLLAMA.embed(list(texts.values()))), strict=True))
         with self.database.session() as session:
             rows = ledger.write(
-                session, entries, organization_id=self.collection.organization_id, collection_id=self.collection.id,
-                connection_id=self.connection.id, job_id=uuid4(),
-            )  # fmt: skip
+                session,
+                entries,
+                organization_id=self.collection.organization_id,
+                collection_id=self.collection.id,
+                connection_id=self.connection.id,
+                job_id=uuid4(),
+            )
             new = [
                 (rows[key], chunks.NewChunk(0, "", text, text.encode(), (vectors[key], None), index_terms(text)))
                 for key, text in texts.items()

@@ -98,18 +98,27 @@ def library(fresh_database: Database) -> Library:
     """``old`` and ``new`` of a folder, ``page`` of another source, with no dates, and two chunks in ``new``."""
     made = Library(fresh_database)
     made.put(
-        "docs/old.md", "the boat sails", name="Old 100% done_now", type="FileEntity",
-        created_at=datetime(2020, 1, 1, tzinfo=UTC), updated_at=datetime(2020, 6, 1, tzinfo=UTC),
+        "docs/old.md",
+        "the boat sails",
+        name="Old 100% done_now",
+        type="FileEntity",
+        created_at=datetime(2020, 1, 1, tzinfo=UTC),
+        updated_at=datetime(2020, 6, 1, tzinfo=UTC),
         breadcrumbs=[
             {"entity_id": "docs", "name": "Docs", "entity_type": "Folder"},
             {"entity_id": "docs/deep", "name": "Deep Engineering", "entity_type": "Folder"},
         ],
-    )  # fmt: skip
+    )
     made.put(
-        "docs/new.md", "the boat lands", "the boat sinks", name="New", type="FileEntity",
-        created_at=datetime(2024, 1, 1, tzinfo=UTC), updated_at=datetime(2024, 6, 1, tzinfo=UTC),
+        "docs/new.md",
+        "the boat lands",
+        "the boat sinks",
+        name="New",
+        type="FileEntity",
+        created_at=datetime(2024, 1, 1, tzinfo=UTC),
+        updated_at=datetime(2024, 6, 1, tzinfo=UTC),
         breadcrumbs=[{"entity_id": "docs", "name": "Docs", "entity_type": "Folder"}],
-    )  # fmt: skip
+    )
     made.put("page", "the boat is a page", to=made.connect("web"), name="Page", type="PageEntity")
     return made
 

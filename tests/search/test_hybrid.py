@@ -47,10 +47,19 @@ def test_a_hit_tells_all_about_its_passage_and_its_entity(library: Library) -> N
     job, crumb = uuid4(), {"entity_id": "docs", "name": "Docs", "entity_type": "Folder"}
     day = datetime(2024, 2, 3, tzinfo=UTC)
     library.put(
-        "docs/tea.md", "Coffee is roasted.", "Tea is brewed from leaves.", name="tea.md", type="FileEntity", job_id=job,
-        heading="Drinks", breadcrumbs=[crumb], created_at=day, updated_at=day, web_url="file:///tea",
+        "docs/tea.md",
+        "Coffee is roasted.",
+        "Tea is brewed from leaves.",
+        name="tea.md",
+        type="FileEntity",
+        job_id=job,
+        heading="Drinks",
+        breadcrumbs=[crumb],
+        created_at=day,
+        updated_at=day,
+        web_url="file:///tea",
         fields={"size": 5},
-    )  # fmt: skip
+    )
     (hit,) = library.search("how to brew tea leaves")
     assert (hit.entity_id, hit.chunk_id, hit.ordinal) == ("docs/tea.md", "docs/tea.md__chunk_1", 1)
     assert (hit.name, hit.type, hit.source_name) == ("tea.md", "FileEntity", "folder")

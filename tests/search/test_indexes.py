@@ -118,13 +118,24 @@ def test_what_a_filter_leaves_is_the_same_however_it_is_looked_for(large: Librar
             seen = sql.narrow(session, large.collection, whole, marked, few=few)
             assert seen.about == about
             near = sql.find_nearest(
-                session, seen, WORDLLAMA.embed_query("river boat"), limit=120, by_index=few < LEAST, chunks=size.chunks,
+                session,
+                seen,
+                WORDLLAMA.embed_query("river boat"),
+                limit=120,
+                by_index=few < LEAST,
+                chunks=size.chunks,
                 is_alone=False,
-            )  # fmt: skip
+            )
             words, _ = sql.find_matching(
-                session, seen, [sql.any_of([river])], [river], mean_bytes=size.mean_bytes, wanted=1, budget=LEAST,
+                session,
+                seen,
+                [sql.any_of([river])],
+                [river],
+                mean_bytes=size.mean_bytes,
+                wanted=1,
+                budget=LEAST,
                 limit=LEAST,
-            )  # fmt: skip
+            )
             found.append([{(one.entity_row, one.ordinal) for one in each} for each in (near, words)])
     near_ids, word_ids = found[0]
     assert (len(near_ids), found[1], found[2]) == (120, found[0], found[0])
@@ -185,9 +196,12 @@ def test_a_build_that_was_killed_is_found_and_begun_anew_and_search_is_right_mea
         assert large.ids("silver market", limit=50) == before
         with fresh_database.session() as session:
             session.execute(
-                text("select pg_terminate_backend(pid, 10000) from pg_stat_progress_create_index where index_relid = "
-                     "to_regclass(:name)"), {"name": name},
-            )  # fmt: skip
+                text(
+                    "select pg_terminate_backend(pid, 10000) from pg_stat_progress_create_index where index_relid = "
+                    "to_regclass(:name)"
+                ),
+                {"name": name},
+            )
         building.join(DEADLINE_S)
     assert failed
     assert is_whole(large) is False

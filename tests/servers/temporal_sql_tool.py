@@ -45,9 +45,13 @@ class Refused(Exception):
 
 def connect(database: str) -> psycopg.Connection[tuple[str]]:
     return psycopg.connect(
-        host=os.environ["SQL_HOST"], port=os.environ["SQL_PORT"], user=os.environ["SQL_USER"],
-        password=os.environ["SQL_PASSWORD"], dbname=database, autocommit=True,
-    )  # fmt: skip
+        host=os.environ["SQL_HOST"],
+        port=os.environ["SQL_PORT"],
+        user=os.environ["SQL_USER"],
+        password=os.environ["SQL_PASSWORD"],
+        dbname=database,
+        autocommit=True,
+    )
 
 
 def create(database: str) -> None:

@@ -137,17 +137,22 @@ def test_rss_2(web: Web) -> None:
     )
     feed, one, cursor = items(web, web.put("/feed", rss(item, channel=channel, more=more)))
     assert (feed.name, feed.type, feed.text, feed.web_url) == (
-        "News & more", "Feed", "Of the day", "https://news.example/blog/",
-    )  # fmt: skip
+        "News & more",
+        "Feed",
+        "Of the day",
+        "https://news.example/blog/",
+    )
     assert (one.name, one.type, own_id(one)) == ("Fish & chips < 5", "Entry", "tag:1")
     assert one.id.startswith(feed.id + "/")
     assert (one.text, one.format) == ("<p>Whole <b>text</b> &amp; more</p>", "html")
     assert one.web_url == "https://news.example/blog/post?a=1&b=2"
     assert (one.created_at, one.updated_at) == (NOON, NOON + timedelta(days=1))
     assert one.fields == {
-        "feed": "News & more", "authors": ["Ann"], "categories": ["a", "b"],
+        "feed": "News & more",
+        "authors": ["Ann"],
+        "categories": ["a", "b"],
         "enclosures": ["https://news.example/talk.mp3"],
-    }  # fmt: skip
+    }
     assert [(crumb.entity_id, crumb.name, crumb.type) for crumb in one.breadcrumbs] == [
         (feed.id, "News & more", "Feed")
     ]
@@ -218,9 +223,11 @@ def test_atom(web: Web) -> None:
     assert (first.text, first.format) == ('a &lt; b<p class="k">P<br>Q</p>c', "html")
     assert (first.created_at, first.updated_at) == (NOON, NOON + timedelta(days=1))
     assert first.fields == {
-        "feed": "Notes & more", "authors": ["Ann"], "categories": ["L", "u"],
+        "feed": "Notes & more",
+        "authors": ["Ann"],
+        "categories": ["L", "u"],
         "enclosures": ["https://notes.example/x/a.mp3"],
-    }  # fmt: skip
+    }
     assert (second.name, second.text, second.format) == ("Hello there", "<p>Hello&nbsp;there</p>", "html")
     assert (third.name, third.text, third.format) == ("A bold one", "1 <b> 2", "plain")
     assert (fourth.text, fourth.format) == ("A <b>picture</b>", "html")
@@ -312,13 +319,21 @@ def test_a_link_is_one_of_the_web_or_none(web: Web) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Tue, 05 Mar 2024 12:00:00 GMT", "Tue, 5 Mar 2024 12:00 UT", "5 Mar 24 12:00:00 Z",
+        "Tue, 05 Mar 2024 12:00:00 GMT",
+        "Tue, 5 Mar 2024 12:00 UT",
+        "5 Mar 24 12:00:00 Z",
         "Tues, 05 March 2024 07:00:00 EST",
-        "Tue, 05 Mar 2024 12:00:00", "Tue 05 Mar 2024 13:00:00 +0100", "2024-03-05T12:00:00Z", "2024-03-05 12:00:00",
-        "2024-03-05T12:00:00.123456789Z", "2024-03-05T13:00:00+0100", "2024-03-05T12:00Z", "\n 2024-03-05t12:00:00z ",
+        "Tue, 05 Mar 2024 12:00:00",
+        "Tue 05 Mar 2024 13:00:00 +0100",
+        "2024-03-05T12:00:00Z",
+        "2024-03-05 12:00:00",
+        "2024-03-05T12:00:00.123456789Z",
+        "2024-03-05T13:00:00+0100",
+        "2024-03-05T12:00Z",
+        "\n 2024-03-05t12:00:00z ",
         "Tue, 05 Mar 2024 12:00:00 -0000",
     ],
-)  # fmt: skip
+)
 def test_a_date_is_read_in_the_forms_that_occur(web: Web, text: str) -> None:
     one = entry(web, rss(f"<guid>a</guid><pubDate>{text}</pubDate>"))
     assert one.created_at == one.updated_at == NOON
@@ -333,9 +348,16 @@ def test_a_day_or_a_month_is_a_date(web: Web, text: str, day: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "yesterday", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59-14:00", "2024-13-45",
-     "Tue, 99 Mar 2024 99:00:00 GMT", "0" * 5000],
-)  # fmt: skip
+    [
+        "",
+        "yesterday",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-14:00",
+        "2024-13-45",
+        "Tue, 99 Mar 2024 99:00:00 GMT",
+        "0" * 5000,
+    ],
+)
 def test_what_is_no_date_is_none(web: Web, text: str) -> None:
     assert entry(web, rss(f"<guid>a</guid><pubDate>{text}</pubDate>")).created_at is None
 
@@ -346,12 +368,18 @@ def test_what_is_no_date_is_none(web: Web, text: str) -> None:
 @pytest.mark.parametrize(
     ("encoding", "word"),
     [
-        ("windows-1251", "Привет"), ("ISO-8859-1", "café"), ("Shift_JIS", "日本語①"), ("utf-16", "日本語"),
+        ("windows-1251", "Привет"),
+        ("ISO-8859-1", "café"),
+        ("Shift_JIS", "日本語①"),
+        ("utf-16", "日本語"),
         ("koi8-r", "Привет"),
-        ("utf-8", "naïve"), ("gb2312", "中文"), ("euc-kr", "한국어"), ("windows-1252", "“x” €"),
+        ("utf-8", "naïve"),
+        ("gb2312", "中文"),
+        ("euc-kr", "한국어"),
+        ("windows-1252", "“x” €"),
         ("iso-8859-1", "“x” €"),
     ],
-)  # fmt: skip
+)
 def test_text_is_read_in_its_encoding(web: Web, encoding: str, word: str) -> None:
     written = {"Shift_JIS": "cp932", "gb2312": "gb18030", "iso-8859-1": "cp1252"}.get(encoding, encoding)
     plain = rss(f"<guid>a</guid><title>{word}</title>")
@@ -374,10 +402,17 @@ def test_text_is_read_in_its_encoding(web: Web, encoding: str, word: str) -> Non
         rss("<title>é</title>").encode("utf-16-le"),
     ],
     ids=[
-        "bom", "blanks", "bom and blank", "wrongly declared", "unheard of", "no charset", "control characters",
-        "utf-16be", "no bom",
+        "bom",
+        "blanks",
+        "bom and blank",
+        "wrongly declared",
+        "unheard of",
+        "no charset",
+        "control characters",
+        "utf-16be",
+        "no bom",
     ],
-)  # fmt: skip
+)
 def test_what_is_before_or_around_the_xml_is_forgiven(web: Web, body: bytes) -> None:
     assert entry(web, body).name == "é"
 
@@ -497,11 +532,18 @@ def test_one_feed_of_many_that_is_gone_is_skipped_and_the_only_one_raises(web: W
 @pytest.mark.parametrize(
     "urls",
     [
-        [], ["ftp://a.example/f"], ["a.example/f"], ["http://"], ["https://user:canary@a.example/f"], ["http://a b/"],
-        ["https://a.example/" + "x" * 2000], ["https://a.example/f", " https://a.example/f#top "], ["http://a.example:99999/"],
+        [],
+        ["ftp://a.example/f"],
+        ["a.example/f"],
+        ["http://"],
+        ["https://user:canary@a.example/f"],
+        ["http://a b/"],
+        ["https://a.example/" + "x" * 2000],
+        ["https://a.example/f", " https://a.example/f#top "],
+        ["http://a.example:99999/"],
         [f"https://a.example/{n}" for n in range(101)],
     ],
-)  # fmt: skip
+)
 def test_an_address_must_be_one_without_a_password(urls: list[str]) -> None:
     with pytest.raises(ValidationError) as raised:
         FeedConfig(urls=urls)

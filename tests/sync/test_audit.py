@@ -119,9 +119,7 @@ def test_what_is_right_is_said_to_be_right_with_what_was_counted(
     assert said.startswith("right")
 
 
-def test_what_a_job_keeps_it_does_not_touch(
-    server: Server, source: ScriptedServer, do: Do
-) -> None:  # fmt: skip
+def test_what_a_job_keeps_it_does_not_touch(server: Server, source: ScriptedServer, do: Do) -> None:
     _, connection = connected(server, source)
     [first] = server.get(f"/source-connections/{connection}/jobs")
     source.put("a", items(1, version="2")[0])
@@ -192,11 +190,15 @@ def test_what_is_left_of_connections_that_are_gone_is_deleted(
 ) -> None:
     _, connection = connected(server, source)
     gone = str(uuid4())
-    do("""
+    do(
+        """
         insert into chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding, ident)
         select entity_row + 1000000, ordinal, collection_id, cast(:gone as uuid), heading, text, hash, embedding, ident
         from chunk where connection_id = :id limit 4
-    """, id=connection, gone=gone)  # fmt: skip
+    """,
+        id=connection,
+        gone=gone,
+    )
     assert "deleted connections: 0 entities, 4 chunks" in wrong(running)
     right(running, connection)  # it is nothing of this one's
     assert "repaired: deleted" in right(running, "--repair")
@@ -252,8 +254,9 @@ def test_what_a_failed_job_wrote_is_looked_at_by_the_next(
     assert server.sync(connection)["error_category"] == "source_unavailable"
     do(
         "delete from chunk where entity_row = (select row from entity where connection_id = :id and entity_id = :name)",
-        id=connection, name="item-0007",
-    )  # fmt: skip
+        id=connection,
+        name="item-0007",
+    )
     source.faults.clear()
     job = server.sync(connection)
     assert job["resumed_from"] is not None

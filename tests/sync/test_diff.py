@@ -17,8 +17,11 @@ SCOPES = st.sampled_from(["a", "b", "c", "gone"])
 LEDGER = st.dictionaries(st.integers(0, 60), SCOPES, max_size=50)
 PART = st.builds(
     lambda scope, done, met, deleted: Progress(scope, done, BitMap64(met), BitMap64(deleted - met)),
-    st.sampled_from(["a", "b", "c"]), st.booleans(), ROWS, ROWS,
-)  # fmt: skip
+    st.sampled_from(["a", "b", "c"]),
+    st.booleans(),
+    ROWS,
+    ROWS,
+)
 
 
 def by_scope(ledger: dict[int, str]) -> dict[str, BitMap64]:
@@ -33,9 +36,13 @@ def test_nothing_that_was_met_or_lies_under_a_skipped_subtree_is_ever_deleted(
     ledger: dict[int, str], parts: list[Progress], full: bool, below: set[int], may_skip: bool, missed: set[int]
 ) -> None:
     plan = diff.delete_plan(
-        by_scope(ledger), parts, full=full, below_skipped=BitMap64(below), may_skip=may_skip,
+        by_scope(ledger),
+        parts,
+        full=full,
+        below_skipped=BitMap64(below),
+        may_skip=may_skip,
         missed_before=BitMap64(missed),
-    )  # fmt: skip
+    )
     met = {row for part in parts for row in part.met}
     declared = {row for part in parts for row in part.deleted}
     assert not met & set(plan.rows)
@@ -165,9 +172,13 @@ def test_many_small_scopes_that_vanish_together_meet_the_guard_together() -> Non
     scopes = {f"folder-{n}": BitMap64(range(n * 8, n * 8 + 8)) for n in range(500)}
     kept = BitMap64([10**6])
     plan = diff.delete_plan(
-        {**scopes, "rest": kept}, [Progress("rest", True, kept, BitMap64())], full=True, below_skipped=BitMap64(),
-        may_skip=False, missed_before=BitMap64(),
-    )  # fmt: skip
+        {**scopes, "rest": kept},
+        [Progress("rest", True, kept, BitMap64())],
+        full=True,
+        below_skipped=BitMap64(),
+        may_skip=False,
+        missed_before=BitMap64(),
+    )
     assert len(plan.rows) == 4000
     assert "4,000 of 4,001" in str(diff.guard(plan.rows, plan.emptied, total=4001, ratio=0.15, minimum=10))
 
@@ -176,8 +187,11 @@ def test_a_scope_that_would_be_emptied_is_held_however_small_it_is() -> None:
     plan = diff.delete_plan(
         {"a": BitMap64([1]), "b": BitMap64(range(10, 1000))},
         [Progress("a", True, BitMap64(), BitMap64()), Progress("b", True, BitMap64(range(10, 1000)), BitMap64())],
-        full=True, below_skipped=BitMap64(), may_skip=False, missed_before=BitMap64(),
-    )  # fmt: skip
+        full=True,
+        below_skipped=BitMap64(),
+        may_skip=False,
+        missed_before=BitMap64(),
+    )
     assert "nothing would be left of scope 'a'" in str(
         diff.guard(plan.rows, plan.emptied, total=991, ratio=0.15, minimum=10)
     )

@@ -36,8 +36,13 @@ def read_on(database: Database, job: str) -> list[Any]:
 @pytest.mark.fault("F37", on="temporal")
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_batch_whose_vectors_are_wrong_is_embedded_again(
-    running: Running, server: Server, source: ScriptedServer, control: Path, fresh_database: Database, fault: str,
-) -> None:  # fmt: skip
+    running: Running,
+    server: Server,
+    source: ScriptedServer,
+    control: Path,
+    fresh_database: Database,
+    fault: str,
+) -> None:
     control.write_text("ok")
     source.partitions["a"] = items(30)
     collection = server.collection()

@@ -67,8 +67,11 @@ def test_a_small_folder_is_known_exactly_and_nothing_of_it_is_stored(server: Ser
     assert {one["reason"]: one["entities"] for one in said["skipped"]} == reasons
     examples = {example: one["reason"] for one in said["skipped"] for example in one["examples"]}
     assert examples == {
-        "deep/photo.png": "unsupported_format", "large.log": "too_large", "nothing.txt": "empty", "outside": "symlink",
-    }  # fmt: skip
+        "deep/photo.png": "unsupported_format",
+        "large.log": "too_large",
+        "nothing.txt": "empty",
+        "outside": "symlink",
+    }
     assert all(one["is_exact"] for one in said["skipped"])
 
 

@@ -72,9 +72,13 @@ async def started(
     async with env:
         with ThreadPoolExecutor(8) as executor:
             async with Worker(
-                env.client, task_queue="q", workflows=[RunSourceConnectionWorkflow], activities=played.activities(),
-                activity_executor=executor, interceptors=[StepTimeouts(Settings())],
-            ):  # fmt: skip
+                env.client,
+                task_queue="q",
+                workflows=[RunSourceConnectionWorkflow],
+                activities=played.activities(),
+                activity_executor=executor,
+                interceptors=[StepTimeouts(Settings())],
+            ):
                 yield await env.client.start_workflow(
                     RunSourceConnectionWorkflow.run, JOB, id=f"w-{uuid4()}", task_queue="q"
                 )

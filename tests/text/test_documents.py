@@ -141,8 +141,10 @@ def test_pages_without_text_and_locked_files_say_so(parsers: Parsers) -> None:
 
 def test_a_sheet_of_a_hundred_thousand_rows_does_not_explode(parsers: Parsers) -> None:
     head = ("Number", "A column with a rather long name, which is repeated")
-    rows = [f'<row><c t="inlineStr"><is><t>{first}</t></is></c><c t="inlineStr"><is><t>{second}</t></is></c></row>'
-            for first, second in [head, *((number, "x") for number in range(100_000))]]  # fmt: skip
+    rows = [
+        f'<row><c t="inlineStr"><is><t>{first}</t></is></c><c t="inlineStr"><is><t>{second}</t></is></c></row>'
+        for first, second in [head, *((number, "x") for number in range(100_000))]
+    ]
     space = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
     sheet = f'<worksheet xmlns="{space}"><sheetData>{"".join(rows)}</sheetData></worksheet>'
     found = text_of(parsers, formats.office_with("xl/worksheets/sheet1.xml", sheet.encode()), "long.xlsx")

@@ -64,9 +64,14 @@ class Telltale(Scripted):
         self.secrets = list(_secrets(credentials))
         self.http.close()
         self.http = type(self.http)(
-            config.url, context=self.context, headers={"Authorization": SecretStr(f"Bearer {self.secrets[0]}")},
-            timeout_s=config.timeout_s, total_s=config.total_s, attempts=config.attempts, backoff_s=config.backoff_s,
-        )  # fmt: skip
+            config.url,
+            context=self.context,
+            headers={"Authorization": SecretStr(f"Bearer {self.secrets[0]}")},
+            timeout_s=config.timeout_s,
+            total_s=config.total_s,
+            attempts=config.attempts,
+            backoff_s=config.backoff_s,
+        )
         if config.way == "constructor":
             raise RuntimeError(f"cannot sign in with {self.secrets}")
 
