@@ -23,7 +23,7 @@ def main(connection_id: UUID) -> None:
         connectors = Connectors(database, open_vault(settings), settings)
         with database.session() as session:
             connection = session.get_one(SourceConnection, connection_id)
-        made = connectors.stored(connection)
+        made = connectors.load(connection)
         say("ready")
         for _ in sys.stdin:
             try:

@@ -173,7 +173,7 @@ class InProcessDriver:
 
     def _let_go(self, job_id: UUID, outcome: Outcome, failure: Exception | None) -> None:
         try:
-            if failure is not None and self._service.unexpected(job_id, failure, driver=self._name):
+            if failure is not None and self._service.count_unexpected(job_id, failure, driver=self._name):
                 return
             with self._database.session() as session:
                 jobs.release(

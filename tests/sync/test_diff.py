@@ -35,7 +35,7 @@ def by_scope(ledger: dict[int, str]) -> dict[str, BitMap64]:
 def test_nothing_that_was_met_or_lies_under_a_skipped_subtree_is_ever_deleted(
     ledger: dict[int, str], parts: list[Progress], full: bool, below: set[int], may_skip: bool, missed: set[int]
 ) -> None:
-    plan = diff.delete_plan(
+    plan = diff.plan_deletes(
         by_scope(ledger),
         parts,
         full=full,
@@ -55,7 +55,7 @@ def test_nothing_that_was_met_or_lies_under_a_skipped_subtree_is_ever_deleted(
 def test_what_was_not_declared_goes_only_from_scopes_that_were_read_to_their_end(
     ledger: dict[int, str], parts: list[Progress], missed: set[int]
 ) -> None:
-    plan = diff.delete_plan(
+    plan = diff.plan_deletes(
         by_scope(ledger), parts, full=True, below_skipped=BitMap64(), may_skip=False, missed_before=BitMap64(missed)
     )
     declared = {row for part in parts for row in part.deleted}
@@ -68,7 +68,7 @@ def test_what_was_not_declared_goes_only_from_scopes_that_were_read_to_their_end
 
 @given(LEDGER, st.lists(PART, max_size=5))
 def test_an_incremental_read_deletes_only_what_was_declared(ledger: dict[int, str], parts: list[Progress]) -> None:
-    plan = diff.delete_plan(
+    plan = diff.plan_deletes(
         by_scope(ledger), parts, full=False, below_skipped=BitMap64(), may_skip=False, missed_before=BitMap64()
     )
     assert set(plan.rows) <= {row for part in parts for row in part.deleted}
@@ -78,13 +78,13 @@ def test_an_incremental_read_deletes_only_what_was_declared(ledger: dict[int, st
 def test_a_source_that_may_skip_deletes_only_what_two_full_jobs_missed(
     ledger: dict[int, str], parts: list[Progress]
 ) -> None:
-    first = diff.delete_plan(
+    first = diff.plan_deletes(
         by_scope(ledger), parts, full=True, below_skipped=BitMap64(), may_skip=True, missed_before=BitMap64()
     )
-    second = diff.delete_plan(
+    second = diff.plan_deletes(
         by_scope(ledger), parts, full=True, below_skipped=BitMap64(), may_skip=True, missed_before=first.missed
     )
-    once = diff.delete_plan(
+    once = diff.plan_deletes(
         by_scope(ledger), parts, full=True, below_skipped=BitMap64(), may_skip=False, missed_before=BitMap64()
     )
     declared = {row for part in parts for row in part.deleted}
@@ -97,7 +97,7 @@ def test_a_complete_read_leaves_exactly_what_it_met(ledger: dict[int, str]) -> N
     scopes = by_scope(ledger)
     met = BitMap64(row for row in ledger if row % 2)
     parts = [Progress(scope, True, met & rows, BitMap64()) for scope, rows in scopes.items()]
-    plan = diff.delete_plan(
+    plan = diff.plan_deletes(
         scopes, parts, full=True, below_skipped=BitMap64(), may_skip=False, missed_before=BitMap64()
     )
     assert set(ledger) - set(plan.rows) == set(met)
@@ -111,7 +111,7 @@ def test_the_guard_holds_what_is_over_the_share_and_over_the_minimum(asked: int,
 
 def planned(ledger: dict[int, str], parts: list[Progress], absence: diff.Absence, **more: Any) -> diff.DeletePlan:
     options: dict[str, Any] = {"may_skip": False, "missed_before": BitMap64(), "below_skipped": BitMap64()} | more
-    return diff.delete_plan(by_scope(ledger), parts, full=True, absence=absence, **options)
+    return diff.plan_deletes(by_scope(ledger), parts, full=True, absence=absence, **options)
 
 
 @given(LEDGER, st.lists(PART, max_size=5), ROWS, st.booleans(), ROWS)
@@ -171,20 +171,16 @@ def test_whatever_its_absence_means_what_was_met_stays(
 def test_many_small_scopes_that_vanish_together_meet_the_guard_together() -> None:
     scopes = {f"folder-{n}": BitMap64(range(n * 8, n * 8 + 8)) for n in range(500)}
     kept = BitMap64([10**6])
-    plan = diff.delete_plan(
-        {**scopes, "rest": kept},
-        [Progress("rest", True, kept, BitMap64())],
-        full=True,
-        below_skipped=BitMap64(),
-        may_skip=False,
-        missed_before=BitMap64(),
-    )
+    plan = diff.plan_deletes(
+        {**scopes, "rest": kept}, [Progress("rest", True, kept, BitMap64())], full=True, below_skipped=BitMap64(),
+        may_skip=False, missed_before=BitMap64(),
+    )  # fmt: skip
     assert len(plan.rows) == 4000
     assert "4,000 of 4,001" in str(diff.guard(plan.rows, plan.emptied, total=4001, ratio=0.15, minimum=10))
 
 
 def test_a_scope_that_would_be_emptied_is_held_however_small_it_is() -> None:
-    plan = diff.delete_plan(
+    plan = diff.plan_deletes(
         {"a": BitMap64([1]), "b": BitMap64(range(10, 1000))},
         [Progress("a", True, BitMap64(), BitMap64()), Progress("b", True, BitMap64(range(10, 1000)), BitMap64())],
         full=True,

@@ -21,7 +21,7 @@ from ..db.session import disable_idle_limit
 from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, ConfigError, Source, SourceError, Traits
 from ..settings import Settings
-from ..sync.connector import Configured, Connectors, Kind, Place, Rejected, traits_of
+from ..sync.connector import ConfiguredSource, Connectors, Kind, Place, Rejected, traits_of
 from ..sync.preview import Preview, preview
 from ..sync.scrub import scrub
 from ..text.parsers import Parsers
@@ -181,7 +181,7 @@ class Connections:
 
     def _try_changes(
         self, session: Session, connection: SourceConnection, changes: Mapping[str, Any]
-    ) -> Configured | None:
+    ) -> ConfiguredSource | None:
         """Try the source with the changed configuration or credentials, before anything is locked. None if neither
         changes."""
         if "config" not in changes and "authentication" not in changes:
@@ -193,7 +193,7 @@ class Connections:
             configured, place = self._accept(kind, config, changes["authentication"], connection.organization_id)
         else:
             try:
-                configured = self._connectors.stored(connection, config=config)
+                configured = self._connectors.load(connection, config=config)
             except AuthError as error:
                 raise InvalidState(f"the stored credentials cannot be used: {error}; send new ones") from None
             except ConfigError as error:
@@ -232,14 +232,14 @@ class Connections:
 
     def _accept(
         self, kind: Kind, config: Mapping[str, Any], authentication: Mapping[str, Any] | None, organization_id: UUID
-    ) -> tuple[Configured, Place | None]:
+    ) -> tuple[ConfiguredSource, Place | None]:
         try:
             return self._connectors.accept(kind, config, authentication, organization_id)
         except Rejected as flaw:
             raise BadInput(str(flaw), field=flaw.field) from None
 
     @contextmanager
-    def _try(self, configured: Configured, place: Place | None = None) -> Iterator[Source[Any, Any]]:
+    def _try(self, configured: ConfiguredSource, place: Place | None = None) -> Iterator[Source[Any, Any]]:
         """A source that has passed its check. Its errors become errors that a person may see."""
         try:
             with self._connectors.trying(configured, place) as source:
@@ -298,6 +298,6 @@ def _choose_cron(cron: str | None, *, source: str, traits: Traits, continuous: b
     return CONTINUOUS if traits.tells_changes else f"{now.minute} {now.hour} * * *"
 
 
-def _dump(configured: Configured) -> dict[str, Any]:
+def _dump(configured: ConfiguredSource) -> dict[str, Any]:
     """The configuration as JSON values; it holds no secrets."""
     return configured.config.model_dump(mode="json")

@@ -1,4 +1,4 @@
-"""From what a source yielded to one transaction: read, cut, embed, write, fence. Knows neither drivers nor HTTP."""
+"""Write a partition's items in batches: read, cut, embed, write, fence. Knows neither drivers nor HTTP."""
 
 import hashlib
 import time
@@ -41,19 +41,19 @@ from .vectors import Models, embed
 BATCH_CHANGED = 200
 BATCH_ITEMS = 1_000
 BATCH_S = 2.0
-BATCH_CHARS = 4_000_000  # what a batch holds in memory of texts
-BIG_CHARS = 1_000_000  # an entity above this goes in by way of the staging table
+BATCH_CHARS = 4_000_000  # of text that a batch holds in memory
+BIG_CHARS = 1_000_000  # an entity above this is written through the staging table
 STAGE_AT_ONCE = 1_000
 EMBED_AT_ONCE = 128
-STOP_AFTER_S = 2.0  # of embedding a batch, when asked to stop; a quicker one is still written
-CAREFUL_AFTER = 2  # crashes: one alone is most often nobody's fault
-QUARANTINE_AFTER = 3  # crashes at one entity, read alone
+STOP_AFTER_S = 2.0  # a batch that takes longer to embed is given up when asked to stop
+CAREFUL_AFTER = 2  # crashes; a single one is rarely the fault of an entity
+QUARANTINE_AFTER = 3  # crashes on one entity that was read alone
 UNKNOWN: Pair = (None, None)
 
-_OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an entity that is as it was
+_OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an unchanged entity
 
-# What an entity's chunks depend on besides the entity: another value, and it is read again. Their vectors depend on the
-# collection's embedder, which `reembed` alone changes.
+# The code that an entity's chunks depend on: another value, and every entity is read again. Vectors depend on the
+# collection's embedder instead, which only `reembed` changes.
 PIPELINE_VERSION = f"extract-{EXTRACTOR_VERSION} chunk-{CHUNKER_VERSION}"
 
 log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ Item = Entity | Seen | Deleted | Skipped
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class YieldedCursor:
     """A cursor that the source yielded, as JSON."""
 
     cursor: dict[str, Any]
@@ -70,7 +70,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a job writes to, and how."""
+    """Where a job writes, and how."""
 
     organization_id: UUID
     collection_id: UUID
@@ -87,7 +87,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A chunk before it has its vector; ``hash`` covers heading and text. ``named`` is found by identifiers too."""
+    """A chunk before it is embedded. ``hash`` covers heading and text; ``named`` is extra text that identifier search
+    finds."""
 
     ordinal: int
     heading: str
@@ -96,14 +97,14 @@ class Piece:
     named: str = ""
 
     def ident(self) -> Sequence[str]:
-        """Its identifiers' lexemes."""
+        """Extract the lexemes of its identifiers."""
         return identifiers.index_terms(self.text + self.named)
 
 
 @dataclass(slots=True)
 class Change:
-    """One entity that the batch writes. ``pieces`` None leaves its chunks as they are, but for a ``staged`` one,
-    whose chunks wait in the staging table."""
+    """One entity that the batch writes. ``pieces``: its new chunks; None to leave the stored ones. ``staged``: its new
+    chunks wait in the staging table instead."""
 
     entry: Entry
     known: Known | None
@@ -115,7 +116,7 @@ class Change:
 
 @dataclass(slots=True)
 class Pending:
-    """What the next transaction will hold."""
+    """The contents of the next transaction."""
 
     changes: dict[str, Change] = field(default_factory=dict)
     same: list[tuple[int, str | None, str, datetime | None]] = field(default_factory=list)
@@ -127,24 +128,29 @@ class Pending:
     items: int = 0
     chars: int = 0
 
-    def full(self) -> bool:
+    def is_full(self) -> bool:
         return len(self.changes) >= BATCH_CHANGED or self.items >= BATCH_ITEMS or self.chars >= BATCH_CHARS
 
 
 class Writer:
-    """Takes what one partition yields, in order, and commits it batch by batch. While a batch is written the next one
-    is read and embedded; there are never more than these two.
+    """Commits the items of one partition, in order, batch by batch. While one batch is written the next is read and
+    embedded; there are never more than these two.
 
-    ``met`` holds the rows that the job has met already: an entity that is read again, after a crash or because the
-    source lists it twice, is written again if it differs but counted once. ``aside`` lends a session to look things up
-    while ``session`` writes.
+    ``met``: the rows that the job has met already. An entity that is read again, after a crash or because the source
+    lists it twice, is written again if it differs but counted once. ``aside``: opens a session for lookups while
+    ``session`` writes.
     """
 
     def __init__(
-        self, session: Session, aside: Callable[[], AbstractContextManager[Session]], partition: SyncPartition,
-        target: Target, met: BitMap64, signals: Signals,
-    ) -> None:  # fmt: skip
-        self._session = session  # the thread's that writes, until it has settled
+        self,
+        session: Session,
+        aside: Callable[[], AbstractContextManager[Session]],
+        partition: SyncPartition,
+        target: Target,
+        met: BitMap64,
+        signals: Signals,
+    ) -> None:
+        self._session = session  # belongs to the writing thread until that has settled
         self._aside = aside
         self._partition = partition
         self._target = target
@@ -153,72 +159,79 @@ class Writer:
         self._reader = Reader(target.parsers, signals.waiting, signals.beat)
         self._careful = BATCH_ITEMS if partition.crashes >= CAREFUL_AFTER else 0  # entities to read one by one
         self._pending = Pending()
-        self._flying = Pending()  # what is being written
+        self._in_flight = Pending()  # being written now
         self._written: Future[None] | None = None
         self._known: dict[str, Known] = {}
         self._committed_at = time.monotonic()
-        self.written = 0  # entities that are committed
-        self.cursor = partition.cursor  # all that came before it is committed or pending
+        self.written = 0  # committed entities
+        self.cursor = partition.cursor  # every item before it is committed or pending
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait until nothing is being written any more. How it ended no longer matters: whoever wanted to know has
-        called ``commit``."""
+        """Wait for the writing thread to end. Its error is dropped: a caller who wants it has called ``commit``."""
         if self._written is not None:
             self._written.exception()
 
-    def take(self, window: Sequence[Item | Reached]) -> None:
-        """Work through a window of what the source yielded, committing a batch whenever one is full."""
-        ids = {diff.clean_id(item.id) for item in window if not isinstance(item, Reached) and isinstance(item.id, str)}
+    def take(self, window: Sequence[Item | YieldedCursor]) -> None:
+        """Process a window of items, committing a batch whenever one is full."""
+        ids = {
+            diff.clean_id(item.id)
+            for item in window
+            if not isinstance(item, YieldedCursor) and isinstance(item.id, str)
+        }
         known: dict[str, Known] = {}
-        self._known = known  # from now on takes what is being written too, which is newer than what is looked up
+        self._known = known  # the writing thread adds to it from now on; its rows are newer than the ones looked up
         with self._aside() as session:
             for entity_id, found in ledger.look_up(session, self._target.connection_id, ids).items():
                 known.setdefault(entity_id, found)
         began_at = time.monotonic()
         for item in window:
-            if isinstance(item, Reached):
+            if isinstance(item, YieldedCursor):
                 self.cursor = item.cursor
                 continue
             self._signals.advance()
             self._pending.items += 1
-            if self._flying.changes and isinstance(item.id, str) and diff.clean_id(item.id) in self._flying.changes:
-                self._settle()  # what is decided about it depends on what stands there then
+            if (
+                self._in_flight.changes
+                and isinstance(item.id, str)
+                and diff.clean_id(item.id) in self._in_flight.changes
+            ):
+                self._settle()  # the decision about this entity depends on what that batch stores
             if isinstance(item, Entity):
-                if self._is_unchanged(item):  # as it came: what the door must change is stored under no such id
+                if self._is_unchanged(item):  # before sanitizing: an id that must be changed is never stored as it came
                     if self._pending.items >= BATCH_ITEMS:
-                        self._send_off()
+                        self._submit()
                     continue
-                self._entity(item)
+                self._take_entity(item)
             elif isinstance(item, Seen):
-                self._seen(diff.clean_id(item.id))
+                self._take_seen(diff.clean_id(item.id))
             elif isinstance(item, Deleted):
-                self._gone(diff.clean_id(item.id))
+                self._take_deleted(diff.clean_id(item.id))
             else:
-                self._skipped(item)
-            if self._pending.full() or time.monotonic() - max(began_at, self._committed_at) > BATCH_S:
-                self._send_off()
+                self._take_skipped(item)
+            if self._pending.is_full() or time.monotonic() - max(began_at, self._committed_at) > BATCH_S:
+                self._submit()
         if time.monotonic() - self._committed_at > BATCH_S:
-            self._send_off()
+            self._submit()
 
     def commit(self, *, done: bool = False) -> None:
-        """Write what is pending, as one transaction; a batch that Postgres refuses is halved until the culprit
-        stands alone. Raises ``Fenced`` when the partition is somebody else's by now."""
-        self._send_off(done=done)
+        """Write the pending batch in one transaction. A batch that Postgres refuses is halved until the culprit stands
+        alone. Raises ``Fenced`` if another process has taken over the partition."""
+        self._submit(done=done)
         self._settle()
 
-    def _send_off(self, *, done: bool = False) -> None:
-        """Embed what is pending, and have it written, once what was sent off before is."""
+    def _submit(self, *, done: bool = False) -> None:
+        """Embed the pending batch, wait for the previous one, and write this one in a thread."""
         pending, self._pending = self._pending, Pending()
         self._signals.advance()
-        self._prepare(pending)
+        self._embed_pending(pending)
         self._settle()
         if pending != Pending() or done or self.cursor != self._partition.cursor:
-            self._flying, self._written = pending, Future()
-            work = (self._write_apart, self._written, pending, self.cursor, done)
-            # in this context, for the job's name in the log; a daemon: what hangs must not keep the process from ending
+            self._in_flight, self._written = pending, Future()
+            work = (self._write_in_thread, self._written, pending, self.cursor, done)
+            # this context puts the job's id in the log; a daemon, so that a hung write cannot keep the process alive
             Thread(target=copy_context().run, args=work, name="write", daemon=True).start()
         self._committed_at = time.monotonic()
 
@@ -226,9 +239,9 @@ class Writer:
         written, self._written = self._written, None
         if written is not None:
             written.result()
-            self._flying = Pending()
+            self._in_flight = Pending()
 
-    def _write_apart(
+    def _write_in_thread(
         self, written: "Future[None]", pending: Pending, cursor: dict[str, Any] | None, done: bool
     ) -> None:
         try:
@@ -238,11 +251,11 @@ class Writer:
         else:
             written.set_result(None)
 
-    def _entity(self, item: Entity) -> None:
+    def _take_entity(self, item: Entity) -> None:
         entity = diff.sanitize(item)
         if isinstance(entity, diff.Malformed):
             before = self._known.get(entity.entity_id)
-            name, reason = (scrub(said, self._target.secrets) for said in (entity.name, entity.reason))
+            name, reason = (scrub(text, self._target.secrets) for text in (entity.name, entity.reason))
             entry = Entry(entity.entity_id, name, "Malformed", self._target.scope, FAILED, reason)
             self._change(Change(entry, before, counts_as="failed"))
             return
@@ -252,10 +265,10 @@ class Writer:
         if not self._careful:
             self._read(entity, before)
             return
-        self.commit()  # what came before stands alone
+        self.commit()  # a crash must not cost the items before this one
         self._careful -= 1
         if entity.id == self._partition.suspect and self._partition.suspect_crashes >= QUARANTINE_AFTER:
-            self._fail(entity, before, f"quarantined: reading it ended the process {QUARANTINE_AFTER} times")
+            self._fail(entity, before, f"quarantined: reading it crashed the process {QUARANTINE_AFTER} times")
             return
         partitions.note_suspect(self._session, self._partition, entity.id)
         self._session.commit()
@@ -265,50 +278,53 @@ class Writer:
         self._session.commit()
 
     def _is_unchanged(self, entity: Entity) -> bool:
-        """Whether nothing is to be done about it but to note that it is there, and that is done."""
+        """Whether the entity is unchanged; if so, marks it as met."""
         target, pending = self._target, self._pending
         if not isinstance(entity.id, str) or entity.id in pending.changes:
             return False
         before = self._known.get(entity.id)
-        if before is None or not diff.unchanged(before, entity, pipeline=PIPELINE_VERSION, force=target.force):
+        if before is None or not diff.is_unchanged(before, entity, pipeline=PIPELINE_VERSION, force=target.force):
             return False
         if before.scope != target.scope:
             pending.moved.append((before.row, target.scope))
-        self._meet(before.row, _OUTCOMES[before.state])
+        self._mark_met(before.row, _OUTCOMES[before.state])
         return True
 
     def _read(self, entity: Entity, before: Known | None) -> None:
         try:
             self._index(entity, before, self._reader.read(entity))
         except Unreadable as reason:
-            self._note(entity, before, SKIPPED, str(reason), version=None)
+            self._note_skipped(entity, before, SKIPPED, str(reason), version=None)
         except Unparseable as reason:
             self._fail(entity, before, str(reason))
 
     def _index(self, entity: Entity, before: Known | None, found: Extracted | NoText) -> None:
         if isinstance(found, NoText):
-            entry = self._entry(entity, SKIPPED, reason=found.reason, empties=True)
+            entry = self._make_entry(entity, SKIPPED, reason=found.reason, empties=True)
             self._change(Change(entry, before, pieces=[], counts_as="skipped"))
             return
-        content, shown = diff.fingerprint(entity, found.text), diff.metadata_fingerprint(entity)
+        content, metadata = diff.fingerprint(entity, found.text), diff.metadata_fingerprint(entity)
         indexed = before is not None and before.fingerprint == content and before.pipeline == PIPELINE_VERSION
         alone = entity.id not in self._pending.changes
-        if indexed and alone and before is not None and before.metadata_fingerprint == shown:
+        if indexed and alone and before is not None and before.metadata_fingerprint == metadata:
             self._pending.same.append((before.row, entity.version, self._target.scope, entity.updated_at))
-            self._meet(before.row, "kept")
+            self._mark_met(before.row, "kept")
             return
         counts_as = "inserted" if before is None or before.fingerprint is None else "updated"
-        entry = self._entry(
-            entity, INDEXED, reason=found.left_out and f"left out: {found.left_out}", fingerprint=content,
-            metadata_fingerprint=shown,
-        )  # fmt: skip
+        entry = self._make_entry(
+            entity,
+            INDEXED,
+            reason=found.left_out and f"left out: {found.left_out}",
+            fingerprint=content,
+            metadata_fingerprint=metadata,
+        )
         change = Change(entry, before, counts_as=counts_as)
-        pieces = self._pieces(entity, cut(found))
+        pieces = self._make_pieces(entity, cut(found))
         if indexed and alone and before is not None:
             change.entry = replace(entry, chunks=before.chunks, truncated=before.truncated)
             self._change(change)
         elif len(found.text) > BIG_CHARS:
-            self._big(change, pieces, is_cut=found.left_out is not None)
+            self._stage_big(change, pieces, is_cut=found.left_out is not None)
         else:
             change.pieces = list(islice(pieces, MAX_CHUNKS))
             change.entry = replace(entry, chunks=len(change.pieces), truncated=next(pieces, None) is not None)
@@ -316,18 +332,18 @@ class Writer:
             self._pending.chars += len(found.text)
             self._change(change)
 
-    def _seen(self, entity_id: str) -> None:
+    def _take_seen(self, entity_id: str) -> None:
         before = self._known.get(entity_id)
         if before is not None:
-            self._meet(before.row, _OUTCOMES[before.state])
+            self._mark_met(before.row, _OUTCOMES[before.state])
 
-    def _gone(self, entity_id: str) -> None:
+    def _take_deleted(self, entity_id: str) -> None:
         self._pending.changes.pop(entity_id, None)
         if (before := self._known.get(entity_id)) is not None:
             self._pending.met.discard(before.row)
             self._pending.deleted.add(before.row)
 
-    def _skipped(self, item: Skipped) -> None:
+    def _take_skipped(self, item: Skipped) -> None:
         entity_id = diff.clean_id(item.id)
         name = diff.clean_text(item.name or item.id)[: diff.MAX_NAME_CHARS]
         reason = scrub(item.reason, self._target.secrets)
@@ -336,19 +352,27 @@ class Writer:
             self._pending.subtrees.append(entity_id)
         self._change(Change(entry, self._known.get(entity_id), counts_as="skipped"))
 
-    def _note(self, entity: Entity, before: Known | None, state: str, reason: str, *, version: str | None) -> None:
-        entry = self._entry(entity, state, reason=scrub(reason, self._target.secrets))
+    def _note_skipped(
+        self, entity: Entity, before: Known | None, state: str, reason: str, *, version: str | None
+    ) -> None:
+        entry = self._make_entry(entity, state, reason=scrub(reason, self._target.secrets))
         self._change(Change(replace(entry, version=version), before, counts_as=state))
 
     def _fail(self, entity: Entity, before: Known | None, reason: str) -> None:
         left = _retries_left(before, entity.version)
-        entry = self._entry(entity, FAILED, reason=scrub(reason, self._target.secrets))
+        entry = self._make_entry(entity, FAILED, reason=scrub(reason, self._target.secrets))
         self._change(Change(replace(entry, retries_left=left), before, counts_as="failed"))
 
-    def _entry(
-        self, entity: Entity, state: str, *, reason: str | None = None, fingerprint: bytes | None = None,
-        metadata_fingerprint: bytes | None = None, empties: bool = False,
-    ) -> Entry:  # fmt: skip
+    def _make_entry(
+        self,
+        entity: Entity,
+        state: str,
+        *,
+        reason: str | None = None,
+        fingerprint: bytes | None = None,
+        metadata_fingerprint: bytes | None = None,
+        empties: bool = False,
+    ) -> Entry:
         return Entry(
             entity_id=entity.id,
             name=entity.name,
@@ -369,8 +393,8 @@ class Writer:
             updated_at=entity.updated_at,
         )
 
-    def _pieces(self, entity: Entity, cut: Iterator[Chunk]) -> Iterator[Piece]:
-        """The entity's pieces; the first one also answers to the entity's name and the parts of its id."""
+    def _make_pieces(self, entity: Entity, cut: Iterator[Chunk]) -> Iterator[Piece]:
+        """Yield the entity's pieces. The first can also be found by the entity's name and the parts of its id."""
         ordinal = -1
         while True:
             ordinal += 1
@@ -378,7 +402,7 @@ class Writer:
                 chunk = next(cut)
             except StopIteration:
                 return
-            except Exception as error:  # around one entity, as above
+            except Exception as error:  # a chunker that fails costs this entity only
                 raise as_unparseable(error) from error
             heading, named = chunk.heading, ""
             if ordinal == 0:
@@ -387,9 +411,9 @@ class Writer:
             digest = hashlib.sha256(f"{heading}\x00{chunk.text}".encode()).digest()[:16]
             yield Piece(ordinal, heading, chunk.text, digest, named)
 
-    def _big(self, change: Change, pieces: Iterator[Piece], *, is_cut: bool) -> None:
-        """Stage the pieces of a big entity in transactions of their own; the last one swaps them in."""
-        self.commit()  # what came before stands alone
+    def _stage_big(self, change: Change, pieces: Iterator[Piece], *, is_cut: bool) -> None:
+        """Stage the pieces of a big entity in several transactions; the last one swaps them in."""
+        self.commit()  # the transactions of this entity must not contain earlier ones
         have = self._stored_embeddings([change])
         chunk_rows.unstage(self._session, self._partition.id)
         staged, group = 0, list(islice(pieces, STAGE_AT_ONCE))
@@ -398,7 +422,7 @@ class Writer:
             try:
                 made = self._embed(group, have)
             except _Refused as refused:
-                self._change(self._refused(change, refused.of(group) or "the embedder does not take its text"))
+                self._change(self._refuse(change, refused.reason_for(group) or "the embedder does not take its text"))
                 self.commit()
                 return
             chunk_rows.stage(self._session, self._partition.id, made)
@@ -417,8 +441,8 @@ class Writer:
             change.counts_as = "inserted"
         self._pending.changes[change.entry.entity_id] = change
 
-    def _meet(self, row: int, outcome: str) -> None:
-        if row not in self._met and row not in self._pending.met and row not in self._flying.met:
+    def _mark_met(self, row: int, outcome: str) -> None:
+        if row not in self._met and row not in self._pending.met and row not in self._in_flight.met:
             self._pending.tally[outcome] += 1
         self._pending.met.add(row)
         self._pending.deleted.discard(row)
@@ -430,11 +454,11 @@ class Writer:
         with self._aside() as session:
             found = chunk_rows.vectors_by_hash(session, rows)
         if (stale := self._target.models.stale) is not None:
-            found = {piece: _with(pair, stale, None) for piece, pair in found.items()}
+            found = {piece: _with_vector(pair, stale, None) for piece, pair in found.items()}
         return found
 
-    def _is_good(self, before: Known | None) -> bool:
-        """Whether what is stored of an entity was made as it would be made now, so that pieces of it may stay."""
+    def _is_reusable(self, before: Known | None) -> bool:
+        """Whether the stored chunks of an entity were made by the present pipeline, so that equal ones may stay."""
         return (
             before is not None
             and before.state == INDEXED
@@ -445,27 +469,31 @@ class Writer:
     def _embed(
         self, pieces: Sequence[Piece], have: dict[bytes, Pair], stays: Container[bytes] = frozenset()
     ) -> list[NewChunk]:
-        """The pieces with their vectors; text that is embedded already (``have``) is not embedded again. What most
-        likely ``stays`` as it is stored gets its identifiers only when it is written."""
+        """Turn pieces into chunks with vectors. Text whose vectors are in ``have`` is not embedded again. Pieces in
+        ``stays`` will most likely not be written, so they get their identifiers only if they are."""
         self._vectorize(pieces, have)
         return [
             NewChunk(
-                piece.ordinal, piece.heading, piece.text, piece.hash, have[piece.hash],
+                piece.ordinal,
+                piece.heading,
+                piece.text,
+                piece.hash,
+                have[piece.hash],
                 None if piece.hash in stays else piece.ident(),
             )
             for piece in pieces
-        ]  # fmt: skip
+        ]
 
     def _vectorize(self, pieces: Sequence[Piece], have: dict[bytes, Pair]) -> None:
-        """Add to ``have`` the vectors of the pieces that are not among them."""
+        """Embed the pieces that have no vector in ``have``, and add theirs."""
         for column, embedder in enumerate(self._target.models.of):
             if embedder is not None:
                 missing = {piece.hash: piece for piece in pieces if have.get(piece.hash, UNKNOWN)[column] is None}
-                for key, vector in self._vectors(embedder, list(missing.values())):
-                    have[key] = _with(have.get(key, UNKNOWN), column, vector)
+                for key, vector in self._embed_pieces(embedder, list(missing.values())):
+                    have[key] = _with_vector(have.get(key, UNKNOWN), column, vector)
 
-    def _vectors(self, embedder: Embedder, pieces: Sequence[Piece]) -> Iterator[tuple[bytes, bytes]]:
-        """The vectors of the pieces' texts in their wire form, by the pieces' hashes."""
+    def _embed_pieces(self, embedder: Embedder, pieces: Sequence[Piece]) -> Iterator[tuple[bytes, bytes]]:
+        """Embed the pieces; yield each piece's hash and its vector in wire form."""
         began_at = time.monotonic()
         for start in range(0, len(pieces), EMBED_AT_ONCE):
             self._signals.advance()
@@ -478,7 +506,7 @@ class Writer:
                 raise _Refused({part[place].hash: reason for place, reason in error.reasons.items()}) from None
             yield from zip((piece.hash for piece in part), chunk_rows.encode_vectors(vectors), strict=True)
 
-    def _prepare(self, pending: Pending) -> None:
+    def _embed_pending(self, pending: Pending) -> None:
         have = self._stored_embeddings([change for change in pending.changes.values() if change.pieces])
         stored = frozenset(have)
         while True:
@@ -488,24 +516,29 @@ class Writer:
                 break
             except _Refused as refused:
                 for change in changes:
-                    if (reason := refused.of(change.pieces or ())) is not None:
-                        pending.changes[change.entry.entity_id] = self._refused(change, reason)
+                    if (reason := refused.reason_for(change.pieces or ())) is not None:
+                        pending.changes[change.entry.entity_id] = self._refuse(change, reason)
         for change in changes:
-            stays = stored if self._is_good(change.known) else frozenset[bytes]()
+            stays = stored if self._is_reusable(change.known) else frozenset[bytes]()
             change.chunks = self._embed(change.pieces or (), have, stays)
 
-    def _refused(self, change: Change, reason: str) -> Change:
-        """The entity failed: the embedder does not take a text of it."""
+    def _refuse(self, change: Change, reason: str) -> Change:
+        """Turn the change into a failure: the embedder does not take one of its texts."""
         entry = replace(
-            change.entry, state=FAILED, reason=scrub(reason, self._target.secrets), fingerprint=None,
-            metadata_fingerprint=None, chunks=0, truncated=False,
+            change.entry,
+            state=FAILED,
+            reason=scrub(reason, self._target.secrets),
+            fingerprint=None,
+            metadata_fingerprint=None,
+            chunks=0,
+            truncated=False,
             retries_left=_retries_left(change.known, change.entry.version),
-        )  # fmt: skip
+        )
         return Change(entry, change.known, counts_as="failed")
 
     def _write(self, pending: Pending, cursor: dict[str, Any] | None, *, done: bool) -> None:
         try:
-            self._transaction(pending, cursor, done=done)
+            self._write_transaction(pending, cursor, done=done)
         except DBAPIError as error:
             self._session.rollback()
             if not is_refused_data(error) or not pending.changes:
@@ -514,13 +547,11 @@ class Writer:
             if len(changes) == 1:
                 entry = changes[0].entry
                 reason = scrub(f"refused by the database: {first_line(error)}", self._target.secrets)
-                if is_duplicate(error):  # of keys that were just deleted: no fault of the entity, the audit takes it up
+                if is_duplicate(error):  # of a key that was just deleted: not the entity's fault, the audit repairs it
                     reason = f"{INCOMPLETE}: its former chunks could not be deleted"
-                only = Change(
-                    Entry(entry.entity_id, entry.name, entry.type, entry.scope, FAILED, reason),
-                    changes[0].known, counts_as="failed",
-                )  # fmt: skip
-                self._transaction(replace(pending, changes={entry.entity_id: only}), cursor, done=done)
+                failed = Entry(entry.entity_id, entry.name, entry.type, entry.scope, FAILED, reason)
+                only = Change(failed, changes[0].known, counts_as="failed")
+                self._write_transaction(replace(pending, changes={entry.entity_id: only}), cursor, done=done)
                 return
             middle = len(changes) // 2
             first = Pending(changes={change.entry.entity_id: change for change in changes[:middle]}, items=middle)
@@ -528,24 +559,28 @@ class Writer:
             self._write(first, self._partition.cursor, done=False)
             self._write(replace(pending, changes=rest), cursor, done=done)
 
-    def _transaction(self, pending: Pending, cursor: dict[str, Any] | None, *, done: bool) -> None:
+    def _write_transaction(self, pending: Pending, cursor: dict[str, Any] | None, *, done: bool) -> None:
         session, target = self._session, self._target
         changes = pending.changes.values()
         rows = ledger.write(
-            session, [change.entry for change in changes], organization_id=target.organization_id,
-            collection_id=target.collection_id, connection_id=target.connection_id, job_id=target.job_id,
-        )  # fmt: skip
+            session,
+            [change.entry for change in changes],
+            organization_id=target.organization_id,
+            collection_id=target.collection_id,
+            connection_id=target.connection_id,
+            job_id=target.job_id,
+        )
         place = {"collection_id": target.collection_id, "connection_id": target.connection_id}
         anew = [(rows[change.entry.entity_id], change) for change in changes if change.pieces is not None]
         if anew:
             wanted = [(row, chunk) for row, change in anew for chunk in change.chunks]
             pieces = {row: change.pieces for row, change in anew if change.pieces}
-            good = {row for row, change in anew if self._is_good(change.known)}
+            good = {row for row, change in anew if self._is_reusable(change.known)}
             kept = chunk_rows.drop_changed(
                 session, [row for row, _ in anew], [(row, chunk) for row, chunk in wanted if row in good]
             )
             new = ((row, chunk) for row, chunk in wanted if (row, chunk.ordinal) not in kept)
-            chunk_rows.insert(session, ((row, _whole(chunk, pieces[row])) for row, chunk in new), **place)
+            chunk_rows.insert(session, ((row, _with_identifiers(chunk, pieces[row])) for row, chunk in new), **place)
         for change in changes:
             if change.staged:
                 chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place)
@@ -562,9 +597,14 @@ class Writer:
             session, self._partition, met=met, deleted=pending.deleted - met, subtrees=pending.subtrees
         )
         partitions.fence(
-            session, self._partition, cursor=cursor, counts=Counts(**tally), done=done, lease_s=target.lease_s,
+            session,
+            self._partition,
+            cursor=cursor,
+            counts=Counts(**tally),
+            done=done,
+            lease_s=target.lease_s,
             progressed=bool(met - self._met) or done or cursor != self._partition.cursor,
-        )  # fmt: skip
+        )
         session.commit()
         for outcome, count in tally.items():
             metrics.ENTITIES.labels(target.source, outcome).inc(count)
@@ -574,25 +614,26 @@ class Writer:
         self._partition.cursor = cursor
         self._met |= met
         for change in changes:
-            self._known[change.entry.entity_id] = _as_known(rows[change.entry.entity_id], change)
+            self._known[change.entry.entity_id] = _to_known(rows[change.entry.entity_id], change)
 
 
-def _whole(chunk: NewChunk, pieces: Sequence[Piece]) -> NewChunk:
+def _with_identifiers(chunk: NewChunk, pieces: Sequence[Piece]) -> NewChunk:
     return replace(chunk, ident=pieces[chunk.ordinal].ident()) if chunk.ident is None else chunk
 
 
-def _with(pair: Pair, column: int, vector: bytes | None) -> Pair:
+def _with_vector(pair: Pair, column: int, vector: bytes | None) -> Pair:
     return (vector, pair[1]) if column == 0 else (pair[0], vector)
 
 
 class _Refused(Exception):
-    """Pieces, by their hash, that the embedder cannot take, and why."""
+    """The embedder does not take some pieces; ``reasons`` by their hashes."""
 
     def __init__(self, reasons: dict[bytes, str]) -> None:
         super().__init__(reasons)
         self._reasons = reasons
 
-    def of(self, pieces: Sequence[Piece]) -> str | None:
+    def reason_for(self, pieces: Sequence[Piece]) -> str | None:
+        """The reason of the first refused one of these pieces, None if none was refused."""
         return next((self._reasons[piece.hash] for piece in pieces if piece.hash in self._reasons), None)
 
 
@@ -601,7 +642,7 @@ def _retries_left(before: Known | None, version: str | None) -> int:
     return max(before.retries_left - 1, 0) if again and before is not None else diff.RETRIES
 
 
-def _as_known(row: int, change: Change) -> Known:
+def _to_known(row: int, change: Change) -> Known:
     entry, before = change.entry, change.known
     holds = entry if entry.state == INDEXED or entry.empties else before
     return Known(

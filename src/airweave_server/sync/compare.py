@@ -21,18 +21,18 @@ LISTED_AT_ONCE = 5_000  # entities held in memory
 
 
 def compare(database: Database, connectors: Connectors, connection_id: UUID) -> audit.Differences:
-    """List the source once and compare. Raises ``Unavailable`` with the reason if it cannot be listed to its end."""
+    """List the source once and compare. Raises ``Unavailable`` with the reason if the listing does not complete."""
     secrets: Sequence[str] = ()
     with database.step() as session:
         connection = session.get_one(SourceConnection, connection_id)
         session.commit()
         try:
-            made = connectors.stored(connection)
-            secrets = made.secrets
+            configured = connectors.load(connection)
+            secrets = configured.secrets
             audit.begin_listing(session)
-            with connectors.reading(made, connection, Signals()) as source:
+            with connectors.reading(configured, connection, Signals()) as source:
                 source.check()
-                items = (_as_listed(item) for part in source.partitions() for item in source.read(part, None))
+                items = (_to_listed(item) for part in source.partitions() for item in source.read(part, None))
                 listed = filter(None, items)
                 while part := list(islice(listed, LISTED_AT_ONCE)):
                     audit.add_listed(session, part)
@@ -43,8 +43,8 @@ def compare(database: Database, connectors: Connectors, connection_id: UUID) -> 
         return audit.compare_listing(session, connection_id)
 
 
-def _as_listed(item: Any) -> tuple[str, str, str | None] | None:
-    """Kind, id and version of what a source yields; None for a cursor."""
+def _to_listed(item: Any) -> tuple[str, str, str | None] | None:
+    """Kind, id and version of an item that a source yields; None for a cursor."""
     if isinstance(item, Entity):
         entity = diff.sanitize(item)
         if isinstance(entity, diff.Malformed):

@@ -1,4 +1,4 @@
-"""Deciding, without I/O: whether what came is usable, whether it is the same as before, and what may be deleted."""
+"""Decisions without I/O: whether an entity is usable, whether it is unchanged, and what may be deleted."""
 
 import hashlib
 import json
@@ -21,12 +21,12 @@ MAX_URL_CHARS = 4_000
 MAX_FIELDS_BYTES = 200_000
 FORMATS = ("markdown", "plain", "html")
 HASHED_AT_ONCE = 1_000_000  # characters
-RETRIES = 3  # jobs that try an entity again which could not be parsed
+RETRIES = 3  # jobs that retry an entity that could not be parsed
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """An item that is no entity; it is noted as failed under an id made of what it is."""
+    """An item that cannot be an entity. It is recorded as failed, under its id or one derived from its content."""
 
     entity_id: str
     name: str
@@ -34,17 +34,20 @@ class Malformed:
 
 
 class Absence(Enum):
-    """What follows from an entity's absence from a complete listing."""
+    """What it means that an entity is missing from a complete listing."""
 
     GONE = "it is gone"
     DOUBTED = "it may be gone: a person decides"
-    STAYS = "nothing"  # unless a person has approved that it goes
+    STAYS = "nothing"  # unless a person has approved the delete
 
 
 @dataclass(frozen=True, slots=True)
 class DeletePlan:
-    """``rows`` are to go; of these ``doubted`` ones only with a person's word. ``missed`` were not met for the first
-    time, by a source whose listings can skip. ``emptied``: scopes of which nothing undoubted would be left."""
+    """The ledger rows to delete.
+
+    ``doubted``: those of ``rows`` that a person must approve. ``missed``: rows absent for the first time, from a source
+    whose listings can skip entities. ``emptied``: scopes that would be left with no row beyond doubt.
+    """
 
     rows: BitMap64
     doubted: BitMap64
@@ -53,14 +56,14 @@ class DeletePlan:
 
 
 def clean_text(value: str) -> str:
-    """Text as Postgres takes it: no NUL, no lone surrogate."""
+    """Make text acceptable to Postgres: no NUL, no lone surrogate."""
     value = value.replace("\x00", "")
     return value.encode("utf-8", "replace").decode() if not value.isascii() else value
 
 
 def clean_id(value: str) -> str:
-    """An id as the ledger keeps it: text as Postgres takes it, an over-long one cut and told apart by its SHA-256.
-    An id that had to be changed never equals another one's."""
+    """Make an id fit for the ledger: text that Postgres accepts, cut if too long. A changed id ends in the SHA-256 of
+    the original, so that two ids never become one."""
     if len(value) <= MAX_ID_BYTES and value.isascii() and "\x00" not in value:
         return value
     text = clean_text(value)
@@ -71,29 +74,29 @@ def clean_id(value: str) -> str:
 
 
 def sanitize(item: Entity) -> Entity | Malformed:
-    """The entity as it may be stored, or why it is none."""
+    """The entity, cleaned for storage, or why it is malformed."""
     if not isinstance(item.id, str) or not item.id.strip():
-        return _malformed(item, f"the id is {item.id!r}, not a text")
+        return _make_malformed(item, f"the id is {item.id!r}, not a string with text in it")
     if item.text is not None and not isinstance(item.text, str):
-        return _malformed(item, f"the text is of type {type(item.text).__name__}")
+        return _make_malformed(item, f"the text is of type {type(item.text).__name__}")
     if item.version is not None and not isinstance(item.version, str):
-        return _malformed(item, f"the version is of type {type(item.version).__name__}")
+        return _make_malformed(item, f"the version is of type {type(item.version).__name__}")
     if not isinstance(item.fields, Mapping):
-        return _malformed(item, f"the fields are of type {type(item.fields).__name__}")
+        return _make_malformed(item, f"the fields are of type {type(item.fields).__name__}")
     for label, moment in (("created_at", item.created_at), ("updated_at", item.updated_at)):
         if moment is not None and not isinstance(moment, datetime):
-            return _malformed(item, f"{label} is of type {type(moment).__name__}")
+            return _make_malformed(item, f"{label} is of type {type(moment).__name__}")
     if item.format not in FORMATS:
-        return _malformed(item, f"the format is {item.format!r}, not one of {', '.join(FORMATS)}")
+        return _make_malformed(item, f"the format is {item.format!r}, not one of {', '.join(FORMATS)}")
     if not all(isinstance(crumb, Breadcrumb) for crumb in item.breadcrumbs):
-        return _malformed(item, "the breadcrumbs are none")
+        return _make_malformed(item, "a breadcrumb is not a Breadcrumb")
     try:
         fields = {clean_text(str(key)): _clean_json(value) for key, value in item.fields.items()}
         size_bytes = len(json.dumps(fields))
     except (RecursionError, ValueError) as error:
-        return _malformed(item, f"the fields cannot be written as JSON ({type(error).__name__})")
+        return _make_malformed(item, f"the fields cannot be written as JSON ({type(error).__name__})")
     if size_bytes > MAX_FIELDS_BYTES:
-        return _malformed(item, f"the fields are larger than {MAX_FIELDS_BYTES:,} bytes")
+        return _make_malformed(item, f"the fields are larger than {MAX_FIELDS_BYTES:,} bytes")
     entity_id = clean_id(item.id)
     name = clean_text(str(item.name))[:MAX_NAME_CHARS] if item.name else entity_id
     return Entity(
@@ -110,23 +113,23 @@ def sanitize(item: Entity) -> Entity | Malformed:
             Breadcrumb(clean_id(str(b.entity_id)), clean_text(str(b.name))[:MAX_NAME_CHARS], clean_text(str(b.type)))
             for b in item.breadcrumbs
         ),
-        created_at=_utc(item.created_at),
-        updated_at=_utc(item.updated_at),
+        created_at=_to_utc(item.created_at),
+        updated_at=_to_utc(item.updated_at),
         web_url=clean_text(str(item.web_url))[:MAX_URL_CHARS] if item.web_url else None,
         url=clean_text(str(item.url))[:MAX_URL_CHARS] if item.url else None,
         fields=fields,
     )
 
 
-def unchanged(known: Known, entity: Entity, *, pipeline: str, force: bool) -> bool:
-    """Whether the source's own word says that nothing is to be done, so that nothing need be opened."""
+def is_unchanged(known: Known, entity: Entity, *, pipeline: str, force: bool) -> bool:
+    """Whether the version alone shows that there is nothing to do, so that the content need not be opened."""
     if entity.version is None or known.version != entity.version or known.pipeline != pipeline:
         return False
     return known.state == INDEXED or (known.retries_left == 0 and not force)
 
 
 def fingerprint(entity: Entity, text: str) -> bytes:
-    """SHA-256 of what is indexed of an entity."""
+    """SHA-256 of the indexed part of an entity."""
     digest = hashlib.sha256()
     for part in (entity.name, entity.type, text):
         for start in range(0, len(part), HASHED_AT_ONCE):
@@ -136,7 +139,7 @@ def fingerprint(entity: Entity, text: str) -> bytes:
 
 
 def metadata_fingerprint(entity: Entity) -> bytes:
-    """SHA-256 of what is shown with an entity. ``updated_at`` is not in it: a touched file is not a changed one."""
+    """SHA-256 of the metadata of an entity. Leaves out ``updated_at``: touching a file does not change it."""
     shown = {
         "breadcrumbs": breadcrumbs_json(entity),
         "created_at": entity.created_at.isoformat() if entity.created_at else None,
@@ -151,7 +154,7 @@ def breadcrumbs_json(entity: Entity) -> list[dict[str, str]]:
     return [{"entity_id": b.entity_id, "name": b.name, "entity_type": b.type} for b in entity.breadcrumbs]
 
 
-def delete_plan(
+def plan_deletes(
     ledger: Mapping[str, BitMap64],
     progress: Sequence[Progress],
     *,
@@ -162,15 +165,15 @@ def delete_plan(
     absence: Absence = Absence.GONE,
     asked_for: BitMap64 | None = None,
 ) -> DeletePlan:
-    """What is gone: once every partition was read to its end, all ledger rows less those that any partition met and
-    those that lie under a skipped subtree; and what the source declared deleted. Nothing that a partition met in this
-    job is ever in it. With one partition unread nothing is concluded at all: what another one misses may have moved
-    there.
+    """Plan the deletes of a job.
 
-    ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. ``absence``: what a job may
-    conclude from an entity that it did not meet. With ``may_skip`` one that is gone must have been missed by the full
-    job before as well.
-    ``asked_for``: the rows that a person approved to go.
+    Entities that the source declared deleted go. Once every partition is read to its end, so do all ledger rows that no
+    partition met, unless they lie under a skipped subtree. While one partition is unread, absence proves nothing: an
+    entity missing elsewhere may have moved there. A row that any partition met in this job is never in the plan.
+
+    ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. ``absence``: what it means
+    that a row was not met. ``may_skip``: listings can skip entities, so a row goes only if the previous full job missed
+    it too (``missed_before``). ``asked_for``: the rows whose delete a person approved.
     """
     met, declared = BitMap64(), BitMap64()
     for part in progress:
@@ -184,32 +187,32 @@ def delete_plan(
         gone = everything - met - below_skipped
         if absence is Absence.STAYS:
             gone &= asked_for or BitMap64()
-        if may_skip and absence is Absence.GONE:  # else nothing of it goes without a person's word
+        if may_skip and absence is Absence.GONE:  # otherwise nothing of it goes without a person's approval
             missed = gone - missed_before
             gone &= missed_before
     gone |= (declared - met) & everything
     missed -= gone
-    unsaid = gone - declared
-    doubted = unsaid if absence is Absence.DOUBTED else BitMap64()
-    certain, unsaid = gone - doubted, unsaid - doubted
-    emptied = tuple(sorted(scope for scope, rows in ledger.items() if not rows - certain and rows & unsaid))
+    undeclared = gone - declared
+    doubted = undeclared if absence is Absence.DOUBTED else BitMap64()
+    certain, undeclared = gone - doubted, undeclared - doubted
+    emptied = tuple(sorted(scope for scope, rows in ledger.items() if not rows - certain and rows & undeclared))
     return DeletePlan(rows=gone, doubted=doubted, missed=missed, emptied=emptied)
 
 
 def guard(asked: BitMap64, emptied: Sequence[str], *, total: int, ratio: float, minimum: int) -> str | None:
-    """Why these deletes are held, or None. ``total``: the connection's entities."""
+    """Why these deletes must be held, or None. ``total``: number of entities of the connection."""
     if len(asked) > minimum and len(asked) > ratio * total:
         return f"{len(asked):,} of {total:,} entities would be deleted, more than {ratio:.0%}"
     if asked and emptied:
-        named = ", ".join(repr(scope) for scope in emptied[:3])
-        return f"{len(asked):,} of {total:,} entities would be deleted and nothing would be left of scope {named}"
+        scopes = ", ".join(repr(scope) for scope in emptied[:3])
+        return f"{len(asked):,} of {total:,} entities would be deleted and nothing would be left of scope {scopes}"
     return None
 
 
 def hold(
     plan: DeletePlan, *, approved: BitMap64, total: int, ratio: float, minimum: int
 ) -> tuple[BitMap64, str | None]:
-    """Which deletes of a plan wait for a person's word, and why; none and None when all may go."""
+    """Which deletes of a plan a person must approve, and why; empty and None if all may go."""
     doubted = plan.doubted - approved
     asked = plan.rows - plan.doubted - approved
     reasons = []
@@ -223,7 +226,7 @@ def hold(
     return held, "; ".join(reasons) or None
 
 
-def _malformed(item: Entity, reason: str) -> Malformed:
+def _make_malformed(item: Entity, reason: str) -> Malformed:
     try:
         seen = repr((item.id, item.name, item.fields))[:10_000]
     except (ValueError, RecursionError):
@@ -248,7 +251,7 @@ def _clean_json(value: Any) -> Any:
     return clean_text(str(value))
 
 
-def _utc(moment: datetime | None) -> datetime | None:
-    if moment is None or not datetime.min.year < moment.year < datetime.max.year:  # a time zone could push it over
+def _to_utc(moment: datetime | None) -> datetime | None:
+    if moment is None or not datetime.min.year < moment.year < datetime.max.year:  # may overflow when converted
         return None
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,5 +1,6 @@
-"""One slice of filling a connection's chunks with the vectors of the embedder that its collection moves to. Contacts no
-source; fenced and resumed like any other read of a partition."""
+"""Re-embedding a connection's chunks, one slice at a time, when its collection moves to another embedder.
+
+Contacts no source. Fenced and resumed like any other read of a partition."""
 
 import time
 from dataclasses import dataclass
@@ -22,55 +23,67 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Filling:
-    """What is filled, and how. ``anew``: whatever stands there already."""
+class FillTask:
+    """The chunks to fill with vectors, and how. ``overwrite``: also those that have a vector already."""
 
     connection_id: UUID
     column: str
     embedder: Embedder
-    anew: bool
+    overwrite: bool
     slice_s: float
     lease_s: float
 
 
-def fill(session: Session, partition: SyncPartition, filling: Filling, signals: Signals) -> int:
-    """Read on from the partition's cursor, a batch a transaction, to its end or until the slice's time is over; returns
-    the entities that were come to. Raises ``Fenced`` when it is somebody else's by now."""
+def fill(session: Session, partition: SyncPartition, task: FillTask, signals: Signals) -> int:
+    """Embed from the partition's cursor to its end, or until the slice's time is up; one transaction per batch.
+
+    Returns the number of entities reached. Raises ``Fenced`` if another process has taken over the partition.
+    """
     began_at, entities = time.monotonic(), 0
-    row, ordinal = _place(partition)
+    row, ordinal = _start_position(partition)
     while not signals.stop.is_set():
         signals.advance()
         chunks = moves.list_unfilled(
-            session, filling.connection_id, filling.column, after=(row, ordinal), last=int(partition.data["last"]),
-            overwrite=filling.anew, limit=BATCH,
-        )  # fmt: skip
-        session.commit()  # nothing is held while the embedder works
-        come_to = {chunk.entity_row for chunk in chunks} - {row}
+            session,
+            task.connection_id,
+            task.column,
+            after=(row, ordinal),
+            last=int(partition.data["last"]),
+            overwrite=task.overwrite,
+            limit=BATCH,
+        )
+        session.commit()  # hold no lock while the embedder works
+        reached = {chunk.entity_row for chunk in chunks} - {row}
         if chunks:
-            vectors = _vectors(filling.embedder, [f"{chunk.heading}\n{chunk.text}" for chunk in chunks])
-            moves.fill(session, filling.column, chunks, vectors)
+            vectors = _embed_or_zero(task.embedder, [f"{chunk.heading}\n{chunk.text}" for chunk in chunks])
+            moves.fill(session, task.column, chunks, vectors)
             row, ordinal = chunks[-1].entity_row, chunks[-1].ordinal
         done = len(chunks) < BATCH
         cursor = {"entity_row": row, "ordinal": ordinal}
         partitions.fence(
-            session, partition, cursor=cursor, counts=Counts(updated=len(come_to)), done=done, lease_s=filling.lease_s,
+            session,
+            partition,
+            cursor=cursor,
+            counts=Counts(updated=len(reached)),
+            done=done,
+            lease_s=task.lease_s,
             progressed=True,
-        )  # fmt: skip
+        )
         session.commit()
         partition.cursor = cursor
-        entities += len(come_to)
-        if done or time.monotonic() - began_at > filling.slice_s:
+        entities += len(reached)
+        if done or time.monotonic() - began_at > task.slice_s:
             break
     return entities
 
 
-def _place(partition: SyncPartition) -> tuple[int, int]:
+def _start_position(partition: SyncPartition) -> tuple[int, int]:
     cursor = partition.cursor or {"entity_row": int(partition.data["first"]) - 1, "ordinal": 0}
     return int(cursor["entity_row"]), int(cursor["ordinal"])
 
 
-def _vectors(embedder: Embedder, texts: list[str]) -> Vectors:
-    """A text that the embedder cannot take gets zeros: it is found by its words."""
+def _embed_or_zero(embedder: Embedder, texts: list[str]) -> Vectors:
+    """Embed the texts. One that the embedder refuses gets a zero vector: keyword search still finds it."""
     try:
         return embed(embedder, texts)
     except Unembeddable as error:

@@ -1,4 +1,4 @@
-"""Keeps secrets out of what is said about a source: in errors, reasons and logs."""
+"""Keep secrets out of errors, reasons and logs about a source."""
 
 import base64
 import json
@@ -13,42 +13,43 @@ from .diff import clean_text
 
 MAX_REASON_CHARS = 2_000
 SHORTEST_SECRET = 4
-PIECE = 12  # characters in a row of a long secret that tell too much of it
+PIECE = 12  # consecutive characters of a long secret that already give too much away
 MASK = "**********"
 
 
 def scrub(text: str, secrets: Sequence[str]) -> str:
-    """The text without any of these secrets, of a length for people."""
-    return masked(text, secrets)[:MAX_REASON_CHARS]
+    """Mask the secrets in the text and cut it to ``MAX_REASON_CHARS``."""
+    return mask(text, secrets)[:MAX_REASON_CHARS]
 
 
-def masked(text: str, secrets: Sequence[str]) -> str:
-    """The text without these secrets: not as they are, nor escaped, percent-encoded, in base64, or cut short."""
+def mask(text: str, secrets: Sequence[str]) -> str:
+    """Mask the secrets in the text: plain, escaped, percent-encoded, in base64, or cut short."""
     if secrets:
-        forms, pieces = _known(tuple(secrets))
+        forms, pieces = _compile(tuple(secrets))
         for form in forms:
             text = text.replace(form, MASK)
-        text = _without_pieces(text, pieces)
+        text = _mask_pieces(text, pieces)
     return clean_text(text)
 
 
 def secrets_of(*models: BaseModel | None) -> tuple[str, ...]:
-    """The secrets in clear; a short one, or the default that the docs name, would mask ordinary words."""
-    return tuple(secret for model in models if model is not None for secret in _secrets(model))
+    """The secret values of the models, in clear text. Without short ones and documented defaults: masking those would
+    hit ordinary words."""
+    return tuple(secret for model in models if model is not None for secret in _find_secrets(model))
 
 
-def _secrets(value: Any) -> Iterator[str]:
+def _find_secrets(value: Any) -> Iterator[str]:
     if isinstance(value, BaseModel):
         for name, known in type(value).model_fields.items():
             inner = getattr(value, name)
             if inner != known.default:
-                yield from _secrets(inner)
+                yield from _find_secrets(inner)
     elif isinstance(value, dict):
         for inner in value.values():
-            yield from _secrets(inner)
+            yield from _find_secrets(inner)
     elif isinstance(value, list | tuple | set | frozenset):
         for inner in value:
-            yield from _secrets(inner)
+            yield from _find_secrets(inner)
     elif isinstance(value, SecretStr):
         secret = value.get_secret_value()
         if len(secret) >= SHORTEST_SECRET:
@@ -56,14 +57,14 @@ def _secrets(value: Any) -> Iterator[str]:
 
 
 @lru_cache(maxsize=8)
-def _known(secrets: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """The forms in which the secrets may be said, longest first, and every piece of the long ones."""
-    forms = {form for secret in secrets for form in _forms(secret) if len(form) >= SHORTEST_SECRET}
+def _compile(secrets: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Every form in which the secrets may appear, longest first, and all pieces of the long ones."""
+    forms = {form for secret in secrets for form in _encode_forms(secret) if len(form) >= SHORTEST_SECRET}
     pieces = {form[at : at + PIECE] for form in forms if len(form) > PIECE for at in range(len(form) - PIECE + 1)}
     return tuple(sorted(forms, key=len, reverse=True)), frozenset(pieces)
 
 
-def _forms(secret: str) -> Iterator[str]:
+def _encode_forms(secret: str) -> Iterator[str]:
     yield secret
     yield repr(secret)[1:-1]
     yield repr(repr(secret))[2:-2]
@@ -71,13 +72,13 @@ def _forms(secret: str) -> Iterator[str]:
     yield from (quote(secret, errors="replace"), quote(secret, safe="", errors="replace"))
     yield quote_plus(secret, errors="replace")
     data = secret.encode("utf-8", "replace")
-    for before in range(3):  # what it shares a group of three bytes with is not known, and left out
+    for before in range(3):  # its neighbours in the first and last group of three bytes are unknown: leave those out
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             whole = encode(b"\0" * before + data).decode().rstrip("=")
             yield whole[(before * 8 + 5) // 6 : len(whole) - (1 if (before + len(data)) % 3 else 0)]
 
 
-def _without_pieces(text: str, pieces: frozenset[str]) -> str:
+def _mask_pieces(text: str, pieces: frozenset[str]) -> str:
     kept, at = [], 0
     while at < len(text):
         end = at

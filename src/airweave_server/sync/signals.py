@@ -1,4 +1,4 @@
-"""What a step tells whoever watches it, and what it is told: that it works, that it waits, that it should stop."""
+"""Signals between a step and its driver: the step is working, is waiting, should stop."""
 
 import threading
 import time
@@ -14,8 +14,8 @@ from ..sdk import Stopped
 class Signals:
     """``stop`` asks the step to end at the next safe place.
 
-    ``source_since``: monotonic time when it started waiting for the source; None if not waiting. ``busy_since``:
-    monotonic time when it began the thing that it is doing itself; None if not working.
+    ``source_since``: monotonic time when the step started waiting for the source; None if not waiting. ``busy_since``:
+    monotonic time when it began its current piece of work; None if not working.
     """
 
     stop: threading.Event = field(default_factory=threading.Event)
@@ -24,7 +24,7 @@ class Signals:
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """Around work that must advance."""
+        """Surround work that must call ``advance`` as it goes on."""
         self.advance()
         try:
             yield
@@ -32,21 +32,21 @@ class Signals:
             self.busy_since = None
 
     def advance(self) -> None:
-        """Work advances: the next thing begins."""
+        """Report progress: the next piece of work begins."""
         self.busy_since = time.monotonic()
 
     def beat(self) -> None:
-        """One thing takes its time, within a limit of its own. Raises ``Stopped`` if the step should stop."""
+        """Report progress within work that has its own time limit. Raises ``Stopped`` if the step should stop."""
         self.advance()
         if self.stop.is_set():
             raise Stopped("asked to stop")
 
     def waiting(self) -> "Waiting":
-        """Around a call that may wait for the source."""
+        """Surround a call that may wait for the source."""
         return Waiting(self)
 
     def watch(self, items: Iterator[Any]) -> Generator[Any]:
-        """Yield what the source yields, noting each wait for it; raises ``Stopped`` if the step should stop."""
+        """Yield the source's items, noting each wait for one. Raises ``Stopped`` if the step should stop."""
         waiting = self.waiting()
         with closing(items):  # type: ignore[type-var]  # a source yields from a generator
             while True:
@@ -61,7 +61,7 @@ class Signals:
 
 
 class Waiting:
-    """Notes in ``signals`` since when the source keeps us waiting. A class, since it is entered for every item."""
+    """Records in ``signals`` when waiting for the source began. A class because it is cheap to enter once per item."""
 
     __slots__ = ("_busy_since", "_signals")
 

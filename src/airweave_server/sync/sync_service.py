@@ -1,5 +1,6 @@
-"""The work of a sync in four steps: open, read, sweep, close; ``run`` takes them in turn. Knows neither HTTP nor who
-drives it. Every step may be killed anywhere and taken again, by another process too."""
+"""A sync in four steps: open, read, sweep, close. Knows neither HTTP nor which driver runs it.
+
+A step may be killed at any point; it can be repeated, even by another process."""
 
 import os
 import socket
@@ -36,30 +37,34 @@ from ..db.models import (
 )
 from ..db.session import Database, is_outage, is_storage_full, now
 from ..errors import Fenced
-from ..sdk import ConfigError, Entity, Partition, Source, Stopped, Traits
+from ..sdk import ConfigError, Partition, Source, Stopped, Traits
 from ..settings import Settings
 from ..text.parsers import Parsers
 from . import diff
-from .batch import BATCH_CHARS, BATCH_ITEMS, BATCH_S, PIPELINE_VERSION, Item, Reached, Target, Writer
+from .batch import BATCH_ITEMS, PIPELINE_VERSION, Target, Writer
 from .connector import Connectors, refusal_of, traits_of
-from .reembed import Filling, fill
+from .reembed import FillTask, fill
 from .signals import Signals
-from .trouble import Verdict, describe_damage, describe_partitions, details, judge, trace, waits_for
-from .vectors import is_anew, models_of, next_embedder_of
+from .trouble import Verdict, describe_damage, describe_partitions, format_trace, judge, to_error_details, waits_for
+from .vectors import models_of, next_embedder_of, overwrites
+from .windows import Windows
 
 RETRY_LONGEST_S = 60.0
 MAX_PARTITIONS = 100_000
 MOST_CRASHES = 20
-ALWAYS_H = 24.0 * 365  # a move's progress does not age
-FIRST_CONFIG_VERSION = 1  # of a connection that was never changed
+ALWAYS_H = 24.0 * 365  # resume window of a move: its progress does not go stale
+FIRST_CONFIG_VERSION = 1  # the version of a connection that was never changed
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a step ended. ``wait_s``: None to go on with the next step now, else the seconds after which there is
-    something to do again. ``ended``: the job has its terminal status."""
+    """How a step ended.
+
+    ``ended``: the job has a terminal status. ``wait_s``: seconds until the job can continue; None to take the next step
+    now. ``waiting_for``: what the job waits for, as in ``waits_for``.
+    """
 
     ended: bool = False
     wait_s: float | None = None
@@ -67,28 +72,29 @@ class Outcome:
 
 
 class SyncService:
-    """The steps, for the jobs of one database."""
+    """Runs the steps of the jobs in one database."""
 
     def __init__(self, database: Database, connectors: Connectors, settings: Settings) -> None:
         self._database = database
         self._connectors = connectors
         self._settings = settings
         self._lock = threading.Lock()
-        self._owed: list[SyncPartition] = []
+        self._terminated: list[SyncPartition] = []  # their steps were ended by the database, not by a crash
         self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
     def run(self, job_id: UUID, signals: Signals) -> Outcome:
-        """All steps in turn, until the job has ended, must wait, or is told to stop. Errors of the database rise."""
+        """Take one step after another until the job ends, must wait, or is told to stop. Raises database errors."""
         with structlog.contextvars.bound_contextvars(job=str(job_id)):
             while not signals.stop.is_set():
-                outcome = self._next(job_id, signals)
+                outcome = self._step(job_id, signals)
                 if outcome is not None:
                     return outcome
             return Outcome(wait_s=0.0)
 
     def open(self, job_id: UUID, signals: Signals) -> Outcome:
-        """Decide full or incremental, take up an earlier job or list the partitions; idempotent until it commits."""
+        """Choose a full or an incremental sync, then resume an earlier job or list the partitions. Idempotent until the
+        commit."""
         with self._database.step() as session:
             job = jobs.claim_step(session, job_id)
             if job is None or job.phase != Phase.OPEN:
@@ -98,45 +104,28 @@ class SyncService:
             refusal = refusal_of(connection, job)
             try:
                 if job.trigger == Trigger.REEMBED:
-                    return self._lay_out_move(session, job, collection)
-                made = self._connectors.stored(connection, job)
-                secrets = made.secrets
-                with self._connectors.reading(made, connection, signals, job=job) as source:
+                    return self._open_move(session, job, collection)
+                configured = self._connectors.load(connection, job)
+                secrets = configured.secrets
+                with self._connectors.reading(configured, connection, signals, job=job) as source:
                     if job.config_version != connection.config_version:
                         self._end(session, job, Status.CANCELLED, "configuration changed")
                         return Outcome(ended=True)
                     with signals.waiting():
                         source.check()
-                    self._lay_out(session, job, connection, collection, source, signals)
+                    self._open_sync(session, job, connection, collection, source, signals)
             except Stopped:
                 return Outcome(wait_s=0.0)
             except (DBAPIError, Fenced):
                 raise
             except Exception as error:
-                return self._stumble_job(session, job, error, secrets, refusal)
+                return self._retry_or_fail_job(session, job, error, secrets, refusal)
             return Outcome()
 
-    def lanes(self, job_id: UUID) -> int:
-        """How many partitions of the job may be read side by side now; 0 when all of them are done or failed."""
-        with self._database.session() as session:
-            job = jobs.get(session, job_id)
-            if job is None or job.status != Status.RUNNING or job.phase != Phase.READ:
-                return 0
-            traits = traits_of(connections.of_job(session, job)[0])
-            return min(partitions.count_open(session, job_id), traits.max_parallel if traits else 1)
-
-    def read_next(self, job_id: UUID, signals: Signals, *, owner: str) -> tuple[Outcome, partitions.NextPartition]:
-        """One slice of the first partition that is due and that no other reads, if there is one."""
-        with self._database.session() as session:
-            due = partitions.next_due(session, job_id, owner=owner)
-        if due.partition_id is None:
-            return Outcome(wait_s=due.wait_s), due
-        return self.read(job_id, due.partition_id, signals, owner=owner), due
-
     def read(self, job_id: UUID, partition_id: int, signals: Signals, *, owner: str | None = None) -> Outcome:
-        """One slice of one partition: about ``SLICE_S`` of reading, from the stored cursor on. ``owner`` names the
-        reader, this process by default."""
-        self._step_back()
+        """Read one slice of a partition, about ``SLICE_S`` long, starting at the stored cursor. ``owner`` names the
+        reader; the default is this process."""
+        self._report_alive()
         with self._database.step() as session:
             owner = owner or self._owner
             partition = partitions.claim(session, partition_id, owner=owner, lease_s=self._settings.lease_s)
@@ -151,59 +140,53 @@ class SyncService:
             secrets: Sequence[str] = ()
             try:
                 if job.trigger == Trigger.REEMBED:
-                    return self._fill(session, job, collection, partition, signals)
-                made = self._connectors.stored(connection, job)
-                secrets = made.secrets
-                with self._connectors.reading(made, connection, signals, job=job) as source:
-                    target = self._target(job, connection, collection, partition, secrets)
-                    writer = Writer(
-                        session,
-                        self._database.session,
-                        partition,
-                        target,
-                        partitions.met_rows(session, job_id),
-                        signals,
-                    )
+                    return self._fill_slice(session, job, collection, partition, signals)
+                configured = self._connectors.load(connection, job)
+                secrets = configured.secrets
+                with self._connectors.reading(configured, connection, signals, job=job) as source:
+                    target = self._make_target(job, connection, collection, partition, secrets)
+                    met = partitions.met_rows(session, job_id)
+                    writer = Writer(session, self._database.session, partition, target, met, signals)
                     session.commit()
                     if partition.crashes >= MOST_CRASHES:
-                        raise ConfigError(f"whoever read this partition ended, {MOST_CRASHES} times without progress")
+                        raise ConfigError(f"reading this partition crashed {MOST_CRASHES} times without progress")
                     with writer, metrics.SLICE_S.labels(connection.short_name).time():
-                        self._slice(source, partition, writer, signals)
+                        self._read_slice(source, partition, writer, signals)
             except Stopped:
                 partitions.release(session, partition)
                 session.commit()
                 return Outcome(wait_s=0.0)
             except Fenced:
-                self._owe_step_back(partition)
+                self._note_terminated(partition)
                 raise
             except DBAPIError as error:
                 if is_outage(error) or not is_storage_full(error):
-                    self._owe_step_back(partition)
+                    self._note_terminated(partition)
                     raise
                 session.rollback()
-                return self._stumble(session, partition, error, secrets, refusal)
+                return self._retry_or_fail(session, partition, error, secrets, refusal)
             except Exception as error:
                 session.rollback()
-                return self._stumble(session, partition, error, secrets, refusal)
+                return self._retry_or_fail(session, partition, error, secrets, refusal)
             partitions.release(session, partition)
             session.commit()
             log.info("slice_read", partition=partition.key, entities=writer.written)
             return Outcome()
 
     def sweep(self, job_id: UUID, signals: Signals) -> Outcome:
-        """Plan the deletes once every partition was read, let the guard judge them, and carry out what it lets pass."""
+        """Once every partition is read, plan the deletes, let the guard hold suspicious ones, and apply the rest."""
         with self._database.step() as session:
             job = jobs.claim_step(session, job_id)
             if job is None:
                 return Outcome()
             if job.phase == Phase.OPEN or (job.phase == Phase.READ and partitions.count_open(session, job_id)):
-                return Outcome(wait_s=0.0)  # not everything was read; whoever drives looks again
+                return Outcome(wait_s=0.0)  # not everything is read yet; the driver checks again
             if job.trigger == Trigger.REEMBED:
                 jobs.fence(session, job_id, job.epoch, phase=Phase.DELETE)  # there is nothing to delete
                 session.commit()
                 return Outcome()
             if job.phase == Phase.READ:
-                self._plan(session, job)
+                self._plan_deletes(session, job)
             plan = plans.find_applying(session, job_id)
             session.commit()
             if plan is None:
@@ -223,7 +206,7 @@ class SyncService:
             return Outcome()
 
     def close(self, job_id: UUID) -> Outcome:
-        """Give the job its end: completed, failed with the partitions named, or cancelled as asked."""
+        """End the job: completed, failed (naming the partitions), or cancelled on request."""
         with self._database.step() as session:
             job = jobs.claim_step(session, job_id, statuses=(Status.RUNNING, Status.CANCELLING))
             if job is None:
@@ -239,31 +222,49 @@ class SyncService:
             if written:
                 chunk_rows.tidy(session, analyze=written >= BATCH_ITEMS)
                 session.commit()
-            is_reembed = job.trigger == Trigger.REEMBED  # it listed nothing and changed no text
-            found = () if is_reembed else self._audited(session, job)
+            is_reembed = job.trigger == Trigger.REEMBED  # such a job listed nothing and changed no text
+            findings = () if is_reembed else self._audit(session, job)
             parts = partitions.of_job(session, job_id)
             if not is_reembed:
                 connections.save_cursors(session, job)
             lost = [part for part in parts if part.state == PartitionState.FAILED]
-            if lost or found:
-                damage = describe_damage(found, is_repair=job.trigger == Trigger.REPAIR)
-                said = "; ".join(filter(None, (describe_partitions(lost), damage)))
+            if lost or findings:
+                damage = describe_damage(findings, is_repair=job.trigger == Trigger.REPAIR)
+                message = "; ".join(filter(None, (describe_partitions(lost), damage)))
                 category = lost[0].error_category if lost else ledger.INCOMPLETE
-                self._end(session, job, Status.FAILED, said, category=category, details=details(lost, found))
+                error_details = to_error_details(lost, findings)
+                self._end(session, job, Status.FAILED, message, category=category, details=error_details)
                 return Outcome(ended=True)
             if is_reembed:
                 self._end(session, job, Status.COMPLETED, None)
-                self._switch(session, job)
+                self._switch_collection(session, job)
                 return Outcome(ended=True)
-            if job.mode == Mode.FULL and job.resumed_from is None:  # a resumed one listed a part of it long ago
+            if job.mode == Mode.FULL and job.resumed_from is None:  # a resumed job listed some of it long ago
                 connections.record_full_job(session, job)
             partitions.forget_marks(session, job.connection_id)
             self._end(session, job, Status.COMPLETED, None)
             return Outcome(ended=True)
 
+    def lanes(self, job_id: UUID) -> int:
+        """Return how many partitions may be read in parallel now; 0 if all are done or failed."""
+        with self._database.session() as session:
+            job = jobs.get(session, job_id)
+            if job is None or job.status != Status.RUNNING or job.phase != Phase.READ:
+                return 0
+            traits = traits_of(connections.of_job(session, job)[0])
+            return min(partitions.count_open(session, job_id), traits.max_parallel if traits else 1)
+
+    def read_next(self, job_id: UUID, signals: Signals, *, owner: str) -> tuple[Outcome, partitions.NextPartition]:
+        """Read one slice of the first partition that is due and has no other reader, if there is one."""
+        with self._database.session() as session:
+            due = partitions.next_due(session, job_id, owner=owner)
+        if due.partition_id is None:
+            return Outcome(wait_s=due.wait_s), due
+        return self.read(job_id, due.partition_id, signals, owner=owner), due
+
     def give_up(self, job_id: UUID, *, driver: str) -> None:
-        """The source has been silent for ``SOURCE_STALL_S``: end the job. Whoever still waits for the source writes
-        nothing any more, and no longer holds a backend."""
+        """End a job whose source has been silent for ``SOURCE_STALL_S``. A step that still waits for the source can no
+        longer write, and no longer holds a database backend."""
         with self._database.session() as session:
             jobs.end_backends(session, job_id)
             jobs.lock(session, job_id)
@@ -274,37 +275,42 @@ class SyncService:
                 category="source_stalled",
                 statuses=(Status.RUNNING,),
                 driver=driver,
-                error=f"source_stalled: no word of the source for {self._settings.source_stall_s:g} s; run it again",
+                error=f"source_stalled: the source sent nothing for {self._settings.source_stall_s:g} s; run it again",
             )
         if ended:
             log.warning("job_ended", job=str(job_id), status=Status.FAILED, error="source_stalled")
 
-    def unexpected(self, job_id: UUID, error: Exception, *, driver: str) -> bool:
-        """Count an error of a step that nothing else explains; the last of ``RETRY_ATTEMPTS`` ends the job. Returns
-        whether it did."""
+    def count_unexpected(self, job_id: UUID, error: Exception, *, driver: str) -> bool:
+        """Count an unexplained error of a step. Returns whether it was the last of ``RETRY_ATTEMPTS``, which ends the
+        job."""
         with self._database.session() as session:
             if jobs.count_failure(session, job_id, driver=driver) < self._settings.retry_attempts:
                 return False
             return jobs.end(
-                session, job_id, status=Status.FAILED, category="internal", statuses=(Status.RUNNING,), driver=driver,
-                error=f"internal error: {type(error).__name__}; the server's log has the rest",
-            )  # fmt: skip
+                session,
+                job_id,
+                status=Status.FAILED,
+                category="internal",
+                statuses=(Status.RUNNING,),
+                driver=driver,
+                error=f"internal error: {type(error).__name__}; see the server log for details",
+            )
 
-    def _audited(self, session: Session, job: SyncJob) -> tuple[audit.Finding, ...]:
-        """What is wrong with what the job touched, once what the database alone can mend is mended. The rest is marked
-        to be read afresh: by a repair, which is asked for here unless this is one."""
+    def _audit(self, session: Session, job: SyncJob) -> tuple[audit.Finding, ...]:
+        """Audit what the job touched, and return the damage that the database cannot repair alone. That is marked to
+        be read again, by a repair, which is requested here unless this job is one."""
         scope = audit.scope_of_job(session, job)
         if orphans := audit.delete_orphans(session, scope):
             log.warning("index_mended", orphans=orphans)
-        found = audit.check(session, scope).findings
-        if found:
-            marked = audit.mark(session, scope, found)
+        findings = audit.check(session, scope).findings
+        if findings:
+            marked = audit.mark(session, scope, findings)
             connections.require_full_job(session, job.connection_id, repair=job.trigger != Trigger.REPAIR)
-            log.error("index_incomplete", marked=marked, found=[str(finding) for finding in found])
-        return found
+            log.error("index_incomplete", marked=marked, found=[str(finding) for finding in findings])
+        return findings
 
-    def _next(self, job_id: UUID, signals: Signals) -> Outcome | None:
-        """Take the next step; None to go on."""
+    def _step(self, job_id: UUID, signals: Signals) -> Outcome | None:
+        """Take the next step; return None to continue with the one after it."""
         with self._database.session() as session:
             job = jobs.get(session, job_id)
             if job is None or job.status not in ACTIVE:
@@ -331,31 +337,35 @@ class SyncService:
             else:
                 outcome = self.close(job_id)
         except Fenced:
-            return Outcome(wait_s=0.0)  # it ended, is to end, or somebody else drives it: the driver looks again
+            return Outcome(wait_s=0.0)  # ended, about to end, or taken over: the driver checks again
         return outcome if outcome.ended or outcome.wait_s is not None else None
 
-    def _owe_step_back(self, partition: SyncPartition) -> None:
+    def _note_terminated(self, partition: SyncPartition) -> None:
         with self._lock:
-            self._owed.append(partition)
+            self._terminated.append(partition)
         with suppress(SQLAlchemyError):
-            self._step_back()
+            self._report_alive()
 
-    def _step_back(self) -> None:
-        """Say of the partitions whose steps the database ended that this process lives, else it counts as a crash."""
+    def _report_alive(self) -> None:
+        """Tell the database we are alive for partitions whose step it terminated; otherwise that counts as a crash."""
         with self._lock:
-            owed = list(self._owed)
-        if not owed:
+            terminated = list(self._terminated)
+        if not terminated:
             return
         with self._database.session() as session:
-            for partition in owed:
+            for partition in terminated:
                 partitions.step_back(session, partition)
         with self._lock:
-            self._owed = [one for one in self._owed if one not in owed]
+            self._terminated = [one for one in self._terminated if one not in terminated]
 
-    def _target(
-        self, job: SyncJob, connection: SourceConnection, collection: Collection, partition: SyncPartition,
+    def _make_target(
+        self,
+        job: SyncJob,
+        connection: SourceConnection,
+        collection: Collection,
+        partition: SyncPartition,
         secrets: Sequence[str],
-    ) -> Target:  # fmt: skip
+    ) -> Target:
         return Target(
             organization_id=job.organization_id,
             collection_id=job.collection_id,
@@ -370,19 +380,24 @@ class SyncService:
             secrets=secrets,
         )
 
-    def _lay_out(
-        self, session: Session, job: SyncJob, connection: SourceConnection, collection: Collection,
-        source: Source[Any, Any], signals: Signals,
-    ) -> None:  # fmt: skip
-        models_of(collection, self._settings)  # what it would write with is tried before anything is listed
+    def _open_sync(
+        self,
+        session: Session,
+        job: SyncJob,
+        connection: SourceConnection,
+        collection: Collection,
+        source: Source[Any, Any],
+        signals: Signals,
+    ) -> None:
+        models_of(collection, self._settings)  # fail on an unusable embedder before anything is listed
         cursors = connections.cursors(session, connection.id)
         listed_at = now(session)
         is_repair = job.trigger == Trigger.REPAIR
         traits = source.traits(source.config)
         full = self._must_be_full(job, connection, traits, now=listed_at)
-        mode = Mode.FULL if full or not _fit(cursors, source.cursor_model) else Mode.INCREMENTAL
+        mode = Mode.FULL if full or not _cursors_fit(cursors, source.cursor_model) else Mode.INCREMENTAL
         before = None
-        # a local source is cheap to list, and what was edited since the earlier job must not be missed
+        # a local source is cheap to list, and edits configured since the earlier job must not be missed
         if not job.force_full and job.approves is None and not traits.local and not is_repair:
             before = jobs.find_resumable(
                 session, job, mode=mode, pipeline=PIPELINE_VERSION, window_h=self._settings.resume_window_h
@@ -391,23 +406,31 @@ class SyncService:
             partitions.carry_over(session, before=before.id, job_id=job.id)
         else:
             session.commit()
-            listed = list(self._listed(job.id, source, signals, cursors if mode == Mode.INCREMENTAL else {}))
+            listed = list(self._list_partitions(job.id, source, signals, cursors if mode == Mode.INCREMENTAL else {}))
             partitions.replace_all(session, job.id, listed)
         if is_repair:
-            self._audited(session, job)  # what is damaged is read afresh by this very job
+            self._audit(session, job)  # this job itself reads the damaged entities again
         jobs.fence(
-            session, job.id, job.epoch, phase=Phase.READ, mode=mode, pipeline=PIPELINE_VERSION, failures=0,
-            waiting_for=None, error=None, resumed_from=before.id if before is not None else None,
+            session,
+            job.id,
+            job.epoch,
+            phase=Phase.READ,
+            mode=mode,
+            pipeline=PIPELINE_VERSION,
+            failures=0,
+            waiting_for=None,
+            error=None,
+            resumed_from=before.id if before is not None else None,
             listed_at=before.listed_at if before is not None else listed_at,
-        )  # fmt: skip
+        )
         session.commit()
         log.info("job_opened", mode=mode, connection=str(connection.id), resumed=before is not None)
 
-    def _lay_out_move(self, session: Session, job: SyncJob, collection: Collection) -> Outcome:
-        """One partition: the connection's chunks in the order of their keys, from where an earlier job of this very
-        move got to."""
+    def _open_move(self, session: Session, job: SyncJob, collection: Collection) -> Outcome:
+        """Create one partition: the connection's chunks in key order, from where an earlier job of the same move
+        stopped."""
         if next_embedder_of(collection, self._settings) is None or collection.next_since is None:
-            self._end(session, job, Status.CANCELLED, "the move was abandoned, or is done")
+            self._end(session, job, Status.CANCELLED, "the move was abandoned or is already done")
             return Outcome(ended=True)
         move = f"reembed {collection.next_name} {collection.next_since.isoformat()}"
         before = jobs.find_resumable(session, job, mode=Mode.REEMBED, pipeline=move, window_h=ALWAYS_H)
@@ -435,27 +458,31 @@ class SyncService:
         log.info("job_opened", mode=Mode.REEMBED, connection=str(job.connection_id), resumed=before is not None)
         return Outcome()
 
-    def _fill(
+    def _fill_slice(
         self, session: Session, job: SyncJob, collection: Collection, partition: SyncPartition, signals: Signals
     ) -> Outcome:
-        """A slice of a move's job."""
+        """Fill one slice of a move's partition with vectors."""
         embedder = next_embedder_of(collection, self._settings)
         if embedder is None:
             raise ConfigError("the move was abandoned")
-        filling = Filling(
-            job.connection_id, collection.other, embedder, is_anew(collection), self._settings.slice_s,
+        task = FillTask(
+            job.connection_id,
+            collection.other,
+            embedder,
+            overwrites(collection),
+            self._settings.slice_s,
             self._settings.lease_s,
-        )  # fmt: skip
+        )
         session.commit()
         with signals.working():
-            entities = fill(session, partition, filling, signals)
+            entities = fill(session, partition, task, signals)
         partitions.release(session, partition)
         session.commit()
         log.info("slice_read", partition=partition.key, entities=entities)
         return Outcome()
 
-    def _switch(self, session: Session, job: SyncJob) -> None:
-        """The job may have been the last that the move of its collection waited for."""
+    def _switch_collection(self, session: Session, job: SyncJob) -> None:
+        """Switch the collection to its new embedder if this was the last job of the move."""
         collection = moves.lock(session, job.collection_id)
         if collection is not None and moves.switch(session, collection):
             log.info("collection_moved", collection=collection.readable_id, embedder=collection.embedder)
@@ -466,14 +493,12 @@ class SyncService:
             return True
         if connection.last_full_at is None:
             return True
-        same = (connection.last_full_config_version, connection.last_full_pipeline) == (
-            job.config_version,
-            PIPELINE_VERSION,
-        )
-        due = now - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
-        return not same or (due and not traits.tells_deletes)
+        last_full = (connection.last_full_config_version, connection.last_full_pipeline)
+        is_same = last_full == (job.config_version, PIPELINE_VERSION)
+        is_due = now - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
+        return not is_same or (is_due and not traits.tells_deletes)
 
-    def _listed(
+    def _list_partitions(
         self, job_id: UUID, source: Source[Any, Any], signals: Signals, cursors: dict[str, dict[str, Any]]
     ) -> Iterator[SyncPartition]:
         keys: set[str] = set()
@@ -492,8 +517,8 @@ class SyncService:
                 cursor=cursors.get(part.key),
             )
 
-    def _slice(self, source: Source[Any, Any], partition: SyncPartition, writer: Writer, signals: Signals) -> None:
-        """Read to the partition's end, or until the slice's time is over and a cursor beyond its first is reached."""
+    def _read_slice(self, source: Source[Any, Any], partition: SyncPartition, writer: Writer, signals: Signals) -> None:
+        """Read to the partition's end, or until the slice's time is up and the cursor has moved."""
         began_at, first = time.monotonic(), partition.cursor
         cursor = source.cursor_model.model_validate(partition.cursor) if partition.cursor is not None else None
         part = Partition(key=partition.key, scope=partition.scope, data=partition.data)
@@ -506,9 +531,9 @@ class SyncService:
                     return
         writer.commit(done=windows.trouble is None)
         if windows.trouble is not None:
-            raise windows.trouble  # what came before it is good, and committed
+            raise windows.trouble  # everything before it is good and committed
 
-    def _plan(self, session: Session, job: SyncJob) -> None:
+    def _plan_deletes(self, session: Session, job: SyncJob) -> None:
         connection, _ = connections.of_job(session, job)
         traits = traits_of(connection) or Traits(proves_listing=False)
         scopes = ledger.rows_by_scope(session, job.connection_id)
@@ -519,11 +544,11 @@ class SyncService:
         missed_before = ledger.rows_missing_once(session, job.connection_id) if traits.may_skip else BitMap64()
         approves = session.get(DeletePlan, job.approves) if job.approves is not None else None
         asked_for = plans.rows(approves) if approves is not None else BitMap64()
-        absence = _absence(traits, job, connection)
-        plan = diff.delete_plan(
+        absence = _interpret_absence(traits, job, connection)
+        plan = diff.plan_deletes(
             scopes,
             read,
-            full=job.mode == Mode.FULL and job.resumed_from is None,  # an old listing proves nothing gone
+            full=job.mode == Mode.FULL and job.resumed_from is None,  # an old listing does not prove absence
             below_skipped=ledger.rows_below(session, job.connection_id, partitions.unread_subtrees(session, job.id)),
             may_skip=traits.may_skip,
             missed_before=missed_before,
@@ -561,10 +586,10 @@ class SyncService:
         if reason:
             log.warning("deletes_held", reason=reason)
 
-    def _stumble(
+    def _retry_or_fail(
         self, session: Session, partition: SyncPartition, error: Exception, secrets: Sequence[str], refusal: str
     ) -> Outcome:
-        """Note a failed slice, and decide whether and when the partition is tried again."""
+        """Record a failed slice, and decide whether and when the partition is tried again."""
         verdict = judge(error, secrets, refusal=refusal)
         if verdict.is_refusal:
             jobs.lock_row(session, partition.job_id)
@@ -579,23 +604,30 @@ class SyncService:
                 or known.failures_in_all + 1 >= self._settings.retry_attempts_progress
             )
         partitions.record_failure(
-            session, partition, error=verdict.text, category=verdict.category, wait_s=wait_s, final=final,
+            session,
+            partition,
+            error=verdict.text,
+            category=verdict.category,
+            wait_s=wait_s,
+            final=final,
             waiting=verdict.waiting,
-        )  # fmt: skip
+        )
         if verdict.is_refusal:
             return self._fail_job(session, partition.job_id, verdict)
         session.commit()
         log.warning(
             "partition_failed" if final else "partition_will_retry",
-            partition=partition.key, error=verdict.text, wait_s=None if final else round(wait_s, 1),
-            trace=trace(error, secrets) if verdict.category == "internal" else None,
-        )  # fmt: skip
+            partition=partition.key,
+            error=verdict.text,
+            wait_s=None if final else round(wait_s, 1),
+            trace=format_trace(error, secrets) if verdict.category == "internal" else None,
+        )
         return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
 
-    def _stumble_job(
+    def _retry_or_fail_job(
         self, session: Session, job: SyncJob, error: Exception, secrets: Sequence[str], refusal: str
     ) -> Outcome:
-        """The same for a step without a partition."""
+        """Record a failed step that has no partition, and decide whether and when the job is tried again."""
         session.rollback()
         verdict = judge(error, secrets, refusal=refusal)
         failures = job.failures + (0 if verdict.waiting else 1)
@@ -610,7 +642,7 @@ class SyncService:
         return Outcome(wait_s=wait_s, waiting_for=verdict.waiting_for)
 
     def _fail_job(self, session: Session, job_id: UUID, verdict: Verdict) -> Outcome:
-        """End the job in the transaction whose fence held; one that is to be cancelled is left to that."""
+        """End the job in the transaction whose fence held, unless it is being cancelled."""
         ended = jobs.end(
             session,
             job_id,
@@ -625,9 +657,15 @@ class SyncService:
         return Outcome(ended=True)
 
     def _end(
-        self, session: Session, job: SyncJob, status: Status, error: str | None, *, category: str | None = None,
+        self,
+        session: Session,
+        job: SyncJob,
+        status: Status,
+        error: str | None,
+        *,
+        category: str | None = None,
         details: dict[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         jobs.fence(session, job.id, job.epoch)
         jobs.end(session, job.id, status=status, error=error, category=category, details=details)
         session.commit()
@@ -637,53 +675,19 @@ class SyncService:
         return float(min(self._settings.retry_backoff_s * 2**failures, RETRY_LONGEST_S))
 
 
-def _absence(traits: Traits, job: SyncJob, connection: SourceConnection) -> diff.Absence:
-    """What this job may conclude from an entity that it did not meet."""
+def _interpret_absence(traits: Traits, job: SyncJob, connection: SourceConnection) -> diff.Absence:
+    """What the absence of an entity from this job's listing means."""
     if traits.is_window:
         is_reconfigured = job.config_version != (connection.last_full_config_version or FIRST_CONFIG_VERSION)
         return diff.Absence.DOUBTED if is_reconfigured else diff.Absence.STAYS
     return diff.Absence.GONE if traits.proves_listing else diff.Absence.DOUBTED
 
 
-def _fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
-    """Whether stored change positions are of the form that the source writes now."""
+def _cursors_fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:
+    """Whether the stored cursors have the form that the source writes now."""
     try:
         for cursor in cursors.values():
             model.model_validate(cursor)
     except ValidationError:
         return False
     return True
-
-
-class Windows:
-    """What the source yields, cut into windows that are bounded in number, in text and in time. What it raises ends
-    the iteration and stands in ``trouble``, so that what came before can be written first."""
-
-    def __init__(self, items: Iterator[Any], cursor_model: type[BaseModel]) -> None:
-        self._items = items
-        self._cursor_model = cursor_model
-        self.trouble: Exception | None = None
-
-    def __iter__(self) -> Iterator[list[Item | Reached]]:
-        while window := self._next():
-            yield window
-
-    def _next(self) -> list[Item | Reached]:
-        window: list[Item | Reached] = []
-        chars, began_at = 0, time.monotonic()
-        while self.trouble is None and len(window) < BATCH_ITEMS and chars < BATCH_CHARS:
-            try:
-                item = next(self._items, None)
-            except Exception as error:
-                self.trouble = error
-                break
-            if item is None:
-                break
-            if isinstance(item, Entity):
-                chars += len(item.text) if isinstance(item.text, str) else 0
-            elif isinstance(item, self._cursor_model):
-                item = Reached(item.model_dump(mode="json"))
-            window.append(item)
-            if time.monotonic() - began_at > BATCH_S:
-                break
-        return window

@@ -1,4 +1,4 @@
-"""What an error of a step means for its job, and how it is told to people and programs."""
+"""What an error of a step means for its job, and how it is reported to people and programs."""
 
 import traceback
 from collections.abc import Sequence
@@ -11,23 +11,24 @@ from ..db import audit, ledger
 from ..db.models import SyncPartition
 from ..db.session import is_storage_full
 from ..sdk import AuthError, ConfigError, EmbedderError, RateLimited, SourceError, Stalled
-from .scrub import masked, scrub
+from .scrub import mask, scrub
 
 SOURCE_WAIT_LEAST_S = 1.0
 NAMED = 5  # partitions in the text of a job's error
-LISTED = 100  # partitions in its details
+LISTED = 100  # partitions in its to_error_details
 KEY_REFUSED = "api_key_invalid"
 SIGN_IN_REFUSED = "oauth_credentials_expired"
-TOKEN_OF_RUN_REFUSED = "access_token_refused"  # it says nothing about the stored credentials
+TOKEN_OF_RUN_REFUSED = "access_token_refused"  # the stored credentials may still be good
 REFUSALS = {KEY_REFUSED, SIGN_IN_REFUSED, TOKEN_OF_RUN_REFUSED}
-WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by category of an error; else the source
+WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by error category; any other: the source
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done about an error.
+    """What to do about an error.
 
-    ``final``: it is not tried again. ``waiting``: the source only said wait, for ``wait_s`` seconds; no failure.
+    ``final``: do not try again. ``waiting``: not a failure; the source or the embedder only asked to wait ``wait_s``
+    seconds.
     """
 
     text: str
@@ -38,7 +39,7 @@ class Verdict:
 
     @property
     def is_refusal(self) -> bool:
-        """Whether the source refused the credentials, so that no other partition need be tried."""
+        """Whether the source refused the credentials, which makes trying other partitions pointless."""
         return self.category in REFUSALS
 
     @property
@@ -47,13 +48,13 @@ class Verdict:
 
 
 def waits_for(category: str | None) -> str:
-    """What a job waits for whose last error was of this category."""
+    """What a job waits for after an error of this category: ``source``, ``embedder`` or ``storage``."""
     return WAITS_FOR.get(category or "", "source")
 
 
 def judge(error: Exception, secrets: Sequence[str], *, refusal: str = KEY_REFUSED) -> Verdict:
-    """Decide what an error of a step means; no text of it holds one of ``secrets``. ``refusal``: the category of an
-    ``AuthError`` of this source."""
+    """Decide what an error of a step means. The verdict's text contains none of the ``secrets``. ``refusal``: the
+    category that an ``AuthError`` of this source gets."""
     text = scrub(str(error) or type(error).__name__, secrets)
     match error:
         case ConfigError():
@@ -71,40 +72,40 @@ def judge(error: Exception, secrets: Sequence[str], *, refusal: str = KEY_REFUSE
         case EmbedderError():
             return Verdict(f"embedder: {text}", "embedder")
         case SQLAlchemyError() if is_storage_full(error):
-            full = "storage_full: the database has no room left; free some and run it again"
+            full = "storage_full: the database is out of disk space; free some and run it again"
             return Verdict(full, "storage_full")
     return Verdict(scrub(f"{type(error).__name__}: {error}", secrets), "internal")
 
 
-def trace(error: Exception, secrets: Sequence[str]) -> str:
-    """The traceback for the log, without secrets."""
-    return masked("".join(traceback.format_exception(error)), secrets)
+def format_trace(error: Exception, secrets: Sequence[str]) -> str:
+    """Format the traceback for the log, without secrets."""
+    return mask("".join(traceback.format_exception(error)), secrets)
 
 
 def describe_partitions(lost: Sequence[SyncPartition]) -> str:
-    """Name the partitions that were given up, with their errors; empty when there are none."""
+    """Name the partitions that failed, with their errors; empty if there are none."""
     named = [f"partition {part.key!r}: {part.error}" if part.key else f"{part.error}" for part in lost[:NAMED]]
     if len(lost) > NAMED:
         named.append(f"and {len(lost) - NAMED} more partitions")
     return "; ".join(named)
 
 
-def describe_damage(found: Sequence[audit.Finding], *, is_repair: bool) -> str:
-    """Say what the audit found and what happens next; empty when it found nothing."""
-    if not found:
+def describe_damage(findings: Sequence[audit.Finding], *, is_repair: bool) -> str:
+    """Say what the audit found and what happens next; empty if it found nothing."""
+    if not findings:
         return ""
     reader = "the next sync" if is_repair else "a repair, which starts by itself,"
-    mend = f"{reader} reads it afresh"
-    if any(finding.fault in audit.INDEXES or finding.fault == "index" for finding in found):
-        mend += ", and airweave-server audit --repair builds the index anew"
-    return f"{ledger.INCOMPLETE}: {'; '.join(map(str, found))}; {mend}"
+    remedy = f"{reader} reads it afresh"
+    if any(finding.fault in audit.INDEXES or finding.fault == "index" for finding in findings):
+        remedy += ", and airweave-server audit --repair builds the index anew"
+    return f"{ledger.INCOMPLETE}: {'; '.join(map(str, findings))}; {remedy}"
 
 
-def details(lost: Sequence[SyncPartition], found: Sequence[audit.Finding]) -> dict[str, Any]:
-    """The same for programs: ``error_details`` of a job."""
-    told: dict[str, Any] = {}
+def to_error_details(lost: Sequence[SyncPartition], findings: Sequence[audit.Finding]) -> dict[str, Any]:
+    """The failed partitions and the audit's findings as the ``error_details`` of a job."""
+    wire: dict[str, Any] = {}
     if lost:
-        told["partitions"] = [{"key": part.key, "error": part.error} for part in lost[:LISTED]]
-    if found:
-        told["index"] = [{"fault": one.fault, **asdict(one.some)} for one in found]
-    return told
+        wire["partitions"] = [{"key": part.key, "error": part.error} for part in lost[:LISTED]]
+    if findings:
+        wire["index"] = [{"fault": one.fault, **asdict(one.some)} for one in findings]
+    return wire

@@ -1,4 +1,4 @@
-"""Which embedders the vectors of a collection are made by. Knows neither drivers nor HTTP."""
+"""The embedders of a collection, and the vectors that they make. Knows neither drivers nor HTTP."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,55 +13,60 @@ from ..settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The embedder of each of a chunk's two vectors that is to be written, None for one that is not. ``stale``: the
-    one whose stored vectors may be another model's, and are not to be taken over."""
+    """The embedders of a chunk's two vector columns; None for a column that is not written.
+
+    ``stale``: index of the column whose stored vectors may come from another model and must not be reused.
+    """
 
     of: tuple[Embedder | None, Embedder | None]
     stale: int | None = None
 
 
 def embedder_of(collection: Collection, settings: Settings) -> Embedder:
-    """The embedder whose vectors are searched. Raises ``ConfigError`` when it has become another one, and
-    ``EmbedderError`` where only a service knows, and it cannot be asked now."""
-    return _same(collection, collection.embedder, collection.embedder_name, collection.dimensions, settings)
+    """The embedder whose vectors are searched. Raises ``ConfigError`` if its settings now give another model, and
+    ``EmbedderError`` if only a service can tell and it does not answer."""
+    return _load_embedder(collection, collection.embedder, collection.embedder_name, collection.dimensions, settings)
 
 
 def next_embedder_of(collection: Collection, settings: Settings) -> Embedder | None:
-    """The embedder that a move under way leads to; raises as ``embedder_of`` does."""
+    """The embedder of the move in progress, None without one. Raises as ``embedder_of`` does."""
     if collection.next_embedder is None or collection.next_name is None or collection.next_dimensions is None:
         return None
-    return _same(collection, collection.next_embedder, collection.next_name, collection.next_dimensions, settings)
+    return _load_embedder(
+        collection, collection.next_embedder, collection.next_name, collection.next_dimensions, settings
+    )
 
 
 def models_of(collection: Collection, settings: Settings) -> Models:
-    """What whoever writes for the collection writes; raises as ``embedder_of`` does."""
+    """The embedders a writer to this collection must use. Raises as ``embedder_of`` does."""
     now, then = embedder_of(collection, settings), next_embedder_of(collection, settings)
     of = (now, then) if collection.slot == 1 else (then, now)
-    return Models(of, stale=VECTORS.index(collection.other) if then is not None and is_anew(collection) else None)
+    return Models(of, stale=VECTORS.index(collection.other) if then is not None and overwrites(collection) else None)
 
 
-def is_anew(collection: Collection) -> bool:
-    """Whether the move under way overwrites what stands in its column, as that may be of another model."""
+def overwrites(collection: Collection) -> bool:
+    """Whether the move in progress overwrites the vectors in its column, which may come from another model."""
     return (collection.other_name, collection.other_dimensions) != (collection.next_name, collection.next_dimensions)
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
-    """The vectors, checked; raises as the embedder does, and ``EmbedderError`` for what they cannot be."""
+    """Embed the texts and check the vectors. Raises as the embedder does, and ``EmbedderError`` if the shape is wrong
+    or a value is not finite."""
     vectors = embedder.embed(texts)
     expected = (len(texts), embedder.dimensions)
     if vectors.shape != expected:
-        raise EmbedderError(f"the embedder answered {vectors.shape} for {expected}")
+        raise EmbedderError(f"the embedder returned vectors of shape {vectors.shape}, not {expected}")
     if not np.isfinite(vectors).all():
-        raise EmbedderError("the embedder answered numbers that are none")
+        raise EmbedderError("the embedder returned NaN or infinite numbers")
     return vectors
 
 
-def _same(collection: Collection, key: str, name: str, dimensions: int, settings: Settings) -> Embedder:
+def _load_embedder(collection: Collection, key: str, name: str, dimensions: int, settings: Settings) -> Embedder:
     embedder = plugins.embedder(key, settings)
     if (embedder.name, embedder.dimensions) != (name, dimensions):
         raise ConfigError(
-            f"collection {collection.readable_id} has vectors of {name} ({dimensions} dimensions), and embedder {key} "
-            f"is {embedder.name} ({embedder.dimensions}) now: set it back, or run airweave-server reembed "
+            f"collection {collection.readable_id} has vectors of {name} ({dimensions} dimensions), but embedder {key} "
+            f"is now {embedder.name} ({embedder.dimensions}): set it back, or run airweave-server reembed "
             f"{collection.readable_id} --to {key}"
         )
     return embedder

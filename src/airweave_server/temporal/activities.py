@@ -206,7 +206,7 @@ class Activities:
             return
         log.error("unexpected_error", job=str(step.job_id), exc_info=error)
         try:
-            if self._service.unexpected(step.job_id, error, driver=jobs.TEMPORAL):
+            if self._service.count_unexpected(step.job_id, error, driver=jobs.TEMPORAL):
                 step.result = Step(ended=Status.FAILED)
         except SQLAlchemyError as outage:
             log.warning("database_unreachable", job=str(step.job_id), error=first_line(outage))
