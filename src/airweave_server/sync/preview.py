@@ -1,5 +1,6 @@
-"""What a first sync would do, before there is one: the source is listed, and a sample of it is opened, cut and embedded
-as in a sync. Writes nothing; knows neither the database nor HTTP."""
+"""Estimate a first sync: list the source, then open, cut and embed a sample of it as a sync would.
+
+Writes nothing; knows neither the database nor HTTP."""
 
 import random
 import threading
@@ -21,27 +22,27 @@ from . import diff
 from .scrub import scrub
 
 LIST_S = 10.0
-LIST_FEW_S = 5.0  # of a source that cannot be listed cheaply: its first pages
-SAMPLE = 200  # entities that are opened, if they take no longer than
+LIST_FEW_S = 5.0  # for a source that is expensive to list: enough for its first pages
+SAMPLE = 200  # entities opened at most, within SAMPLE_S
 SAMPLE_S = 5.0
-AT_LEAST = 3  # of each kind
-KINDS = 24  # that are told apart; those that come later are one more
-KEPT = 100  # of a kind, to choose the sample from
-KEPT_CHARS = 10_000  # of a text that came with the listing
-OPENED_BYTES = 32_000_000  # what is larger is not opened
-EMBEDDED = (8, 64, 256)  # texts at once, while they take less than EMBED_S: the first ones warm it up, the last count
+AT_LEAST = 3  # entities of each kind in the sample
+KINDS = 24  # told apart; all later ones count as one more kind
+KEPT = 100  # entities of each kind that the sample is drawn from
+KEPT_CHARS = 10_000  # kept of a text that came with the listing
+OPENED_BYTES = 32_000_000  # larger entities are not opened
+EMBEDDED = (8, 64, 256)  # texts per call, until EMBED_S is over: the first calls warm up, the last one is the measure
 EMBED_S = 2.0
-WRITE_S = 0.0005  # that a chunk, its vector and its words take to be written
+WRITE_S = 0.0005  # to write one chunk with its vector and its words
 REASONS = 50
 EXAMPLES = 5
 EXAMPLE_CHARS = 200
-MOST_BYTES = MAX_CHUNKS * CHUNK_CHARS  # of one entity that become chunks
+MOST_BYTES = MAX_CHUNKS * CHUNK_CHARS  # of one entity that can become chunks
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Entities that would be skipped, or fail, for one reason. ``is_exact``: they were counted, not estimated.
-    ``examples``: some of their ids."""
+    """Entities that would be skipped or fail for one reason. ``is_exact``: counted, not estimated. ``examples``: some
+    of their ids."""
 
     reason: str
     entities: int
@@ -51,9 +52,12 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a first sync would meet and make. ``is_complete``: all was listed, else there is at least this much.
-    ``is_exact``: besides, all was opened, else what is inside is estimated. ``seconds``: with one reader; None where
-    the embedder could not be tried. ``notes``: what a person should know of all this."""
+    """What a first sync would find and produce.
+
+    ``is_complete``: the listing was complete; if not, the figures are minimums. ``is_exact``: also, everything was
+    opened; if not, the figures about content are estimates. ``seconds``: duration of the sync with one reader; None if
+    the embedder could not be tried. ``notes``: remarks for people.
+    """
 
     embedder: str
     is_complete: bool
@@ -70,17 +74,17 @@ class Preview:
 
 
 def preview(source: Source[Any, Any], embedder: Embedder, parsers: Parsers, secrets: Sequence[str]) -> Preview:
-    """Takes up to ``LIST_S + SAMPLE_S + EMBED_S`` and what source and embedder take to answer once. Raises what the
-    source raises before it has named anything."""
-    looked = _Look(source, Reader(parsers, beat=source.context.check), secrets)
-    looked.list()
-    looked.open()
-    return looked.sum_up(embedder)
+    """Preview a source, in at most ``LIST_S + SAMPLE_S + EMBED_S`` plus one answer of the source and of the embedder.
+    Raises the source's error if it fails before it has listed any entity."""
+    inspection = _Inspection(source, Reader(parsers, beat=source.context.check), secrets)
+    inspection.list()
+    inspection.open()
+    return inspection.sum_up(embedder)
 
 
 @dataclass(slots=True)
-class _Read:
-    """What became of one entity that was opened. ``state``: indexed, skipped or failed."""
+class _Opened:
+    """The result of opening one entity. ``state``: indexed, skipped or failed."""
 
     size_bytes: int
     state: str = "indexed"
@@ -91,7 +95,7 @@ class _Read:
 
 @dataclass(slots=True)
 class _Kind:
-    """Entities that are likely to be alike. ``weight``: their bytes that may become chunks."""
+    """Entities that are probably alike. ``weight``: bytes of them that can become chunks."""
 
     entities: int = 0
     size_bytes: int = 0
@@ -105,7 +109,7 @@ class _Kind:
     read_s: float = 0.0
 
     def factor(self, opened: "_Kind") -> float:
-        """How much more there is of it than was opened, of this kind or of all."""
+        """How many times more there is of this kind than was opened, in ``opened``: this kind or all of them."""
         if self.weight and opened.opened_weight:
             return self.weight / opened.opened_weight
         return self.entities / max(opened.opened, 1)
@@ -113,21 +117,22 @@ class _Kind:
 
 @dataclass(slots=True)
 class _Reason:
-    """``counted``: as the listing told; ``sampled``: the kind of each that was opened."""
+    """Why entities were left out. ``counted``: those known from the listing. ``sampled``: the kind of each one that was
+    opened."""
 
     counted: int = 0
     sampled: list[_Kind] = field(default_factory=list)
     examples: list[str] = field(default_factory=list)
 
 
-class _Look:
-    """One look at a source; the steps in their order."""
+class _Inspection:
+    """One inspection of a source: ``list``, ``open``, ``sum_up``, in this order."""
 
     def __init__(self, source: Source[Any, Any], reader: Reader, secrets: Sequence[str]) -> None:
         self._source = source
         self._reader = reader
         self._secrets = secrets
-        self._chance = random.Random(0)  # the same folder gives the same figures
+        self._chance = random.Random(0)  # the same folder always gives the same figures
         self._kinds: dict[tuple[str, str], _Kind] = {}
         self._entities = 0
         self._is_complete = False
@@ -142,23 +147,23 @@ class _Look:
         began_at = time.monotonic()
         limit_s = LIST_S if self._source.traits(self._source.config).lists_cheaply else LIST_FEW_S
         try:
-            with _stopped_after(limit_s, self._source):
+            with _stop_after(limit_s, self._source):
                 self._is_complete = self._take_all(began_at + limit_s)
         except Stopped:
             pass
         except SourceError as error:
             if not self._entities:
                 raise
-            self._note(f"the source could not be listed any further: {error}")
+            self._note(f"the listing of the source broke off: {error}")
         self._list_s = time.monotonic() - began_at
         if not self._is_complete:
-            self._note("not all of the source was listed: there is at least this much")
+            self._note("the source was not listed completely: the figures are minimums")
 
     def open(self) -> None:
-        """Open the sample: some of each kind, and of one the more the more of it there is."""
+        """Open the sample, in the order of ``_sample``."""
         deadline = time.monotonic() + SAMPLE_S
         try:
-            with _stopped_after(SAMPLE_S, self._source):
+            with _stop_after(SAMPLE_S, self._source):
                 for kind, entity in islice(self._sample(), SAMPLE):
                     self._open(kind, entity)
                     if time.monotonic() > deadline:
@@ -166,7 +171,7 @@ class _Look:
         except Stopped:
             pass
         except SourceError as error:
-            self._note(f"not all of the sample could be opened: {error}")
+            self._note(f"opening the sample broke off: {error}")
 
     def sum_up(self, embedder: Embedder) -> Preview:
         kinds = list(self._kinds.values())
@@ -179,19 +184,19 @@ class _Look:
             chunks=sum(kind.chunks for kind in kinds),
             read_s=sum(kind.read_s for kind in kinds),
         )
-        size_bytes = indexed = made = read_s = 0.0
+        size_bytes = indexed = chunks = read_s = 0.0
         for kind in kinds:
             like = kind if kind.opened else everything
             factor = kind.factor(like)
             size_bytes += kind.size_bytes or factor * like.opened_bytes
             indexed += kind.entities * like.indexed / max(like.opened, 1)
-            made += factor * like.chunks
+            chunks += factor * like.chunks
             read_s += factor * like.read_s
         if opened < listed:
-            self._note(f"{opened:,} of {listed:,} were opened: what is inside, and the time, are estimates")
-        text_s = self._embed_s(embedder)
+            self._note(f"{opened:,} of {listed:,} were opened: figures about content and time are estimates")
+        text_s = self._measure_embedding(embedder)
         # the next batch is read while the last one is written
-        seconds = None if text_s is None else self._list_s + made * text_s + max(read_s, made * WRITE_S)
+        seconds = None if text_s is None else self._list_s + chunks * text_s + max(read_s, chunks * WRITE_S)
         return Preview(
             embedder=embedder.name,
             is_complete=self._is_complete,
@@ -200,15 +205,15 @@ class _Look:
             size_bytes=round(size_bytes),
             opened=opened,
             indexed=round(indexed),
-            chunks=round(made),
+            chunks=round(chunks),
             seconds=seconds,
-            skipped=self._summed("skipped"),
-            failed=self._summed("failed"),
+            skipped=self._sum_reasons("skipped"),
+            failed=self._sum_reasons("failed"),
             notes=tuple(self._notes),
         )
 
     def _take_all(self, deadline: float) -> bool:
-        """False when there was no time for all."""
+        """List the whole source; return False if the deadline came first."""
         for partition in self._source.partitions():
             items: Any = self._source.read(partition, None)
             with closing(items):
@@ -227,22 +232,22 @@ class _Look:
             suffix = PurePosixPath(str(item.filename or item.name)).suffix.lower() if item.open is not None else ""
             key = (str(item.type), suffix)
             kind = self._kinds.setdefault(key if key in self._kinds or len(self._kinds) < KINDS else ("", ""), _Kind())
-            size = _size(item)
+            size = _size_of(item)
             kind.entities += 1
             kind.size_bytes += size
             kind.weight += min(size, MOST_BYTES)
             place = len(kind.kept) if len(kind.kept) < KEPT else self._chance.randrange(kind.entities)
-            if place < KEPT:  # each that comes is as likely to be among those kept
-                kind.kept[place : place + 1] = [self._short(item)]
+            if place < KEPT:  # reservoir sampling: every entity is equally likely to be kept
+                kind.kept[place : place + 1] = [self._shorten(item)]
 
-    def _short(self, item: Entity) -> Entity:
+    def _shorten(self, item: Entity) -> Entity:
         if not isinstance(item.text, str) or len(item.text) <= KEPT_CHARS:
             return item
         self._is_whole = False
         return replace(item, text=item.text[:KEPT_CHARS])
 
     def _sample(self) -> Iterator[tuple[_Kind, Entity]]:
-        """Some of each kind, then of one the more the more of it there is, then of any."""
+        """Yield ``AT_LEAST`` of each kind and its share by weight, then the rest."""
         kinds = sorted(self._kinds.values(), key=lambda kind: kind.weight, reverse=True)
         weight = sum(kind.weight for kind in kinds)
         shares = [AT_LEAST + (SAMPLE * kind.weight // weight if weight else 0) for kind in kinds]
@@ -252,12 +257,12 @@ class _Look:
             for place in range(KEPT):
                 for kind, share in zip(kinds, shares, strict=True):
                     is_due = place < len(kind.kept) and (place < share) is within_share
-                    if is_due and _size(kind.kept[place]) <= OPENED_BYTES:
+                    if is_due and _size_of(kind.kept[place]) <= OPENED_BYTES:
                         yield kind, kind.kept[place]
 
     def _open(self, kind: _Kind, item: Entity) -> None:
         began_at = time.perf_counter()
-        read = _read(item, self._reader)
+        read = _open_and_cut(item, self._reader)
         for text in read.texts:
             identifiers.index_terms(text)
             self._texts_seen += 1
@@ -268,7 +273,7 @@ class _Look:
         self._is_whole &= read.is_whole
         kind.opened += 1
         kind.opened_bytes += read.size_bytes
-        kind.opened_weight += min(_size(item), MOST_BYTES)
+        kind.opened_weight += min(_size_of(item), MOST_BYTES)
         kind.indexed += read.state == "indexed"
         kind.chunks += len(read.texts)
         kind.read_s += time.perf_counter() - began_at
@@ -276,7 +281,8 @@ class _Look:
             self._leave_out(read.state, read.reason, item, kind)
 
     def _leave_out(self, state: str, reason: str, item: Entity | Skipped, kind: _Kind | None = None) -> None:
-        """``kind``: of what was opened, and stands for others like it."""
+        """Record an entity that is left out. ``kind``: that of an opened entity, which stands for others like it; None
+        if the listing told."""
         word = scrub(reason, self._secrets).partition(":")[0]
         key = (state, word)
         if key not in self._reasons and len(self._reasons) >= REASONS:
@@ -289,9 +295,9 @@ class _Look:
         if len(noted.examples) < EXAMPLES:
             noted.examples.append(scrub(str(item.id), self._secrets)[:EXAMPLE_CHARS])
 
-    def _summed(self, state: str) -> tuple[LeftOut, ...]:
-        """The reasons, the most frequent one first."""
-        found = [
+    def _sum_reasons(self, state: str) -> tuple[LeftOut, ...]:
+        """Sum up the reasons, the most frequent first."""
+        reasons = [
             LeftOut(
                 reason=word,
                 entities=round(noted.counted + sum(kind.entities / kind.opened for kind in noted.sampled)),
@@ -301,10 +307,10 @@ class _Look:
             for (of, word), noted in self._reasons.items()
             if of == state
         ]
-        return tuple(sorted(found, key=lambda one: -one.entities))
+        return tuple(sorted(reasons, key=lambda one: -one.entities))
 
-    def _embed_s(self, embedder: Embedder) -> float | None:
-        """Seconds a text takes to be embedded; None where the embedder fails."""
+    def _measure_embedding(self, embedder: Embedder) -> float | None:
+        """Measure the seconds it takes to embed one text; None if the embedder fails."""
         if not self._texts:
             return 0.0
         self._chance.shuffle(self._texts)
@@ -327,37 +333,37 @@ class _Look:
         self._notes.append(scrub(text, self._secrets))
 
 
-def _read(item: Entity, reader: Reader) -> _Read:
-    """Open it and cut it, as the sync does."""
+def _open_and_cut(item: Entity, reader: Reader) -> _Opened:
+    """Open an entity and cut it into chunks, as a sync does."""
     entity = diff.sanitize(item)
     if isinstance(entity, diff.Malformed):
-        return _Read(_size(item), "failed", entity.reason)
-    size = _size(entity)
+        return _Opened(_size_of(item), "failed", entity.reason)
+    size = _size_of(entity)
     try:
         found = reader.read(entity)
         if isinstance(found, NoText):
-            return _Read(size, "skipped", found.reason)
+            return _Opened(size, "skipped", found.reason)
         texts = [f"{chunk.heading}\n{chunk.text}" for chunk in islice(cut(found), MAX_CHUNKS)]
-        return _Read(size or len(found.text), is_whole=found.left_out is None, texts=texts)
+        return _Opened(size or len(found.text), is_whole=found.left_out is None, texts=texts)
     except Unreadable as error:
-        return _Read(size, "skipped", str(error))
+        return _Opened(size, "skipped", str(error))
     except Unparseable as error:
-        return _Read(size, "failed", str(error))
+        return _Opened(size, "failed", str(error))
     except (SourceError, Stopped):
         raise
-    except Exception as error:  # around one entity, as in the sync: what its text does to the chunker
-        return _Read(size, "failed", f"it cannot be parsed: {error}")
+    except Exception as error:  # as in a sync: a chunker that fails costs this entity only
+        return _Opened(size, "failed", f"it cannot be parsed: {error}")
 
 
-def _size(item: Entity) -> int:
+def _size_of(item: Entity) -> int:
     if isinstance(item.size_bytes, int):
         return item.size_bytes
     return len(item.text) if isinstance(item.text, str) else 0
 
 
 @contextmanager
-def _stopped_after(seconds: float, source: Source[Any, Any]) -> Iterator[None]:
-    """Ask the source to stop, which ends its waits with ``Stopped``, and in the end take that back."""
+def _stop_after(seconds: float, source: Source[Any, Any]) -> Iterator[None]:
+    """Ask the source to stop after ``seconds``, which ends its waits with ``Stopped``; take that back on leaving."""
     timer = threading.Timer(seconds, source.context.stop.set)
     timer.daemon = True
     timer.start()
