@@ -193,11 +193,8 @@ class Writer:
                 continue
             self._signals.advance()
             self._pending.items += 1
-            if (
-                self._in_flight.changes
-                and isinstance(item.id, str)
-                and diff.clean_id(item.id) in self._in_flight.changes
-            ):
+            writing = self._in_flight.changes
+            if writing and isinstance(item.id, str) and diff.clean_id(item.id) in writing:
                 self._settle()  # the decision about this entity depends on what that batch stores
             if isinstance(item, Entity):
                 if self._is_unchanged(item):  # before sanitizing: an id that must be changed is never stored as it came

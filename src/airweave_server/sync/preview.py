@@ -157,7 +157,7 @@ class _Inspection:
             self._note(f"the listing of the source broke off: {error}")
         self._list_s = time.monotonic() - began_at
         if not self._is_complete:
-            self._note("the source was not listed completely: the figures are minimums")
+            self._note("the source was not listed completely: it holds at least this much")
 
     def open(self) -> None:
         """Open the sample, in the order of ``_sample``."""

@@ -87,7 +87,7 @@ class SyncService:
         """Take one step after another until the job ends, must wait, or is told to stop. Raises database errors."""
         with structlog.contextvars.bound_contextvars(job=str(job_id)):
             while not signals.stop.is_set():
-                outcome = self._step(job_id, signals)
+                outcome = self._take_step(job_id, signals)
                 if outcome is not None:
                     return outcome
             return Outcome(wait_s=0.0)
@@ -309,7 +309,7 @@ class SyncService:
             log.error("index_incomplete", marked=marked, found=[str(finding) for finding in findings])
         return findings
 
-    def _step(self, job_id: UUID, signals: Signals) -> Outcome | None:
+    def _take_step(self, job_id: UUID, signals: Signals) -> Outcome | None:
         """Take the next step; return None to continue with the one after it."""
         with self._database.session() as session:
             job = jobs.get(session, job_id)
