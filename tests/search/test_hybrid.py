@@ -36,7 +36,7 @@ def big(request: pytest.FixtureRequest, fresh_database: Database) -> Library:
         with fresh_database.session() as session:
             indexes.count(session, made.collection.id)
         with fresh_database.session() as session:
-            (task,) = indexes.due(session, least_chunks=1_000)
+            (task,) = indexes.list_due(session, least_chunks=1_000)
         with indexes.builder(fresh_database, memory_mb=64) as builder:
             assert builder is not None
             builder.carry_out(task)

@@ -49,7 +49,7 @@ def tended(library: Library, *, least_chunks: int = LEAST) -> list[indexes.Task]
 
 def tasks(library: Library, *, least_chunks: int = LEAST) -> list[indexes.Task]:
     with library.database.session() as session:
-        due = indexes.due(session, least_chunks=least_chunks)
+        due = indexes.list_due(session, least_chunks=least_chunks)
     return [task for task in due if task.name == indexes.name(library.collection.id)]
 
 
@@ -218,7 +218,7 @@ def test_a_collection_that_moved_to_another_embedder_gets_an_index_over_its_new_
     with fresh_database.session() as session:
         session.execute(text("update chunk set embedding_2 = embedding, embedding = null"))
         session.execute(text("update collection set slot = 2 where id = :id"), {"id": large.collection.id})
-        due = indexes.due(session, least_chunks=LEAST)
+        due = indexes.list_due(session, least_chunks=LEAST)
     assert {(task.name, task.dimensions) for task in due} == {(old, None), (new, WORDLLAMA.dimensions)}
     with indexes.builder(fresh_database, memory_mb=64) as builder:
         assert builder is not None
@@ -228,7 +228,7 @@ def test_a_collection_that_moved_to_another_embedder_gets_an_index_over_its_new_
     assert len(large.ids("silver market", strategy="semantic", limit=20)) == 20
     until(lambda: scans(large) > 0, "the new index is used")
     with fresh_database.session() as session:
-        assert indexes.due(session, least_chunks=LEAST) == []
+        assert indexes.list_due(session, least_chunks=LEAST) == []
         session.execute(text("update chunk set embedding = embedding_2"))
         session.execute(text("update collection set slot = 1 where id = :id"), {"id": large.collection.id})
     large.collection.slot = 1

@@ -186,9 +186,8 @@ def _is_signed_out() -> ColumnElement[bool]:
         .where(SyncJob.connection_id == SourceConnection.id, SyncJob.trigger != Trigger.REEMBED)
         .order_by(SyncJob.created_at.desc())
         .limit(1)
-        .correlate(
-            SourceConnection
-        )  # otherwise it joins all connections, and the last job of any of them counts for each
+        # otherwise it joins all connections, and the last job of any of them counts for each
+        .correlate(SourceConnection)
         .lateral()
     )
     return exists().where(

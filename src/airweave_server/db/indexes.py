@@ -55,7 +55,7 @@ def distance(column: str, value: str, dimensions: int) -> str:
     return f"(cast({column} as halfvec({int(dimensions)})) <=> cast({value} as halfvec({int(dimensions)})))"
 
 
-def to_look_at(session: Session) -> list[UUID]:
+def list_to_check(session: Session) -> list[UUID]:
     """Collections that jobs may have changed since they were last checked."""
     return list(
         session.scalars(
@@ -125,7 +125,7 @@ def count(session: Session, collection_id: UUID) -> int | None:
     return chunks
 
 
-def due(session: Session, *, least_chunks: int) -> list[Task]:
+def list_due(session: Session, *, least_chunks: int) -> list[Task]:
     """The indexes to drop and then the indexes to build. Dropped: those of collections that are gone or have become
     small. Built: those that a large collection lacks, and those whose build was interrupted."""
     rows = session.execute(
@@ -156,7 +156,7 @@ def due(session: Session, *, least_chunks: int) -> list[Task]:
     return [Task(row.name, row.readable_id or "", row.dimensions, row.chunks or 0) for row in rows]
 
 
-def too_wide(session: Session, *, least_chunks: int) -> list[tuple[str, int]]:
+def list_too_wide(session: Session, *, least_chunks: int) -> list[tuple[str, int]]:
     """Large collections whose vectors have too many dimensions for an index: (readable id, dimensions)."""
     rows = session.execute(
         text("""

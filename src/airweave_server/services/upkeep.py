@@ -61,7 +61,7 @@ class Upkeep:
 
     def _round(self) -> None:
         with self._database.session() as session:
-            found = indexes.to_look_at(session)
+            found = indexes.list_to_check(session)
         for collection_id in found:
             if self._stopping.is_set():
                 return
@@ -69,8 +69,8 @@ class Upkeep:
                 if (chunks := indexes.count(session, collection_id)) is not None:
                     log.info("words_counted", collection=str(collection_id), chunks=chunks)
         with self._database.session() as session:
-            tasks = indexes.due(session, least_chunks=self._least_chunks)
-            self._say(indexes.too_wide(session, least_chunks=self._least_chunks))
+            tasks = indexes.list_due(session, least_chunks=self._least_chunks)
+            self._say(indexes.list_too_wide(session, least_chunks=self._least_chunks))
         if tasks and not self._stopping.is_set():
             self._carry_out(tasks)
 
