@@ -199,7 +199,9 @@ def keys_list(data_dir: DataDir = None) -> None:
 
 
 @keys_app.command("revoke")
-def keys_revoke(key_id: str, data_dir: DataDir = None) -> None:
+def keys_revoke(
+    key_id: Annotated[str, typer.Argument(help="The key's id, from keys list.")], data_dir: DataDir = None
+) -> None:
     """Revoke a key immediately."""
     try:
         key_uuid = UUID(key_id)

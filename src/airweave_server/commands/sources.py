@@ -22,14 +22,13 @@ REQUESTS = 20
 MARKS = {True: "[green]ok[/]     ", False: "[red]wrong[/]  ", None: "       "}
 
 app = typer.Typer(rich_markup_mode=None)
-sources_app = typer.Typer(help="List, show, create or check sources.")
+sources_app = typer.Typer()
 app.add_typer(sources_app, name="sources")
 
 
 @sources_app.callback(invoke_without_command=True)
 def sources(context: typer.Context) -> None:
-    """List the installed sources. Use show to see a source's fields, new to create your own source, and check to try a
-    source with your configuration."""
+    """List the installed sources. The commands below show one source, create a new one, or check one."""
     if context.invoked_subcommand is not None:
         return
     table = Table("name", "title", "description", "fields")
