@@ -184,12 +184,12 @@ def test_a_folder_that_is_connected_already_is_synced_and_not_connected_twice(
     link.symlink_to(place)
     for path in (str(place), f"{place}/../twice", str(link)):
         said = ok(command(running, server, "add", path, "-c", "twice"))
-        assert "connected to twice already" in said
+        assert "already connected to twice" in said
         assert "completed:" in said
     assert "2 kept" in said
     assert len(connected(server, "twice")) == 1
     assert len(server.found("twice", "thing")) == 2
-    assert "connected to twice already" in ok(
+    assert "already connected to twice" in ok(
         command(running, server, "connect", "folder", "-c", "twice", "--config", f"path={place}")
     )
     ok(command(running, server, "add", str(place), "-c", "twice-elsewhere"))

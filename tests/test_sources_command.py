@@ -338,7 +338,7 @@ def test_credentials_that_are_refused_and_what_is_missing_are_said(package: Pack
     assert "--config url=…" in missing.stderr
     assert "--secret access_token=-" in missing.stderr
     strange = package.command("sources", "check", "my_crmm", *url)
-    assert "there is no source 'my_crmm' here; the sources are folder, my_crm" in strange.stderr
+    assert "there is no source 'my_crmm' here; the sources are feed, folder, my_crm" in strange.stderr
 
 
 def test_a_source_that_sends_no_requests_is_tried_without_failures(package: Package, tmp_path: Path) -> None:
