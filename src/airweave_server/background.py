@@ -90,7 +90,7 @@ class InProcessDriver:
         if adopted:
             self._wake.set()
 
-    def shown(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         return {"engine": self._engine.name, "engine_reason": self._engine.reason}
 
     def stop(self, *, grace_s: float) -> None:

@@ -30,7 +30,7 @@ def health(parts: PartsOf) -> dict[str, Any]:
         database = "down"
     return {
         "status": "healthy" if database == "up" else "degraded",
-        **parts.driver.shown(),
+        **parts.driver.describe(),
         "database": database,
         "keeper": keeper,
         "workers": workers,

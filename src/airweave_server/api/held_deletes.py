@@ -22,7 +22,7 @@ def list_held_deletes(
 ) -> list[wire.HeldDeletes]:
     """List deletes that wait for approval, each with a page of the entities that would be deleted."""
     connection = find_connection(session, organization, connection_id)
-    return [_to_wire(session, plan, page) for plan in service.held(session, connection.id)]
+    return [_to_wire(session, plan, page) for plan in service.held_deletes(session, connection.id)]
 
 
 @router.post("/{connection_id}/held-deletes/{plan_id}/approve")

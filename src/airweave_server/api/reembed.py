@@ -50,7 +50,7 @@ def abandon_reembed(
 
 def _to_wire(session: Session, collection: Collection) -> wire.Reembed:
     now = {"embedding_model_name": collection.embedder_name, "vector_size": collection.dimensions}
-    move = reembed.shown(session, collection)
+    move = reembed.find_move(session, collection)
     if move is None:
         return wire.Reembed.of(collection, state="settled", **now)
     return wire.Reembed.of(

@@ -162,7 +162,7 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
         ),
         error_category=last.error_category if last and last.status == Status.FAILED else None,
         error_message=last.error if last and last.status == Status.FAILED else None,
-        held_deletes=sum(plan.total for plan in service.held(session, connection.id)),
+        held_deletes=sum(plan.total for plan in service.held_deletes(session, connection.id)),
     )
 
 

@@ -148,18 +148,18 @@ def audit(
             named=connection is not None,
             repair=repair,
         )
-        found = auditing.named(database, connection)
+        found = auditing.find_connections(database, connection)
         if connection is not None and not found:
             raise Unstartable(f"there is no connection {connection!r}; airweave-server status lists them")
         for one in found:
-            audited = auditing.look(database, one, request)
+            audited = auditing.audit_connection(database, one, request)
             _show_audited(audited)
             all_right, asked = all_right and audited.is_right, asked or audited.asked
-        leftovers = auditing.look_for_leftovers(database, request) if connection is None else None
+        leftovers = auditing.audit_leftovers(database, request) if connection is None else None
         if leftovers is not None:
             _show_audited(leftovers)
             all_right = all_right and leftovers.is_right
-        if asked and not auditing.is_kept(database):
+        if asked and not auditing.has_keeper(database):
             out.print("No server is up: the requested repairs start when one is.")
     raise typer.Exit(0 if all_right else 1)
 
@@ -224,7 +224,7 @@ def _show_audited(audited: Any) -> None:
         show(f"       {escape(line)}")
     for line in audited.found:
         show(f"       [red]{escape(line)}[/]")
-    for line in audited.mended:
+    for line in audited.repaired:
         show(f"       repaired: {escape(line)}")
     if audited.asked:
         show("       requested a repair job, which reads damaged entities again")

@@ -142,7 +142,7 @@ class Http:
         )
 
     def __repr__(self) -> str:
-        return f"Http({_shown(self._base)!r})"
+        return f"Http({_display(self._base)!r})"
 
     def get(
         self, target: str, *, params: Params | None = None, headers: Headers | None = None, one_entity: bool = False
@@ -151,7 +151,7 @@ class Http:
 
         ``one_entity``: a response that is refused or missing raises ``Unreadable``; turn it into ``Skipped``.
         """
-        return self._whole(self._request("GET", target, params, headers, None), one_entity, _as_it_is)
+        return self._fetch(self._request("GET", target, params, headers, None), one_entity, _identity)
 
     def post(
         self,
@@ -163,7 +163,7 @@ class Http:
         one_entity: bool = False,
     ) -> Response:
         """Send a query with ``body`` as JSON."""
-        return self._whole(self._request("POST", target, params, headers, body), one_entity, _as_it_is)
+        return self._fetch(self._request("POST", target, params, headers, body), one_entity, _identity)
 
     def json(
         self,
@@ -176,7 +176,7 @@ class Http:
     ) -> Any:
         """Fetch JSON, with POST if there is a ``body``. A response that is not JSON is retried."""
         method = "GET" if body is None else "POST"
-        return self._whole(self._request(method, target, params, headers, body), one_entity, _parsed)
+        return self._fetch(self._request(method, target, params, headers, body), one_entity, _parse_json)
 
     def xml(
         self, target: str, *, params: Params | None = None, headers: Headers | None = None, one_entity: bool = False
@@ -189,7 +189,7 @@ class Http:
             except Unavailable as error:
                 raise _PassingTrouble(f"answers with {error}") from None
 
-        return self._whole(self._request("GET", target, params, headers, None), one_entity, read)
+        return self._fetch(self._request("GET", target, params, headers, None), one_entity, read)
 
     def pages(
         self,
@@ -217,16 +217,16 @@ class Http:
             request = self._request(method, ask.target, ask.params, None, ask.body)
             if _origin(request.url) == _origin(first):
                 request.headers.update(_headers(headers or {}))
-            return self._whole(
+            return self._fetch(
                 request,
                 one_entity,
-                lambda response: Answer(_parsed(response), response.headers, str(request.url)),
+                lambda response: Answer(_parse_json(response), response.headers, str(request.url)),
             )
 
         def clean(address: str) -> str:
-            return _without(address, secret)
+            return _strip_params(address, secret)
 
-        return walk(fetch, paging, Ask(target, params, body), where=_shown(first), start=start, clean=clean)
+        return walk(fetch, paging, Ask(target, params, body), where=_display(first), start=start, clean=clean)
 
     def open(self, target: str, *, params: Params | None = None, headers: Headers | None = None) -> BinaryIO:
         """Fetch the content of one entity; for ``Entity.open``."""
@@ -280,7 +280,7 @@ class Http:
             return httpx.Request(method, url, headers=sent)
         return httpx.Request(method, url, headers=sent, json=body)
 
-    def _whole(self, request: httpx.Request, one_entity: bool, parse: Callable[[Response], T]) -> T:
+    def _fetch(self, request: httpx.Request, one_entity: bool, parse: Callable[[Response], T]) -> T:
         def fetch() -> T:
             with self._opener(request, one_entity, self._total_s)() as response:
                 body = bytearray()
@@ -288,7 +288,7 @@ class Http:
                     body += piece
                     if len(body) > self._max_bytes:
                         limit = f"too_large: the limit is {self._max_bytes / 1_000_000:g} MB"
-                        raise (Unreadable(limit) if one_entity else Unavailable(f"{_shown(request.url)}: {limit}"))
+                        raise (Unreadable(limit) if one_entity else Unavailable(f"{_display(request.url)}: {limit}"))
             return parse(Response(response.status_code, response.headers, bytes(body), str(response.request.url)))
 
         return self._retry(request, fetch)
@@ -296,7 +296,7 @@ class Http:
     def _retry(self, request: httpx.Request, work: Callable[[], T]) -> T:
         """Repeat ``work`` until it succeeds, its error is final, or patience ends."""
         failures, waited_s, renewals = 0, 0.0, 0
-        where = _shown(request.url)
+        where = _display(request.url)
         while True:
             try:
                 return work()
@@ -306,18 +306,18 @@ class Http:
                 _, is_fresh = self._renew(refused.used)
                 renewals = RENEWALS if is_fresh else renewals + 1
                 continue
-            except _ToldToWait as told:
-                if told.wait_s is None:
+            except _ToldToWait as refusal:
+                if refusal.wait_s is None:
                     failures += 1
                     wait_s = self._backoff(failures)
                     if failures >= self._attempts:
-                        raise RateLimited(f"{where} answers {told.status}", retry_after_s=RETRY_AFTER_S) from None
+                        raise RateLimited(f"{where} answers {refusal.status}", retry_after_s=RETRY_AFTER_S) from None
                 else:
-                    wait_s = told.wait_s
+                    wait_s = refusal.wait_s
                     waited_s += wait_s
                     if waited_s > self._patience_s:
                         raise RateLimited(
-                            f"{where} answers {told.status}: wait {wait_s:g} s", retry_after_s=wait_s
+                            f"{where} answers {refusal.status}: wait {wait_s:g} s", retry_after_s=wait_s
                         ) from None
             except _PassingTrouble as trouble:
                 failures += 1
@@ -352,7 +352,7 @@ class Http:
                         yield response
                         return
                 hop = _redirect(hop, response.status_code, location)
-            raise Unavailable(f"{_shown(request.url)} redirects more than {REDIRECTS} times")
+            raise Unavailable(f"{_display(request.url)} redirects more than {REDIRECTS} times")
 
         return opened
 
@@ -412,7 +412,7 @@ class Http:
         }
         sent = {"user-agent": "airweave-server", "accept": "application/json"} | _headers(headers)
         request = httpx.Request("POST", _url(url), headers=sent, data=clear)
-        where, body = _shown(request.url), bytearray()
+        where, body = _display(request.url), bytearray()
         try:
             with self._deadline.in_force(self._total_s, heeds_stop=False), self._send(request) as response:
                 for piece in self._pieces(response):
@@ -445,7 +445,7 @@ class Http:
                 for piece in response.iter_raw():
                     body += piece
                     if len(body) > self._max_bytes:
-                        raise Unavailable(f"{_shown(request.url)} answers with more than {self._max_bytes:,} bytes")
+                        raise Unavailable(f"{_display(request.url)} answers with more than {self._max_bytes:,} bytes")
                 return httpx.Response(response.status_code, headers=response.headers, content=bytes(body))
 
         with _translate_errors():
@@ -483,7 +483,7 @@ class Http:
         try:
             yield from self._pieces(response)
         except _PassingTrouble as trouble:
-            raise trouble.kind(f"{_shown(request.url)} {trouble}") from None
+            raise trouble.kind(f"{_display(request.url)} {trouble}") from None
 
 
 class _PassingTrouble(Exception):
@@ -570,7 +570,7 @@ def _translate_errors() -> Iterator[None]:
 
 def _judge(request: httpx.Request, response: httpx.Response, one_entity: bool) -> None:
     """Raise the error that the status means, if it means one."""
-    status, where = response.status_code, _shown(request.url)
+    status, where = response.status_code, _display(request.url)
     if 200 <= status < 300:
         return
     if status == 304 and not request.headers.keys().isdisjoint(CONDITIONS):
@@ -611,7 +611,7 @@ def _redirect(request: httpx.Request, status: int, location: str) -> httpx.Reque
     try:
         url = _url(str(request.url.join(location)))
     except (httpx.InvalidURL, ConfigError):
-        raise ConfigError(f"{_shown(request.url)} redirects to something that is not a web address") from None
+        raise ConfigError(f"{_display(request.url)} redirects to something that is not a web address") from None
     dropped = {"host", "content-length", "transfer-encoding"}
     becomes_get = status == 303 or (status in (301, 302) and request.method == "POST")
     if becomes_get:
@@ -629,11 +629,11 @@ def _tls(cert_file: str | None, cert_dir: str | None) -> ssl.SSLContext:
     return httpx.create_ssl_context()
 
 
-def _as_it_is(response: Response) -> Response:
+def _identity(response: Response) -> Response:
     return response
 
 
-def _parsed(response: Response) -> Any:
+def _parse_json(response: Response) -> Any:
     try:
         return json.loads(response.body.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError):
@@ -654,13 +654,13 @@ def _origin(url: httpx.URL) -> tuple[str, str, int]:
     return url.scheme, url.host, url.port or (443 if url.scheme == "https" else 80)
 
 
-def _shown(url: httpx.URL) -> str:
+def _display(url: httpx.URL) -> str:
     """The URL without the parts that may be secret."""
     text = f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.raw_path.split(b'?')[0].decode('ascii')}"
     return text if len(text) <= SHOWN_URL else text[:SHOWN_URL] + "…"
 
 
-def _without(address: str, names: Container[str]) -> str:
+def _strip_params(address: str, names: Container[str]) -> str:
     """The address without the query parameters of these names; other texts are returned unchanged."""
     if "?" not in address:
         return address

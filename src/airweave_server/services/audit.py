@@ -30,7 +30,7 @@ class AuditRequest:
 class Audited:
     """The result for one connection.
 
-    ``found``: what is wrong. ``mended``: what was repaired. ``asked``: a repair job was requested. ``is_right``:
+    ``found``: what is wrong. ``repaired``: what was repaired. ``asked``: a repair job was requested. ``is_right``:
     nothing is wrong, or it was repaired, or the requested job will repair it.
     """
 
@@ -38,18 +38,18 @@ class Audited:
     report: Report
     found: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    mended: list[str] = field(default_factory=list)
+    repaired: list[str] = field(default_factory=list)
     asked: bool = False
     is_right: bool = True
 
 
-def named(database: Database, name: str | None) -> list[SourceConnection]:
+def find_connections(database: Database, name: str | None) -> list[SourceConnection]:
     """The connections with this id or name; all of them if it is None."""
     with database.session() as session:
         return [one for one in connections.list_all(session) if name is None or name in (str(one.id), one.name)]
 
 
-def look(database: Database, connection: SourceConnection, request: AuditRequest) -> Audited:
+def audit_connection(database: Database, connection: SourceConnection, request: AuditRequest) -> Audited:
     """Audit one connection. Safe at any time: it reads one snapshot of the database, and anything a job may be writing
     is left to the repair job, which runs when no other job does."""
     scope = Scope(connection.id)
@@ -61,7 +61,7 @@ def look(database: Database, connection: SourceConnection, request: AuditRequest
     if report.waiting:
         audited.found.append(f"entities waiting to be read again: {report.waiting:,}")
     differs = _compare(database, connection, request, audited)
-    left = _mend(database, scope, request, audited) if request.repair else report.findings
+    left = _repair(database, scope, request, audited) if request.repair else report.findings
     if request.repair and (differs or report.waiting or any(one.fault not in audit.IN_DATABASE for one in left)):
         with database.session() as session:
             connections.require_full_job(session, connection.id, repair=True)
@@ -71,7 +71,7 @@ def look(database: Database, connection: SourceConnection, request: AuditRequest
     return audited
 
 
-def look_for_leftovers(database: Database, request: AuditRequest) -> Audited | None:
+def audit_leftovers(database: Database, request: AuditRequest) -> Audited | None:
     """Audit what is left of connections that no longer exist; None if nothing is left."""
     with database.snapshot() as session:
         entities, chunks = audit.count_leftovers(session)
@@ -83,11 +83,11 @@ def look_for_leftovers(database: Database, request: AuditRequest) -> Audited | N
         with database.session() as session:
             audit.delete_leftovers(session)
             audited.is_right = audit.count_leftovers(session) == (0, 0)
-        audited.mended.append("deleted")
+        audited.repaired.append("deleted")
     return audited
 
 
-def is_kept(database: Database) -> bool:
+def has_keeper(database: Database) -> bool:
     """Whether a server is running that will start requested repairs."""
     with database.session() as session:
         return leases.holder(session, "keeper") is not None
@@ -125,17 +125,17 @@ def _describe_differences(differences: Differences) -> list[str]:
     return [f"{kind}: {some}" for kind, some in kinds.items() if some.count]
 
 
-def _mend(database: Database, scope: Scope, request: AuditRequest, audited: Audited) -> tuple[Finding, ...]:
+def _repair(database: Database, scope: Scope, request: AuditRequest, audited: Audited) -> tuple[Finding, ...]:
     """Repair what needs only the database. Returns what is still wrong."""
     faults = {finding.fault for finding in audited.report.findings}
     for index in audit.INDEXES:
         if faults & {index, "index"}:
             audit.rebuild(database, index)
-            audited.mended.append(f"index {index} rebuilt")
+            audited.repaired.append(f"index {index} rebuilt")
     if "orphan" in faults:
         with database.session() as session:
-            audited.mended.append(f"chunks deleted: {audit.delete_orphans(session, scope):,}")
-    if not audited.mended:
+            audited.repaired.append(f"chunks deleted: {audit.delete_orphans(session, scope):,}")
+    if not audited.repaired:
         return audited.report.findings
     with database.snapshot() as session:
         return audit.check(session, scope, every_chunk=request.every_chunk).findings

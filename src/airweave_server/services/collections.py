@@ -39,7 +39,7 @@ def make(
     """Create a collection. Raises ``InvalidState`` if the readable id is taken or the embedder cannot work,
     ``Unavailable`` if it cannot work now."""
     disable_idle_limit(session)
-    model = usable(embedder, settings)
+    model = load_embedder(embedder, settings)
     collection = Collection(
         id=uuid4(),
         organization_id=organization_id,
@@ -97,7 +97,7 @@ def refresh_all(session: Session, vault: Vault, collection: Collection, engine: 
     return started
 
 
-def usable(embedder: str, settings: Settings) -> Embedder:
+def load_embedder(embedder: str, settings: Settings) -> Embedder:
     """Return the embedder after checking it. Raises ``InvalidState`` if it cannot work as configured, ``Unavailable``
     if it cannot work now."""
     try:

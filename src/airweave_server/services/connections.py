@@ -271,7 +271,7 @@ def next_run(cron: str, *, source: str, traits: Traits, after: datetime | None =
     return first
 
 
-def held(session: Session, connection_id: UUID) -> list[DeletePlan]:
+def held_deletes(session: Session, connection_id: UUID) -> list[DeletePlan]:
     return plans.of_connection(session, connection_id, states=("held",))
 
 

@@ -45,7 +45,9 @@ def examine(database: Database, settings: Settings) -> Report:
         current, newest = database.revision(session.connection()), known_revisions()[0]
         facts |= {"schema": current or "none", "pgvector": usage.extension_versions(session)[0] or "none"}
         if current != newest:
-            behind = f"the schema is {current}, and this program's {newest}" if current else "there is no schema yet"
+            behind = (
+                f"the schema is {current}, but this program needs {newest}" if current else "there is no schema yet"
+            )
             return Report(facts, [], [Finding(behind, "airweave-server migrate; up, api and worker do it too")])
         uses = usage.by_collection(session)
         alive = leases.list_held(session)

@@ -43,7 +43,7 @@ class Driver(Protocol):
         tick."""
         ...
 
-    def shown(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Return its part of the answer of /health."""
         ...
 

@@ -11,7 +11,7 @@ from ..db.session import disable_idle_limit
 from ..errors import InvalidState, NotFound
 from ..settings import Settings
 from ..vault import Vault
-from .collections import usable
+from .collections import load_embedder
 from .jobs import EngineChoice, JobRequest, create
 
 
@@ -32,7 +32,7 @@ def begin(
     moving to another one, ``Unavailable`` if the embedder cannot work now.
     """
     disable_idle_limit(session)
-    model = usable(embedder, settings)
+    model = load_embedder(embedder, settings)
     locked = moves.lock(session, collection.id)
     if locked is None:
         raise NotFound("Collection not found")
@@ -75,7 +75,7 @@ def go_on(
     return started
 
 
-def shown(session: Session, collection: Collection) -> Move | None:
+def find_move(session: Session, collection: Collection) -> Move | None:
     """Return the state of the move; None if none is under way."""
     if collection.next_since is None:
         return None

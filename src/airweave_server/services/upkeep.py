@@ -28,7 +28,7 @@ class Upkeep:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="upkeep", daemon=True)
         self._builder: indexes.Builder | None = None
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def start(self) -> None:
         self._thread.start()
@@ -70,7 +70,7 @@ class Upkeep:
                     log.info("words_counted", collection=str(collection_id), chunks=chunks)
         with self._database.session() as session:
             tasks = indexes.list_due(session, least_chunks=self._least_chunks)
-            self._say(indexes.list_too_wide(session, least_chunks=self._least_chunks))
+            self._warn_once(indexes.list_too_wide(session, least_chunks=self._least_chunks))
         if tasks and not self._stopping.is_set():
             self._carry_out(tasks)
 
@@ -96,10 +96,10 @@ class Upkeep:
             finally:
                 self._builder = None
 
-    def _say(self, found: Sequence[tuple[str, int]]) -> None:
+    def _warn_once(self, found: Sequence[tuple[str, int]]) -> None:
         for collection, dimensions in found:
-            if collection not in self._said:
-                self._said.add(collection)
+            if collection not in self._warned:
+                self._warned.add(collection)
                 log.warning(
                     "no_vector_index", collection=collection, dimensions=dimensions, most=indexes.MOST_DIMENSIONS
                 )

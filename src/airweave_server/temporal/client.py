@@ -266,7 +266,7 @@ class TemporalDriver:
             refused = jobs.count_refused(session)
         self._refused_since = (self._refused_since or now) if refused else None
 
-    def shown(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         reason = self._temporal.check()
         address, namespace = self._temporal.place()
         return {
