@@ -416,7 +416,9 @@ def test_a_restore_that_fails_in_the_middle_leaves_what_was_there(apart: Running
     ok(apart.command("backup", str(keyed), "--with-key"))
     for whole in (file, keyed):
         wrong = forged(whole, f'{listed},\n   "rows": 0'.encode(), f'{listed},\n   "rows": 7'.encode())
-        assert "7 rows" in refusal(apart.command("restore", str(wrong), "--replace", AIRWEAVE_DATA_DIR=str(nowhere)))
+        assert "its manifest says 7" in refusal(
+            apart.command("restore", str(wrong), "--replace", AIRWEAVE_DATA_DIR=str(nowhere))
+        )
         assert everything(apart.database_url) == before
         assert not (nowhere / "vault.key").exists()
 
@@ -512,7 +514,7 @@ def test_a_postgres_of_ones_own_keeps_what_is_not_ours_and_no_password_shows(the
         for arguments in (("restore", str(file), "--replace"), ("reset", "--yes")):
             line = refusal(theirs.command(*arguments))
             assert "view names" in line
-            assert "drop it first" in line
+            assert "drop them first" in line
             said += line
         assert everything(theirs.database_url) == before
         stranger.execute("drop view names")
