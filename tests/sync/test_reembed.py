@@ -144,7 +144,7 @@ def test_a_collection_is_searched_while_it_moves_through_a_kill_and_back(
         with Asking(server, collection).under_way():
             back = apart.command("reembed", collection, "--to", "wordllama", API_URL=server.url)
             assert back.returncode == 0, back.stderr
-        assert f"{collection} has wordllama now" in " ".join(back.stdout.split())
+        assert f"{collection} now has wordllama" in " ".join(back.stdout.split())
         jobs = [job for job in server.get(f"/source-connections/{first}/jobs") if job["trigger"] == "reembed"]
         assert jobs[0]["entities_updated"] == 20  # what lacked it, and no more
         assert count(apart, "embedding is null or embedding_2 is null") == 0

@@ -301,7 +301,7 @@ class _Trial:
     def _resume(self, whole: _Read) -> Iterator[Line]:
         stops = whole.cursors[:: max(1, len(whole.cursors) // CURSORS)]
         if not stops:
-            yield Line("no cursor was yielded: a job could not resume after an interruption", whole.ended or None)
+            yield Line("no cursor was yielded, so an interrupted job starts over", whole.ended or None)
             return
         for partition, cursor, before in stops:
             kind = type(cursor)
