@@ -74,6 +74,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = {item for item in items if "scratch" in getattr(item, "fixturenames", ())}
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]
+    ranks: dict[Path, int] = {}
+    for item in items:
+        ranks[item.path] = min(ranks.get(item.path, 2), rank(item))
+    items.sort(key=lambda item: ranks[item.path])  # stable: the tests of a file stay together
+
+
+def rank(item: pytest.Item) -> int:
+    """Faults take longest, tests without a server are quickest. The processes take files in this order, so that they
+    end together."""
+    if item.get_closest_marker("fault") is not None:
+        return 0
+    return 1 if "scratch" in getattr(item, "fixturenames", ()) else 2
 
 
 def refuse_servers(event: str, arguments: tuple[object, ...]) -> None:

@@ -54,7 +54,7 @@ def test_it_fails_with_the_reason_and_completes_with_room(
     connection = patient.connect(collection, "folder", {"path": str(folder)})
     job = patient.sync(connection, 120)
     assert (job["status"], job["error_category"]) == ("failed", "storage_full")
-    assert "no room" in job["error"]
+    assert "out of disk space" in job["error"]
     assert 0 < job["entities_inserted"] < 1_500
     with fresh_database.session() as session:
         half = session.execute(
