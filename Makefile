@@ -34,7 +34,7 @@ up: install  ## Run the server: API on http://localhost:8001, docs at /docs
 	$(BIN)/airweave-server up
 
 check: install .venv/.tests lint  ## Form, types, import rules, docs, and all tests that need no server: under a minute
-	$(BIN)/python -m pytest --no-servers -n 2 --dist worksteal
+	$(BIN)/python -m pytest --no-servers -n 4 --dist worksteal
 
 test: install .venv/.tests lint  ## Everything that is checked, the same that CI runs
 	$(BIN)/python -m pytest

@@ -18,6 +18,8 @@ from airweave_server.text.extract import SAMPLE_BYTES, Extracted, NoText, Unpars
 from airweave_server.text.parsers import Parsers
 from airweave_server.text.reading import cut
 
+pytestmark = pytest.mark.usefixtures("scratch")  # the parsers are processes of the server
+
 MB = 1024 * 1024
 SECONDS = 20.0
 FUZZED = 25  # of each format
