@@ -1,5 +1,6 @@
 """The commands that list, show, create and check the sources installed here. They need no server."""
 
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -82,6 +83,7 @@ def check_source(
     """Try a source with your configuration: read a little, simulate failed requests, and report whether a job would
     lose or delete anything. Writes nothing. Exit 1 if anything is wrong."""
     from ..services import checking  # slow to load, and not needed to list sources
+    from ..sync.connector import make_context
     from ..sync.scrub import secrets_of
 
     settings = read_settings()
@@ -92,12 +94,7 @@ def check_source(
     forms.ask_for(source, forms.missing_settings(source, answers), answers.config, *missing)
     forms.ask_for(source, missing, answers.credentials)
     read, credentials = _accept(kind, answers)
-    context = Context(
-        folder_roots=settings.roots(),
-        hidden_paths=(settings.place(),),
-        allowed_hosts=settings.allowed_private_hosts,
-        is_connecting=True,
-    )
+    context = make_context(settings, threading.Event(), is_connecting=True)
 
     def make(context: Context) -> Source[Any, Any]:
         return kind(read, credentials, context)

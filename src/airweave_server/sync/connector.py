@@ -137,7 +137,7 @@ class Connectors:
         renew = None
         if job is None or job.access_token is None:
             renew = partial(self._renew, configured, OfConnection(connection.id), signals.stop)
-        context = self._make_context(signals.stop)
+        context = make_context(self._settings, signals.stop)
         context = replace(context, pace=partial(self._pace, connection.id, signals), renew=renew)
         with closing(configured.kind(configured.config, configured.credentials, context)) as source:
             yield source
@@ -151,7 +151,7 @@ class Connectors:
         """
         stop = threading.Event()
         renew = partial(self._renew, configured, place, stop) if place is not None else None
-        context = replace(self._make_context(stop), renew=renew, is_connecting=True)
+        context = replace(make_context(self._settings, stop, is_connecting=True), renew=renew)
         with closing(configured.kind(configured.config, configured.credentials, context)) as source:
             source.check()
             yield source
@@ -183,14 +183,6 @@ class Connectors:
             raise AuthError("the credentials cannot be used: they do not have the form the source expects") from None
         assert credentials is not None, "an auth that stores credentials has a form"
         return credentials
-
-    def _make_context(self, stop: threading.Event) -> Context:
-        return Context(
-            folder_roots=self._settings.roots(),
-            hidden_paths=(self._settings.place(),),
-            allowed_hosts=self._settings.allowed_private_hosts,
-            stop=stop,
-        )
 
     def _pace(self, connection_id: UUID, signals: Signals, rate: Rate) -> float:
         with self._database.session() as session:
@@ -261,6 +253,17 @@ class Connectors:
                 if not left:
                     raise
         raise AssertionError("the last try returns or raises")
+
+
+def make_context(settings: Settings, stop: threading.Event, *, is_connecting: bool = False) -> Context:
+    """What every source is given: where it may read and connect, and when to stop."""
+    return Context(
+        folder_roots=settings.roots(),
+        hidden_paths=(settings.place(),),
+        allowed_hosts=settings.allowed_private_hosts,
+        stop=stop,
+        is_connecting=is_connecting,
+    )
 
 
 class _Configuration(Protocol):
