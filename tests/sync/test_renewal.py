@@ -274,7 +274,6 @@ def test_a_preview_renews_a_token_that_does_not_rotate_in_memory_only(running: R
         assert rows(running, "select count(*) from renewed_credentials") == before
 
 
-@BOTH
 def test_the_token_of_a_run_is_neither_renewed_nor_stored(
     running: Running, server: Server, provider: OAuthServer
 ) -> None:
@@ -339,7 +338,6 @@ def test_the_end_of_a_process_in_the_middle_of_a_token_request_loses_no_token(
     assert holds_the_newest(apart, connection, provider)
 
 
-@BOTH
 def test_one_that_waits_for_another_to_renew_may_be_stopped_or_killed(apart: Running, provider: OAuthServer) -> None:
     server = apart.start(VAULT_KEY=KEY, WORKER_GRACE_S="30")
     connection = connect(server, provider)
@@ -361,7 +359,6 @@ def test_one_that_waits_for_another_to_renew_may_be_stopped_or_killed(apart: Run
     assert (provider.refreshes, provider.reused) == (1, 0)
 
 
-@BOTH
 def test_a_provider_that_is_down_is_tried_again(server: Server, provider: OAuthServer) -> None:
     connection = connect(server, provider, timeout_s=1)
     provider.expire()
@@ -377,7 +374,6 @@ def test_a_provider_that_is_down_is_tried_again(server: Server, provider: OAuthS
     assert (provider.refreshes, provider.reused) == (2, 0)
 
 
-@BOTH
 def test_a_sign_in_that_was_revoked_asks_for_a_person(running: Running, server: Server, provider: OAuthServer) -> None:
     connection = connect(server, provider)
     provider.revoke()

@@ -32,7 +32,6 @@ def roll(source: ScriptedServer, start: int, count: int = 30) -> set[str]:
     return {item["id"] for item in source.partitions["a"]}
 
 
-@BOTH
 def test_what_rolls_off_a_feed_stays(server: Server, source: ScriptedServer) -> None:
     roll(source, 0)
     connection = server.connect_to(source, "scripted_window")
@@ -75,7 +74,6 @@ def test_what_a_changed_configuration_leaves_of_a_feed_waits_for_a_person(
     assert held(server, connection) == []
 
 
-@BOTH
 def test_what_is_there_again_is_not_deleted_by_an_approval(server: Server, source: ScriptedServer) -> None:
     roll(source, 0)
     connection = server.connect_to(source, "scripted_window")
@@ -120,7 +118,6 @@ def test_a_feed_that_was_changed_before_its_first_job_ended_holds_what_that_brou
     assert full(server, connection) == ("completed", 0, brought)
 
 
-@BOTH
 def test_a_listing_that_proves_nothing_deletes_nothing_by_itself(server: Server, source: ScriptedServer) -> None:
     roll(source, 0)
     connection = server.connect_to(source, "scripted_unproven")
