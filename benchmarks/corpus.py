@@ -94,12 +94,12 @@ def edit(files: Sequence[Path], count: int, *, seed: int) -> list[tuple[Path, st
     return edited
 
 
-def tiny(into: Path, count: int) -> None:
-    """Create this many files of some hundred bytes in ``TINY_FOLDERS`` folders."""
+def tiny(into: Path, count: int, *, folders: int = TINY_FOLDERS) -> None:
+    """Create this many files of some hundred bytes, dealt into folders."""
     words = ("harbor", "engine", "violet", "ledger", "summit", "copper", "lantern", "orchard", "signal", "meadow")
     chance = random.Random(5)
     for n in range(count):
-        folder = into / f"{n % TINY_FOLDERS:03}"
+        folder = into / f"{n % folders:03}"
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         text = " ".join(chance.choices(words, k=chance.randrange(20, 80)))
         (folder / f"{n:06}.txt").write_text(f"Note {n}. {text}.\n")

@@ -74,7 +74,7 @@ def memory(pid: int) -> Memory:
 
 
 @contextmanager
-def sampled(pid: int) -> Iterator[Memory]:
+def sampled(pid: int, *, every_s: float = SAMPLE_S) -> Iterator[Memory]:
     """Measure peaks during this block. Measuring slows the processes, so it is not for timed runs."""
     peaks = Memory()
     done = threading.Event()
@@ -88,7 +88,7 @@ def sampled(pid: int) -> Iterator[Memory]:
             peaks.together = max(peaks.together, now.together)
             peaks.samples += 1
             # measuring takes at most a fifth of the time
-            if done.wait(max(SAMPLE_S, 4 * (time.monotonic() - began_at))):
+            if done.wait(max(every_s, 4 * (time.monotonic() - began_at))):
                 return
 
     watcher = threading.Thread(target=watch, name="memory", daemon=True)

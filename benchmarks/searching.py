@@ -49,7 +49,7 @@ def run(lab: Lab) -> list[Table]:
             server.vacuum()
             chunks = f"{server.chunks(connection):,}"
             _one_size(lab, server, files, chunks, table)
-            _write_recall(server, _queries(files, RECALL_QUERIES), chunks, recall)
+            _write_recall(server, queries_of(files, RECALL_QUERIES), chunks, recall)
             table.notes.append(
                 f"{count:,} documents: indexes are {server.indexes()}, the last one {waited_s:.1f} s after the job."
             )
@@ -80,7 +80,7 @@ def run_million(lab: Lab) -> list[Table]:
         assert row is not None
         chunks = f"{int(row[0]):,}"
         _one_size(lab, server, files, chunks, table)
-        _write_recall(server, _queries(files, RECALL_QUERIES), chunks, recall)
+        _write_recall(server, queries_of(files, RECALL_QUERIES), chunks, recall)
         table.notes.append(
             f"Synthetic: rows made by SQL straight into the database in {filled_s:,.0f} s, each of the first half of "
             "one chunk's text, the second half of another's, and the mean of their vectors. The index over vectors was "
@@ -223,7 +223,7 @@ def _while_syncing(lab: Lab) -> Table:
         chunks = server.chunks(connection)
         times_ms: list[float] = []
         missed = 0
-        queries = _queries(files, QUERIES_QUICK)
+        queries = queries_of(files, QUERIES_QUICK)
         for round_of in range(BUSY_ROUNDS):
             for path in files:
                 path.write_text(path.read_text(encoding="utf-8") + f"\n\nChange {round_of}.\n", encoding="utf-8")
@@ -254,10 +254,10 @@ def _while_syncing(lab: Lab) -> Table:
 
 def _one_size(lab: Lab, server: Server, files: Sequence[Path], chunks: str, table: Table) -> None:
     count = QUERIES_QUICK if lab.quick else QUERIES if len(files) == lab.usual else QUERIES_WHOLE
-    queries = _queries(files, count)
+    queries = queries_of(files, count)
     since = datetime.fromtimestamp(mtime(round(len(files) * (1 - KEPT_BY_FILTER))), UTC).isoformat()
     condition = {"field": "updated_at", "operator": "greater_than_or_equal", "value": since}
-    for query in _queries(files, count, seed=8):  # otherwise only the first row would measure a cold cache
+    for query in queries_of(files, count, seed=8):  # otherwise only the first row would measure a cold cache
         server.search(COLLECTION, query)
     for strategy, bound in BOUNDS.items():
         for limit in LIMITS:
@@ -319,7 +319,8 @@ def _write_limits(server: Server, queries: Sequence[str], documents: str, chunks
         )
 
 
-def _queries(files: Sequence[Path], count: int, *, seed: int = 7) -> list[str]:
+def queries_of(files: Sequence[Path], count: int, *, seed: int = 7) -> list[str]:
+    """Make queries from the documents: in turn 4 random words of one, and 8 words of one in their order."""
     chance = random.Random(seed)
     queries: list[str] = []
     while len(queries) < count:

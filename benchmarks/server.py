@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,17 +73,48 @@ class Sync:
 class Server:
     """The running server. ``ready_s``: the time of its first start, including the creation of the database."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", client: Client, data_dir: Path) -> None:
-        self.client = client
-        self.ready_s = 0.0
-        self.environment: dict[str, str] = {}  # for additional processes
-        self.log = data_dir
-        self._process = process
-        self._data_dir = data_dir
+    def __init__(self, place: Path, environment: Mapping[str, str], flags: Sequence[str]) -> None:
+        port = free_port()
+        self._data_dir = place / "data"
+        self._command = [
+            *(sys.executable, "-m", "airweave_server", "up", *flags),
+            *("--data-dir", str(self._data_dir), "--port", str(port)),
+        ]
+        self.environment = {**environment, "AIRWEAVE_DATA_DIR": str(self._data_dir)}  # for additional processes
+        self.log = place / "server.log"
+        self.client = Client(f"http://127.0.0.1:{port}")
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ready_s = self.start()
 
     @property
     def pid(self) -> int:
+        assert self._process is not None
         return self._process.pid
+
+    def start(self) -> float:
+        """Start the process and return the seconds until it was ready. Raises ``Unfit`` if it does not start."""
+        began_at = time.perf_counter()
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self.environment,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # only we handle Ctrl-C
+            )
+        try:
+            self._wait(self._process)
+        except BaseException:
+            self.stop()
+            raise
+        return time.perf_counter() - began_at
+
+    def restart(self) -> float:
+        """Stop the server as an operator would, and start it again on the same data. Returns the seconds of the
+        start."""
+        self.stop()
+        return self.start()
 
     def connect(self, collection: str, folder: Path, **config: Any) -> str:
         """Create a connection to the folder without a schedule, and return its id."""
@@ -177,8 +208,9 @@ class Server:
 
     def stop(self) -> None:
         """End the server and all its processes, Postgres included: first by SIGTERM, then by force."""
+        if self._process is None:
+            return
         everything = [process for process, _ in processes.family(self.pid)]
-        self.client.close()
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(STOP_S)
@@ -188,6 +220,19 @@ class Server:
         for process in everything:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
+        self._process = None
+
+    def _wait(self, process: "subprocess.Popen[bytes]") -> None:
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                self.client.ready()
+                return
+            except ClientError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    log = self.log.read_text(errors="replace")[-2000:]
+                    raise Unfit(f"the server did not start: {log}") from None
+                time.sleep(0.02)
 
 
 @contextmanager
@@ -205,52 +250,14 @@ def scratch(prefix: str = "airweave-bench-") -> Iterator[Path]:
 def serving(folders: Path, *flags: str, **settings: str) -> Iterator[Server]:
     """A server on a free port with its own data that may read below ``folders``. It ends with this block."""
     with scratch("airweave-bench-data-") as place:
-        port = free_port()
         environment = {key: value for key, value in os.environ.items() if not key.startswith(OURS)}
         environment |= {"AIRWEAVE_FOLDER_ROOTS": str(folders), "LOG_FORMAT": "json", **settings}
-        log = place / "server.log"
-        client = Client(f"http://127.0.0.1:{port}")
-        command = [
-            sys.executable,
-            "-m",
-            "airweave_server",
-            "up",
-            *flags,
-            "--data-dir",
-            str(place / "data"),
-            "--port",
-            str(port),
-        ]
-        began_at = time.perf_counter()
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command,
-                env=environment,
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,  # only we handle Ctrl-C
-            )
-        server = Server(process, client, place / "data")
-        server.environment, server.log = {**environment, "AIRWEAVE_DATA_DIR": str(place / "data")}, log
+        server = Server(place, environment, flags)
         try:
-            _wait(server, process, log)
-            server.ready_s = time.perf_counter() - began_at
             yield server
         finally:
             server.stop()
-
-
-def _wait(server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            server.client.ready()
-            return
-        except ClientError:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise Unfit(f"the server did not start: {log.read_text(errors='replace')[-2000:]}") from None
-            time.sleep(0.02)
+            server.client.close()
 
 
 def free_port() -> int:
