@@ -1,3 +1,6 @@
+import gzip
+import io
+import lzma
 import os
 import random
 import signal
@@ -164,6 +167,42 @@ def test_what_is_private_stays_private_in_an_archive(parsers: Parsers) -> None:
     }
     for data in (formats.zipped(members), formats.tarred(members), formats.email(attached={".env": b"hush"})):
         assert "hush" not in text_of(parsers, data, "a.eml").text
+
+
+def test_one_rule_for_names_holds_on_every_layer(parsers: Parsers) -> None:
+    packed = gzip.compress(b"hush")
+    names = ("server.pem.gz", ".netrc.gz", "deep/.git-credentials.gz", "vault.key.GZ", "a\\b\\a.key.xz", "id_work.gz")
+    hidden = {name: lzma.compress(b"hush") if name.endswith("xz") else packed for name in names}
+    hidden |= {"a.pem ": b"hush", ".netrc~": b"hush", "prod.env": b"hush", "secrets.yml": b"hush", ".ssh.zip": b"hush"}
+    members = {**hidden, "a.txt": b"said", "id_map.txt.gz": gzip.compress(b"mapped")}
+    inner = formats.zipped(members)
+    layers = (
+        inner,
+        formats.tarred(members),
+        gzip.compress(formats.tarred(members)),
+        formats.email(attached=members),
+        formats.zipped(
+            {"inner.zip": inner, "mail.eml": formats.email(attached={"inner.tgz": formats.tarred(members)})}
+        ),
+    )
+    for data in layers:
+        found = text_of(parsers, data, "a.eml").text
+        assert "hush" not in found
+        assert "said" in found
+        assert "mapped" in found
+
+
+def test_a_compressed_file_is_known_by_the_name_it_had(parsers: Parsers) -> None:
+    made = io.BytesIO()
+    with gzip.GzipFile(filename="home/id_rsa", fileobj=made, mode="wb") as file:
+        file.write(b"hush")
+    assert refused(parsers, made.getvalue(), "data.gz").startswith("never_read: ")
+    assert refused(parsers, formats.zipped({"data.gz": made.getvalue()})).startswith("never_read: ")
+    assert refused(parsers, gzip.compress(b"hush"), "server.pem.gz").startswith("never_read: ")
+    attached = formats.email(attached={"notes.txt": b"hush"})
+    two_names = attached.replace(b"application/octet-stream", b'application/octet-stream; name="id_rsa"')
+    assert "hush" in text_of(parsers, attached, "a.eml").text
+    assert "hush" not in text_of(parsers, two_names, "a.eml").text
 
 
 @pytest.mark.fault("F31")

@@ -17,6 +17,7 @@ from contextlib import suppress
 from datetime import date, datetime, time, timedelta
 from email import message_from_binary_file, policy
 from email.message import EmailMessage, MIMEPart
+from email.utils import collapse_rfc2231_value
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -27,7 +28,7 @@ import python_calamine
 from kreuzberg import ConcurrencyConfig, ExtractionConfig, KreuzbergError, PostProcessorConfig, extract_bytes_sync
 from pypdfium2 import PdfDocument, PdfiumError
 
-from ..sdk import is_private
+from ..sdk import is_private, is_private_name
 from . import html
 from .extract import (
     MAX_TEXT_CHARS,
@@ -249,6 +250,10 @@ class _Reading:
 
     def _read_compressed(self, file: IO[bytes], opener: Any, filename: str, label: str, depth: int) -> None:
         """Read a compressed tar, as a stream, or a single compressed file."""
+        name = re.sub(r"\.(gz|bz2|xz|lzma)$", "", PurePosixPath(filename).name, flags=re.I)
+        if is_private_name(name) or is_private_name(_name_in_gzip(file.read(SAMPLE_BYTES))):
+            raise _Refused("never_read: the name of the compressed file is one of those that are never read")
+        file.seek(0)
         with opener(file) as unpacked:
             head = unpacked.read(SAMPLE_BYTES)
         file.seek(0)
@@ -256,7 +261,6 @@ class _Reading:
             if detect_format(head, filename=None) == "tar":
                 self._read_tar(unpacked, label, depth)
                 return
-            name = re.sub(r"\.(gz|bz2|xz|lzma)$", "", PurePosixPath(filename).name, flags=re.I)
             if depth >= MAX_DEPTH:
                 raise _Refused(f"it is nested deeper than {MAX_DEPTH} archives")
             self.take(io.BytesIO(self._unpack(unpacked, name)), name, label, depth=depth + 1)
@@ -269,6 +273,8 @@ class _Reading:
         inside = _join_labels(label, " ".join(subject.split())) if depth else label
         for part in _attachments(message, body):
             name = part.get_filename() or ""
+            if is_private_name(_second_name(part)):
+                continue
             if part.get_content_type() == "message/rfc822":
                 inner = part.get_payload(0) if part.is_multipart() else None
                 if isinstance(inner, MIMEPart) and self._may_descend(depth, name or "message"):
@@ -352,6 +358,14 @@ _OPENERS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.ope
 
 def _join_labels(label: str, name: str) -> str:
     return f"{label} > {name}" if label and name else label or name
+
+
+def _name_in_gzip(head: bytes) -> str:
+    """The original name in the header of a gzip file (RFC 1952), or ""; the gzip file may have been renamed."""
+    if len(head) < 10 or not head.startswith(b"\x1f\x8b") or not head[3] & 8:
+        return ""
+    start = 10 + (2 + int.from_bytes(head[10:12], "little") if head[3] & 4 else 0)
+    return PurePosixPath(head[start:].partition(b"\0")[0].decode("latin-1").replace("\\", "/")).name
 
 
 def _open_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
@@ -688,6 +702,11 @@ def _body_text(body: MIMEPart) -> tuple[str, Kind]:
         found = extract(data, filename="body.html" if is_page else "body.txt")
         return (found.text, found.kind) if isinstance(found, Extracted) else ("", "text")
     return (html.to_text(text), "html") if is_page else (text, "text")
+
+
+def _second_name(part: MIMEPart) -> str:
+    """The name in the type of a part, which may differ from the one in its disposition."""
+    return collapse_rfc2231_value(part.get_param("name", "", "content-type"))
 
 
 def _attachments(message: MIMEPart, body: MIMEPart | None) -> Iterator[MIMEPart]:

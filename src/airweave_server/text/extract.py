@@ -16,7 +16,7 @@ from typing import Any, Literal
 from . import html
 from .charset import BINARY_SHARE, decode, unusual_share
 
-EXTRACTOR_VERSION = "2"
+EXTRACTOR_VERSION = "3"
 
 SAMPLE_BYTES = 65_536  # enough to tell text from binary
 SNIFF_CHARS = 65_536  # enough to recognize HTML, CSV and Markdown
