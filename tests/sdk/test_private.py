@@ -5,6 +5,7 @@ import time
 import pytest
 
 from airweave_server.sdk import is_private, is_private_name
+from airweave_server.sdk.private import INTERNALS, NEVER_READ
 
 NEVER = (
     # compressed or in an archive
@@ -54,6 +55,11 @@ def test_a_secret_is_known_by_its_name_in_every_form(name: str) -> None:
 @pytest.mark.parametrize("name", READ)
 def test_what_only_looks_like_a_secret_is_read(name: str) -> None:
     assert not is_private_name(name)
+
+
+def test_what_decides_most_names_hides_no_secret() -> None:
+    for name in sorted(NEVER_READ | INTERNALS):
+        assert is_private_name(name)
 
 
 @pytest.mark.parametrize("path", [(".config", "gh"), ("home", ".Config", "gcloud.bak", "x"), (".config", "rclone.zip")])

@@ -46,6 +46,12 @@ NEVER_READ_NAMES = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+# every name that is never read contains one of these: most names are decided by this alone, since listings are long
+_TRACES = re.compile(
+    r"env|pem|key|p12|pfx|jks|kdb|ppk|hist|secret|cred|id_|ssh|passw|vault|\.git|\.hg|\.svn|\.bzr|cvs|pycache|gnupg|\.pki"
+    r"|\.aws|azure|gcloud|kube|docker|\.oci|aliyun|bluemix|terraform|boto|s3cfg|databricks|rclone|netrc|pgpass|my\.cnf"
+    r"|mylogin|htdigest|npmrc|yarnrc|pypirc|known_hosts"
+)
 # keys have names such as id_work, but id_map.py and id_map.txt are none
 NEVER_READ_KEY = re.compile(r"id_[^.]*", re.DOTALL)
 
@@ -89,6 +95,8 @@ def is_private(parts: Sequence[str]) -> bool:
 
 def is_private_name(name: str) -> bool:
     """Whether a file or folder with this name may hold secrets or version control internals."""
+    if len(name) <= MAX_STEPS and name.isascii() and _TRACES.search(name.lower()) is None:
+        return False
     steps = 0
     for form, is_whole in _reduce(name):
         if (
