@@ -478,6 +478,7 @@ class SourceConnectionJob(SyncJobDetails):
     trigger: str
     waiting_for: str | None
     held_deletes: int
+    entities_never_read: int
     resumed_from: UUID | None
     attempts: int
     partitions_total: int

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from airweave_server.sdk import (
     ConfigError,
     Context,
+    Deleted,
     Entity,
     Partition,
     Skipped,
@@ -236,6 +237,19 @@ def test_the_servers_own_data_is_never_read(tmp_path: Path) -> None:
             folder_at(inside, hidden=(tmp_path / "data",)).check()
 
 
+def test_the_servers_own_files_are_not_read_under_another_name(tmp_path: Path) -> None:
+    write(tmp_path, "data/vault.key", "data/temporal.db", "data/pg/base/1", "root/a.md", "root/b.md", text="hush")
+    for number, own in enumerate(("vault.key", "temporal.db", "pg/base/1")):
+        os.link(tmp_path / "data" / own, tmp_path / "root" / f"note{number}.md")
+    os.link(tmp_path / "root" / "b.md", tmp_path / "root" / "c.md")
+    (tmp_path / "root" / "link.md").symlink_to("note0.md")
+    folder = folder_at(tmp_path / "root", hidden=(tmp_path / "data",))
+    assert ids(folder) == ["a.md", "b.md", "c.md"]
+    assert not skipped(folder)
+    own = {"note0.md", "note1.md", "note2.md", "link.md"}
+    assert {item.id for item in everything(folder) if isinstance(item, Deleted)} == own  # an earlier version read them
+
+
 # where it may go
 
 
@@ -251,8 +265,6 @@ def test_only_folders_within_the_roots_are_read(tmp_path: Path) -> None:
             folder_at(path, roots=(allowed,)).check()
         with pytest.raises(ConfigError, match="outside the folders"):
             everything(folder_at(path, roots=(allowed,)))
-    with pytest.raises(ConfigError, match="outside the folders"):
-        folder_at(allowed, roots=()).check()
 
 
 def test_what_lies_outside_is_not_told_to_exist(tmp_path: Path) -> None:
@@ -265,10 +277,34 @@ def test_what_lies_outside_is_not_told_to_exist(tmp_path: Path) -> None:
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("system", ["/proc", "/proc/self", "/sys"])
-def test_pseudo_file_systems_are_never_read(system: str) -> None:
-    with pytest.raises(ConfigError, match=r"never read|outside"):
-        folder_at(Path(system), roots=(Path("/"),)).check()
+@pytest.mark.parametrize("system", ["/proc", "/proc/self", "/sys", "/dev", "/dev/shm", "/dev/fd"])
+def test_pseudo_file_systems_are_never_read(system: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(system)
+    for path in (Path(system), tmp_path / "link"):
+        for act in (Folder.check, everything):
+            with pytest.raises(ConfigError, match="never read"):
+                act(folder_at(path, roots=(Path("/"), Path(system))))
+
+
+def test_a_pseudo_file_system_is_known_wherever_it_is_mounted(tmp_path: Path) -> None:
+    (tmp_path / "bound" / "here").mkdir(parents=True)
+    write(tmp_path, "bound/a.md")
+    mounted = subprocess.run(
+        ["mount", "--bind", "/dev", tmp_path / "bound" / "here"], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount: {mounted.stderr}")
+    try:
+        assert [item.id for item in everything(folder_at(tmp_path / "bound"))] == ["a.md"]
+        with pytest.raises(ConfigError, match="never read"):
+            folder_at(tmp_path / "bound" / "here", roots=(tmp_path,)).check()
+    finally:
+        subprocess.run(["umount", tmp_path / "bound" / "here"], check=True)
+
+
+def test_without_roots_nothing_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name the folders in AIRWEAVE_FOLDER_ROOTS"):
+        folder_at(tmp_path, roots=()).check()
 
 
 def test_a_folder_that_cannot_be_read_is_a_clear_config_error(tmp_path: Path) -> None:

@@ -99,6 +99,7 @@ def _to_wire(job: SyncJob, progress: Progress | None) -> wire.SourceConnectionJo
         entities_kept=counts.kept,
         entities_skipped=counts.skipped,
         entities_encountered=counts.met,
+        entities_never_read=job.never_read,
         partitions_total=progress.partitions_total if progress is not None else 0,
         partitions_done=progress.partitions_done if progress is not None else 0,
     )

@@ -55,6 +55,9 @@ def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | Non
             f"[yellow]Held deletes: {job.held_deletes}[/]: see {client.url}/source-connections/{connection_id}"
             "/held-deletes, then POST …/approve or …/dismiss"
         )
+    if count := job.entities_never_read:
+        noun = "entity" if count == 1 else "entities"
+        show(f"[yellow]Removed {count:,} {noun} from the index[/]: files of these names are never read")
     if job.status == "failed":
         raise ClientError(f"the sync failed: {job.error}")
 

@@ -1,9 +1,10 @@
 """Queries on the ledger (table ``entity``): the state of each entity, and the changes that a batch makes to it."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from .models import EntityRow
 from .session import driver_errors, raw
 
 DELETE_AT_ONCE = 1_000
+IDS_AT_ONCE = 10_000
 INDEXED, FAILED, SKIPPED = "indexed", "failed", "skipped"
 INCOMPLETE = "index_incomplete"  # prefix of the reason of an entity that failed because its chunks are wrong
 
@@ -191,6 +193,14 @@ def rows_below(session: Session, connection_id: UUID, prefixes: Sequence[str]) -
             )
         )
     return found
+
+
+def ids_of(session: Session, rows: BitMap64) -> Iterator[tuple[int, str]]:
+    """The (row, entity id) of these rows, without holding all of them in memory."""
+    numbers = iter(rows)
+    while part := list(islice(numbers, IDS_AT_ONCE)):
+        found = session.execute(select(EntityRow.row, EntityRow.entity_id).where(EntityRow.row.in_(part)))
+        yield from ((row, entity_id) for row, entity_id in found)
 
 
 def rows_missing_once(session: Session, connection_id: UUID) -> BitMap64:

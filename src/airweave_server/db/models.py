@@ -322,6 +322,7 @@ class SyncJob(Base):
 
     deleted: Mapped[int] = mapped_column(default=0)
     held_deletes: Mapped[int] = mapped_column(default=0)
+    never_read: Mapped[int] = mapped_column(default=0, server_default="0")
     error: Mapped[str | None]
     error_category: Mapped[str | None]
     error_details: Mapped[dict[str, Any] | None]

@@ -26,6 +26,7 @@ from airweave_server.sdk import (
     Breadcrumb,
     ConfigError,
     Context,
+    Deleted,
     Entity,
     Items,
     Partition,
@@ -51,7 +52,7 @@ MB = 1_000_000
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 SERVER_ERRNOS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # the server lacks resources; the folder may be fine
-PSEUDO_FILE_SYSTEMS = ("/proc", "/sys")
+PSEUDO_FILE_SYSTEMS = ("/proc", "/sys", "/dev")
 READABLE_BY_ALL = 0o444
 ACCESS_AS_EFFECTIVE_USER = os.access in os.supports_effective_ids
 
@@ -150,6 +151,10 @@ class Folder(Source[FolderConfig, FolderCursor]):
             for folder in folders:
                 yield Partition(key=folder.id + "/", scope=SCOPE, data=identity)
 
+    @classmethod
+    def never_reads(cls, entity_id: str) -> bool:
+        return is_private(_path_of(entity_id).split("/"))
+
     def read(self, partition: Partition, cursor: FolderCursor | None) -> Items[FolderCursor]:
         """Yield the files of the partition.
 
@@ -228,7 +233,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         found = os.fstat(fd)
         identity = (found.st_dev, found.st_ino)
         listing = _Listing()
-        if identity in root.hidden or identity in folder.ancestors:
+        if identity in root.hidden or found.st_dev in root.hidden_devices or identity in folder.ancestors:
             return listing
         folder.ancestors = (*folder.ancestors, identity)
         if self.config.gitignore:
@@ -270,8 +275,11 @@ class Folder(Source[FolderConfig, FolderCursor]):
         verdict = self._included.verdict(folder.prefix + name, name, is_folder=is_folder)
         return folder.included if verdict is None else verdict
 
-    def _read_item(self, root: "_Root", fd: int, folder: "_Folder", name: str) -> Entity | Skipped | None:
-        """The entity of one name in an open folder, or why it is skipped; None if it is excluded or gone."""
+    def _read_item(self, root: "_Root", fd: int, folder: "_Folder", name: str) -> Entity | Skipped | Deleted | None:
+        """The entity of one name in an open folder, or why it is skipped; None if it is excluded or gone.
+
+        ``Deleted`` if only the target of a link shows that the file is never read: an earlier version may have.
+        """
         if is_private_name(name):
             return None
         if self._is_excluded(folder, name, is_folder=False) or not self._is_included(folder, name, is_folder=False):
@@ -283,10 +291,14 @@ class Folder(Source[FolderConfig, FolderCursor]):
             if stat.S_ISLNK(found.st_mode):
                 target = root.resolve_link(path)
                 if target is None:
-                    return None
+                    return Deleted(id)
                 with root.open_parent(target) as (target_fd, target_name):
                     found = os.stat(target_name, dir_fd=target_fd, follow_symlinks=False)
+                    if found in root.own:
+                        return Deleted(id)
                     return self._make_entity(root, target_fd, folder, id, name, target, found)
+            if found in root.own:
+                return Deleted(id)
             return self._make_entity(root, fd, folder, id, name, path, found)
         except FileNotFoundError:
             return None
@@ -352,13 +364,16 @@ class Folder(Source[FolderConfig, FolderCursor]):
     def _confine(self, path: str | None = None) -> str:
         """The real path of the folder. Raises ``ConfigError`` if the server may not read it."""
         path = path or os.path.realpath(self._path)
+        if not self.context.folder_roots:
+            raise ConfigError("this server may read no folder: name the folders in AIRWEAVE_FOLDER_ROOTS")
         # checked first, so that the error does not tell whether something outside exists
         if not any(_is_within(path, os.path.realpath(root)) for root in self.context.folder_roots):
             raise ConfigError(
                 f"{self.config.path} is outside the folders that this server may read (AIRWEAVE_FOLDER_ROOTS)"
             )
         ours = [os.path.realpath(hidden) for hidden in self.context.hidden_paths]
-        if any(_is_within(path, hidden) for hidden in (*ours, *PSEUDO_FILE_SYSTEMS)):
+        never = (*ours, *PSEUDO_FILE_SYSTEMS)
+        if any(_is_within(path, hidden) for hidden in never) or not _pseudo_devices().isdisjoint(_devices([path])):
             raise ConfigError(f"{self.config.path} is never read: it belongs to this server or to the system")
         if is_private(Path(path).parts):
             raise ConfigError(f"{self.config.path} is never read: folders of this name hold secrets or internals")
@@ -369,7 +384,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         """Open the connected folder. Raises ``Unavailable`` if it cannot be read as a whole."""
         try:
             place = _Place.at(self._confine())
-            with place.open(self._path, (*self.context.hidden_paths, *PSEUDO_FILE_SYSTEMS)) as root:
+            with place.open(self._path, self.context.hidden_paths) as root:
                 # in case a parent was replaced by a symlink after the first check
                 self._confine(_real_path_of(root.fd))
                 if (root.device, root.inode) in root.hidden:
@@ -396,16 +411,39 @@ class _Place:
         return cls(path, found.st_dev, found.st_ino)
 
     @contextmanager
-    def open(self, configured: str = "", hidden: Iterable[str | Path] = ()) -> Iterator["_Root"]:
-        """Open it. Raises ``Unavailable`` if it was replaced, ``OSError`` if it cannot be opened."""
+    def open(self, configured: str = "", own: Sequence[Path] = ()) -> Iterator["_Root"]:
+        """Open it. ``own``: the server's own folders, in which nothing is read.
+
+        Raises ``Unavailable`` if it was replaced, ``OSError`` if it cannot be opened.
+        """
         fd = os.open(self.path, FOLDER_FLAGS)
         try:
             found = os.fstat(fd)
             if (found.st_dev, found.st_ino) != (self.device, self.inode):
                 raise Unavailable(f"the folder {_to_printable(self.path)} was replaced while it was read")
-            yield _Root(self, fd, configured or self.path, frozenset(_identities(hidden)))
+            hidden = frozenset(_identities((*own, *PSEUDO_FILE_SYSTEMS)))
+            yield _Root(self, fd, configured or self.path, hidden, _pseudo_devices(), _OwnFiles(own))
         finally:
             os.close(fd)
+
+
+class _OwnFiles:
+    """The files in the server's own folders, as ``stat`` shows them, under whatever name they are met.
+
+    Only a hard link can be met elsewhere, so they are not listed before the first file with several links.
+    """
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._known: frozenset[tuple[int, int]] | None = None
+
+    def __contains__(self, found: os.stat_result) -> bool:
+        if found.st_nlink < 2 or not self._folders:
+            return False
+        if self._known is None:
+            files = (os.path.join(at, name) for top in self._folders for at, _, names in os.walk(top) for name in names)
+            self._known = frozenset(_identities(files))
+        return (found.st_dev, found.st_ino) in self._known
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,6 +454,8 @@ class _Root:
     fd: int
     configured: str
     hidden: frozenset[tuple[int, int]]
+    hidden_devices: frozenset[int]
+    own: "_OwnFiles"
 
     def top(self, after: Sequence[str] = ()) -> "_Folder":
         """The folder itself, where a walk begins."""
@@ -779,6 +819,15 @@ def _identities(paths: Iterable[str | Path]) -> Iterator[tuple[int, int]]:
         except OSError:
             continue
         yield found.st_dev, found.st_ino
+
+
+def _devices(paths: Iterable[str | Path]) -> frozenset[int]:
+    return frozenset(device for device, _ in _identities(paths))
+
+
+def _pseudo_devices() -> frozenset[int]:
+    """The devices of file systems that are never read, wherever else they are mounted."""
+    return _devices(PSEUDO_FILE_SYSTEMS) - _devices(["/"])
 
 
 def _real_path_of(fd: int) -> str | None:

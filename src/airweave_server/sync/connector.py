@@ -15,11 +15,12 @@ from uuid import UUID
 
 import structlog
 from pydantic import BaseModel, ValidationError
+from pyroaring import BitMap64
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import connections
+from ..db import connections, ledger
 from ..db.credentials import OfConnection, Successor, try_lock
 from ..db.models import SourceConnection, SyncJob
 from ..db.session import Database, first_line
@@ -285,6 +286,14 @@ def traits_of(connection: _Configuration) -> Traits | None:
         return kind.traits(kind.config_model.model_validate(connection.config))
     except ValidationError:
         return None
+
+
+def find_never_read(session: Session, connection: SourceConnection, rows: BitMap64) -> BitMap64:
+    """The ledger rows among these whose entities the source never reads; an earlier version of it may have."""
+    kind = plugins.sources().get(connection.short_name)
+    if kind is None or kind.never_reads.__func__ is Source.never_reads.__func__:  # type: ignore[attr-defined]
+        return BitMap64()
+    return BitMap64(row for row, entity_id in ledger.ids_of(session, rows) if kind.never_reads(entity_id))
 
 
 def refusal_of(connection: SourceConnection, job: SyncJob) -> str:

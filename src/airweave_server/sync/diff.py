@@ -164,6 +164,7 @@ def plan_deletes(
     missed_before: BitMap64,
     absence: Absence = Absence.GONE,
     asked_for: BitMap64 | None = None,
+    never_read: BitMap64 | None = None,
 ) -> DeletePlan:
     """Plan the deletes of a job.
 
@@ -173,12 +174,14 @@ def plan_deletes(
 
     ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. ``absence``: what it means
     that a row was not met. ``may_skip``: listings can skip entities, so a row goes only if the previous full job missed
-    it too (``missed_before``). ``asked_for``: the rows whose delete a person approved.
+    it too (``missed_before``). ``asked_for``: the rows whose delete a person approved. ``never_read``: rows that the
+    source never reads; they go as if the source had declared them deleted.
     """
     met, declared = BitMap64(), BitMap64()
     for part in progress:
         met |= part.met
         declared |= part.deleted
+    declared |= never_read or BitMap64()
     everything = BitMap64()
     for rows in ledger.values():
         everything |= rows

@@ -42,7 +42,7 @@ from ..settings import Settings
 from ..text.parsers import Parsers
 from . import diff
 from .batch import BATCH_ITEMS, PIPELINE_VERSION, Target, Writer
-from .connector import Connectors, refusal_of, traits_of
+from .connector import Connectors, find_never_read, refusal_of, traits_of
 from .reembed import FillTask, fill
 from .signals import Signals
 from .trouble import Verdict, describe_damage, describe_partitions, format_trace, judge, to_error_details, waits_for
@@ -545,6 +545,7 @@ class SyncService:
         approves = session.get(DeletePlan, job.approves) if job.approves is not None else None
         asked_for = plans.rows(approves) if approves is not None else BitMap64()
         absence = _interpret_absence(traits, job, connection)
+        never_read = find_never_read(session, connection, BitMap64.union(BitMap64(), *scopes.values()) - met)
         plan = diff.plan_deletes(
             scopes,
             read,
@@ -554,10 +555,11 @@ class SyncService:
             missed_before=missed_before,
             absence=absence,
             asked_for=asked_for,
+            never_read=never_read,
         )
         held, reason = diff.hold(
             plan,
-            approved=plan.rows & asked_for,
+            approved=plan.rows & (asked_for | never_read),
             total=sum(len(rows) for rows in scopes.values()),
             ratio=self._settings.delete_guard_ratio,
             minimum=self._settings.delete_guard_min,
@@ -581,7 +583,7 @@ class SyncService:
             ledger.set_missing(session, missed_before & met, 0)
             ledger.set_missing(session, plan.missed, 1)
         session.flush()
-        jobs.fence(session, job.id, job.epoch, phase=Phase.DELETE, held_deletes=len(held))
+        jobs.fence(session, job.id, job.epoch, phase=Phase.DELETE, held_deletes=len(held), never_read=len(never_read))
         session.commit()
         if reason:
             log.warning("deletes_held", reason=reason)
