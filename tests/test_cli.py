@@ -328,3 +328,46 @@ def test_no_process_starts_with_a_host_that_is_none(running: Running) -> None:
             assert line.startswith(f"airweave-server: {name}: entry 1 is not a host name")
             assert "without scheme, port" in line
             assert "127.0.0.1" not in line
+
+
+@pytest.mark.parametrize(
+    ("home", "here", "roots"),
+    [
+        *(("/", "/", ()), ("", "/etc", ()), ("/usr/share", "/var", ()), ("/var/log/x", "/bin", ()), ("x", "/home", ())),
+        ("/var/lib/airweave", "/", ("/var/lib/airweave",)),
+        ("/nonexistent", "/srv", ("/nonexistent",)),
+    ],
+)
+def test_folders_of_the_system_are_no_roots_unless_they_are_named(
+    home: str, here: str, roots: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    monkeypatch.chdir(here)
+    assert Settings().roots() == tuple(map(Path, roots))
+    monkeypatch.setenv("AIRWEAVE_FOLDER_ROOTS", "")
+    assert Settings().roots() == ()
+    monkeypatch.setenv("AIRWEAVE_FOLDER_ROOTS", "/etc:/")
+    assert Settings().roots() == (Path("/etc"), Path("/"))
+
+
+def test_a_deleted_current_directory_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert Settings().roots() == (tmp_path,)
+
+
+def test_a_service_that_starts_in_the_root_folder_reads_nothing(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = refusal(running.command("status", AIRWEAVE_FOLDER_ROOTS='["/a"]'))
+    assert line == "airweave-server: AIRWEAVE_FOLDER_ROOTS: write folders separated by :, not a JSON list"
+    monkeypatch.chdir("/")
+    server = running.start(HOME="/", AIRWEAVE_FOLDER_ROOTS="")
+    collection = server.collection()
+    for path in ("/etc", "/", "/dev"):
+        body = {"short_name": "folder", "readable_collection_id": collection, "config": {"path": path}}
+        answer = server.http.post("/source-connections", json=body)
+        assert answer.status_code == 422
+        assert "this server may read no folder: name the folders in AIRWEAVE_FOLDER_ROOTS" in answer.text

@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,18 @@ from .errors import Unstartable
 
 MOST_NAME_CHARS = 253  # of a host name in DNS
 LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # names of containers may have underscores
+
+# Folders that are no root unless the operator names them: these with everything below them, ...
+SYSTEM_FOLDERS = (
+    *("/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/lost+found", "/proc", "/run", "/sbin"),
+    *("/snap", "/sys", "/usr", "/var/backups", "/var/cache", "/var/log", "/var/mail", "/var/run", "/var/spool"),
+    *("/Applications", "/Library", "/System", "/cores", "/private/etc", "/private/var/db", "/private/var/root"),
+)
+# ... and these, though not what lies below: homes, the folders of services, disks.
+SHARED_FOLDERS = (
+    *("/", "/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/home", "/var/lib", "/var/www"),
+    *("/Users", "/Volumes", "/private", "/private/var"),
+)
 
 
 class Settings(BaseSettings):
@@ -30,11 +43,11 @@ class Settings(BaseSettings):
         description="The directory of the embedded Postgres and the keys. Default: the system's directory for "
         "application data.",
     )
-    folder_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(),
+    folder_roots: Annotated[tuple[Path, ...] | None, NoDecode] = Field(
+        default=None,
         validation_alias=AliasChoices("AIRWEAVE_FOLDER_ROOTS", "folder_roots"),
-        description="Folders that `folder` connections may read, separated by the system's path separator. Default: "
-        "the user's home and the current directory.",
+        description="Folders that `folder` connections may read, separated by the system's path separator. If it is "
+        "set but empty, none. Default: the user's home and the current directory, unless they belong to the system.",
     )
     database_url: SecretStr | None = Field(
         default=None, description="Your own Postgres 15+ with pgvector 0.8+. Default: an embedded one."
@@ -235,7 +248,13 @@ class Settings(BaseSettings):
     @field_validator("folder_roots", mode="before")
     @classmethod
     def split_paths(cls, value: object) -> object:
-        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            raise PydanticCustomError(
+                "roots", "write folders separated by {separator}, not a JSON list", {"separator": os.pathsep}
+            )
+        return tuple(filter(None, value.split(os.pathsep)))
 
     @field_validator("allowed_hosts", "allowed_private_hosts", mode="before")
     @classmethod
@@ -260,8 +279,18 @@ class Settings(BaseSettings):
         )
 
     def roots(self) -> tuple[Path, ...]:
-        """The folders that ``folder`` connections may read, with all below them."""
-        return self.folder_roots or (Path.home(), Path.cwd())
+        """The folders that ``folder`` connections may read, with all below them.
+
+        Unless they are set, the home of this OS user and the current directory, but neither if it is a folder of the
+        system: a service starts in ``/``, and its user may have ``/`` or nothing as its home.
+        """
+        if self.folder_roots is not None:
+            return self.folder_roots
+        found = []
+        for find in (Path.home, Path.cwd):
+            with suppress(RuntimeError, OSError):  # the user has no home; the current directory was deleted
+                found.append(find())
+        return tuple(path for path in found if path.is_absolute() and not _is_of_system(path))
 
     def place(self) -> Path:
         """The data directory. Raises ``Unstartable`` if there is no default for this user."""
@@ -315,6 +344,15 @@ def default_data_dir() -> Path:
     except RuntimeError:
         raise Unstartable("this OS user has no home directory: set AIRWEAVE_DATA_DIR") from None
     return home / ("Library/Application Support" if sys.platform == "darwin" else ".local/share") / "airweave-server"
+
+
+def _is_of_system(folder: Path) -> bool:
+    """Whether a folder is one of the operating system's, or has other users' folders in it, so that it is read only if
+    the operator names it."""
+    path = os.path.realpath(folder)
+    if path in map(os.path.realpath, SHARED_FOLDERS):
+        return True
+    return any(path == top or path.startswith(top + os.sep) for top in map(os.path.realpath, SYSTEM_FOLDERS))
 
 
 def is_loopback(host: str) -> bool:
