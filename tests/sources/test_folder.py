@@ -31,7 +31,16 @@ from airweave_server.sdk import (
     Unreadable,
 )
 from airweave_server.sdk.testing import SourceSuite
-from airweave_server.sources.folder import MAX_DEPTH, Folder, FolderConfig, FolderCursor, _id_of, _path_of, _Rules
+from airweave_server.sources.folder import (
+    CLOCK_TICK_NS,
+    MAX_DEPTH,
+    Folder,
+    FolderConfig,
+    FolderCursor,
+    _id_of,
+    _path_of,
+    _Rules,
+)
 
 
 def folder_at(
@@ -93,10 +102,11 @@ class TestManyTopLevelFolders(SourceSuite):
 def test_an_entity_tells_what_the_file_system_knows(tmp_path: Path) -> None:
     write(tmp_path, "docs/sub/a b.MD", text="hello")
     os.utime(tmp_path / "docs/sub/a b.MD", (1_700_000_000, 1_700_000_000))
+    time.sleep(2 * CLOCK_TICK_NS / 1e9)
     [entity] = [item for item in everything(folder_at(tmp_path)) if isinstance(item, Entity)]
-    inode = (tmp_path / "docs/sub/a b.MD").stat().st_ino
+    found = (tmp_path / "docs/sub/a b.MD").stat()
     assert (entity.id, entity.name, entity.type) == ("docs/sub/a b.MD", "a b.MD", "FileEntity")
-    assert entity.version == f"5-1700000000000000000-{inode}"
+    assert entity.version == f"5-1700000000000000000-{found.st_ctime_ns}-{found.st_ino}"
     assert entity.size_bytes == 5
     assert [(crumb.entity_id, crumb.name, crumb.type) for crumb in entity.breadcrumbs] == [
         ("docs", "docs", "folder"),
@@ -109,6 +119,35 @@ def test_an_entity_tells_what_the_file_system_knows(tmp_path: Path) -> None:
     assert entity.open is not None
     with entity.open() as content:
         assert content.read() == b"hello"
+
+
+def test_the_version_is_that_of_the_content_and_a_fresh_write_has_none_yet(tmp_path: Path) -> None:
+    write(tmp_path, "real.txt", text="one")
+    (tmp_path / "link.txt").symlink_to("real.txt")
+
+    def versions() -> dict[str, str | None]:
+        return {item.id: item.version for item in everything(folder_at(tmp_path)) if isinstance(item, Entity)}
+
+    def wait() -> dict[str, str | None]:
+        time.sleep(2 * CLOCK_TICK_NS / 1e9)
+        return versions()
+
+    first = wait()
+    assert first["link.txt"] == first["real.txt"] is not None
+    assert versions() == first
+    before = (tmp_path / "real.txt").stat()
+
+    def rewritten() -> str | None:
+        (tmp_path / "real.txt").write_text("two")
+        os.utime(tmp_path / "real.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+        return versions()["real.txt"]
+
+    # a write in the same tick of the clock would not show; a busy machine may take longer than a tick
+    assert None in (rewritten() for _ in range(50))
+    second = wait()
+    assert first["link.txt"] != second["link.txt"] == second["real.txt"] is not None
+    (tmp_path / "real.txt").chmod(0o600)
+    assert wait()["real.txt"] not in (first["real.txt"], second["real.txt"], None)
 
 
 def test_times_out_of_any_calendar_do_no_harm(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,8 @@ GITIGNORE_LIMIT = 1_000_000  # bytes
 GLOB_LIMIT = 1_000  # characters
 GLOB_STARS_LIMIT = 4  # of ``**`` in a glob: the time to match is exponential in their number
 MB = 1_000_000
+CLOCK_TICK_NS = 20_000_000  # two writes within a tick of the file system's clock can get the same times
+COARSE_TICK_NS = 2_000_000_000  # on a file system that stores whole seconds
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -327,7 +330,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
             id=id,
             name=printable,
             type="FileEntity",
-            version=f"{size}-{found.st_mtime_ns}-{found.st_ino}",
+            version=_make_version(found),
             open=partial(self._open, root.place, path, (found.st_dev, found.st_ino)),
             filename=printable,
             size_bytes=size,
@@ -782,6 +785,17 @@ def _to_datetime(seconds: float) -> datetime | None:
         return datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
+
+
+def _make_version(found: os.stat_result) -> str | None:
+    """What tells that a file changed. A program can set the mtime back, but not the ctime.
+
+    None if the file changed so recently that another write could still get the same times: the next job opens it.
+    """
+    is_coarse = found.st_ctime_ns % 1_000_000_000 == 0
+    if abs(time.time_ns() - found.st_ctime_ns) < (COARSE_TICK_NS if is_coarse else CLOCK_TICK_NS):
+        return None
+    return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
 
 
 def _raise_if_server_error(error: OSError) -> None:

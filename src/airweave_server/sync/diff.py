@@ -122,10 +122,11 @@ def sanitize(item: Entity) -> Entity | Malformed:
 
 
 def is_unchanged(known: Known, entity: Entity, *, pipeline: str, force: bool) -> bool:
-    """Whether the version alone shows that there is nothing to do, so that the content need not be opened."""
-    if entity.version is None or known.version != entity.version or known.pipeline != pipeline:
+    """Whether the version alone shows that there is nothing to do, so that the content need not be opened. ``force``:
+    the job opens everything, and the fingerprint decides."""
+    if force or entity.version is None or known.version != entity.version or known.pipeline != pipeline:
         return False
-    return known.state == INDEXED or (known.retries_left == 0 and not force)
+    return known.state == INDEXED or known.retries_left == 0
 
 
 def fingerprint(entity: Entity, text: str) -> bytes:
