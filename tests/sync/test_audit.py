@@ -343,6 +343,42 @@ def test_a_folder_is_compared_with_the_ledger_and_the_repair_makes_them_equal(
     right(running, "--source", connection)
 
 
+def test_what_a_listing_hides_is_found_by_reading_and_the_repair_reads_it_again(
+    running: Running, server: Server, folder: Path, source: ScriptedServer
+) -> None:
+    (folder / "page.html").write_text("<p>Of hedgehogs</p>")
+    collection = server.collection()
+    here = server.connect(collection, "folder", {"path": str(folder)})
+    source.partitions["a"] = items(20)
+    there = server.connect_to(source, lazy=True)
+    assert [server.sync(connection)["status"] for connection in (here, there)] == ["completed"] * 2
+    assert "which lists 42; read 42 of them" in right(running, "--source", "--content", here)
+    (folder / "d0" / "f00.txt").write_text("file 00 sings of word0")
+    source.put("a", {**items(20)[3], "text": "other words in the same version"})
+    source.put("a", {**items(20)[4], "text": "\x00"})  # nothing to index any more
+    source.put("a", {**items(20)[5], "version": "2", "text": "another version is told as such"})
+    said = wrong(running, "--source", "--content", here)
+    assert "another version in the source: 1 (d0/f00.txt)" in said
+    assert "other content" not in said
+    said = wrong(running, "--source", there)
+    assert "another version in the source: 1 (item-0005)" in said
+    assert "other content" not in said
+    said = wrong(running, "--source", "--content", there)
+    assert "other content in the source under the same version: 2 (item-0003, item-0004)" in said
+    assert server.sync(there)["entities_updated"] == 1  # the versions hide the others from a sync
+    assert "requested a repair job" in right(running, "--source", "--content", there, "--repair")
+    job = repaired(server, there)
+    assert [job[f"entities_{name}"] for name in ("updated", "skipped", "kept")] == [1, 1, 18]
+    right(running, "--source", "--content", there)
+    agree(running, there, [item for item in source.listed() if item["id"] != "item-0004"])
+
+
+def test_content_is_read_only_at_a_source(running: Running) -> None:
+    done = audit(running, "--content")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "airweave-server: --content reads the content at the source; add --source\n"
+
+
 def test_what_is_not_cheap_to_list_is_listed_only_when_it_is_named_and_then_without_opening(
     running: Running, server: Server, source: ScriptedServer
 ) -> None:

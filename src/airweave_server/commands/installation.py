@@ -1,6 +1,7 @@
 """The commands that work directly on the database of a data directory or ``DATABASE_URL``, without a server."""
 
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -130,6 +131,7 @@ def audit(
     connection: Annotated[str | None, typer.Argument(help="A connection's id or name. [default: all]")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Repair what is wrong.")] = False,
     source: Annotated[bool, typer.Option("--source", help="Also list the source, and compare.")] = False,
+    content: Annotated[bool, typer.Option("--content", help="With --source: also read the content there.")] = False,
     every_chunk: Annotated[bool, typer.Option("--all", help="Look up every chunk, not a sample.")] = False,
     data_dir: DataDir = None,
 ) -> None:
@@ -137,14 +139,20 @@ def audit(
     is wrong and not repaired."""
     from ..services import audit as auditing
     from ..sync.connector import Connectors
+    from ..text.parsers import Parsers
+    from ..text.reading import Reader
 
+    if content and not source:
+        raise Unstartable("--content reads the content at the source; add --source")
     settings = read_settings(data_dir=data_dir)
     all_right, asked = True, False
-    with installation.open_database(installation.database_url(settings)) as database:
+    parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
+    with installation.open_database(installation.database_url(settings)) as database, closing(parsers):
         database.migrate()
         request = auditing.AuditRequest(
             every_chunk=every_chunk,
             connectors=Connectors(database, installation.open_vault(settings), settings) if source else None,
+            reader=Reader(parsers) if content else None,
             named=connection is not None,
             repair=repair,
         )

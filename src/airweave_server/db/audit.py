@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from . import plans
 from .languages import CONFIGURATION
-from .ledger import INCOMPLETE
+from .ledger import FAILED, INCOMPLETE
 from .models import SyncJob, Trigger
 from .session import Database, raw
 
@@ -145,16 +145,37 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class Listed:
+    """An item of a listing. ``kind``: entity, seen, skipped, subtree or deleted.
+
+    ``content``: the fingerprint of what would be indexed, in hexadecimal; empty if there is nothing to index; None if
+    the content was not read.
+    """
+
+    kind: str
+    entity_id: str
+    version: str | None = None
+    content: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Differences:
-    """The differences between a listing of the source and the ledger."""
+    """The differences between a listing of the source and the ledger.
+
+    ``rewritten``: entities with other content in the same version, which only reading finds; ``rewritten_rows`` are
+    their ledger rows. ``read``: how many entities were read.
+    """
 
     listed: int
+    read: int
     missing: Some
     gone: Some
     changed: Some
+    rewritten: Some
+    rewritten_rows: tuple[int, ...]
 
     def __bool__(self) -> bool:
-        return any(some.count for some in (self.missing, self.gone, self.changed))
+        return any(some.count for some in (self.missing, self.gone, self.changed, self.rewritten))
 
 
 def scope_of_job(session: Session, job: SyncJob) -> Scope:
@@ -272,57 +293,71 @@ def begin_listing(session: Session) -> None:
     session.execute(
         text("""
             create temporary table listed (
-                n bigint generated always as identity, kind text not null, entity_id text not null, version text
+                n bigint generated always as identity, kind text not null, entity_id text not null, version text,
+                content text
             )
         """)
     )
     session.commit()
 
 
-def add_listed(session: Session, listed: Sequence[tuple[str, str, str | None]]) -> None:
-    """Add to the listing: (kind, id, version) each, where kind is entity, seen, skipped, subtree or deleted."""
-    with raw(session).cursor() as cursor, cursor.copy("copy listed (kind, entity_id, version) from stdin") as copy:
-        for row in listed:
-            copy.write_row(row)
+def add_listed(session: Session, listed: Sequence[Listed]) -> None:
+    """Add to the listing."""
+    copying = "copy listed (kind, entity_id, version, content) from stdin"
+    with raw(session).cursor() as cursor, cursor.copy(copying) as copy:
+        for item in listed:
+            copy.write_row((item.kind, item.entity_id, item.version, item.content))
     session.commit()
 
 
-def compare_listing(session: Session, connection_id: UUID) -> Differences:
+def compare_listing(session: Session, connection_id: UUID, *, pipeline: str) -> Differences:
     """Compare the listing with the ledger. What the source does not report (a version, the content of a subtree that it
-    could not read) does not count as a difference."""
+    could not read) does not count as a difference. Content is compared where ``pipeline`` made the ledger's."""
     session.execute(text("create index on pg_temp.listed (entity_id)"))
     session.execute(text("analyze pg_temp.listed"))
     last = "(select distinct on (entity_id) * from pg_temp.listed order by entity_id, n desc)"
     queries = {
         "missing": f"""
-            select l.entity_id from {last} as l left join entity e
+            select l.entity_id, e.row from {last} as l left join entity e
               on e.connection_id = :id and e.entity_id = l.entity_id
             where l.kind in ('entity', 'skipped', 'subtree') and e.row is null
         """,
         "gone": f"""
-            select e.entity_id from entity e left join {last} as l on l.entity_id = e.entity_id
+            select e.entity_id, e.row from entity e left join {last} as l on l.entity_id = e.entity_id
             where e.connection_id = :id and (l.kind is null or l.kind = 'deleted') and not exists (
                 select from pg_temp.listed s where s.kind = 'subtree' and (starts_with(e.entity_id, s.entity_id || '/')
                   or e.breadcrumbs @> jsonb_build_array(jsonb_build_object('entity_id', s.entity_id))))
         """,
         "changed": f"""
-            select l.entity_id from {last} as l join entity e on e.connection_id = :id and e.entity_id = l.entity_id
+            select l.entity_id, e.row from {last} as l
+            join entity e on e.connection_id = :id and e.entity_id = l.entity_id
             where l.kind = 'entity' and e.version <> l.version
         """,
+        "rewritten": f"""
+            select l.entity_id, e.row from {last} as l
+            join entity e on e.connection_id = :id and e.entity_id = l.entity_id
+            where l.kind = 'entity' and coalesce(e.version = l.version, true) and e.state <> '{FAILED}'
+              and e.pipeline = :pipeline and l.content <> coalesce(encode(e.fingerprint, 'hex'), '')
+        """,
     }
-    differences = {}
+    differences: dict[str, Some] = {}
+    rows: tuple[int, ...] = ()
     for name, query in queries.items():
-        row = session.execute(
+        found = session.execute(
             text(f"""
                 with found as materialized ({query})
-                select (select count(*) from found),
-                       array(select left(entity_id, 120) from found order by entity_id limit {EXAMPLES})
+                select (select count(*) from found) as number,
+                       array(select left(entity_id, 120) from found order by entity_id limit {EXAMPLES}) as examples,
+                       case when :name = 'rewritten' then array(select row from found) end as rows
             """),
-            {"id": connection_id},
+            {"id": connection_id, "pipeline": pipeline, "name": name},
         ).one()
-        differences[name] = Some(int(row[0]), tuple(row[1]))
-    listed = session.execute(text(f"select count(*) from {last} as l where kind <> 'deleted'")).scalar_one()
-    return Differences(listed, **differences)
+        differences[name] = Some(int(found.number), tuple(found.examples))
+        rows = tuple(found.rows or rows)
+    listed, read = session.execute(
+        text(f"select count(*), count(content) from {last} as l where kind <> 'deleted'")
+    ).one()
+    return Differences(listed, read, **differences, rewritten_rows=rows)
 
 
 def _count_faults(scope: Scope) -> str:

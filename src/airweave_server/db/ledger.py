@@ -271,6 +271,11 @@ def retry_failed(session: Session, connection_id: UUID, entity_ids: Sequence[str
     return len(changed)
 
 
+def forget_versions(session: Session, rows: Sequence[int]) -> None:
+    """Have these entities read again by the next job that lists them, whatever version it meets."""
+    session.execute(text("update entity set version = null where row = any(:rows)"), {"rows": list(rows)})
+
+
 def _as_json(entries: Sequence[Entry]) -> str:
     return json.dumps(
         [

@@ -3,13 +3,14 @@
 import socket
 from dataclasses import dataclass, field
 
-from ..db import audit, connections, leases
+from ..db import audit, connections, leases, ledger
 from ..db.audit import Differences, Finding, Report, Scope
 from ..db.models import Collection, SourceConnection
 from ..db.session import Database
 from ..errors import Unavailable
 from ..sync.compare import compare
 from ..sync.connector import Connectors, traits_of
+from ..text.reading import Reader
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,12 @@ class AuditRequest:
     """What to check.
 
     ``every_chunk``: look up every chunk by its words, not a sample. ``connectors``: also compare with the source, if
-    it is cheap to list or the connection was ``named``.
+    it is cheap to list or the connection was ``named``. ``reader``: also read the content there.
     """
 
     every_chunk: bool = False
     connectors: Connectors | None = None
+    reader: Reader | None = None
     named: bool = False
     repair: bool = False
 
@@ -106,13 +108,17 @@ def _compare(database: Database, connection: SourceConnection, request: AuditReq
         audited.notes.append(f"not compared with its source: run this on host {connection.host}, where it is read")
         return False
     try:
-        differences = compare(database, request.connectors, connection.id)
+        differences = compare(database, request.connectors, connection.id, reader=request.reader)
     except Unavailable as error:
         audited.notes.append(f"not compared with its source: {error}")
         audited.is_right = False
         return False
-    audited.notes.append(f"compared with its source, which lists {differences.listed:,}")
+    read = f"; read {differences.read:,} of them" if request.reader is not None else ""
+    audited.notes.append(f"compared with its source, which lists {differences.listed:,}{read}")
     audited.found += _describe_differences(differences)
+    if request.repair and differences.rewritten_rows:
+        with database.session() as session:  # otherwise the repair would keep them because of their version
+            ledger.forget_versions(session, differences.rewritten_rows)
     return bool(differences)
 
 
@@ -121,6 +127,7 @@ def _describe_differences(differences: Differences) -> list[str]:
         "in the source but not in the ledger": differences.missing,
         "in the ledger but no longer in the source": differences.gone,
         "another version in the source": differences.changed,
+        "other content in the source under the same version": differences.rewritten,
     }
     return [f"{kind}: {some}" for kind, some in kinds.items() if some.count]
 
