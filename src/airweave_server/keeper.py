@@ -8,15 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import UTC
 from uuid import uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from .db import collections, connections, credentials, jobs, leases, ledger, moves
-from .db.models import Status, Trigger
-from .db.session import Database, first_line, is_outage, now
+from .db.models import SourceConnection, Status, Trigger
+from .db.session import Database, clock, first_line, is_outage
 from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
 from .services import reembed
@@ -74,6 +74,7 @@ class Keeper:
                 self._end_unattended,
                 self._start_repairs,
                 self._continue_moves,
+                self._plan_again,
                 self._fire_schedules,
                 self._driver.reconcile,
                 self._mark_waiting,
@@ -158,6 +159,33 @@ class Keeper:
         if started:
             self._driver.kick()
 
+    def _plan_again(self) -> None:
+        """Plan the schedules again that were planned before the clock stepped back: their times may be far away."""
+        with self._database.session() as session:
+            for connection in connections.list_planned_ahead(session):
+                self._plan(session, connection)
+                log.warning(
+                    "schedule_planned_again", connection=str(connection.id), next_run=str(connection.next_run_at)
+                )
+
+    def _plan(self, session: Session, connection: SourceConnection) -> bool:
+        """Compute when the connection's schedule fires next. False if it never can."""
+        traits = traits_of(connection)
+        connection.next_run_at, connection.planned_at = None, clock(session)
+        if traits is None or connection.cron is None:
+            return False
+        try:
+            connection.next_run_at = next_run(
+                connection.cron,
+                source=connection.short_name,
+                traits=traits,
+                after=connection.planned_at,
+            )
+        except (BadInput, InvalidState) as error:  # a new schedule sets it again
+            log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))
+            return False
+        return True
+
     def _fire_schedules(self) -> None:
         """Start the due schedules. One that overlaps a job is skipped; one that was missed many times runs once."""
         with self._database.session() as session:
@@ -171,20 +199,7 @@ class Keeper:
         fired = False
         with self._database.session() as session:
             for connection in connections.list_due(session):
-                traits = traits_of(connection)
-                if traits is None or connection.cron is None:
-                    connection.next_run_at = None
-                    continue
-                try:
-                    connection.next_run_at = next_run(
-                        connection.cron,
-                        source=connection.short_name,
-                        traits=traits,
-                        after=now(session).astimezone(UTC),
-                    )
-                except (BadInput, InvalidState) as error:
-                    connection.next_run_at = None  # it can never fire; a new schedule sets it again
-                    log.warning("schedule_unusable", connection=str(connection.id), reason=str(error))
+                if not self._plan(session, connection):
                     continue
                 try:
                     job_service.create(

@@ -1,25 +1,33 @@
 """F25: every process has a wall clock of its own, hours off, through a change of daylight saving time, and the source
-tells times of the future. Only the database's clock counts."""
+tells times of the future. Only the database's clock counts. And that clock steps back by an hour, just as the process
+dies that keeps house and drives the job."""
 
+import os
 import shutil
+import struct
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
+import psycopg
 import pytest
 
+from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
 from faults.readers import asked_again, until
 from invariants import Followed, agree, hold, settled
-from running import Running
+from running import Running, plain
 from servers.scripted_server import ScriptedServer, items
 
 AHEAD_S, BEHIND_S = 7_200, -7_200
 CALM = {"LEASE_S": "20", "TEMPORAL_HEARTBEAT_S": "12"}  # so that only a clock could make a lease lapse
+BACK_S = 3_600
 CHANGE_AFTER_S = 15.0  # of daylight saving time: the servers are up by then, and the job is under way
 
 
@@ -110,3 +118,122 @@ def test_clocks_that_are_hours_off_cost_nothing(
     settled(server, connection, second, jobs=2)
     hold(apart, second)
     agree(apart, connection, source.listed())
+
+
+class Clock:
+    """The clock of a Postgres, which can step."""
+
+    def __init__(self, shim: str, place: Path) -> None:
+        self._file = place / "shift"
+        self.set(0)
+        self._file.chmod(0o644)
+        self.environment = {"LD_PRELOAD": shim, "CLOCK_SHIFT_FILE": str(self._file)}
+
+    def set(self, shift_s: int) -> None:
+        with self._file.open("r+b" if self._file.exists() else "wb") as file:
+            file.write(struct.pack("=q", shift_s))
+
+
+def with_clock(url: str, clock: Clock) -> "subprocess.Popen[bytes]":
+    """Start the running Postgres anew with this clock."""
+    with psycopg.connect(plain(url)) as session:
+        (folder,) = session.execute("show data_directory").fetchone() or ("",)
+    running = psutil.Process(int(Path(folder, "postmaster.pid").read_text().split()[0]))
+    command, cwd, uid, gid = running.cmdline(), running.cwd(), running.uids().real, running.gids().real
+    environment = running.environ() | clock.environment
+    running.send_signal(2)
+    running.wait(20)
+    user = {"user": uid, "group": gid, "extra_groups": []} if os.geteuid() == 0 else {}
+    quiet = subprocess.DEVNULL
+    started = subprocess.Popen(command, cwd=cwd, env=environment, umask=0o077, stdout=quiet, stderr=quiet, **user)  # type: ignore[call-overload]
+
+    def answers() -> bool:
+        try:
+            with psycopg.connect(plain(url)):
+                return True
+        except psycopg.OperationalError:
+            return False
+
+    until(answers, 20, "Postgres answers")
+    return started
+
+
+@pytest.fixture
+def clock(shim: str, scratch: Path) -> Clock:
+    place = Path(tempfile.mkdtemp(prefix="clock-", dir=scratch))
+    place.chmod(0o711)
+    shutil.copy(shim, place / "clock.so")  # where the OS user of Postgres can read it
+    (place / "clock.so").chmod(0o755)
+    return Clock(str(place / "clock.so"), place)
+
+
+@pytest.fixture
+def on_clock(request: pytest.FixtureRequest, scratch: Path, clock: Clock, driver: str) -> Iterator[Running]:
+    """Servers on a Postgres with that clock."""
+    temporal = request.getfixturevalue("temporal_server") if driver == "temporal" else None
+    place = Path(tempfile.mkdtemp(prefix="steps-", dir=scratch))
+    place.chmod(0o711)
+    postgres = EmbeddedPostgres(place / "postgres")
+    url = postgres.start()
+    anew = with_clock(url, clock)
+    (place / "servers").mkdir(mode=0o711)
+    times = request.config.getoption("--default-times")
+    started = Running(place / "servers", url, temporal=temporal, default_times=times)
+    yield started
+    started.stop_all()
+    postgres.stop()
+    anew.wait(20)
+
+
+@pytest.mark.fault("F25")
+def test_the_database_steps_back_an_hour_as_the_keeper_dies(
+    on_clock: Running, clock: Clock, source: ScriptedServer, say: Callable[[str], None]
+) -> None:
+    def query(statement: str) -> Any:
+        with psycopg.connect(plain(on_clock.database_url)) as session:
+            (value,) = session.execute(statement).fetchone() or (None,)  # type: ignore[arg-type]
+            return value
+
+    dying = on_clock.start()
+    dead = dying.wait_for(lambda: dying.get("/health")["keeper"], bool)
+    source.partitions["a"] = items(60, prefix="a")
+    source.partitions["b"] = items(60, prefix="b")
+    source.page_size, source.latency_s = 4, 0.4
+    paced = dying.connect_to(source)
+    scheduled = dying.connect_to(source, cron="* * * * *", kind="scripted_incremental")
+    source.fault("status", status=429, retry_after=600, partition="a", page=1, times=1)
+    job = dying.run(paced)
+    dying.wait_for(lambda: dying.job(paced, job), lambda seen: seen["entities_encountered"] >= 8)
+    if on_clock.temporal is not None:
+        on_clock.ready_worker()
+    before = query("select clock_timestamp()")
+    clock.set(-BACK_S)
+    assert (before - query("select clock_timestamp()")).total_seconds() > BACK_S - 60, "the clock did not step"
+    began = time.monotonic()
+    dying.kill()
+    if dying.worker is not None:
+        dying.worker.kill()
+
+    server = on_clock.start(worker=False)
+    keeper = server.wait_for(lambda: server.get("/health")["keeper"], bool, 20)
+    assert keeper != dead
+    kept_s = time.monotonic() - began
+    ended = server.finish(paced, job, 120)
+    assert (ended["status"], ended["entities_inserted"]) == ("completed", 120), ended
+    say(f"the next process kept house after {kept_s:.1f} s, the job ended {time.monotonic() - began:.1f} s later")
+
+    def planned() -> bool:
+        """Whether the schedule fires within a minute by the clock as it is now, or has fired."""
+        statement = (
+            f"select next_run_at <= clock_timestamp() + interval '61 s' from source_connection where id = '{scheduled}'"
+        )
+        return bool(query(statement))
+
+    until(planned, 20, "the schedule is planned by the new clock")
+    later = server.sync(paced, 60)
+    shown = server.get(f"/source-connections/{paced}/jobs")
+    assert [one["id"] for one in shown][:2] == [later["id"], job]
+    assert server.get(f"/source-connections/{paced}")["sync"]["last_job"]["id"] == later["id"]
+    assert later["created_at"] < ended["created_at"], "the clock did not step"
+    settled(server, paced, later, jobs=2)
+    agree(on_clock, paced, source.listed())

@@ -185,10 +185,9 @@ def scope_of_job(session: Session, job: SyncJob) -> Scope:
         return Scope(job.connection_id, job=job.id)
     found = session.scalars(
         text("""
-            select id from sync_job where connection_id = :connection and created_at > coalesce(
-                (select max(created_at) from sync_job where connection_id = :connection and status = 'completed'
-                   and trigger <> 'reembed'),
-                '-infinity')
+            select id from sync_job where connection_id = :connection and number > coalesce(
+                (select max(number) from sync_job where connection_id = :connection and status = 'completed'
+                   and trigger <> 'reembed'), 0)
         """),
         {"connection": job.connection_id},
     )

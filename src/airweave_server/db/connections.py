@@ -184,7 +184,7 @@ def _is_signed_out() -> ColumnElement[bool]:
     last = (
         select(SyncJob.error_category, SyncJob.config_version)
         .where(SyncJob.connection_id == SourceConnection.id, SyncJob.trigger != Trigger.REEMBED)
-        .order_by(SyncJob.created_at.desc())
+        .order_by(SyncJob.number.desc())
         .limit(1)
         # otherwise it joins all connections, and the last job of any of them counts for each
         .correlate(SourceConnection)
@@ -213,6 +213,23 @@ def list_due(session: Session) -> list[SourceConnection]:
             select(SourceConnection)
             .where(SourceConnection.next_run_at <= func.now(), SourceConnection.deleted_at.is_(None), ~_is_signed_out())
             .order_by(SourceConnection.next_run_at)
+            .limit(100)
+            .with_for_update(skip_locked=True)
+        )
+    )
+
+
+def list_planned_ahead(session: Session) -> list[SourceConnection]:
+    """Connections whose schedule was planned in the future: the clock has stepped back since. Locked for this
+    transaction. Up to 100."""
+    return list(
+        session.scalars(
+            select(SourceConnection)
+            .where(
+                SourceConnection.next_run_at.is_not(None),
+                SourceConnection.planned_at > func.clock_timestamp(),
+                SourceConnection.deleted_at.is_(None),
+            )
             .limit(100)
             .with_for_update(skip_locked=True)
         )
@@ -273,10 +290,13 @@ def book_request(session: Session, connection_id: UUID, *, requests: int, per_s:
     return float(
         session.execute(
             text("""
-                insert into source_pace (connection_id, free_at)
-                values (:id, clock_timestamp() + make_interval(secs => :spacing_s))
-                on conflict (connection_id) do update set free_at =
-                    greatest(source_pace.free_at, clock_timestamp() - make_interval(secs => :burst_s))
+                insert into source_pace (connection_id, booked_at, free_at)
+                values (:id, clock_timestamp(), clock_timestamp() + make_interval(secs => :spacing_s))
+                on conflict (connection_id) do update set booked_at = clock_timestamp(), free_at =
+                    greatest(source_pace.free_at
+                             -- by how far the clock has stepped back since the last booking
+                             - greatest(source_pace.booked_at - clock_timestamp(), interval '0'),
+                             clock_timestamp() - make_interval(secs => :burst_s))
                     + make_interval(secs => :spacing_s)
                 returning greatest(extract(epoch from free_at - clock_timestamp()) - :spacing_s, 0)
             """),

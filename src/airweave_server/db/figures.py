@@ -48,7 +48,7 @@ def oldest_active_s(session: Session) -> float:
     """The age in seconds of the oldest active job that waits for nothing; 0 if there is none."""
     found = session.execute(
         text(f"""
-            select coalesce(max(extract(epoch from now() - created_at)), 0) from sync_job
+            select greatest(coalesce(max(extract(epoch from now() - created_at)), 0), 0) from sync_job
             where {IS_ACTIVE} and waiting_for is null
         """)
     ).scalar_one()
@@ -72,9 +72,9 @@ def freshness(session: Session, *, limit: int) -> list[Freshness]:
             from source_connection c join collection k on k.id = c.collection_id
             left join lateral (select completed_at as at from sync_job
                                where connection_id = c.id and status = 'completed'
-                               order by created_at desc limit 1) done on true
+                               order by number desc limit 1) done on true
             left join lateral (select status from sync_job where connection_id = c.id and not {IS_ACTIVE}
-                               order by created_at desc limit 1) newest on true
+                               order by number desc limit 1) newest on true
             left join lateral (select sum(total) as total from delete_plan
                                where connection_id = c.id and state = 'held') held on true
             where c.deleted_at is null order by done.at nulls first limit :limit

@@ -64,6 +64,7 @@ def list_to_check(session: Session) -> list[UUID]:
                 where k.deleted_at is null and (
                     z.collection_id is null
                     or z.looked_at < now() - make_interval(secs => :every_s)
+                    or z.looked_at > clock_timestamp()  -- the clock has stepped back since
                     or exists (select from sync_job j where j.collection_id = k.id and not j.{IS_ACTIVE}
                         and j.modified_at > z.looked_at - interval '10 s')  -- it may have ended during the check
                     or (z.looked_at < now() - make_interval(secs => :active_s)
@@ -139,7 +140,8 @@ def list_due(session: Session, *, least_chunks: int) -> list[Task]:
                            || case k.slot when 1 then '' else '_' || k.slot end as name, k.readable_id, k.dimensions,
                        z.chunks, exists (
                            select from sync_job j where j.collection_id = k.id and j.{IS_ACTIVE}
-                             and j.created_at > now() - make_interval(secs => :quiet_s)) as is_busy
+                             and j.created_at > now() - make_interval(secs => :quiet_s)
+                             and j.created_at <= clock_timestamp()) as is_busy
                 from collection k join collection_size z on z.collection_id = k.id
                 where k.deleted_at is null and k.dimensions <= :most and z.counted_at is not null
             )

@@ -13,12 +13,15 @@ from sqlalchemy.orm import Session
 
 from .. import metrics
 from ..errors import Fenced
+from .leases import HELD, is_due, is_held
 from .models import ACTIVE, IS_ACTIVE, Engine, Mode, PartitionState, Phase, Status, SyncJob, SyncPartition, Trigger
 
 LOCK_PATIENCE = "2s"
 TEMPORAL = "temporal"  # the driver of the jobs that were handed to Temporal
 # now() is the start of this transaction, which may have begun just before the job was created or started.
 BEGUN = "greatest(now(), created_at, started_at)"
+IS_DRIVEN = is_held("driven_at", "driven_until")
+IS_DUE = is_due("delayed_at", "not_before")
 SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # error categories that only new credentials fix
 
 
@@ -91,10 +94,7 @@ def find_active(session: Session, connection_id: UUID) -> SyncJob | None:
 def list_newest(session: Session, connection_id: UUID, *, limit: int) -> list[SyncJob]:
     return list(
         session.scalars(
-            select(SyncJob)
-            .where(SyncJob.connection_id == connection_id)
-            .order_by(SyncJob.created_at.desc(), SyncJob.id)
-            .limit(limit)
+            select(SyncJob).where(SyncJob.connection_id == connection_id).order_by(SyncJob.number.desc()).limit(limit)
         )
     )
 
@@ -105,7 +105,7 @@ def newest_by_connection(session: Session, connection_ids: list[UUID]) -> dict[U
         select(SyncJob)
         .distinct(SyncJob.connection_id)
         .where(SyncJob.connection_id.in_(connection_ids))
-        .order_by(SyncJob.connection_id, SyncJob.created_at.desc())
+        .order_by(SyncJob.connection_id, SyncJob.number.desc())
     )
     return {job.connection_id: job for job in newest}
 
@@ -151,11 +151,12 @@ def claim_to_drive(session: Session, *, engine: Engine, driver: str, host: str, 
         text(f"""
             select j.id, j.driver from sync_job j
             where j.engine = :engine and j.{IS_ACTIVE}
-              and (j.driven_until is null or j.driven_until < now())
-              and (j.not_before is null or j.not_before <= now() or j.status = 'cancelling')
+              and not {is_held("j.driven_at", "j.driven_until")}
+              and ({is_due("j.delayed_at", "j.not_before")} or j.status = 'cancelling')
               and (j.host is null or j.host = :host)
             order by (select count(*) from sync_job o where o.organization_id = j.organization_id
-                        and o.status in ('running', 'cancelling') and o.driven_until > now()), j.created_at, j.id
+                        and o.status in ('running', 'cancelling') and {is_held("o.driven_at", "o.driven_until")}),
+                     j.number
             limit 1 for update of j skip locked
         """),
         {"engine": engine, "host": host},
@@ -166,7 +167,8 @@ def claim_to_drive(session: Session, *, engine: Engine, driver: str, host: str, 
         metrics.TAKEOVERS.labels("job").inc()
     started = session.execute(
         text(f"""
-            update sync_job set driver = :driver, driven_until = now() + make_interval(secs => :lease_s),
+            update sync_job set driver = :driver,
+                   driven_at = now(), driven_until = now() + make_interval(secs => :lease_s),
                    attempts = attempts + 1, epoch = epoch + 1, not_before = null, waiting_for = null,
                    status = case status when 'pending' then 'running' else status end,
                    started_at = coalesce(started_at, {BEGUN}), modified_at = now()
@@ -185,7 +187,7 @@ def renew(session: Session, *, driver: str, lease_s: float, job_ids: list[UUID])
     """Renew the leases of these jobs. Returns the jobs that this driver still holds."""
     rows = session.execute(
         text("""
-            update sync_job set driven_until = now() + make_interval(secs => :lease_s)
+            update sync_job set driven_at = now(), driven_until = now() + make_interval(secs => :lease_s)
             where id = any(:ids) and driver = :driver and status in ('running', 'cancelling')
             returning id, status
         """),
@@ -210,11 +212,12 @@ def hand_over(session: Session, *, lease_s: float, at_once: int) -> TemporalJob 
             ), due as (
                 select j.id from sync_job j left join under_way u on u.organization_id = j.organization_id
                 where j.engine = 'temporal' and j.driver is null and j.status in ('pending', 'running')
-                  and (j.not_before is null or j.not_before <= now())
+                  and {is_due("j.delayed_at", "j.not_before")}
                   and (u.jobs is null or (select sum(jobs) from under_way) < :at_once)
-                order by coalesce(u.jobs, 0), j.created_at, j.id limit 1 for update of j skip locked
+                order by coalesce(u.jobs, 0), j.number limit 1 for update of j skip locked
             )
-            update sync_job j set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
+            update sync_job j set driver = 'temporal',
+                   driven_at = now(), driven_until = now() + make_interval(secs => :lease_s),
                    not_before = null, waiting_for = null, modified_at = now()
             from due where j.id = due.id returning j.id, j.organization_id, j.host, j.status
         """),
@@ -231,7 +234,7 @@ def mark_refused(session: Session, job_id: UUID, *, wait_s: float) -> None:
     session.execute(
         text("""
             update sync_job set driver = null, driven_until = null, waiting_for = 'temporal', modified_at = now(),
-                   not_before = now() + make_interval(secs => :wait_s)
+                   delayed_at = now(), not_before = now() + make_interval(secs => :wait_s)
             where id = :id and driver = 'temporal' and status = 'pending'
         """),
         {"id": job_id, "wait_s": wait_s},
@@ -246,7 +249,8 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, new_attempt: bo
     """
     taken = session.execute(
         text(f"""
-            update sync_job set driver = 'temporal', driven_until = now() + make_interval(secs => :lease_s),
+            update sync_job set driver = 'temporal',
+                   driven_at = now(), driven_until = now() + make_interval(secs => :lease_s),
                    attempts = greatest(attempts + :new_attempt, 1), waiting_for = null, not_before = null,
                    modified_at = now(),
                    status = case status when 'pending' then 'running' else status end,
@@ -284,7 +288,7 @@ def list_unattended(session: Session) -> list[TemporalJob]:
     rows = session.execute(
         text(f"""
             select id, organization_id, host, status from sync_job
-            where engine = 'temporal' and driver is not null and driven_until < now()
+            where engine = 'temporal' and driver is not null and not {IS_DRIVEN}
               and {IS_ACTIVE} order by driven_until limit 200
         """)
     )
@@ -294,9 +298,9 @@ def list_unattended(session: Session) -> list[TemporalJob]:
 def extend_lease(session: Session, job_id: UUID, *, lease_s: float) -> None:
     """Extend a lapsed lease: Temporal still has the job, though no worker is running a step of it."""
     session.execute(
-        text("""
-            update sync_job set driven_until = now() + make_interval(secs => :lease_s)
-            where id = :id and driver = 'temporal' and driven_until < now()
+        text(f"""
+            update sync_job set driven_at = now(), driven_until = now() + make_interval(secs => :lease_s)
+            where id = :id and driver = 'temporal' and not {IS_DRIVEN}
         """),
         {"id": job_id, "lease_s": lease_s},
     )
@@ -314,9 +318,9 @@ def adopt(session: Session, *, reason: str, only_refused: bool = False) -> list[
                 with lost as (
                     select id from sync_job j
                     where engine = 'temporal' and {IS_ACTIVE}
-                      and (driver is null or driven_until < now())
+                      and (driver is null or not {IS_DRIVEN})
                       and (not :only_refused or (driver is null and waiting_for = 'temporal'))
-                      and (host is null or exists (select 1 from lease where until >= now()
+                      and (host is null or exists (select 1 from lease where {HELD}
                                                      and starts_with(name, 'api:' || j.host || ':')))
                     for update skip locked
                 )
@@ -344,12 +348,12 @@ def count_refused(session: Session) -> int:
 def wait_for_hosts(session: Session) -> None:
     """Mark jobs that are bound to a host without a running API process as waiting for a worker."""
     session.execute(
-        text("""
+        text(f"""
             update sync_job j set waiting_for = 'worker'
             where engine = 'in_process' and host is not null and status in ('pending', 'running')
               and waiting_for is null
-              and (driver is null or driven_until < now())
-              and not exists (select 1 from lease where until >= now() and starts_with(name, 'api:' || j.host || ':'))
+              and (driver is null or not {IS_DRIVEN})
+              and not exists (select 1 from lease where {HELD} and starts_with(name, 'api:' || j.host || ':'))
         """)
     )
 
@@ -359,6 +363,7 @@ def release(session: Session, job_id: UUID, *, driver: str, wait_s: float, waiti
     session.execute(
         text(f"""
             update sync_job set driver = null, driven_until = null, waiting_for = :waiting_for, modified_at = now(),
+                   delayed_at = now(),
                    not_before = case when :wait_s > 0 then now() + make_interval(secs => :wait_s) end
             where id = :id and driver = :driver and {IS_ACTIVE}
         """),
@@ -388,7 +393,8 @@ def next_due_s(session: Session, *, engine: Engine, host: str) -> float | None:
     """Seconds until the next job becomes due: 0 if one is due now, None if there is no active job."""
     value = session.execute(
         text(f"""
-            select extract(epoch from min(greatest(coalesce(not_before, now()), coalesce(driven_until, now()))) - now())
+            select extract(epoch from min(greatest(now(), case when not {IS_DUE} then not_before end,
+                                                   case when {IS_DRIVEN} then driven_until end)) - now())
             from sync_job where engine = :engine and {IS_ACTIVE}
               and (host is null or host = :host)
         """),
@@ -528,7 +534,8 @@ def list_overdue_cancels(session: Session, *, patience_s: float) -> list[UUID]:
         session.execute(
             text("""
                 select id from sync_job where status = 'cancelling'
-                  and cancel_requested_at < now() - make_interval(secs => :patience_s)
+                  and (cancel_requested_at < now() - make_interval(secs => :patience_s)
+                       or cancel_requested_at > clock_timestamp())  -- the clock has stepped back since
             """),
             {"patience_s": patience_s},
         ).scalars()
@@ -557,12 +564,11 @@ def find_resumable(session: Session, job: SyncJob, *, mode: Mode, pipeline: str,
         select(SyncJob)
         .where(
             SyncJob.connection_id == job.connection_id,
-            SyncJob.id != job.id,
             (SyncJob.trigger == Trigger.REEMBED) == (job.trigger == Trigger.REEMBED),
-            SyncJob.created_at <= job.created_at,
+            SyncJob.number < job.number,
             or_(SyncJob.phase != Phase.OPEN, SyncJob.mode.is_not(None)),
         )
-        .order_by(SyncJob.created_at.desc())
+        .order_by(SyncJob.number.desc())
         .limit(1)
     ).one_or_none()
     if before is None or before.status not in (Status.FAILED, Status.CANCELLED) or before.approves is not None:
@@ -658,10 +664,10 @@ def forget_ended(session: Session, *, days: float, limit: int) -> int:
                 select j.id from sync_job j
                 where j.completed_at < now() - make_interval(secs => :days * 86400)
                   and exists (select 1 from sync_job n where n.connection_id = j.connection_id
-                                and n.created_at > j.created_at)
+                                and n.number > j.number)
                   and (j.status <> 'completed' or exists (
                        select 1 from sync_job n where n.connection_id = j.connection_id
-                         and n.created_at > j.created_at and n.status = 'completed'))
+                         and n.number > j.number and n.status = 'completed'))
                   and not exists (select 1 from delete_plan p where p.job_id = j.id
                                     and p.state in ('held', 'approved', 'applying'))
                 order by j.completed_at limit :limit

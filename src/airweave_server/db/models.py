@@ -145,7 +145,7 @@ class Collection(Base):
 
     ``slot``: which of a chunk's two vectors is searched; ``embedder*`` and ``dimensions`` describe it. ``other_*``
     describe the other vector; null unless all of them are known to be of one model. ``next_*``: the embedder that a
-    move leads to, and when the move began; null if none is under way.
+    move leads to, when the move began, and the number of the last job before it; null if none is under way.
     """
 
     __tablename__ = "collection"
@@ -174,6 +174,7 @@ class Collection(Base):
     next_name: Mapped[str | None]
     next_dimensions: Mapped[int | None]
     next_since: Mapped[datetime | None]
+    next_after_job: Mapped[int | None]
     language: Mapped[str] = mapped_column(server_default=ENGLISH)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
@@ -219,7 +220,8 @@ class SourceConnection(Base):
     """A source connection.
 
     ``config_version`` counts the changes of configuration and credentials; a job of another version ends.
-    ``repair_asked_at``: when a repair was requested that the keeper has yet to start.
+    ``planned_at``: when ``next_run_at`` was computed. ``repair_asked_at``: when a repair was requested that the keeper
+    has yet to start.
     """
 
     __tablename__ = "source_connection"
@@ -237,6 +239,7 @@ class SourceConnection(Base):
     host: Mapped[str | None]
     cron: Mapped[str | None]
     next_run_at: Mapped[datetime | None] = mapped_column(index=True)
+    planned_at: Mapped[datetime | None]
     last_full_at: Mapped[datetime | None]
     last_full_config_version: Mapped[int | None]
     last_full_pipeline: Mapped[str | None]
@@ -271,7 +274,8 @@ class SourceCursor(Base):
 
 
 class SourcePace(Base):
-    """When a connection's next request fits its rate (a leaky bucket), shared by all processes that read it."""
+    """When a connection's next request fits its rate (a leaky bucket), shared by all processes that read it.
+    ``booked_at``: when the last request was booked."""
 
     __tablename__ = "source_pace"
 
@@ -279,20 +283,23 @@ class SourcePace(Base):
         ForeignKey("source_connection.id", ondelete="CASCADE"), primary_key=True
     )
     free_at: Mapped[datetime]
+    booked_at: Mapped[datetime | None]
 
 
 class SyncJob(Base):
-    """A job. ``driver`` and ``driven_until``: who decides the next step, and until when. ``epoch`` and ``backend_*``:
-    who writes for the steps that have no partition."""
+    """A job. ``number``: its place in the order of all jobs, which no clock decides. ``driver``, ``driven_at`` and
+    ``driven_until``: who decides the next step, since when and until when. ``delayed_at``: when ``not_before`` was set.
+    ``epoch`` and ``backend_*``: who writes for the steps that have no partition."""
 
     __tablename__ = "sync_job"
     __table_args__ = (
         Index("sync_job_one_active", "connection_id", unique=True, postgresql_where=text(IS_ACTIVE)),
-        Index("sync_job_connection", "connection_id", "created_at"),
-        Index("sync_job_active", "engine", "created_at", postgresql_where=text(IS_ACTIVE)),
+        Index("sync_job_connection", "connection_id", "number"),
+        Index("sync_job_active", "engine", "number", postgresql_where=text(IS_ACTIVE)),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    number: Mapped[int] = mapped_column(Identity())
     organization_id: Mapped[UUID]
     collection_id: Mapped[UUID]
     connection_id: Mapped[UUID] = mapped_column(ForeignKey("source_connection.id", ondelete="CASCADE"))
@@ -311,10 +318,12 @@ class SyncJob(Base):
     access_token: Mapped[bytes | None]
 
     driver: Mapped[str | None]
+    driven_at: Mapped[datetime | None]
     driven_until: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None]
+    delayed_at: Mapped[datetime | None]
     waiting_for: Mapped[str | None]
     epoch: Mapped[int] = mapped_column(default=0)
     backend_pid: Mapped[int | None]
@@ -340,6 +349,8 @@ class SyncPartition(Base):
     """A partition of a job: the unit of reading, checkpointing and fencing. A job's counters are the sums over its
     partitions; its deletes are counted on the job.
 
+    ``owner``, ``leased_at`` and ``lease_until``: who reads it, since when and until when. ``delayed_at``: when
+    ``not_before`` was set.
     ``crashes``: the number of readers in a row that never released it. ``suspect``: the entity that the last one was
     reading. ``suspect_crashes``: how many readers crashed at that entity.
     """
@@ -362,11 +373,13 @@ class SyncPartition(Base):
     owner: Mapped[str | None]
     backend_pid: Mapped[int | None]
     backend_start: Mapped[datetime | None]
+    leased_at: Mapped[datetime | None]
     lease_until: Mapped[datetime | None]
     reads: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
     failures_in_all: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime | None]
+    delayed_at: Mapped[datetime | None]
     waiting_since: Mapped[datetime | None]
     crashes: Mapped[int] = mapped_column(server_default="0")
     suspect: Mapped[str | None]
@@ -499,10 +512,12 @@ class DeletePlan(Base):
 
 
 class Lease(Base):
-    """A named lock with an expiry: the process that may do something that only one process at a time may do."""
+    """A named lock with an expiry: the process that may do something that only one process at a time may do. A lease
+    that was taken in the future, by a clock that has stepped back since, does not hold."""
 
     __tablename__ = "lease"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
     until: Mapped[datetime]
+    taken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())

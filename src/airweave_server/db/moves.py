@@ -21,7 +21,7 @@ LEFT = """
     from source_connection s join collection k on k.id = s.collection_id
     where k.id = :id and s.deleted_at is null and s.created_at < k.next_since
       and not exists (select from sync_job j where j.connection_id = s.id and j.trigger = 'reembed'
-                        and j.status = 'completed' and j.created_at >= k.next_since)"""
+                        and j.status = 'completed' and j.number > coalesce(k.next_after_job, 0))"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,7 @@ def begin(session: Session, collection: Collection, *, embedder: str, name: str,
     if (collection.other_name, collection.other_dimensions) != (name, dimensions):
         collection.other_name = collection.other_dimensions = None  # of two models until all of it is overwritten
     collection.next_embedder, collection.next_name, collection.next_dimensions = embedder, name, dimensions
-    collection.next_since = func.now()
-    session.flush()
+    _count_from_now(session, collection)
     session.refresh(collection)
 
 
@@ -73,7 +72,8 @@ def is_indexed(session: Session, collection: Collection) -> bool:
 
 def cancel(session: Session, collection: Collection) -> None:
     """Cancel the move. The vectors that it has written stay."""
-    collection.next_embedder = collection.next_name = collection.next_dimensions = collection.next_since = None
+    collection.next_embedder = collection.next_name = collection.next_dimensions = None
+    collection.next_since = collection.next_after_job = None
     session.flush()
 
 
@@ -97,9 +97,9 @@ def newest_jobs(session: Session, collection: Collection) -> list[SyncJob]:
             .where(
                 SyncJob.collection_id == collection.id,
                 SyncJob.trigger == Trigger.REEMBED,
-                SyncJob.created_at >= collection.next_since,
+                SyncJob.number > (collection.next_after_job or 0),
             )
-            .order_by(SyncJob.connection_id, SyncJob.created_at.desc())
+            .order_by(SyncJob.connection_id, SyncJob.number.desc())
         )
     )
 
@@ -111,9 +111,9 @@ def progress(session: Session, collection: Collection) -> Progress:
                     where e.collection_id = :id and e.chunks > 0 and s.deleted_at is null) as total,
                    (select coalesce(sum(p.updated), 0) from sync_partition p join sync_job j on j.id = p.job_id
                     join source_connection s on s.id = j.connection_id where s.collection_id = :id
-                      and s.deleted_at is null and j.trigger = 'reembed' and j.created_at >= :since) as done
+                      and s.deleted_at is null and j.trigger = 'reembed' and j.number > :after) as done
         """),
-        {"id": collection.id, "since": collection.next_since},
+        {"id": collection.id, "after": collection.next_after_job or 0},
     ).one()
     return Progress(min(int(row.done), int(row.total)), int(row.total))
 
@@ -187,14 +187,14 @@ def switch(session: Session, collection: Collection) -> bool:
         {"id": collection.id, "dimensions": collection.next_dimensions},
     ).one_or_none()
     if lacks is not None:
-        collection.next_since = func.now()  # completed jobs no longer count: every connection must be filled again
-        session.flush()
+        _count_from_now(session, collection)  # every connection must be filled again
         return False
     session.execute(
         text("""
             update collection set slot = 3 - slot, embedder = next_embedder, embedder_name = next_name,
                    dimensions = next_dimensions, other_name = embedder_name, other_dimensions = dimensions,
                    next_embedder = null, next_name = null, next_dimensions = null, next_since = null,
+                   next_after_job = null,
                    modified_at = now()
             where id = :id
         """),
@@ -202,6 +202,15 @@ def switch(session: Session, collection: Collection) -> bool:
     )
     session.refresh(collection)
     return True
+
+
+def _count_from_now(session: Session, collection: Collection) -> None:
+    """Count for the move only the jobs and connections that come after this moment. A connection whose clock was ahead
+    came before it."""
+    newest = select(func.max(SourceConnection.created_at)).where(SourceConnection.collection_id == collection.id)
+    collection.next_since = func.greatest(func.now(), newest.scalar_subquery() + text("interval '1 microsecond'"))
+    collection.next_after_job = select(func.coalesce(func.max(SyncJob.number), 0)).scalar_subquery()
+    session.flush()
 
 
 def _known(column: str) -> str:

@@ -13,7 +13,11 @@ from .. import metrics
 from ..errors import Fenced
 from .chunks import unstage
 from .jobs import Counts, end_backend
+from .leases import is_due, is_held
 from .models import PartitionState, Status, SyncMark, SyncPartition
+
+IS_LEASED = is_held("leased_at", "lease_until")
+IS_DUE = is_due("delayed_at", "not_before")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,9 @@ def next_due(session: Session, job_id: UUID, *, owner: str) -> NextPartition:
     """The partition for ``owner`` to read next: the first open one that is due and that no other owner has leased."""
     values = {"id": job_id, "owner": owner}
     found = session.execute(
-        text("""
-            select id from sync_partition where job_id = :id and state = 'open'
-              and (not_before is null or not_before <= now())
-              and (owner is null or owner = :owner or lease_until < now())
+        text(f"""
+            select id from sync_partition where job_id = :id and state = 'open' and {IS_DUE}
+              and (owner is null or owner = :owner or not {IS_LEASED})
             order by ordinal limit 1
         """),
         values,
@@ -98,9 +101,10 @@ def next_due(session: Session, job_id: UUID, *, owner: str) -> NextPartition:
     if found is not None:
         return NextPartition(partition_id=found)
     row = session.execute(
-        text("""
-            select owner is not null and owner <> :owner and lease_until >= now() as is_busy,
-                   greatest(extract(epoch from greatest(not_before, case when owner <> :owner then lease_until end)
+        text(f"""
+            select owner is not null and owner <> :owner and {IS_LEASED} as is_busy,
+                   greatest(extract(epoch from greatest(case when not {IS_DUE} then not_before end,
+                                                        case when owner <> :owner and {IS_LEASED} then lease_until end)
                                                - now()), 0) as wait_s, error_category
             from sync_partition where job_id = :id and state = 'open' order by is_busy, wait_s limit 1
         """),
@@ -119,9 +123,9 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
     in after the other transaction has incremented the epochs.
     """
     former = session.execute(
-        text("""
+        text(f"""
             select backend_pid, backend_start, job_id from sync_partition
-            where id = :id and state = 'open' and (owner is null or owner = :owner or lease_until < now())
+            where id = :id and state = 'open' and (owner is null or owner = :owner or not {IS_LEASED})
         """),
         {"id": partition_id, "owner": owner},
     ).one_or_none()
@@ -135,14 +139,14 @@ def claim(session: Session, partition_id: int, *, owner: str, lease_s: float) ->
     claimed = (
         status == Status.RUNNING
         and session.execute(
-            text("""
+            text(f"""
             update sync_partition set epoch = epoch + 1, owner = :owner, reads = reads + 1, not_before = null,
                    crashes = crashes + (backend_pid is not null)::int,
                    suspect_crashes = suspect_crashes + (backend_pid is not null and suspect is not null)::int,
                    backend_pid = pg_backend_pid(), backend_start =
                    (select backend_start from pg_stat_activity where pid = pg_backend_pid()),
-                   lease_until = now() + make_interval(secs => :lease_s)
-            where id = :id and state = 'open' and (owner is null or owner = :owner or lease_until < now())
+                   leased_at = now(), lease_until = now() + make_interval(secs => :lease_s)
+            where id = :id and state = 'open' and (owner is null or owner = :owner or not {IS_LEASED})
             returning id
         """),
             {"id": partition_id, "owner": owner, "lease_s": lease_s},
@@ -186,6 +190,7 @@ def fence(
             kept=SyncPartition.kept + counts.kept,
             skipped=SyncPartition.skipped + counts.skipped,
             failed=SyncPartition.failed + counts.failed,
+            leased_at=func.now(),
             lease_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s),
             **(
                 {"failures": 0, "waiting_since": None, "crashes": func.least(SyncPartition.crashes, 1)}
@@ -215,7 +220,7 @@ def renew(session: Session, job_id: UUID, *, owner: str, lease_s: float) -> None
     """Renew the leases that ``owner`` holds on the job's partitions, so that a long batch does not lose them."""
     session.execute(
         text("""
-            update sync_partition set lease_until = now() + make_interval(secs => :lease_s)
+            update sync_partition set leased_at = now(), lease_until = now() + make_interval(secs => :lease_s)
             where job_id = :id and owner = :owner and state = 'open'
         """),
         {"id": job_id, "owner": owner, "lease_s": lease_s},
@@ -298,7 +303,8 @@ def record_failure(
                    state = case when :final then 'failed' else state end,
                    failures = failures + case when :waiting then 0 else 1 end,
                    failures_in_all = failures_in_all + case when :waiting then 0 else 1 end,
-                   waiting_since = case when :waiting then coalesce(waiting_since, now()) end,
+                   waiting_since = case when :waiting then least(waiting_since, now()) end,
+                   delayed_at = now(),
                    not_before = case when not :final then now() + make_interval(secs => :wait_s) end,
                    owner = null, backend_pid = null, backend_start = null, lease_until = null,
                    crashes = 0, suspect = null, suspect_crashes = 0

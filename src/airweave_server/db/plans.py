@@ -7,7 +7,7 @@ from pyroaring import BitMap64
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from .models import DeletePlan
+from .models import DeletePlan, SyncJob
 
 
 def find_applying(session: Session, job_id: UUID) -> DeletePlan | None:
@@ -22,8 +22,9 @@ def of_connection(session: Session, connection_id: UUID, *, states: tuple[str, .
     return list(
         session.scalars(
             select(DeletePlan)
+            .join(SyncJob, SyncJob.id == DeletePlan.job_id)
             .where(DeletePlan.connection_id == connection_id, DeletePlan.state.in_(states))
-            .order_by(DeletePlan.created_at.desc())
+            .order_by(SyncJob.number.desc())
         )
     )
 

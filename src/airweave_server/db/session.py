@@ -204,6 +204,12 @@ def now(session: Session) -> datetime:
     return session.execute(select(func.now())).scalar_one()
 
 
+def clock(session: Session) -> datetime:
+    """The database's clock as it is, where ``now`` may be minutes old: a transaction may try a source."""
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment
+
+
 def raw(session: Session) -> psycopg.Connection[Any]:
     """The driver connection under a session, for COPY and for very frequent queries."""
     connection: Any = session.connection().connection.driver_connection

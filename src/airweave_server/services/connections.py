@@ -17,7 +17,7 @@ from .. import plugins
 from ..db import collections, connections, jobs, plans
 from ..db.credentials import OfConnection
 from ..db.models import DeletePlan, SourceConnection, Status, SyncJob, Trigger
-from ..db.session import disable_idle_limit
+from ..db.session import clock, disable_idle_limit
 from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, ConfigError, Source, SourceError, Traits
 from ..settings import Settings
@@ -89,6 +89,7 @@ class Connections:
             pass
         traits = configured.traits
         cron = _choose_cron(new.cron, source=kind.name, traits=traits, continuous=new.continuous)
+        moment = clock(session)
         connection = SourceConnection(
             id=uuid4(),
             organization_id=organization_id,
@@ -99,7 +100,8 @@ class Connections:
             config=_dump(configured),
             host=socket.gethostname() if traits.local else None,
             cron=cron,
-            next_run_at=next_run(cron, source=kind.name, traits=traits) if cron else None,
+            next_run_at=next_run(cron, source=kind.name, traits=traits, after=moment) if cron else None,
+            planned_at=moment,
         )
         connection.credentials = self._connectors.seal(configured, owner=connection.id)
         session.add(connection)
@@ -160,8 +162,8 @@ class Connections:
             traits = configured.traits if configured is not None else traits_of(connection) or Traits()
             source, continuous = connection.short_name, changes.get("continuous", False)
             cron = _choose_cron(changes["cron"], source=source, traits=traits, continuous=continuous)
-            connection.cron = cron
-            connection.next_run_at = next_run(cron, source=source, traits=traits) if cron else None
+            connection.cron, connection.planned_at = cron, (moment := clock(session))
+            connection.next_run_at = next_run(cron, source=source, traits=traits, after=moment) if cron else None
         connection.modified_at = datetime.now(UTC)
         if configured is None or (_dump(configured) == connection.config and "authentication" not in changes):
             return None
@@ -261,7 +263,7 @@ def next_run(cron: str, *, source: str, traits: Traits, after: datetime | None =
     """Return when the schedule fires next, in UTC. Raises ``BadInput`` if it is not a cron expression that ever fires,
     and ``InvalidState`` if it fires more often than the source allows."""
     try:
-        fires = CronSim(cron, after or datetime.now(UTC))
+        fires = CronSim(cron, (after or datetime.now(UTC)).astimezone(UTC))
         first, second, third = next(fires), next(fires), next(fires)
     except (CronSimError, StopIteration):
         raise BadInput(f"{cron!r} is not a cron expression that ever fires", field="body.schedule.cron") from None

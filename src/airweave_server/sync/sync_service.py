@@ -495,7 +495,8 @@ class SyncService:
             return True
         last_full = (connection.last_full_config_version, connection.last_full_pipeline)
         is_same = last_full == (job.config_version, PIPELINE_VERSION)
-        is_due = now - connection.last_full_at > timedelta(hours=self._settings.full_sync_every_h)
+        since = now - connection.last_full_at  # negative after the clock has stepped back
+        is_due = not timedelta(0) <= since <= timedelta(hours=self._settings.full_sync_every_h)
         return not is_same or (is_due and not traits.tells_deletes)
 
     def _list_partitions(
