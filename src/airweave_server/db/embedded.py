@@ -31,6 +31,7 @@ import psutil
 import psycopg
 from psycopg import sql
 
+from airweave_server import accounts
 from airweave_server.errors import Unstartable
 
 FORMAT = 1
@@ -40,7 +41,6 @@ OS_USER = "airweave-postgres"  # runs Postgres if we are root
 PATIENCE_S = 60.0  # a start is given up after this time without a sign of life
 STOP_S = 60.0  # for a clean stop; after that it is stopped immediately, which only costs a recovery
 ORPHANS_S = 10.0  # backends of a dead postmaster are killed after this time
-USERADD_TRIES = 20  # another start may have locked the password file
 COMMAND_S = 300.0  # for initdb and other short commands
 LOG_LIMIT_BYTES = 10_000_000
 SOCKET_LIMIT_BYTES = 100  # the limit is 103 on macOS and 107 on Linux
@@ -786,31 +786,13 @@ def _find_account(notes: list[str]) -> pwd.struct_passwd | None:
     if we are not root."""
     if os.geteuid() != 0:
         return None
-    system = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    program = shutil.which("useradd", path=system)
-    command: list[str | Path] = [
-        program or "useradd",
-        "--system",
-        "--user-group",
-        "--no-create-home",
-        "--shell=/usr/sbin/nologin",
-        OS_USER,
-    ]
-    output = "there is no useradd here"
-    for _ in range(USERADD_TRIES):
-        with suppress(KeyError):
-            return pwd.getpwnam(OS_USER)
-        if program is not None:
-            child = _spawn(command, None, output=subprocess.PIPE)
-            output = _finish(child)
-            if child.returncode == 0:
-                notes.append(f"made the OS user {OS_USER} to run Postgres, which does not run as root")
-                continue
-        time.sleep(0.1)
-    raise Unstartable(
-        f"cannot create the OS user {OS_USER} ({_reason(output)}): create it, or start as a user other than root,"
-        " or set DATABASE_URL"
-    )
+    try:
+        account, is_new = accounts.ensure(OS_USER)
+    except Unstartable as error:
+        raise Unstartable(f"{error}: create it, or start as a user other than root, or set DATABASE_URL") from None
+    if is_new:
+        notes.append(f"made the OS user {OS_USER} to run Postgres, which does not run as root")
+    return account
 
 
 def _spawn(

@@ -149,7 +149,8 @@ class Process:
     """One run of a program. One thread may use it at a time, which need not be the one that started it.
 
     ``command``: the arguments, without a shell; the first is looked up on the ``PATH`` of ``env``. ``env``: the whole
-    environment of the program, which inherits nothing from ours. ``beat``: called about every 0.2 s while a method
+    environment of the program, which inherits nothing from ours. ``kept``: open files that a program without a warden
+    inherits, under the same numbers. ``beat``: called about every 0.2 s while a method
     waits or reads; it may raise to give up. Whenever a method raises, the program is killed first.
 
     Raises ``NotRunnable``, or ``ProcessFailed`` if it cannot be started now.
@@ -164,6 +165,7 @@ class Process:
         cwd: Path | None = None,
         beat: Callable[[], None] = lambda: None,
         with_warden: bool = True,
+        kept: Sequence[int] = (),
     ) -> None:
         self.name = Path(command[0]).name
         self.beat = beat  # may be replaced
@@ -185,9 +187,11 @@ class Process:
         if not with_warden:
             if limits.rlimits():
                 raise ValueError("limits that the kernel enforces need a warden")
-            self._spawn(arguments, env, cwd, ())
+            self._spawn(arguments, env, cwd, kept)
             self._pid = self._process.pid
             return
+        if kept:
+            raise ValueError("a warden hands no open file on")
         self._warden, theirs = socket.socketpair()
         with theirs:
             number = theirs.fileno()
@@ -359,7 +363,7 @@ class Process:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
 
-    def _spawn(self, command: list[str], env: Mapping[str, str], cwd: Path | None, kept: tuple[int, ...]) -> None:
+    def _spawn(self, command: list[str], env: Mapping[str, str], cwd: Path | None, kept: Sequence[int]) -> None:
         try:
             self._process = subprocess.Popen(
                 command,

@@ -5,9 +5,12 @@ the other office formats by kreuzberg, e-mail and archives by Python's standard 
 """
 
 import bz2
+import codecs
+import encodings
 import gzip
 import io
 import lzma
+import pkgutil
 import re
 import tarfile
 import zipfile
@@ -55,6 +58,14 @@ MAX_BOOKMARKS = 5_000
 MAX_LABEL_CHARS = 300
 MAX_REASON_CHARS = 500
 MAX_FIELD_CHARS = 2_000  # of a header that names people
+# One of each library that loads something at its first document. The PDF has an empty page: for one with text PDFium
+# would look through the fonts of the system, which it does not need for what the text says.
+SAMPLES = {
+    "a.pdf": b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R]/Count 1>>endobj\n"
+    b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 9 9]>>endobj\ntrailer<</Root 1 0 R>>\n",
+    "a.rtf": b"{\\rtf1 words}",
+    "a.eml": b"From: a@b.c\nSubject: =?utf-8?q?w?=\nMIME-Version: 1.0\n\nwords\n",
+}
 
 _WORD, _POWERPOINT = (
     "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
@@ -70,26 +81,35 @@ class _Full(Exception):
     """A limit is reached: no more text is wanted."""
 
 
-def read(path: str, *, filename: str) -> Extracted | NoText:
+def load() -> None:
+    """Load what the libraries load at their first document. After this, ``read`` opens no file and starts no thread, so
+    that it works in a process that may do neither."""
+    for module in pkgutil.iter_modules(encodings.__path__):
+        with suppress(LookupError):  # two of them exist on Windows only
+            codecs.lookup(module.name)
+    for name, data in SAMPLES.items():
+        read(io.BytesIO(data), filename=name)
+
+
+def read(file: IO[bytes], *, filename: str) -> Extracted | NoText:
     """The text of a document, including its members and attachments.
 
     Raises ``Unparseable`` if it is damaged, and ``MemoryError``.
     """
-    with open(path, "rb") as file:
-        reading = _Reading(size_bytes=file.seek(0, io.SEEK_END))
-        file.seek(0)
-        try:
-            reading.take(file, filename, "", depth=0)
-        except _Full:
-            pass
-        except _Refused as reason:
-            return NoText(str(reason))
-        except MemoryError:
-            raise
-        except Exception as error:  # parsers raise anything on invalid bytes
-            why = str(error) if isinstance(error, Unparseable) else _describe_damage(error)
-            if not reading.note_break(why[:MAX_REASON_CHARS]):
-                raise Unparseable(why[:MAX_REASON_CHARS]) from error
+    reading = _Reading(size_bytes=file.seek(0, io.SEEK_END))
+    file.seek(0)
+    try:
+        reading.take(file, filename, "", depth=0)
+    except _Full:
+        pass
+    except _Refused as reason:
+        return NoText(str(reason))
+    except MemoryError:
+        raise
+    except Exception as error:  # parsers raise anything on invalid bytes
+        why = str(error) if isinstance(error, Unparseable) else _describe_damage(error)
+        if not reading.note_break(why[:MAX_REASON_CHARS]):
+            raise Unparseable(why[:MAX_REASON_CHARS]) from error
     return reading.result()
 
 

@@ -1,57 +1,62 @@
 """The program of one parser process: reads the documents that ``parsers`` sends, until its standard input is closed.
 
-A request is one line of JSON. An answer is one line of JSON, followed by the text; an empty object says that the
-process is ready. The process holds no secrets, limits itself, and never outlives its parent.
+A request is one line of JSON; the open file of the document comes through a socket. An answer is one line of JSON,
+followed by the text. The first answer names what ``sandbox.seal`` put in force. The process holds no secrets, limits
+itself, opens no file, and ends when its parent does; code that takes it over ends with its CPU time at the latest.
 """
 
 import json
 import os
 import queue
 import resource
-import shutil
 import signal
+import socket
 import sys
 import threading
-from typing import Any
+from typing import IO, Any
 
-from .documents import read
+from .. import sandbox
+from . import documents
 from .extract import NoText, Unparseable
 
-LARGEST_FILE_BYTES = 1024 * 1024 * 1024  # the largest file that it may write
 MAX_OPEN_FILES = 64
 CPU_SPARE_S = 5  # beyond the allowed time: the parent enforces that, and this limit applies when the parent is gone
+LIFE_DOCUMENTS = 20  # a process may use the CPU time of so many of the longest documents; then another one replaces it
 
 
-def main(memory_bytes: int, seconds: float) -> None:
-    """Answer requests one after the other. Exits at once when the parent is gone, even in the middle of a document."""
+def main(memory_bytes: int, seconds: float, line: int, user: tuple[int, int] | None) -> None:
+    """Answer requests one after the other. Exits at once when the parent is gone, even in the middle of a document.
+
+    ``line``: the number of the socket from which the documents come. ``user``: the OS user and group to become.
+    """
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # so that output of a library is not taken for an answer
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # these are meant for the server, which ends this process itself
+    documents.load()
+    requests: queue.SimpleQueue[tuple[IO[bytes], str]] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, socket.socket(fileno=line)), daemon=True).start()
     _limit(resource.RLIMIT_DATA, memory_bytes)
-    _limit(resource.RLIMIT_FSIZE, LARGEST_FILE_BYTES)
+    _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
     _limit(resource.RLIMIT_CORE, 0)
-    requests: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-    place: list[str] = []  # the folder of the current document
-    threading.Thread(target=_listen, args=(requests, place), daemon=True).start()
-    answers.write(b"{}\n")  # ready
+    _limit(resource.RLIMIT_CPU, LIFE_DOCUMENTS * (int(seconds) + CPU_SPARE_S))
+    in_force = sandbox.seal(user)
+    answers.write(json.dumps({"in_force": in_force}).encode() + b"\n")
     answers.flush()
     while True:
-        request = requests.get()
-        place.append(request["folder"])
-        os.environ["TMPDIR"] = request["folder"]
+        file, filename = requests.get()
         _limit_cpu(seconds)
-        head, text = _answer(request["path"], request["filename"])
+        with file:
+            head, text = _answer(file, filename)
         answers.write(json.dumps(head | {"text_bytes": len(text)}).encode() + b"\n")
         answers.write(text)
         answers.flush()
-        place.clear()
 
 
-def _answer(path: str, filename: str) -> tuple[dict[str, Any], bytes]:
+def _answer(file: IO[bytes], filename: str) -> tuple[dict[str, Any], bytes]:
     try:
-        found = read(path, filename=filename)
+        found = documents.read(file, filename=filename)
     except Unparseable as error:
         return {"unparseable": str(error)}, b""
     except MemoryError:
@@ -66,11 +71,10 @@ def _answer(path: str, filename: str) -> tuple[dict[str, Any], bytes]:
     return head, found.text.encode("utf-8", "replace")
 
 
-def _listen(requests: "queue.SimpleQueue[dict[str, Any]]", place: list[str]) -> None:
-    for line in sys.stdin.buffer:
-        requests.put(json.loads(line))
-    for folder in place:
-        shutil.rmtree(folder, ignore_errors=True)
+def _listen(requests: "queue.SimpleQueue[tuple[IO[bytes], str]]", line: socket.socket) -> None:
+    for request in sys.stdin.buffer:
+        _, (document, *_), _, _ = socket.recv_fds(line, 1, 1)
+        requests.put((os.fdopen(document, "rb"), json.loads(request)["filename"]))
     os._exit(0)
 
 
@@ -78,13 +82,21 @@ def _limit(what: int, most: int) -> None:
     hard = resource.getrlimit(what)[1]
     if hard != resource.RLIM_INFINITY:
         most = min(most, hard)
-    resource.setrlimit(what, (most, hard))
+    resource.setrlimit(what, (most, most))
 
 
 def _limit_cpu(seconds: float) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + seconds) + CPU_SPARE_S)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(
+        resource.RLIMIT_CPU, (min(int(used.ru_utime + used.ru_stime + seconds) + CPU_SPARE_S, hard), hard)
+    )
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(
+        int(sys.argv[1]),
+        float(sys.argv[2]),
+        int(sys.argv[3]),
+        (int(sys.argv[4]), int(sys.argv[5])) if sys.argv[4:] else None,
+    )

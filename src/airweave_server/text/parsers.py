@@ -4,17 +4,21 @@ are started on demand, reused, and ended when they hang, die, grow too large or 
 
 import json
 import os
-import shutil
+import pwd
+import socket
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
+from typing import IO, Any, get_args
 
 import structlog
 
+from .. import accounts
+from ..errors import Unstartable
 from ..sdk import Unavailable
 from ..sdk.process import Ended, Limits, NotRunnable, Process, ProcessFailed, TookTooLong, TooMuchMemory, TooMuchOutput
 from .extract import Extracted, Kind, NoText, Section, Unparseable, clean
@@ -28,6 +32,9 @@ MAX_HEAD_BYTES = 32 * 1024 * 1024  # of an answer
 MAX_TEXT_BYTES = 160 * 1024 * 1024
 START_S = 60.0  # time in which a new process must be ready
 MAX_FILENAME_CHARS = 1_000
+OS_USER = "airweave-parser"  # reads documents if we are root
+NOBODY = "nobody"  # the same where that user cannot be made
+VARIABLES = ("PATH", "PYTHONPATH", "SYSTEMROOT")  # of ours that a process is given
 
 log = structlog.get_logger(__name__)
 
@@ -52,17 +59,8 @@ class Parsers:
         Raises ``Unparseable`` if the document is damaged or exceeds a limit, and ``Unavailable`` if no document can be
         read now.
         """
-        try:
-            folder = tempfile.mkdtemp(prefix="airweave-document-")
-        except OSError as error:
-            raise Unavailable(f"the server cannot create a temporary folder: {error.strerror}") from None
-        try:
-            path = Path(folder, "document")
-            _spool(content, path)
-            request = {"folder": folder, "path": str(path), "filename": clean(filename)[-MAX_FILENAME_CHARS:]}
-            return self._parse(request, beat)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with _spool(content) as document:
+            return self._parse(document, clean(filename)[-MAX_FILENAME_CHARS:], beat)
 
     def close(self) -> None:
         """End the idle processes."""
@@ -73,13 +71,21 @@ class Parsers:
             self._idle.clear()
             self._changed.notify_all()
 
-    def _parse(self, request: dict[str, str], beat: Callable[[], None]) -> Extracted | NoText:
+    def in_force(self) -> list[str]:
+        """What holds a process back, of what ``sandbox.seal`` names. Starts one if none is idle."""
+        process = self._acquire(lambda: None)
+        try:
+            return process.in_force
+        finally:
+            self._release(process, fit=process.is_fit())
+
+    def _parse(self, document: IO[bytes], filename: str, beat: Callable[[], None]) -> Extracted | NoText:
         while True:
             process = self._acquire(beat)
             was_used = process.documents > 0
             fit = False
             try:
-                head, text = process.ask(request, beat)
+                head, text = process.ask(document, filename, beat)
                 fit = "no_memory" not in head
             except Ended as death:
                 if was_used:  # an earlier document may have damaged it: try again in a new one
@@ -155,25 +161,34 @@ class _Process:
     def __init__(self, *, memory_bytes: int, seconds: float, beat: Callable[[], None]) -> None:
         self.documents = 0
         self.idle_since = 0.0
+        self.in_force: list[str] = []
         self._memory_bytes = memory_bytes
         self._seconds = seconds
-        command = [sys.executable, "-P", "-m", "airweave_server.text.parser", str(memory_bytes), str(seconds)]
-        kept = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "SYSTEMROOT") if name in os.environ}
-        environment = {**kept, "LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1"}
+        user = _find_user()
+        numbers = [str(user.pw_uid), str(user.pw_gid)] if user else []
+        environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+        environment |= {"LANG": "C.UTF-8", "MALLOC_ARENA_MAX": "2", "RAYON_NUM_THREADS": "1"}
         limits = Limits(seconds=START_S, memory_bytes=memory_bytes, output_bytes=None, line_bytes=MAX_HEAD_BYTES)
-        self._process = Process(command, limits=limits, env=environment, beat=beat, with_warden=False)
+        self._line, theirs = socket.socketpair()
+        command = [*(sys.executable, "-P", "-m", "airweave_server.text.parser"), str(memory_bytes), str(seconds)]
+        command += [str(theirs.fileno()), *numbers]
+        with theirs:
+            kept = (theirs.fileno(),)
+            self._process = Process(command, limits=limits, env=environment, beat=beat, with_warden=False, kept=kept)
 
     def wait_until_ready(self) -> None:
         """Wait for its first answer. Raises ``ProcessFailed`` if it could not start."""
-        self._process.read_line()
+        self.in_force = [str(word) for word in json.loads(self._process.read_line())["in_force"]]
 
-    def ask(self, request: dict[str, str], beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
+    def ask(self, document: IO[bytes], filename: str, beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
         """The head and the text of its answer. Raises ``Unparseable`` if a limit is exceeded, ``Ended`` if it died."""
         self.documents += 1
         self._process.beat = beat
         self._process.renew(self._seconds)
         try:
-            self._process.write(json.dumps(request).encode() + b"\n")
+            with suppress(OSError):  # it has died, as the next line notices
+                socket.send_fds(self._line, [b"d"], [document.fileno()])
+            self._process.write(json.dumps({"filename": filename}).encode() + b"\n")
             head = _parse_head(self._process.read_line())
             size = head.get("text_bytes", 0)
             if not isinstance(size, int) or not 0 <= size <= MAX_TEXT_BYTES:
@@ -196,6 +211,21 @@ class _Process:
     def end(self) -> None:
         """Kill it."""
         self._process.kill()
+        self._line.close()
+
+
+@cache
+def _find_user() -> pwd.struct_passwd | None:
+    """The OS user that reads documents; None if that is ourselves, because we are not root."""
+    if os.geteuid() != 0:
+        return None
+    try:
+        return accounts.ensure(OS_USER)[0]
+    except Unstartable as error:
+        log.warning("parsers_run_as_nobody", why=str(error))
+    with suppress(KeyError):
+        return pwd.getpwnam(NOBODY)
+    return None
 
 
 def _too_long(seconds: float) -> str:
@@ -216,15 +246,35 @@ def _parse_head(line: bytes) -> dict[str, Any]:
     raise Unparseable("the parser sent an invalid answer: it has no head")
 
 
-def _spool(content: Iterable[bytes], path: Path) -> None:
-    """Write the content to the file. Raises ``Unavailable`` if the disk is full, and whatever ``content`` raises."""
+@contextmanager
+def _spool(content: Iterable[bytes]) -> Iterator[IO[bytes]]:
+    """Open the content as a file that can only be read and has no name any more, so that nothing is left behind.
+
+    Raises ``Unavailable`` if the disk is full, and whatever ``content`` raises.
+    """
     pieces = iter(content)
-    with path.open("wb") as file:
-        while (piece := next(pieces, b"")) != b"":
+    with ExitStack() as opened:
+        try:
+            number, path = tempfile.mkstemp(prefix="airweave-document-")
+            file = opened.enter_context(open(number, "wb"))
             try:
-                file.write(piece)
-            except OSError as error:
-                raise Unavailable(f"the server cannot write a temporary file: {error.strerror}") from None
+                document = opened.enter_context(open(path, "rb"))
+            finally:
+                os.unlink(path)
+        except OSError as error:
+            raise Unavailable(f"the server cannot create a temporary file: {error.strerror}") from None
+        while (piece := next(pieces, b"")) != b"":
+            _write(file, piece)
+        _write(file, None)
+        yield document
+
+
+def _write(file: IO[bytes], piece: bytes | None) -> None:
+    """Write a piece to the file, or with None close it."""
+    try:
+        file.close() if piece is None else file.write(piece)
+    except OSError as error:
+        raise Unavailable(f"the server cannot write a temporary file: {error.strerror}") from None
 
 
 def _parse_answer(head: dict[str, Any], text: bytes) -> Extracted | NoText:
