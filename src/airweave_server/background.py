@@ -20,6 +20,7 @@ from .services.jobs import EngineChoice
 from .settings import Settings
 from .sync.signals import Signals
 from .sync.sync_service import Outcome, SyncService
+from .sync.trouble import STORAGE_WAIT_S
 
 OUTAGE_WAIT_S = 1.0
 RENEWALS_PER_LEASE = 4
@@ -157,6 +158,8 @@ class InProcessDriver:
         except Exception as error:  # the outermost frame of this thread
             _report(error, job=job.job_id)
             failure = None if is_outage(error) else error
+            if self._database.lacks_room(error):
+                failure, outcome = None, Outcome(wait_s=STORAGE_WAIT_S, waiting_for="storage")
         if self._drop(job) and not outcome.ended:
             self._let_go(job.job_id, outcome, failure)
         elif self.job_ended is not None:
@@ -172,15 +175,21 @@ class InProcessDriver:
         return is_held
 
     def _let_go(self, job_id: UUID, outcome: Outcome, failure: Exception | None) -> None:
-        try:
-            if failure is not None and self._service.count_unexpected(job_id, failure, driver=self._name):
+        """Give up the job as its driver, so that it shows what it waits for. Tries again while the database is away,
+        for as long as the lease lasts; then the job is taken over."""
+        deadline = time.monotonic() + self._settings.lease_s
+        while True:
+            try:
+                if failure is not None and self._service.count_unexpected(job_id, failure, driver=self._name):
+                    return
+                with self._database.session() as session:
+                    wait_s, waiting_for = outcome.wait_s or 0.0, outcome.waiting_for
+                    jobs.release(session, job_id, driver=self._name, wait_s=wait_s, waiting_for=waiting_for)
                 return
-            with self._database.session() as session:
-                jobs.release(
-                    session, job_id, driver=self._name, wait_s=outcome.wait_s or 0.0, waiting_for=outcome.waiting_for
-                )
-        except SQLAlchemyError as error:
-            _report(error, job=job_id)  # the lease expires, and the job is taken over
+            except SQLAlchemyError as error:
+                _report(error, job=job_id)
+                if time.monotonic() > deadline or self._stopping.wait(OUTAGE_WAIT_S):
+                    return
 
     def _renew(self) -> None:
         renewed_at = 0.0

@@ -7,6 +7,7 @@ ServiceError
 ├── Unauthorized   send a valid API key (401)
 ├── TooMany        slow down (429)
 ├── Unavailable    something needed cannot be reached now; try again (503)
+│   └── NoRoom     the disk is full; go on when there is room
 ├── Fenced         another process may write now; drop what is in memory
 └── Unstartable    the process cannot start: one line, exit 1
 
@@ -48,6 +49,10 @@ class TooMany(ServiceError):
 
 class Unavailable(ServiceError):
     """Something needed cannot be reached now. The same request may work later."""
+
+
+class NoRoom(Unavailable):
+    """A disk has too little room. Its text says how much is free and how much is needed."""
 
 
 class Fenced(ServiceError):

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from . import vault
 from .db import backup, embedded
 from .db.embedded import EmbeddedPostgres, attach
+from .db.room import Room
 from .db.session import Database
 from .errors import Unstartable
 from .settings import Settings
@@ -37,10 +38,16 @@ def database_url(settings: Settings) -> str:
     return attach(settings.place())
 
 
+def room_of(settings: Settings) -> Room:
+    """The disk of the database, which can be measured if the embedded Postgres is used."""
+    place = settings.place() if settings.database_url is None else None
+    return Room(place, least_bytes=settings.min_free_mb * 1_000_000)
+
+
 @contextmanager
-def open_database(url: str) -> Iterator[Database]:
+def open_database(url: str, room: Room | None = None) -> Iterator[Database]:
     """The database at ``url``, checked on entry and closed on exit."""
-    database = Database(url)
+    database = Database(url, room)
     try:
         database.check()
         yield database
@@ -57,14 +64,14 @@ def any_database(settings: Settings, *, say: Say, alone: bool = False) -> Iterat
     """
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that SIGTERM cleans up too
     if settings.database_url is not None:
-        with open_database(settings.database_url.get_secret_value()) as database:
+        with open_database(settings.database_url.get_secret_value(), room_of(settings)) as database:
             yield database
         return
     forget_libpq_variables()
     place = settings.place()
     was_running = embedded.is_running(place)
     if was_running and not alone:
-        with open_database(attach(place)) as database:
+        with open_database(attach(place), room_of(settings)) as database:
             yield database
         return
     if not alone and not embedded.has_data(place):
@@ -74,7 +81,7 @@ def any_database(settings: Settings, *, say: Say, alone: bool = False) -> Iterat
     try:
         for line in postgres.notes:
             say(line)
-        with open_database(url) as database:
+        with open_database(url, room_of(settings)) as database:
             yield database
     finally:
         if was_running:

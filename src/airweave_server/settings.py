@@ -224,6 +224,12 @@ class Settings(BaseSettings):
     delete_guard_min: int = Field(
         default=10, ge=0, description="Number of deletes that are never held for their share alone."
     )
+    min_free_mb: int = Field(
+        default=128,
+        ge=0,
+        description="Disk space in MB that jobs leave free for the embedded Postgres, beside its reserve of 67 MB. "
+        "With less, they wait.",
+    )
     max_body_mb: float = Field(default=10.0, gt=0, description="Largest request body, in MB.")
     progress_heartbeat_s: float = Field(
         default=15.0, gt=0, description="Seconds without a change after which a progress stream sends a heartbeat."

@@ -21,7 +21,15 @@ from .children import Child, command
 from .db.embedded import EmbeddedPostgres
 from .db.session import Database
 from .errors import Unstartable
-from .installation import Say, database_url, forget_libpq_variables, open_database, open_vault, settle_garbage
+from .installation import (
+    Say,
+    database_url,
+    forget_libpq_variables,
+    open_database,
+    open_vault,
+    room_of,
+    settle_garbage,
+)
 from .keeper import Keeper
 from .services.connections import Connections
 from .settings import Settings, is_loopback
@@ -53,7 +61,7 @@ def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
             url = stack.enter_context(_postgres(settings, say))
         else:
             url = settings.database_url.get_secret_value()
-        database = stack.enter_context(open_database(url))
+        database = stack.enter_context(open_database(url, room_of(settings)))
         database.migrate()
         children: list[Child] = []
         if with_temporal:
@@ -72,7 +80,7 @@ def api(settings: Settings, *, say: Say) -> None:
     """Run another API process on a database that is already running. Raises ``Unstartable``."""
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
-        database = stack.enter_context(open_database(database_url(settings)))
+        database = stack.enter_context(open_database(database_url(settings), room_of(settings)))
         database.migrate()
         _serve(settings, database, listener, say)
     say("Stopped.")
@@ -179,17 +187,21 @@ def _postgres(settings: Settings, say: Say) -> Iterator[str]:
     place = settings.place()
     postgres = EmbeddedPostgres(place)
     url = postgres.start()
-    for line in (*postgres.notes, f"Postgres  {place}"):
+    for line in (*postgres.notes, f"Postgres  {place}", f"Storage   {room_of(settings).describe()}"):
         say(line)
     stopping = threading.Event()
 
     def watch() -> None:
+        told = ""
         while not stopping.wait(POSTGRES_LOOK_S):
             try:
                 if postgres.ensure():
                     log.warning("postgres_restarted", data_dir=str(place))
+                told = ""
             except Unstartable as error:
-                log.error("postgres_down", error=str(error))
+                if str(error) != told:  # the log may be on the disk that is full
+                    log.error("postgres_down", error=str(error))
+                told = str(error)
 
     watcher = threading.Thread(target=watch, name="watch-postgres", daemon=True)
     watcher.start()

@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ..db.room import is_storage_full
 from ..db.session import is_locked, is_outage
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
 from ..settings import is_loopback
@@ -192,6 +193,8 @@ def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
 def _answer_database_error(request: Request, error: Exception) -> JSONResponse:
     if is_locked(error):
         return _to_json({"detail": "locked by another operation; try again"}, 503, {"Retry-After": "1"})
+    if is_storage_full(error):
+        return _to_json({"detail": "the disk of the database is full; see /health"}, 503, {"Retry-After": "10"})
     if is_outage(error):
         return _to_json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
     return _answer_unexpected_error(request, error)

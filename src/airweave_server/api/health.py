@@ -28,10 +28,12 @@ def health(parts: PartsOf) -> dict[str, Any]:
             oldest, newest = figures.full_listings(session)
     except SQLAlchemyError:
         database = "down"
+    storage = parts.database.room.to_wire()
     return {
-        "status": "healthy" if database == "up" else "degraded",
+        "status": "healthy" if database == "up" and storage["status"] == "ok" else "degraded",
         **parts.driver.describe(),
         "database": database,
+        "storage": storage,
         "keeper": keeper,
         "workers": workers,
         "last_full_listing": {"oldest": oldest, "newest": newest},

@@ -92,6 +92,7 @@ def _to_wire(job: SyncJob, progress: Progress | None) -> wire.SourceConnectionJo
         job,
         source_connection_id=job.connection_id,
         duration_seconds=_measure_s(job),
+        error=progress.error if progress is not None else job.error,
         entities_inserted=counts.inserted,
         entities_updated=counts.updated,
         entities_deleted=counts.deleted,

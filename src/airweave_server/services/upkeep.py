@@ -60,6 +60,8 @@ class Upkeep:
                     self._stopping.wait(FAILED_WAIT_S)
 
     def _round(self) -> None:
+        if self._database.room.shortage() is not None:
+            return  # an index takes room
         with self._database.session() as session:
             found = indexes.list_to_check(session)
         for collection_id in found:

@@ -26,6 +26,7 @@ from ..db.chunks import NewChunk, Pair
 from ..db.jobs import Counts
 from ..db.ledger import FAILED, INCOMPLETE, INDEXED, SKIPPED, Entry, Known
 from ..db.models import SyncPartition
+from ..db.room import Room
 from ..db.session import first_line, is_duplicate, is_refused_data
 from ..sdk import Deleted, Embedder, Entity, Seen, Skipped, Stopped, Unembeddable, Unreadable
 from ..text import identifiers
@@ -81,6 +82,7 @@ class Target:
     models: Models
     force: bool
     lease_s: float
+    room: Room
     parsers: Parsers
     secrets: Sequence[str] = ()
 
@@ -422,6 +424,7 @@ class Writer:
                 self._change(self._refuse(change, refused.reason_for(group) or "the embedder does not take its text"))
                 self.commit()
                 return
+            self._target.room.require()
             chunk_rows.stage(self._session, self._partition.id, made)
             partitions.lock(self._session, self._partition)
             self._session.commit()
@@ -558,6 +561,7 @@ class Writer:
 
     def _write_transaction(self, pending: Pending, cursor: dict[str, Any] | None, *, done: bool) -> None:
         session, target = self._session, self._target
+        target.room.require()
         changes = pending.changes.values()
         rows = ledger.write(
             session,

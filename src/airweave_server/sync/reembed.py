@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from ..db import moves, partitions
 from ..db.jobs import Counts
 from ..db.models import SyncPartition
+from ..db.room import Room
 from ..sdk import Embedder, Unembeddable, Vectors
 from .signals import Signals
 from .vectors import embed
@@ -32,6 +33,7 @@ class FillTask:
     overwrite: bool
     slice_s: float
     lease_s: float
+    room: Room
 
 
 def fill(session: Session, partition: SyncPartition, task: FillTask, signals: Signals) -> int:
@@ -43,6 +45,7 @@ def fill(session: Session, partition: SyncPartition, task: FillTask, signals: Si
     row, ordinal = _start_position(partition)
     while not signals.stop.is_set():
         signals.advance()
+        task.room.require()
         chunks = moves.list_unfilled(
             session,
             task.connection_id,

@@ -35,7 +35,8 @@ from ..db.models import (
     SyncPartition,
     Trigger,
 )
-from ..db.session import Database, is_outage, is_storage_full, now
+from ..db.room import is_storage_full
+from ..db.session import Database, is_outage, now
 from ..errors import Fenced
 from ..sdk import ConfigError, Partition, Source, Stopped, Traits
 from ..settings import Settings
@@ -103,6 +104,7 @@ class SyncService:
             secrets: Sequence[str] = ()
             refusal = refusal_of(connection, job)
             try:
+                self._database.room.require()
                 if job.trigger == Trigger.REEMBED:
                     return self._open_move(session, job, collection)
                 configured = self._connectors.load(connection, job)
@@ -139,6 +141,7 @@ class SyncService:
             session.commit()
             secrets: Sequence[str] = ()
             try:
+                self._database.room.require()
                 if job.trigger == Trigger.REEMBED:
                     return self._fill_slice(session, job, collection, partition, signals)
                 configured = self._connectors.load(connection, job)
@@ -376,6 +379,7 @@ class SyncService:
             models=models_of(collection, self._settings),
             force=job.force_full,
             lease_s=self._settings.lease_s,
+            room=self._database.room,
             parsers=self._parsers,
             secrets=secrets,
         )
@@ -472,6 +476,7 @@ class SyncService:
             overwrites(collection),
             self._settings.slice_s,
             self._settings.lease_s,
+            self._database.room,
         )
         session.commit()
         with signals.working():
@@ -597,10 +602,12 @@ class SyncService:
         if verdict.is_refusal:
             jobs.lock_row(session, partition.job_id)
         known = session.get_one(SyncPartition, partition.id, populate_existing=True)
-        final = verdict.final
-        wait_s = verdict.wait_s or self._backoff(known.failures)
+        final, wait_s = verdict.final, verdict.wait_s or self._backoff(known.failures)
+        is_known = not verdict.has_limit and known.waiting_since is not None  # a full disk may last for days
         if verdict.waiting:
-            final = partitions.waited_s(session, partition.id) + wait_s > self._settings.source_wait_max_s
+            waited_s = partitions.waited_s(session, partition.id)
+            wait_s = verdict.wait_after(waited_s)
+            final = verdict.has_limit and waited_s + wait_s > self._settings.source_wait_max_s
         elif not final:
             final = (
                 known.failures + 1 >= self._settings.retry_attempts
@@ -618,7 +625,7 @@ class SyncService:
         if verdict.is_refusal:
             return self._fail_job(session, partition.job_id, verdict)
         session.commit()
-        log.warning(
+        (log.debug if is_known else log.warning)(
             "partition_failed" if final else "partition_will_retry",
             partition=partition.key,
             error=verdict.text,
@@ -633,11 +640,10 @@ class SyncService:
         """Record a failed step that has no partition, and decide whether and when the job is tried again."""
         session.rollback()
         verdict = judge(error, secrets, refusal=refusal)
-        failures = job.failures + (0 if verdict.waiting else 1)
-        wait_s = verdict.wait_s or self._backoff(job.failures)
+        failures, wait_s = job.failures + (not verdict.waiting), verdict.wait_s or self._backoff(job.failures)
         jobs.fence(session, job.id, job.epoch, failures=failures, error=verdict.text)
         waited_s = jobs.seconds_since_start(session, job.id) if verdict.waiting else 0.0
-        lost = waited_s + wait_s > self._settings.source_wait_max_s and verdict.waiting
+        lost = waited_s + wait_s > self._settings.source_wait_max_s and verdict.waiting and verdict.has_limit
         if verdict.final or lost or failures >= self._settings.retry_attempts:
             return self._fail_job(session, job.id, verdict)
         session.commit()

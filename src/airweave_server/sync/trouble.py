@@ -9,18 +9,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ..db import audit, ledger
 from ..db.models import SyncPartition
-from ..db.session import is_storage_full
+from ..db.room import is_storage_full
+from ..errors import NoRoom
 from ..sdk import AuthError, ConfigError, EmbedderError, RateLimited, SourceError, Stalled
 from .scrub import mask, scrub
 
 SOURCE_WAIT_LEAST_S = 1.0
+STORAGE_WAIT_S = 5.0  # between two looks at a disk without room
+STORAGE_WAIT_LONGEST_S = 60.0  # between two attempts to write to a disk that cannot be looked at
 NAMED = 5  # partitions in the text of a job's error
 LISTED = 100  # partitions in its to_error_details
 KEY_REFUSED = "api_key_invalid"
 SIGN_IN_REFUSED = "oauth_credentials_expired"
 TOKEN_OF_RUN_REFUSED = "access_token_refused"  # the stored credentials may still be good
 REFUSALS = {KEY_REFUSED, SIGN_IN_REFUSED, TOKEN_OF_RUN_REFUSED}
-WAITS_FOR = {"embedder": "embedder", "storage_full": "storage"}  # by error category; any other: the source
+STORAGE_FULL = "storage_full"
+WAITS_FOR = {"embedder": "embedder", STORAGE_FULL: "storage"}  # by error category; any other: the source
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Verdict:
     """What to do about an error.
 
     ``final``: do not try again. ``waiting``: not a failure; the source or the embedder only asked to wait ``wait_s``
-    seconds.
+    seconds, or a disk has no room.
     """
 
     text: str
@@ -41,6 +45,16 @@ class Verdict:
     def is_refusal(self) -> bool:
         """Whether the source refused the credentials, which makes trying other partitions pointless."""
         return self.category in REFUSALS
+
+    @property
+    def has_limit(self) -> bool:
+        """Whether the job fails when it has waited too long. Room on a disk comes back when a person makes it."""
+        return self.category != STORAGE_FULL
+
+    def wait_after(self, waited_s: float) -> float:
+        """Seconds to wait now, after having waited for ``waited_s``. An attempt to write costs a batch, so attempts
+        become rarer."""
+        return self.wait_s or min(max(STORAGE_WAIT_S, waited_s / 4), STORAGE_WAIT_LONGEST_S)
 
     @property
     def waiting_for(self) -> str:
@@ -57,6 +71,12 @@ def judge(error: Exception, secrets: Sequence[str], *, refusal: str = KEY_REFUSE
     category that an ``AuthError`` of this source gets."""
     text = scrub(str(error) or type(error).__name__, secrets)
     match error:
+        case NoRoom():
+            return Verdict(f"{STORAGE_FULL}: {text}", STORAGE_FULL, waiting=True, wait_s=STORAGE_WAIT_S)
+        case _ if is_storage_full(error):
+            of = "the disk of the database is full" if isinstance(error, SQLAlchemyError) else text
+            full = f"{STORAGE_FULL}: {of}: free some, and the job goes on by itself"
+            return Verdict(full, STORAGE_FULL, waiting=True)
         case ConfigError():
             return Verdict(text, "configuration", final=True)
         case AuthError():
@@ -71,9 +91,6 @@ def judge(error: Exception, secrets: Sequence[str], *, refusal: str = KEY_REFUSE
             return Verdict(f"embedder: {text}", "embedder", waiting=True, wait_s=max(wait_s, SOURCE_WAIT_LEAST_S))
         case EmbedderError():
             return Verdict(f"embedder: {text}", "embedder")
-        case SQLAlchemyError() if is_storage_full(error):
-            full = "storage_full: the database is out of disk space; free some and run it again"
-            return Verdict(full, "storage_full")
     return Verdict(scrub(f"{type(error).__name__}: {error}", secrets), "internal")
 
 

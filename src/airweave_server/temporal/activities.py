@@ -21,6 +21,7 @@ from ..errors import Fenced
 from ..settings import Settings
 from ..sync.signals import Signals
 from ..sync.sync_service import Outcome, SyncService
+from ..sync.trouble import STORAGE_WAIT_S, waits_for
 
 LOOK_S = 1.0
 LEAVE_S = 5.0  # after being told to stop, a step that has not returned is left behind
@@ -126,6 +127,8 @@ class Activities:
             if outcome.ended:
                 return self._make_result(step, outcome)
             if due.partition_id is None:
+                if not due.is_busy and waits_for(due.trouble) == "storage":
+                    self._make_result(step, Outcome(waiting_for="storage"))
                 return replace(self._report_lanes(step), wait_s=due.wait_s, is_busy=due.is_busy)
             if outcome.waiting_for is not None:
                 with self._database.session() as session:
@@ -201,6 +204,8 @@ class Activities:
 
     def _report(self, step: RunningStep, error: Exception) -> None:
         step.failure = error
+        if self._database.lacks_room(error) and self._wait_for_storage(step):
+            return
         if is_outage(error):
             log.warning("database_unreachable", job=str(step.job_id), error=first_line(error))
             return
@@ -210,6 +215,15 @@ class Activities:
                 step.result = Step(ended=Status.FAILED)
         except SQLAlchemyError as outage:
             log.warning("database_unreachable", job=str(step.job_id), error=first_line(outage))
+
+    def _wait_for_storage(self, step: RunningStep) -> bool:
+        """Note that the job waits for room on the database's disk. Returns False if even that cannot be written."""
+        try:
+            step.result = self._make_result(step, Outcome(wait_s=STORAGE_WAIT_S, waiting_for="storage"))
+        except SQLAlchemyError:
+            return False
+        log.warning("storage_full", job=str(step.job_id))
+        return True
 
     def _watch(self, step: RunningStep) -> Step | None:
         """Until the step is done, send heartbeats, renew its leases and pass on requests to stop. Returns None when it

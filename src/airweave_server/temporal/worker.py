@@ -29,7 +29,7 @@ from .. import metrics, plugins
 from ..db import jobs, leases
 from ..db.session import Database
 from ..errors import Unstartable
-from ..installation import database_url, open_database, open_vault, settle_garbage
+from ..installation import database_url, open_database, open_vault, room_of, settle_garbage
 from ..settings import Settings, is_loopback
 from ..sync.connector import Connectors
 from ..sync.sync_service import SyncService
@@ -71,7 +71,7 @@ def run(settings: Settings) -> None:
     is_open = settings.metrics_port is not None and not is_loopback(settings.metrics_host)
     if is_open and settings.metrics_token is None and not settings.allow_no_auth:
         raise Unstartable(f"METRICS_HOST={settings.metrics_host} is reachable from other machines: set METRICS_TOKEN")
-    with open_database(database_url(settings)) as database:
+    with open_database(database_url(settings), room_of(settings)) as database:
         database.migrate()
         plugins.try_embedder(settings)
         service = SyncService(database, Connectors(database, open_vault(settings), settings), settings)

@@ -262,7 +262,7 @@ def _spool(content: Iterable[bytes]) -> Iterator[IO[bytes]]:
             finally:
                 os.unlink(path)
         except OSError as error:
-            raise Unavailable(f"the server cannot create a temporary file: {error.strerror}") from None
+            raise Unavailable(f"the server cannot create a temporary file: {error.strerror}") from error
         while (piece := next(pieces, b"")) != b"":
             _write(file, piece)
         _write(file, None)
@@ -274,7 +274,7 @@ def _write(file: IO[bytes], piece: bytes | None) -> None:
     try:
         file.close() if piece is None else file.write(piece)
     except OSError as error:
-        raise Unavailable(f"the server cannot write a temporary file: {error.strerror}") from None
+        raise Unavailable(f"the server cannot write a temporary file: {error.strerror}") from error
 
 
 def _parse_answer(head: dict[str, Any], text: bytes) -> Extracted | NoText:
