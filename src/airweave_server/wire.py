@@ -3,7 +3,7 @@ module imports pydantic and the standard library only."""
 
 import math
 import re
-from datetime import UTC, datetime
+from datetime import MINYEAR, UTC, datetime
 from typing import Annotated, Any, Literal, Self, get_args
 from uuid import UUID
 
@@ -28,6 +28,7 @@ ReadableId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_lengt
 LONGEST_QUERY = 10_000
 DEEPEST = 50
 MAX_DIGITS = 100  # of an integer in a filter
+EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 ROUTES_OF_COLLECTIONS = ("count",)
 _ABSENT = object()
 
@@ -711,14 +712,19 @@ def to_integer(value: str | int) -> int:
 
 
 def to_date(value: str | int) -> datetime:
-    """Parse the date of a filter, in UTC unless it has a zone. Raises ``ValueError``."""
+    """Parse the date of a filter, in UTC unless it has a zone. Returns it in UTC, since Postgres knows no offsets of 16
+    hours or more; a date whose UTC lies outside the years 1 to 9999 becomes the nearest one inside. Raises
+    ``ValueError``."""
     try:
         moment = datetime.fromisoformat(str(value).strip()) if isinstance(value, str) else None
     except ValueError:
         moment = None
     if moment is None:
         raise ValueError("the value must be a date in ISO-8601, such as 2024-01-31T12:00:00Z")
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        return EARLIEST if moment.year == MINYEAR else LATEST
 
 
 def find_text_flaw(text: str) -> str | None:
