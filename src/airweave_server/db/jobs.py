@@ -222,7 +222,7 @@ def hand_over(session: Session, *, lease_s: float, at_once: int) -> TemporalJob 
             )
             update sync_job j set driver = 'temporal',
                    driven_at = now(), driven_until = now() + make_interval(secs => :lease_s),
-                   not_before = null, waiting_for = null, modified_at = now()
+                   not_before = null, waiting_for = null, engine_reason = null, modified_at = now()
             from due where j.id = due.id returning j.id, j.organization_id, j.host, j.status
         """),
         {"lease_s": lease_s, "at_once": at_once},
@@ -256,7 +256,7 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, new_attempt: bo
             update sync_job set driver = 'temporal',
                    driven_at = now(), driven_until = now() + make_interval(secs => :lease_s),
                    attempts = greatest(attempts + :new_attempt, 1), waiting_for = null, not_before = null,
-                   modified_at = now(),
+                   engine_reason = null, modified_at = now(),
                    status = case status when 'pending' then 'running' else status end,
                    started_at = coalesce(started_at, {BEGUN})
             where id = :id and engine = 'temporal' and {IS_ACTIVE}
@@ -284,6 +284,18 @@ def set_waiting_for(session: Session, job_id: UUID, waiting_for: str | None) -> 
               and status in ('pending', 'running') and waiting_for is distinct from :waiting_for
         """),
         {"id": job_id, "waiting_for": waiting_for},
+    )
+
+
+def wait_for_worker(session: Session, job_id: UUID, reason: str) -> None:
+    """Record that no worker polls the task queue on which Temporal offers the job, and which queue that is."""
+    session.execute(
+        text("""
+            update sync_job set waiting_for = 'worker', engine_reason = :reason where id = :id and engine = 'temporal'
+              and status in ('pending', 'running')
+              and (waiting_for is distinct from 'worker' or engine_reason is distinct from :reason)
+        """),
+        {"id": job_id, "reason": reason},
     )
 
 

@@ -23,17 +23,18 @@ def is_due(since: str, not_before: str) -> str:
 HELD = is_held("taken_at", "until")
 
 
-def take(session: Session, name: str, owner: str, lease_s: float) -> bool:
-    """Take or renew the lease. False if another owner has it."""
+def take(session: Session, name: str, owner: str, lease_s: float, *, place: str | None = None) -> bool:
+    """Take or renew the lease. False if another owner has it. ``place``: of a worker, the id of the Temporal namespace
+    that it polls."""
     row = session.execute(
         text(f"""
-            insert into lease (name, owner, taken_at, until)
-            values (:name, :owner, now(), now() + make_interval(secs => :lease_s))
-            on conflict (name) do update set owner = excluded.owner, taken_at = excluded.taken_at,
-                   until = excluded.until
+            insert into lease (name, owner, place, taken_at, until)
+            values (:name, :owner, :place, now(), now() + make_interval(secs => :lease_s))
+            on conflict (name) do update set owner = excluded.owner, place = excluded.place,
+                   taken_at = excluded.taken_at, until = excluded.until
             where lease.owner = excluded.owner or not {is_held("lease.taken_at", "lease.until")} returning name
         """),
-        {"name": name, "owner": owner, "lease_s": lease_s},
+        {"name": name, "owner": owner, "place": place, "lease_s": lease_s},
     ).one_or_none()
     return row is not None
 
@@ -65,10 +66,15 @@ def list_held(session: Session) -> list[str]:
     )
 
 
-def count(session: Session, prefix: str) -> int:
-    """The number of current leases whose name starts with ``prefix``."""
+def count(session: Session, prefix: str, *, place: str | None = None) -> int:
+    """The number of current leases whose name starts with ``prefix``. With ``place``, those of workers that poll
+    elsewhere are left out."""
     count: int = session.execute(
-        text(f"select count(*) from lease where starts_with(name, :prefix) and {HELD}"), {"prefix": prefix}
+        text(f"""
+            select count(*) from lease where starts_with(name, :prefix) and {HELD}
+              and (cast(:place as text) is null or place is null or place = :place)
+        """),
+        {"prefix": prefix, "place": place},
     ).scalar_one()
     return count
 

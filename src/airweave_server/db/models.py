@@ -513,7 +513,8 @@ class DeletePlan(Base):
 
 class Lease(Base):
     """A named lock with an expiry: the process that may do something that only one process at a time may do. A lease
-    that was taken in the future, by a clock that has stepped back since, does not hold."""
+    that was taken in the future, by a clock that has stepped back since, does not hold. ``place``: the id of the
+    Temporal namespace that a worker polls; null for other leases."""
 
     __tablename__ = "lease"
 
@@ -521,3 +522,4 @@ class Lease(Base):
     owner: Mapped[str]
     until: Mapped[datetime]
     taken_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    place: Mapped[str | None]

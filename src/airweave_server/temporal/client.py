@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from queue import Empty, SimpleQueue
@@ -17,7 +18,7 @@ from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeWorkflowExecutionResponse
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
@@ -36,6 +37,8 @@ from ..settings import Settings
 CHECK_S = 2.0
 CALL_S = 5.0
 START_AGAIN_S = 5.0
+REFUSED_TIMES = 3  # in a row that workers fail to take the next step of a workflow, before it is started again
+UNKNOWN_ACTIVITY = "NotFoundError"  # the SDK's type of the failure of an activity that a worker does not know
 FORGET_TICKS = 3
 _CALL = timedelta(seconds=CALL_S)
 LOOPBACK = "127.0.0.1"
@@ -84,9 +87,19 @@ def task_queue(settings: Settings, host: str | None) -> str:
     return settings.temporal_task_queue if host is None else f"{settings.temporal_task_queue}@{host}"
 
 
-def worker_prefix(settings: Settings, host: str | None = None) -> str:
-    """The prefix of the leases that workers of our task queue hold, all of them or those on one host."""
-    return f"{leases.WORKER}{settings.temporal_task_queue}:" + (f"{host}:" if host else "")
+def worker_prefix(queue: str, host: str | None = None) -> str:
+    """The prefix of the leases that the workers of a task queue hold: of ``queue``, or of the queue of one ``host``
+    (``task_queue``)."""
+    return f"{leases.WORKER}{queue}:" if host is None else f"{leases.WORKER}{queue.removesuffix(f'@{host}')}:{host}:"
+
+
+async def find_namespace_id(client: Client) -> str:
+    """The id of the client's namespace: no two servers share one, however their addresses are written. Raises
+    ``RPCError``."""
+    found = await client.workflow_service.describe_namespace(
+        DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=CHECK_S)
+    )
+    return found.namespace_info.id
 
 
 async def start_workflow(client: Client, settings: Settings, job: jobs.TemporalJob) -> None:
@@ -128,7 +141,7 @@ class Temporal:
     def check(self) -> str | None:
         """Ask the server, within ``CHECK_S``, whether it can start jobs now: None if it can, otherwise the reason."""
         try:
-            self._call(self._check(), CHECK_S)
+            self.namespace_id()
         except Exception as error:  # of many kinds, which all mean the same
             return f"Temporal at {self.address()} cannot be used: {describe_error(error)}"
         return None
@@ -142,15 +155,28 @@ class Temporal:
         with suppress(NoSuchWorkflow):
             self._call(self._call_workflow(job_id, lambda handle: handle.cancel(rpc_timeout=_CALL)), CALL_S)
 
-    def is_open(self, job_id: UUID) -> bool:
-        """Whether the job's workflow is open."""
+    def find_open(self, job_id: UUID) -> "OpenWorkflow | None":
+        """The job's workflow if it is open."""
         try:
             description = self._call(
                 self._call_workflow(job_id, lambda handle: handle.describe(rpc_timeout=_CALL)), CALL_S
             )
         except NoSuchWorkflow:
-            return False
-        return description.status == WorkflowExecutionStatus.RUNNING
+            return None
+        if description.status != WorkflowExecutionStatus.RUNNING:
+            return None
+        return OpenWorkflow(description.task_queue, _is_refused_by_workers(description.raw_description))
+
+    def terminate(self, job_id: UUID, reason: str) -> None:
+        """Terminate the job's workflow, if one is open. The job is not told: whoever starts it again goes on."""
+        with suppress(NoSuchWorkflow):
+            self._call(
+                self._call_workflow(job_id, lambda handle: handle.terminate(reason=reason, rpc_timeout=_CALL)), CALL_S
+            )
+
+    def namespace_id(self) -> str:
+        """The id of the namespace. Raises errors of many kinds if it cannot be asked for."""
+        return self._call(self._find_namespace_id(), CHECK_S)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -164,11 +190,8 @@ class Temporal:
             self._client = await Client.connect(**connection_options(self._settings), lazy=True)
         return self._client
 
-    async def _check(self) -> None:
-        client = await self._connect()
-        await client.workflow_service.describe_namespace(
-            DescribeNamespaceRequest(namespace=client.namespace), timeout=timedelta(seconds=CHECK_S)
-        )
+    async def _find_namespace_id(self) -> str:
+        return await find_namespace_id(await self._connect())
 
     async def _start(self, job: jobs.TemporalJob) -> None:
         await start_workflow(await self._connect(), self._settings, job)
@@ -183,6 +206,23 @@ class Temporal:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise NoSuchWorkflow from None
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class OpenWorkflow:
+    """An open workflow. ``queue``: the task queue that offers it. ``is_refused``: workers take it and cannot run it,
+    because they are of another version than those that began it."""
+
+    queue: str
+    is_refused: bool
+
+
+def _is_refused_by_workers(description: DescribeWorkflowExecutionResponse) -> bool:
+    is_stuck = description.pending_workflow_task.attempt >= REFUSED_TIMES
+    return is_stuck or any(
+        step.attempt >= REFUSED_TIMES and step.last_failure.application_failure_info.type == UNKNOWN_ACTIVITY
+        for step in description.pending_activities
+    )
 
 
 class NoSuchWorkflow(Exception):
@@ -317,26 +357,45 @@ class TemporalDriver:
         return 0.0
 
     def _look_after_unattended(self) -> None:
-        """For jobs that no worker holds: leave those with an open workflow to Temporal, start the others again."""
+        """For jobs that no worker holds: leave those whose workflow some worker can take to Temporal, and start the
+        others again. A workflow knows nothing but its job, so it can be replaced at any time."""
         with self._database.session() as session:
             unattended = jobs.list_unattended(session)
+        if not unattended:
+            return
         deadline = time.monotonic() + self._settings.tick_s  # the keeper has other duties
         for job in unattended:
             if time.monotonic() > deadline:
                 return
             try:
-                is_open = self._temporal.is_open(job.id)
+                place = self._temporal.namespace_id()
+                found = self._temporal.find_open(job.id)
+                if found is not None and self._is_lost(job, found, place):
+                    log.warning("workflow_replaced", job=str(job.id), queue=found.queue, refused=found.is_refused)
+                    self._temporal.terminate(job.id, "no worker can take it: it is started again on another queue")
+                    found = None
             except Exception as error:  # of many kinds; the next tick asks again
                 log.warning("workflow_unknown", job=str(job.id), error=describe_error(error))
                 return
             with self._database.session() as session:
-                if is_open:
+                if found is not None:
                     jobs.extend_lease(session, job.id, lease_s=self._settings.lease_s)
-                    if not leases.count(session, worker_prefix(self._settings, job.host)):
-                        jobs.set_waiting_for(session, job.id, "worker")
+                    if not leases.count(session, worker_prefix(found.queue, job.host), place=place):
+                        jobs.wait_for_worker(session, job.id, self._describe_queue(found.queue))
                 elif job.status != Status.CANCELLING:
                     log.warning("workflow_missing", job=str(job.id))
                     jobs.release(session, job.id, driver=jobs.TEMPORAL, wait_s=0, waiting_for=None)
+
+    def _is_lost(self, job: jobs.TemporalJob, found: OpenWorkflow, place: str) -> bool:
+        """Whether only a new workflow on our own queue can go on with the job."""
+        if found.is_refused or found.queue == task_queue(self._settings, job.host):
+            return found.is_refused
+        with self._database.session() as session:
+            return not leases.count(session, worker_prefix(found.queue, job.host), place=place)
+
+    def _describe_queue(self, queue: str) -> str:
+        address, namespace = self._temporal.place()
+        return f"no worker polls task queue {queue!r} of namespace {namespace!r} of Temporal at {address}"
 
 
 def start_next(

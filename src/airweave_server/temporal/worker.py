@@ -40,6 +40,7 @@ from .client import (
     NotStarted,
     connection_options,
     describe_error,
+    find_namespace_id,
     start_next,
     start_workflow,
     task_queue,
@@ -112,7 +113,7 @@ class _WorkerProcess:
         self._settings = settings
         self._host = socket.gethostname()
         unique = uuid4().hex[:8]  # containers may have the same host name and process id
-        self._name = f"{worker_prefix(settings, self._host)}{os.getpid()}:{unique}"
+        self._name = f"{worker_prefix(settings.temporal_task_queue, self._host)}{os.getpid()}:{unique}"
         self._identity = f"{os.getpid()}@{self._host}-{unique}"
         self._activities = Activities(database, service, settings, ended=self._start_next_soon)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -120,6 +121,7 @@ class _WorkerProcess:
         self._ending = asyncio.Event()
         self._next = asyncio.Event()
         self._is_polling = False
+        self._place: str | None = None
         self._lease_taken_at = time.monotonic()
 
     def describe_trouble(self) -> str | None:
@@ -238,18 +240,27 @@ class _WorkerProcess:
     def _hold_lease(self, over: threading.Event) -> None:
         """Hold the lease that shows others that this worker polls, until ``over``."""
         while True:
+            place = self._find_place(self._settings.lease_s / 4)
             try:
                 with self._database.session() as session:
                     if over.is_set():
                         leases.release(session, self._name, self._name)
                         return
-                    leases.take(session, self._name, self._name, self._settings.lease_s)
+                    leases.take(session, self._name, self._name, self._settings.lease_s, place=place)
                     self._lease_taken_at = time.monotonic()
                     leases.forget_lapsed(session, leases.WORKER)
             except SQLAlchemyError:  # the lease expires meanwhile
                 if over.is_set():
                     return
             over.wait(self._settings.lease_s / 4)
+
+    def _find_place(self, patience_s: float) -> str | None:
+        """The id of the namespace that this worker polls; while Temporal cannot be asked, as last seen."""
+        if self._loop is not None and self._client is not None and not self._ending.is_set():
+            with suppress(Exception):
+                asked = asyncio.run_coroutine_threadsafe(find_namespace_id(self._client), self._loop)
+                self._place = asked.result(patience_s)
+        return self._place
 
     def _start_next_soon(self) -> None:
         """Start another job now that one has ended, without waiting for the API's next look."""

@@ -24,6 +24,9 @@ def upgrade() -> None:
     op.add_column("source_pace", sa.Column("booked_at", moment))
     op.add_column("source_connection", sa.Column("planned_at", moment))
 
+    # a worker tells which Temporal namespace it polls: others of the same queue name are of no use
+    op.add_column("lease", sa.Column("place", sa.Text()))
+
     # jobs in the order in which they were created, whatever their clocks said
     op.add_column("sync_job", sa.Column("number", sa.BigInteger()))
     op.execute("""
