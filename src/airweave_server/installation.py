@@ -12,7 +12,7 @@ from . import vault
 from .db import backup, embedded
 from .db.embedded import EmbeddedPostgres, attach
 from .db.room import Room
-from .db.session import Database
+from .db.session import CONNECTIONS, Database
 from .errors import Unstartable
 from .settings import Settings
 
@@ -45,9 +45,9 @@ def room_of(settings: Settings) -> Room:
 
 
 @contextmanager
-def open_database(url: str, room: Room | None = None) -> Iterator[Database]:
-    """The database at ``url``, checked on entry and closed on exit."""
-    database = Database(url, room)
+def open_database(url: str, room: Room | None = None, *, connections: int = CONNECTIONS) -> Iterator[Database]:
+    """The database at ``url``, with at most so many pooled ``connections``; checked on entry and closed on exit."""
+    database = Database(url, room, connections=connections)
     try:
         database.check()
         yield database

@@ -13,8 +13,9 @@ import structlog
 import uvicorn
 
 from . import devserver, plugins
-from .api.app import create_app, loopback_names
+from .api.app import STATEMENT_S, create_app, loopback_names
 from .api.deps import Parts
+from .api.lanes import Lanes
 from .api.watches import Watches
 from .background import InProcessDriver
 from .children import Child, command
@@ -43,6 +44,7 @@ STOP_GRACE_S = 15.0
 CHILD_GRACE_S = 8.0
 HTTP_GRACE_S = 5
 POSTGRES_LOOK_S = 1.0
+HOUSE_THREADS = 20  # use the database for housekeeping, leases, progress, health, and what sources ask during a request
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +63,8 @@ def up(settings: Settings, *, say: Say, with_temporal: bool = False) -> None:
             url = stack.enter_context(_postgres(settings, say))
         else:
             url = settings.database_url.get_secret_value()
-        database = stack.enter_context(open_database(url, room_of(settings)))
+        connections = _house_connections(settings)
+        database = stack.enter_context(open_database(url, room_of(settings), connections=connections))
         database.migrate()
         children: list[Child] = []
         if with_temporal:
@@ -80,10 +83,16 @@ def api(settings: Settings, *, say: Say) -> None:
     """Run another API process on a database that is already running. Raises ``Unstartable``."""
     with ExitStack() as stack:
         listener = stack.enter_context(_listener(settings))
-        database = stack.enter_context(open_database(database_url(settings), room_of(settings)))
+        url, connections = database_url(settings), _house_connections(settings)
+        database = stack.enter_context(open_database(url, room_of(settings), connections=connections))
         database.migrate()
         _serve(settings, database, listener, say)
     say("Stopped.")
+
+
+def _house_connections(settings: Settings) -> int:
+    """The pooled connections of what keeps house, and of the jobs: one for each of its threads."""
+    return HOUSE_THREADS + settings.job_threads
 
 
 def _serve(
@@ -100,8 +109,10 @@ def _serve(
     in_process.job_ended = keeper.kick  # so that the indexes of a first sync are built at once
     connections = Connections(connectors, vault, settings)
     watches = Watches(database)
-    parts = Parts(settings, database, vault, connections, driver, keeper, watches, children)
-    app = create_app(parts, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
+    lanes = Lanes()
+    requests = Database(database.url, database.room, connections=lanes.connections, statement_s=STATEMENT_S)
+    parts = Parts(settings, requests, database, vault, connections, driver, keeper, watches, children)
+    app = create_app(parts, lanes, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
     server = _Server(
         uvicorn.Config(
             app, log_config=None, access_log=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False
@@ -135,6 +146,7 @@ def _serve(
         if durable is not None:
             durable.stop()
         in_process.stop(grace_s=STOP_GRACE_S)
+        requests.close()
 
 
 def _make_durable(database: Database, in_process: InProcessDriver, settings: Settings) -> "TemporalDriver":

@@ -106,11 +106,12 @@ CollectionName = Annotated[str, Field(min_length=4, max_length=64), AfterValidat
 
 
 class Engine(Answer):
-    """The Temporal server that is configured, and whether it is reachable now."""
+    """The Temporal server that is configured, and whether it is reachable now. Where it is: only with an API key, or on
+    loopback without authentication."""
 
-    address: str
-    namespace: str
-    task_queue: str
+    address: str | None
+    namespace: str | None
+    task_queue: str | None
     required: bool
     reachable: bool
 
@@ -133,13 +134,14 @@ class Child(Answer):
 class Health(Answer):
     """The state of the server. ``engine`` drives new jobs; ``engine_reason``: why it is not the one configured.
     ``temporal``: only if it is enabled. ``keeper``: the process that does the housekeeping. ``workers``: how many poll;
-    null while the database is down."""
+    null while the database is down. ``seen_s_ago``: the age of this view; more than 0 if something hangs."""
 
     status: str
     engine: str
     engine_reason: str | None
     temporal: Engine | None = None
     database: str
+    seen_s_ago: float | None = None
     keeper: str | None
     workers: int | None
     last_full_listing: FullListings

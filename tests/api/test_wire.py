@@ -15,7 +15,7 @@ from airweave.core.api_error import ApiError
 from pydantic import TypeAdapter
 
 from airweave_server.db import collections
-from airweave_server.db.session import POOL_OVERFLOW, POOL_SIZE, Database
+from airweave_server.db.session import CONNECTIONS, Database
 from running import Server
 
 STUB = {"authentication": {"credentials": {"stub_key": "k"}}}
@@ -322,7 +322,7 @@ def test_a_search_result_has_every_field_of_its_table(server: Server, library: t
 def test_more_searches_at_once_than_the_pool_has_connections_are_all_answered(
     server: Server, library: tuple[str, str]
 ) -> None:
-    place, at_once = f"/collections/{library[0]}/search/instant", 3 * (POOL_SIZE + POOL_OVERFLOW)
+    place, at_once = f"/collections/{library[0]}/search/instant", 3 * CONNECTIONS
     with (
         ThreadPoolExecutor(at_once) as threads,
         httpx.Client(base_url=server.http.base_url, timeout=20, limits=NO_LIMITS) as http,

@@ -1,23 +1,22 @@
 """The HTTP application: all routes, middleware, and error responses in the form of the public API."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
+from anyio import to_thread
 from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..db.room import is_storage_full
-from ..db.session import is_locked, is_outage
-from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
+from ..db.session import is_locked, is_outage, is_timed_out
+from ..errors import ServiceError
 from ..settings import is_loopback
 from . import (
     collections,
@@ -32,7 +31,10 @@ from . import (
     source_connections,
     sources,
 )
+from .answers import AGAIN, answer_error, to_json
 from .deps import Parts, check_parameters
+from .gate import Callers, Gate
+from .lanes import Lanes
 
 PREFIX = "/api/v1"
 ROUTES = (
@@ -48,16 +50,19 @@ ROUTES = (
     progress,
     search,
 )
-STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429, Unavailable: 503}
+STATEMENT_S = 25  # after which Postgres ends a statement of a request
+SPARE_THREADS = 16  # for what runs after a response; it waits for nothing
 
 log = structlog.get_logger(__name__)
 
 
-def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
+def create_app(parts: Parts, lanes: Lanes, *, own_hosts: frozenset[str] | None) -> FastAPI:
     """Build the application. ``own_hosts``: the only host names allowed in Host and Origin; None allows any."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        # a request with a place never waits for a thread
+        to_thread.current_default_thread_limiter().total_tokens = lanes.threads + SPARE_THREADS
         yield
 
     app = FastAPI(
@@ -68,6 +73,7 @@ def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.parts = parts
+    app.state.probes = health.Probes(parts)
     for module in ROUTES:
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
@@ -75,9 +81,11 @@ def create_app(parts: Parts, *, own_hosts: frozenset[str] | None) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(SQLAlchemyError, _answer_database_error)
     app.add_exception_handler(Exception, _answer_unexpected_error)
+    metrics.DatabaseFigures(parts.house, parts.settings.temporal_task_queue).register()
+    app.state.callers = Callers(parts.database, lanes, needs_key=parts.settings.auth_enabled)
+    most_bytes = int(parts.settings.max_body_mb * 1024 * 1024)
+    app.add_middleware(Gate, callers=app.state.callers, lanes=lanes, most_bytes=most_bytes)
     app.add_middleware(metrics.Timed)
-    metrics.DatabaseFigures(parts.database, parts.settings.temporal_task_queue).register()
-    app.add_middleware(BodyLimit, most_bytes=int(parts.settings.max_body_mb * 1024 * 1024))
     if own_hosts is not None:
         app.add_middleware(OwnHosts, names=own_hosts)
     app.add_middleware(Paths)
@@ -117,40 +125,6 @@ class OwnHosts:
         await self._app(scope, receive, send)
 
 
-class BodyLimit:
-    """Answers 413 to a body larger than the limit, with or without a Content-Length."""
-
-    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
-        self._app = app
-        self._most_bytes = most_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self._app(scope, receive, send)
-            return
-        parts: list[bytes] = []
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            more = message.get("more_body", False)
-            if size > self._most_bytes:
-                text = f"the body is larger than {self._most_bytes:,} bytes (MAX_BODY_MB)"
-                await JSONResponse({"detail": text}, 413)(scope, receive, send)
-                return
-        body: Message | None = {"type": "http.request", "body": b"".join(parts), "more_body": False}
-
-        async def replay() -> Message:
-            nonlocal body
-            message, body = body, None
-            return message if message is not None else await receive()
-
-        await self._app(scope, replay, send)
-
-
 def loopback_names(host: str, more: tuple[str, ...]) -> frozenset[str] | None:
     """The host names that a server on this address answers to. On an address that is not loopback these are the names
     in ``more``; None, which allows any, if there are none."""
@@ -173,40 +147,32 @@ def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
         # for invalid JSON the location is a byte offset
         where = "body" if part["type"] == "json_invalid" else ".".join(map(str, part["loc"]))
         errors.append({where: str(part["msg"]).removeprefix("Value error, ")})
-    return _to_json({"errors": errors}, 422)
+    return to_json({"errors": errors}, 422)
 
 
 def _answer_service_error(request: Request, error: Exception) -> JSONResponse:
-    status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-    body: dict[str, Any] = {"detail": str(error)}
-    if isinstance(error, BadInput) and error.field:
-        body["errors"] = [{error.field: str(error)}]
-    headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooMany) else None
-    return _to_json(body, status, headers)
+    assert isinstance(error, ServiceError)
+    return answer_error(error)
 
 
 def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    return _to_json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
+    return to_json({"detail": error.detail}, error.status_code, dict(error.headers or {}))
 
 
 def _answer_database_error(request: Request, error: Exception) -> JSONResponse:
     if is_locked(error):
-        return _to_json({"detail": "locked by another operation; try again"}, 503, {"Retry-After": "1"})
+        return to_json({"detail": "locked by another operation; try again"}, 503, AGAIN)
     if is_storage_full(error):
-        return _to_json({"detail": "the disk of the database is full; see /health"}, 503, {"Retry-After": "10"})
+        return to_json({"detail": "the disk of the database is full; see /health"}, 503, {"Retry-After": "10"})
+    if is_timed_out(error):
+        return to_json({"detail": f"the database took longer than {STATEMENT_S} s; try again"}, 503, AGAIN)
     if is_outage(error):
-        return _to_json({"detail": "the database cannot be reached; try again"}, 503, {"Retry-After": "1"})
+        return to_json({"detail": "the database cannot be reached; try again"}, 503, AGAIN)
     return _answer_unexpected_error(request, error)
 
 
 def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     request_id = uuid4().hex
     log.error("request_failed", request=request_id, method=request.method, path=request.url.path, exc_info=error)
-    return _to_json({"detail": f"Internal Server Error; the log has it as request {request_id}"}, 500)
-
-
-def _to_json(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> JSONResponse:
-    # the request may contain text that UTF-8 cannot encode; a response that quotes it must not fail
-    safe = json.loads(json.dumps(body, default=str).encode("utf-8", "replace"))
-    return JSONResponse(safe, status, headers)
+    return to_json({"detail": f"Internal Server Error; the log has it as request {request_id}"}, 500)

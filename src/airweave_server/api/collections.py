@@ -10,7 +10,7 @@ from .. import wire
 from ..db import collections, connections, jobs
 from ..db.models import Collection, Status
 from ..services import collections as service
-from .deps import Organization, PageOf, PartsOf, SessionOf
+from .deps import EngineOf, Organization, PageOf, PartsOf, SessionOf
 from .jobs import jobs_to_wire
 from .source_connections import list_items
 
@@ -88,11 +88,16 @@ def delete_collection(
 
 @router.post("/{readable_id}/refresh_all")
 def refresh_all(
-    readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
+    readable_id: str,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
+    engine: EngineOf,
+    background: BackgroundTasks,
 ) -> list[wire.SourceConnectionJob]:
     """Start a sync of every source connection of the collection, and return the jobs."""
     collection = service.get(session, organization, readable_id)
-    started = service.refresh_all(session, parts.vault, collection, parts.driver.choose())
+    started = service.refresh_all(session, parts.vault, collection, engine)
     background.add_task(parts.driver.kick)
     return jobs_to_wire(session, started)
 

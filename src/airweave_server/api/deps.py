@@ -1,10 +1,7 @@
 """Dependencies of the routes: the server's parts, a session, and the organization of the request."""
 
-import threading
-import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -13,63 +10,33 @@ from sqlalchemy.orm import Session
 
 from .. import wire
 from ..children import Child
-from ..db import collections, connections, keys
+from ..db import connections
 from ..db.models import SourceConnection
 from ..db.session import Database
-from ..errors import BadInput, NotFound, TooMany, Unauthorized
+from ..errors import BadInput, NotFound
 from ..keeper import Keeper
 from ..services.connections import Connections
-from ..services.jobs import Driver
+from ..services.jobs import Driver, EngineChoice
 from ..settings import Settings
 from ..vault import Vault
+from .gate import ORGANIZATION
 from .watches import Watches
-
-BAD_KEYS_PER_MINUTE = 20
-REMEMBERED_ADDRESSES = 10_000
-
-
-class BadKeys:
-    """Counts bad API keys by client address, to slow down guessing."""
-
-    def __init__(self) -> None:
-        self._seen: dict[str, deque[float]] = {}
-        self._lock = threading.Lock()
-
-    def check(self, address: str) -> None:
-        """Raise ``TooMany`` if this address has sent too many bad keys within a minute."""
-        with self._lock:
-            recent = self._recent(address)
-            if len(recent) >= BAD_KEYS_PER_MINUTE:
-                wait_s = max(1, round(60 - (time.monotonic() - recent[0])))
-                raise TooMany("too many bad API keys from this address", retry_after_s=wait_s)
-
-    def note(self, address: str) -> None:
-        """Count one bad key from this address."""
-        with self._lock:
-            if len(self._seen) >= REMEMBERED_ADDRESSES:
-                self._seen.clear()
-            self._seen.setdefault(address, deque()).append(time.monotonic())
-
-    def _recent(self, address: str) -> deque[float]:
-        recent = self._seen.get(address, deque())
-        while recent and time.monotonic() - recent[0] > 60:
-            recent.popleft()
-        return recent
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a server, built by the process that starts it."""
+    """The parts of a server, built by the process that starts it. ``database`` serves requests, and nothing else:
+    housekeeping and jobs have connections of their own, in ``house``."""
 
     settings: Settings
     database: Database
+    house: Database
     vault: Vault
     connections: Connections
     driver: Driver
     keeper: Keeper
     watches: Watches
     children: Sequence[Child] = ()
-    bad_keys: BadKeys = field(default_factory=BadKeys)
 
 
 async def get_parts(request: Request) -> Parts:  # async, so that it needs no thread: it never waits
@@ -89,7 +56,8 @@ async def check_parameters(request: Request) -> None:
 
 
 def open_session(parts: PartsOf) -> Iterator[Session]:
-    """One transaction for each request, committed before the response is sent."""
+    """One transaction for each request, committed before the response is sent. It takes a connection at its first
+    statement."""
     with parts.database.session() as session:
         yield session
 
@@ -97,24 +65,22 @@ def open_session(parts: PartsOf) -> Iterator[Session]:
 SessionOf = Annotated[Session, Depends(open_session, scope="function")]
 
 
-def find_organization(request: Request, response: Response, parts: PartsOf, session: SessionOf) -> UUID:
-    """The organization of the API key; the only one if authentication is off."""
+async def find_organization(request: Request, response: Response) -> UUID:
+    """The organization that the request acts for, which ``gate.py`` has found."""
     response.headers.update({f"RateLimit-{name}": "9999" for name in ("Limit", "Remaining", "Reset")})
-    if not parts.settings.auth_enabled:
-        return collections.organization(session).id
-    address = request.client.host if request.client else ""
-    given = request.headers.get("x-api-key") or _read_bearer(request)
-    if not given:
-        raise Unauthorized("an API key is required: send it in X-API-Key; create one with airweave-server keys create")
-    key = keys.find_valid(session, given)
-    if key is None:
-        parts.bad_keys.check(address)
-        parts.bad_keys.note(address)
-        raise Unauthorized("this API key is unknown, expired or revoked")
-    return key.organization_id
+    organization: UUID = request.scope[ORGANIZATION]
+    return organization
 
 
 Organization = Annotated[UUID, Depends(find_organization)]
+
+
+def choose_engine(parts: PartsOf) -> EngineChoice:
+    """The engine of a job that starts now. Temporal is asked before the request holds a database connection."""
+    return parts.driver.choose()
+
+
+EngineOf = Annotated[EngineChoice, Depends(choose_engine)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +104,3 @@ def find_connection(session: Session, organization: UUID, connection_id: UUID) -
     if connection is None:
         raise NotFound("Source connection not found")
     return connection
-
-
-def _read_bearer(request: Request) -> str | None:
-    scheme, _, value = request.headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else None

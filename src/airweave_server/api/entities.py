@@ -12,7 +12,7 @@ from ..errors import NotFound
 from ..services import jobs as job_service
 from ..services.jobs import JobRequest
 from ..sync.diff import clean_id
-from .deps import Organization, PageOf, PartsOf, SessionOf, find_connection
+from .deps import EngineOf, Organization, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
 TEXT_CHARS = 10_000_000  # of one entity in a response; longer text is truncated
@@ -57,6 +57,7 @@ def retry_entities(
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
+    engine: EngineOf,
     background: BackgroundTasks,
     body: Annotated[wire.RetryRequest | None, Body()] = None,
 ) -> wire.SourceConnectionJob:
@@ -65,8 +66,6 @@ def retry_entities(
     chosen = body.entity_ids if body is not None else None
     if not ledger.retry_failed(session, connection.id, chosen):
         raise NotFound("there is no failed entity" + (" with these ids" if chosen else "") + " to try again")
-    job = job_service.create(
-        session, parts.vault, connection, parts.driver.choose(), JobRequest(Trigger.RETRY, reread=True)
-    )
+    job = job_service.create(session, parts.vault, connection, engine, JobRequest(Trigger.RETRY, reread=True))
     background.add_task(parts.driver.kick)
     return jobs_to_wire(session, [job])[0]

@@ -10,7 +10,7 @@ from ..db import ledger, plans
 from ..db.models import DeletePlan, SourceConnection
 from ..errors import NotFound
 from ..services import connections as service
-from .deps import Organization, Page, PageOf, PartsOf, SessionOf, find_connection
+from .deps import EngineOf, Organization, Page, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
@@ -32,12 +32,13 @@ def approve_held_deletes(
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
+    engine: EngineOf,
     background: BackgroundTasks,
 ) -> wire.SourceConnectionJob:
     """Start a full sync that checks the entities again and deletes those still missing at the source."""
     connection = find_connection(session, organization, connection_id)
     plan = _find_plan(session, connection, plan_id)
-    job = parts.connections.approve(session, connection, plan, parts.driver.choose())
+    job = parts.connections.approve(session, connection, plan, engine)
     background.add_task(parts.driver.kick)
     return jobs_to_wire(session, [job])[0]
 

@@ -14,7 +14,7 @@ from ..db.models import SyncJob
 from ..errors import NotFound
 from ..services import jobs as service
 from ..services.jobs import JobRequest
-from .deps import Organization, PartsOf, SessionOf, find_connection
+from .deps import EngineOf, Organization, PartsOf, SessionOf, find_connection
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
@@ -25,6 +25,7 @@ def run_source_connection(
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
+    engine: EngineOf,
     background: BackgroundTasks,
     body: Annotated[wire.RunRequest | None, Body()] = None,
     force_full_sync: Annotated[bool, Query()] = False,
@@ -37,7 +38,7 @@ def run_source_connection(
         session,
         parts.vault,
         connection,
-        parts.driver.choose(),
+        engine,
         JobRequest(force_full=force_full_sync or bool(body.force_full_sync), access_token=body.access_token),
     )
     background.add_task(parts.driver.kick)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from sqlalchemy.orm import Session
@@ -18,7 +18,13 @@ from ..errors import NotFound
 from .deps import Organization, Parts, PartsOf, SessionOf
 from .watches import Sight, Watch
 
-router = APIRouter(prefix="/sync/job/{job_id}", tags=["jobs"])
+
+async def check_room(parts: PartsOf, organization: Organization) -> None:
+    """Refuse a stream too many before anything is queried for it."""
+    parts.watches.check_room(organization)
+
+
+router = APIRouter(prefix="/sync/job/{job_id}", tags=["jobs"], dependencies=[Depends(check_room)])
 
 ToEvents = Callable[[Sight], Iterator[BaseModel]]
 

@@ -7,7 +7,7 @@ from .. import wire
 from ..db.models import Collection
 from ..services import collections as service
 from ..services import reembed
-from .deps import Organization, PartsOf, SessionOf
+from .deps import EngineOf, Organization, PartsOf, SessionOf
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
@@ -25,12 +25,13 @@ def start_reembed(
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
+    engine: EngineOf,
     background: BackgroundTasks,
 ) -> wire.Reembed:
     """Move the collection to another embedder, or resume a move that failed or was cancelled. Searches use the former
     embedder until every chunk has its new vector."""
     collection = service.get(session, organization, readable_id)
-    reembed.begin(session, parts.vault, collection, body.embedder, parts.driver.choose(), parts.settings)
+    reembed.begin(session, parts.vault, collection, body.embedder, engine, parts.settings)
     background.add_task(parts.driver.kick)
     session.refresh(collection)
     return _to_wire(session, collection)

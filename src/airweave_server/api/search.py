@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends
 
 from .. import wire
 from ..db.models import Collection
@@ -13,16 +13,15 @@ from ..search import hybrid
 from ..search.hybrid import Hit
 from ..services import collections as service
 from ..sync.vectors import embedder_of
-from .deps import PartsOf, find_organization
+from .deps import Organization, PartsOf
 
 router = APIRouter(prefix="/collections", tags=["search"])
 
 
-def find_collection(readable_id: str, request: Request, response: Response, parts: PartsOf) -> Collection:
+def find_collection(readable_id: str, parts: PartsOf, organization: Organization) -> Collection:
     """The collection, detached from its transaction, which has ended: a request must not hold one database connection
     while it waits for others."""
     with parts.database.session() as session:
-        organization = find_organization(request, response, parts, session)
         return service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
 
 

@@ -29,9 +29,10 @@ def create_source_connection(
     background: BackgroundTasks,
 ) -> wire.SourceConnection:
     """Connect a source to a collection. The first sync starts at once unless ``sync_immediately`` is false."""
+    engine = parts.driver.choose() if body.sync_immediately is not False else None
     connection = parts.connections.create(session, organization, _to_new_connection(body))
-    if body.sync_immediately is not False:
-        job_service.create(session, parts.vault, connection, parts.driver.choose(), JobRequest())
+    if engine is not None:
+        job_service.create(session, parts.vault, connection, engine, JobRequest())
         background.add_task(parts.driver.kick)
     return _to_wire(session, connection)
 

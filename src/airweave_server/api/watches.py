@@ -93,15 +93,7 @@ class Watches:
     @contextmanager
     def opened(self, watch: Watch) -> Iterator[None]:
         """Serve this watch too, inside the context. Raises ``TooMany``, or ``Unavailable`` while the server stops."""
-        if self._is_closed:
-            raise Unavailable(STOPPING)
-        own = sum(other.organization_id == watch.organization_id for other in self._watches)
-        if own >= MOST_OF_ONE or len(self._watches) >= MOST_WATCHES:
-            raise TooMany(
-                f"too many streams are open (at most {MOST_OF_ONE} per organization and {MOST_WATCHES} in all): "
-                "close one, or poll the job instead",
-                retry_after_s=TOO_MANY_S,
-            )
+        self.check_room(watch.organization_id)
         self._watches.add(watch)
         if self._task is None:
             self._task = asyncio.create_task(self._keep_looking(), name="watch-jobs")
@@ -109,6 +101,19 @@ class Watches:
             yield
         finally:
             self._watches.discard(watch)
+
+    def check_room(self, organization_id: UUID) -> None:
+        """Raise ``TooMany`` if this organization may not open another watch now, or ``Unavailable`` while the server
+        stops."""
+        if self._is_closed:
+            raise Unavailable(STOPPING)
+        own = sum(other.organization_id == organization_id for other in self._watches)
+        if own >= MOST_OF_ONE or len(self._watches) >= MOST_WATCHES:
+            raise TooMany(
+                f"too many streams are open (at most {MOST_OF_ONE} per organization and {MOST_WATCHES} in all): "
+                "close one, or poll the job instead",
+                retry_after_s=TOO_MANY_S,
+            )
 
     def close(self) -> None:
         """End every watch and refuse new ones."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -13,19 +14,22 @@ import structlog
 from pydantic_core import from_json
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, func, make_url, select, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from ..errors import Unstartable
 from ..version import __version__
 from .room import Room, is_storage_full
 
-POOL_SIZE = 10
-POOL_OVERFLOW = 20
+POOL_SIZE = 10  # pooled connections that stay open
+CONNECTIONS = 30  # pooled connections at most; those above POOL_SIZE are closed after use
 CONCURRENT_READS = 4  # requests that may hold a second pooled connection at a time; few enough not to starve the others
 CONNECT_TIMEOUT_S = 10
+POOL_TIMEOUT_S = 10  # how long a session waits for a pooled connection
 LOCK_S = 4  # how long a pooled session waits for a lock
 IDLE_S = 10  # how long a transaction may stay idle; after that the locks of a stopped process are released
 LOCKED = "55P03"  # SQLSTATE lock_not_available
+TIMED_OUT = "57014"  # SQLSTATE query_canceled, by statement_timeout
 DUPLICATE = "23505"  # SQLSTATE unique_violation
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x41_57_53  # an arbitrary advisory lock key, the same for all our processes
@@ -39,16 +43,21 @@ T = TypeVar("T")
 
 
 class Database:
-    """One database. Requests share a pool; each step has its own connection, and its backend ends with it."""
+    """One database, reached through a pool of at most ``connections``. Each step has its own connection, and its
+    backend ends with it. ``statement_s``: seconds after which Postgres ends a statement of a pooled connection; without
+    it there is no limit."""
 
-    def __init__(self, url: str, room: Room | None = None) -> None:
-        self.url = parsed = _parse_url(url)
+    def __init__(
+        self, url: str | URL, room: Room | None = None, *, connections: int = CONNECTIONS, statement_s: int = 0
+    ) -> None:
+        self.url = parsed = _parse_url(url) if isinstance(url, str) else url
         self.room = room or Room()
         arguments: dict[str, Any] = {"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "airweave-server"}
         self.engine: Engine = create_engine(
             parsed,
-            pool_size=POOL_SIZE,
-            max_overflow=POOL_OVERFLOW,
+            pool_size=min(POOL_SIZE, connections),
+            max_overflow=max(connections - POOL_SIZE, 0),
+            pool_timeout=POOL_TIMEOUT_S,
             pool_pre_ping=True,
             connect_args=arguments,
             pool_use_lifo=True,  # a backend in frequent use has its plans and caches warm
@@ -56,7 +65,7 @@ class Database:
             hide_parameters=True,
             json_deserializer=from_json,  # several times as fast as json
         )
-        event.listen(self.engine, "connect", _set_limits)
+        event.listen(self.engine, "connect", partial(_set_limits, statement_s=statement_s))
         self._readers = ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="read")
         self._free_readers = BoundedSemaphore(CONCURRENT_READS)
         # no pool: the backend recorded as a partition's owner must never serve another session
@@ -68,9 +77,11 @@ class Database:
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A pooled session in one transaction, which is committed at the end and rolled back on an error."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        """A pooled session in one transaction, which is committed at the end and rolled back on an error. It takes a
+        connection at its first statement."""
+        with Session(self.engine, expire_on_commit=False) as session:
             yield session
+            session.commit()
 
     @contextmanager
     def step(self) -> Iterator[Session]:
@@ -195,13 +206,16 @@ def known_revisions() -> list[str]:
     return sorted((path.name.split("_")[0] for path in MIGRATIONS.glob("versions/*.py")), reverse=True)
 
 
-def disable_idle_limit(session: Session) -> None:
-    """Let this transaction stay idle without a limit, because it waits for something else, such as a source."""
-    session.execute(text("set local idle_in_transaction_session_timeout = 0"))
+def give_back(session: Session) -> None:
+    """Commit, and return the connection to the pool, before waiting for something else, such as a source. The next
+    statement takes a connection again, in a new transaction."""
+    session.commit()
 
 
-def _set_limits(connection: psycopg.Connection[Any], _: object) -> None:
+def _set_limits(connection: psycopg.Connection[Any], _: object, *, statement_s: int) -> None:
     with connection.cursor() as cursor:  # not as options of the connection: poolers refuse those
+        if statement_s:
+            cursor.execute(f"set statement_timeout = '{statement_s}s'")
         cursor.execute(f"set lock_timeout = '{LOCK_S}s'")
         cursor.execute(f"set idle_in_transaction_session_timeout = '{IDLE_S}s'")
     connection.commit()
@@ -236,6 +250,8 @@ def driver_errors(statement: str) -> Iterator[None]:
 
 def is_outage(error: BaseException) -> bool:
     """Whether the database went away, terminated this session or timed out, so that trying again may work."""
+    if isinstance(error, PoolTimeout):
+        return True
     if isinstance(error, DBAPIError):
         if error.connection_invalidated or isinstance(error.orig, psycopg.InterfaceError):
             return True
@@ -257,6 +273,12 @@ def is_locked(error: BaseException) -> bool:
     """Whether a lock could not be acquired in time."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and original.sqlstate == LOCKED
+
+
+def is_timed_out(error: BaseException) -> bool:
+    """Whether Postgres ended the statement because it took too long."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and original.sqlstate == TIMED_OUT
 
 
 def is_out_of_resources(error: BaseException) -> bool:

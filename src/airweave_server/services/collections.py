@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from .. import plugins
 from ..db import collections, connections, jobs
 from ..db.models import Collection, SyncJob, Trigger
-from ..db.session import disable_idle_limit
+from ..db.session import give_back
 from ..errors import InvalidState, NotFound, Unavailable
 from ..sdk import ConfigError, Embedder, EmbedderError
 from ..settings import Settings
@@ -38,7 +38,7 @@ def make(
 ) -> Collection:
     """Create a collection. Raises ``InvalidState`` if the readable id is taken or the embedder cannot work,
     ``Unavailable`` if it cannot work now."""
-    disable_idle_limit(session)
+    give_back(session)
     model = load_embedder(embedder, settings)
     collection = Collection(
         id=uuid4(),

@@ -17,7 +17,7 @@ from .. import plugins
 from ..db import collections, connections, jobs, plans
 from ..db.credentials import OfConnection
 from ..db.models import DeletePlan, SourceConnection, Status, SyncJob, Trigger
-from ..db.session import clock, disable_idle_limit
+from ..db.session import clock, give_back
 from ..errors import BadInput, InvalidState, NotFound, TooMany
 from ..sdk import AuthError, ConfigError, Source, SourceError, Traits
 from ..settings import Settings
@@ -84,9 +84,11 @@ class Connections:
         if collection is None:
             raise NotFound("Collection not found")
         configured, place = self._accept(kind, new.config or {}, new.authentication, organization_id)
-        disable_idle_limit(session)
+        give_back(session)
         with self._try(configured, place):
             pass
+        if collections.find(session, organization_id, new.readable_collection_id) is not collection:
+            raise NotFound("Collection not found")  # it was deleted meanwhile
         traits = configured.traits
         cron = _choose_cron(new.cron, source=kind.name, traits=traits, continuous=new.continuous)
         moment = clock(session)
@@ -125,7 +127,7 @@ class Connections:
             embedder = plugins.embedder(name, self._settings)
         except ConfigError as error:
             raise InvalidState(str(error)) from None
-        session.commit()  # the preview takes seconds: others must not wait for this transaction's locks
+        give_back(session)
         if not self._previews.acquire(blocking=False):
             raise TooMany(f"{PREVIEWS} previews are already running here; try again", retry_after_s=PREVIEW_AGAIN_S)
         try:
@@ -200,7 +202,7 @@ class Connections:
                 raise InvalidState(f"the stored credentials cannot be used: {error}; send new ones") from None
             except ConfigError as error:
                 raise BadInput(str(error), field="body.config") from None
-        disable_idle_limit(session)
+        give_back(session)
         with self._try(configured, place):
             return configured
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from ..db import connections, jobs, moves
 from ..db.models import Collection, SyncJob, Trigger
-from ..db.session import disable_idle_limit
+from ..db.session import give_back
 from ..errors import InvalidState, NotFound
 from ..settings import Settings
 from ..vault import Vault
@@ -31,7 +31,7 @@ def begin(
     A collection without chunks moves at once. Raises ``InvalidState`` if the collection already has this embedder or is
     moving to another one, ``Unavailable`` if the embedder cannot work now.
     """
-    disable_idle_limit(session)
+    give_back(session)
     model = load_embedder(embedder, settings)
     locked = moves.lock(session, collection.id)
     if locked is None:
