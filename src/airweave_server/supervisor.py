@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,7 +14,8 @@ import structlog
 import uvicorn
 
 from . import devserver, plugins
-from .api.app import STATEMENT_S, create_app, loopback_names
+from .api.answers import STATEMENT_S
+from .api.app import create_app, loopback_names
 from .api.deps import Parts
 from .api.lanes import Lanes
 from .api.watches import Watches
@@ -44,6 +46,7 @@ STOP_GRACE_S = 15.0
 CHILD_GRACE_S = 8.0
 HTTP_GRACE_S = 5
 POSTGRES_LOOK_S = 1.0
+SWITCH_S = 0.001  # after which a thread that computes lets the event loop go on; 5 ms by default, at each of its calls
 HOUSE_THREADS = 20  # use the database for housekeeping, leases, progress, health, and what sources ask during a request
 
 log = structlog.get_logger(__name__)
@@ -135,6 +138,7 @@ def _serve(
         engine = "Temporal, while it is reachable" if settings.temporal_enabled else "in process"
         say(f"Engine    {engine}" + ("" if settings.auth_enabled else ", no authentication"))
         settle_garbage()
+        sys.setswitchinterval(SWITCH_S)
         server.run(sockets=[listener])
     finally:
         say("Stopping: jobs are checkpointed and continue at the next start.")

@@ -5,9 +5,12 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 
+from ..db.room import is_storage_full
+from ..db.session import is_locked, is_outage, is_timed_out
 from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
 
 STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429, Unavailable: 503}
+STATEMENT_S = 25  # after which Postgres ends a statement of a request
 AGAIN_S = 1  # after which a client may try again what was not possible just now
 AGAIN = {"Retry-After": str(AGAIN_S)}
 
@@ -20,6 +23,19 @@ def answer_error(error: ServiceError) -> JSONResponse:
         body["errors"] = [{error.field: str(error)}]
     headers = {"Retry-After": str(error.retry_after_s)} if isinstance(error, TooMany) else None
     return to_json(body, status, AGAIN if status == 503 else headers)
+
+
+def answer_database_error(error: Exception) -> JSONResponse | None:
+    """The response while the database cannot serve; None if the error has another reason."""
+    if is_locked(error):
+        return to_json({"detail": "locked by another operation; try again"}, 503, AGAIN)
+    if is_storage_full(error):
+        return to_json({"detail": "the disk of the database is full; see /health"}, 503, {"Retry-After": "10"})
+    if is_timed_out(error):
+        return to_json({"detail": f"the database took longer than {STATEMENT_S} s; try again"}, 503, AGAIN)
+    if is_outage(error):
+        return to_json({"detail": "the database cannot be reached; try again"}, 503, AGAIN)
+    return None
 
 
 def to_json(body: dict[str, Any], status: int, headers: dict[str, str] | None = None) -> JSONResponse:

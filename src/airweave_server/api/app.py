@@ -14,8 +14,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ..db.room import is_storage_full
-from ..db.session import is_locked, is_outage, is_timed_out
 from ..errors import ServiceError
 from ..settings import is_loopback
 from . import (
@@ -31,7 +29,7 @@ from . import (
     source_connections,
     sources,
 )
-from .answers import AGAIN, answer_error, to_json
+from .answers import answer_database_error, answer_error, to_json
 from .deps import Parts, check_parameters
 from .gate import Callers, Gate
 from .lanes import Lanes
@@ -50,7 +48,6 @@ ROUTES = (
     progress,
     search,
 )
-STATEMENT_S = 25  # after which Postgres ends a statement of a request
 SPARE_THREADS = 16  # for what runs after a response; it waits for nothing
 
 log = structlog.get_logger(__name__)
@@ -161,15 +158,7 @@ def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_database_error(request: Request, error: Exception) -> JSONResponse:
-    if is_locked(error):
-        return to_json({"detail": "locked by another operation; try again"}, 503, AGAIN)
-    if is_storage_full(error):
-        return to_json({"detail": "the disk of the database is full; see /health"}, 503, {"Retry-After": "10"})
-    if is_timed_out(error):
-        return to_json({"detail": f"the database took longer than {STATEMENT_S} s; try again"}, 503, AGAIN)
-    if is_outage(error):
-        return to_json({"detail": "the database cannot be reached; try again"}, 503, AGAIN)
-    return _answer_unexpected_error(request, error)
+    return answer_database_error(error) or _answer_unexpected_error(request, error)
 
 
 def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:

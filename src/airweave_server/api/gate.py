@@ -7,13 +7,14 @@ import time
 from collections import deque
 from uuid import UUID
 
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..db import collections, keys
 from ..db.session import Database
 from ..errors import ServiceError, TooMany, Unauthorized
-from .answers import AGAIN, answer_error, to_json
+from .answers import AGAIN, answer_database_error, answer_error, to_json
 from .lanes import OVERLOADED, Gone, Lanes, Place
 
 ORGANIZATION = "airweave.organization"  # in the scope of a request: the organization that it acts for
@@ -133,6 +134,10 @@ class Gate:
             await to_json({"detail": refused.detail}, refused.status, refused.headers)(scope, receive, send)
         except ServiceError as error:
             await answer_error(error)(scope, receive, send)
+        except SQLAlchemyError as error:  # of the look-up of the key
+            if (answer := answer_database_error(error)) is None:
+                raise
+            await answer(scope, receive, send)
         finally:
             place.free()
             self._buffered -= len(body)
