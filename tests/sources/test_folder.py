@@ -30,6 +30,7 @@ from airweave_server.sdk import (
     Unavailable,
     Unreadable,
 )
+from airweave_server.sdk.globs import Globs
 from airweave_server.sdk.testing import SourceSuite
 from airweave_server.sources.folder import (
     CLOCK_TICK_NS,
@@ -39,7 +40,6 @@ from airweave_server.sources.folder import (
     FolderCursor,
     _id_of,
     _path_of,
-    _Rules,
 )
 
 
@@ -198,17 +198,63 @@ def test_a_gitignore_that_is_no_file_does_not_count(tmp_path: Path) -> None:
     assert ids(folder_at(tmp_path, exclude=[".gitignore"])) == ["rules", "a/x", "b/x"]
 
 
-@given(
-    glob=st.text(alphabet="ab*?[]!-\\/.", min_size=1, max_size=12),
-    path=st.text(alphabet="ab/.\n", min_size=1, max_size=12),
+GLOB_PARTS = (
+    *("a", "b", "ab", "*", "**", "?", "/", "/", "/**/", "**/", "/**", "[ab]", "[!a]", "[^b]", "[a-c]", "[[:alpha:]]"),
+    *(
+        "[[:digit:]-]",
+        "\\",
+        "!",
+        " ",
+        "#",
+        "[]a]",
+        "[a",
+        "-",
+        "]",
+        "[\\]]",
+        "é",
+        "\\/",
+        "a*b",
+        "[[:x:]]",
+        "[[:]",
+        "[a-",
+    ),
+    *("[-a]", "\\*", "***", ".", "[!]]", "\\ ", "\r"),
 )
-@settings(max_examples=300, deadline=None)
-def test_no_glob_breaks_or_matches_across_a_slash(glob: str, path: str) -> None:
-    name = path.rpartition("/")[2]
-    verdict = _Rules([glob]).verdict(path, name, is_folder=False)
-    assert verdict in (True, False, None)
-    if "/" in path and "**" not in glob and glob.startswith("/") and glob.count("/") == 1:
-        assert verdict is None
+NAMES = (
+    *("a", "b", "ab", "aab", "abb", "c", "-", "]", "[a", "é", "a b", "a ", "*", "!a", "#", "1", "ba", "\\", ".a", "["),
+    *(":", "\\a"),
+)
+
+
+def grow(chance: random.Random, top: Path, depth: int = 0) -> None:
+    """Fill a folder with files, folders and .gitignore files at random."""
+    top.mkdir(exist_ok=True)
+    for name in chance.sample(NAMES, chance.randint(2, 6)):
+        if depth < 3 and chance.random() < 0.5:
+            grow(chance, top / name, depth + 1)
+        else:
+            (top / name).touch()
+    if depth == 0 or chance.random() < 0.3:
+        globs = ["".join(chance.choices(GLOB_PARTS, k=chance.randint(1, 6))) for _ in range(chance.randint(1, 4))]
+        lines = [f"!{glob}" if chance.random() < 0.25 else glob for glob in globs]
+        (top / ".gitignore").write_text("\n".join(lines) + chance.choice(["", "\n", "\r\n"]), newline="")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="there is no git here to compare with")
+def test_gitignore_files_mean_what_git_means(tmp_path: Path, say: Callable[[str], None]) -> None:
+    seed = random.randrange(1_000_000)
+    say(f"seed {seed}")
+    chance = random.Random(seed)
+    for number in range(30):
+        grow(chance, tmp_path / f"tree{number}")
+    environment = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    git = ("git", "-C", tmp_path)
+    subprocess.run([*git, "init", "-q"], env=environment, check=True)
+    listing = [*git, "ls-files", "-o", "-z", "--exclude-per-directory=.gitignore"]
+    told = subprocess.run(listing, env=environment, check=True, capture_output=True).stdout
+    assert set(ids(folder_at(tmp_path))) == set(os.fsdecode(told).split("\0")[:-1])
+    everywhere = {path for path in tmp_path.rglob("*") if path.is_file() and ".git" not in path.parts}
+    assert 0.2 < len(ids(folder_at(tmp_path))) / len(everywhere) < 0.9
 
 
 @given(glob=st.text(alphabet="ab*?", min_size=1, max_size=8), name=st.text(alphabet="ab\n", min_size=1, max_size=8))
@@ -221,14 +267,47 @@ def test_stars_match_what_they_should(glob: str, name: str) -> None:
             return matches(glob[1:], name) or (bool(name) and matches(glob, name[1:]))
         return bool(name) and glob[0] in ("?", name[0]) and matches(glob[1:], name[1:])
 
-    assert bool(_Rules([glob]).verdict(name, name, is_folder=False)) == matches(glob, name)
+    globs = Globs([glob.encode()])
+    assert bool(globs.verdict(globs.start, name, is_folder=False)) == matches(glob, name)
 
 
-def test_a_hostile_glob_takes_no_time() -> None:
-    rules = _Rules(["*a" * 100 + "b", "**/" * 60 + "x", "[" * 500, "(a+)+$"])
-    began = time.monotonic()
-    rules.verdict("a/" * 100 + "a" * 250, "a" * 250, is_folder=False)
-    assert time.monotonic() - began < 0.5
+HOSTILE_GLOBS = {
+    "stars in a path": "**/a/**/a/**/a/**/a/b",
+    "sixty stars": "**/" * 60 + "x",
+    "stars in a name": "*a" * 100 + "b",
+    "questions": "*" + "?a" * 100 + "*b",
+    "brackets": "[!a]*" * 30,
+    "open brackets": "[" * 500,
+    "names": "file{number}.o",
+    "paths": "/out/file{number}",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_GLOBS)
+def test_hostile_globs_take_no_time(kind: str) -> None:
+    line = HOSTILE_GLOBS[kind]
+    lines = [line.format(number=number).encode() for number in range(1_000_000 // (len(line) + 1))]
+    began_at = time.thread_time()
+    globs = Globs(lines)
+    assert time.thread_time() - began_at < 5
+    state = globs.start
+    began_at = time.thread_time()
+    for _ in range(200):
+        state = globs.enter(state, "a")
+    for number in range(100):
+        globs.verdict(state, f"{'a' * 20}{number}", is_folder=False)
+    assert time.thread_time() - began_at < 1
+
+
+def test_the_gitignore_files_above_a_file_have_one_limit(tmp_path: Path) -> None:
+    write(tmp_path, "a/b/c/file", "a/file")
+    for folder in ("a", "a/b", "a/b/c"):
+        write(tmp_path / folder, ".gitignore", text=("x" * 999 + "\n") * 400)
+    assert ids(folder_at(tmp_path)) == ["a/.gitignore", "a/file", "a/b/.gitignore"]
+    assert {id: item.reason for id, item in skipped(folder_at(tmp_path)).items()} == {
+        "a/b/c": "its .gitignore cannot be read: with those above it, it is too large"
+    }
+    assert "a/b/c/file" in ids(folder_at(tmp_path, gitignore=False))
 
 
 def test_include_and_exclude_choose_files(tmp_path: Path) -> None:
@@ -360,6 +439,7 @@ def test_a_folder_that_cannot_be_read_is_a_clear_config_error(tmp_path: Path) ->
     [
         *({"path": "relative"}, {"path": ""}, {"path": "/a\0b"}, {}),
         *({"path": "/a", "include": ["!"]}, {"path": "/a", "exclude": ["[a"]}, {"path": "/a", "max_file_mb": 0}),
+        *({"path": "/a", "include": ["a" * 1_001]}, {"path": "/a", "exclude": ["[[:word:]]"]}),
         {"path": "/a", "max_file_mb": float("nan")},
     ],
 )

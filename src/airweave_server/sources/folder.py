@@ -12,7 +12,7 @@ import stat
 import time
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +38,7 @@ from airweave_server.sdk import (
     is_private,
     is_private_name,
 )
+from airweave_server.sdk.globs import Globs, is_glob, split_lines
 
 PARTITIONS = 8  # up to so many top-level folders get a partition each; more are dealt into so many groups
 SCOPE = "tree"  # one for all partitions: only together do they prove that a file is gone
@@ -45,9 +46,8 @@ CURSOR_EVERY_ITEMS = 50
 CURSOR_EVERY_NAMES = 1_000  # of names that yielded nothing
 CURSOR_EVERY_BYTES = 4_000_000  # of the files that were yielded
 MAX_DEPTH = 200  # of nested folders
-GITIGNORE_LIMIT = 1_000_000  # bytes
-GLOB_LIMIT = 1_000  # characters
-GLOB_STARS_LIMIT = 4  # of ``**`` in a glob: the time to match is exponential in their number
+GITIGNORE_LIMIT = 1_000_000  # bytes of all .gitignore files that apply to a file: each costs time for each name
+GLOB_LIMIT = 1_000  # characters of one that is configured
 MB = 1_000_000
 CLOCK_TICK_NS = 20_000_000  # two writes within a tick of the file system's clock can get the same times
 COARSE_TICK_NS = 2_000_000_000  # on a file system that stores whole seconds
@@ -88,7 +88,7 @@ class FolderConfig(BaseModel):
     @classmethod
     def _must_be_globs(cls, globs: list[str]) -> list[str]:
         for glob in globs:
-            if _parse_rule(glob) is None:
+            if len(glob) > GLOB_LIMIT or not is_glob(glob):
                 raise ValueError(f"{glob!r} is not a glob")
         return globs
 
@@ -123,8 +123,8 @@ class Folder(Source[FolderConfig, FolderCursor]):
         super().__init__(config, credentials, context)
         self._path = os.path.expanduser(config.path)
         self._limit = int(config.max_file_mb * MB)
-        self._included = _Rules(config.include)
-        self._excluded = _Rules(config.exclude)
+        self._included = Globs(map(os.fsencode, config.include))
+        self._excluded = Globs(map(os.fsencode, config.exclude))
 
     def check(self) -> None:
         """Raise ``ConfigError`` if the folder is missing, not readable, or outside the roots."""
@@ -142,7 +142,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         Each records the inode and device of the folder, so that ``read`` notices if it has been unmounted.
         """
         with self._open_root() as root:
-            top = root.top()
+            top = self._top(root)
             folders = list(self._below(top, self._list(root, root.fd, top)))
             identity = {"inode": root.inode, "device": root.device}
         if len(folders) > PARTITIONS:
@@ -167,9 +167,19 @@ class Folder(Source[FolderConfig, FolderCursor]):
         """
         with self._open_root() as root:
             root.check_identity(partition.data)
-            top = root.top(after=_path_of(cursor.after).split("/") if cursor else ())
+            top = self._top(root, after=_path_of(cursor.after).split("/") if cursor else ())
             yield from self._walk(root, top, partition)
             root.check_still_there()
+
+    def _top(self, root: "_Root", after: Sequence[str] = ()) -> "_Folder":
+        """The connected folder itself, where a walk begins."""
+        return _Folder(
+            name=os.path.basename(root.place.path),
+            after=after,
+            includes=_Applied(self._included, self._included.start),
+            excludes=_Applied(self._excluded, self._excluded.start),
+            url_prefix=f"file://{quote(os.fsencode(root.place.path)).rstrip('/')}/",
+        )
 
     def _walk(self, root: "_Root", top: "_Folder", partition: Partition) -> Items[FolderCursor]:
         """Walk down folder by folder, without recursion and with one folder open at a time."""
@@ -240,9 +250,10 @@ class Folder(Source[FolderConfig, FolderCursor]):
             return listing
         folder.ancestors = (*folder.ancestors, identity)
         if self.config.gitignore:
-            rules = _read_gitignore(fd)
-            if rules is not None:
-                folder.rules = (*folder.rules, (len(folder.prefix), rules))
+            globs = _read_gitignore(fd, allowed_bytes=GITIGNORE_LIMIT - folder.gitignore_bytes)
+            if globs is not None:
+                folder.gitignores = (*folder.gitignores, _Applied(globs, globs.start))
+                folder.gitignore_bytes += globs.size_bytes
         if names:
             with os.scandir(fd) as entries:
                 for entry in entries:
@@ -262,11 +273,10 @@ class Folder(Source[FolderConfig, FolderCursor]):
 
     def _is_excluded(self, folder: "_Folder", name: str, *, is_folder: bool) -> bool:
         """Whether the configuration or a ``.gitignore`` excludes this name in ``folder``."""
-        path = folder.prefix + name
-        if self._excluded.verdict(path, name, is_folder=is_folder):
+        if folder.excludes.verdict(name, is_folder=is_folder):
             return True
-        for prefix_length, rules in reversed(folder.rules):
-            verdict = rules.verdict(path[prefix_length:], name, is_folder=is_folder)
+        for applied in reversed(folder.gitignores):
+            verdict = applied.verdict(name, is_folder=is_folder)
             if verdict is not None:
                 return verdict
         return False
@@ -275,7 +285,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         """Whether ``include`` matches this name or a folder above it."""
         if not self.config.include:
             return True
-        verdict = self._included.verdict(folder.prefix + name, name, is_folder=is_folder)
+        verdict = folder.includes.verdict(name, is_folder=is_folder)
         return folder.included if verdict is None else verdict
 
     def _read_item(self, root: "_Root", fd: int, folder: "_Folder", name: str) -> Entity | Skipped | Deleted | None:
@@ -460,11 +470,6 @@ class _Root:
     hidden_devices: frozenset[int]
     own: "_OwnFiles"
 
-    def top(self, after: Sequence[str] = ()) -> "_Folder":
-        """The folder itself, where a walk begins."""
-        url = f"file://{quote(os.fsencode(self.place.path)).rstrip('/')}/"
-        return _Folder(name=os.path.basename(self.place.path), after=after, url_prefix=url)
-
     @property
     def device(self) -> int:
         return self.place.device
@@ -542,6 +547,23 @@ class _Root:
         return "/".join(parts)
 
 
+@dataclass(frozen=True, slots=True)
+class _Applied:
+    """Globs in one of the folders on the walk."""
+
+    globs: Globs
+    state: int
+
+    def verdict(self, name: str, *, is_folder: bool) -> bool | None:
+        return self.globs.verdict(self.state, name, is_folder=is_folder)
+
+    def below(self, name: str) -> "_Applied":
+        return _Applied(self.globs, self.globs.enter(self.state, name))
+
+
+NO_GLOBS = _Applied(Globs(()), 0)
+
+
 @dataclass(slots=True)
 class _Folder:
     """A folder on the walk. ``after``: the parts of a cursor, after which to continue in it."""
@@ -552,7 +574,10 @@ class _Folder:
     after: Sequence[str] = ()
     breadcrumbs: tuple[Breadcrumb, ...] = ()
     included: bool = False
-    rules: tuple[tuple[int, "_Rules"], ...] = ()  # of each .gitignore: the length of its folder's path, and the rules
+    includes: _Applied = NO_GLOBS
+    excludes: _Applied = NO_GLOBS
+    gitignores: tuple[_Applied, ...] = ()
+    gitignore_bytes: int = 0
     ancestors: tuple[tuple[int, int], ...] = ()  # device and inode of each, its own last
     url_prefix: str = ""
     prefix: str = field(init=False)
@@ -571,7 +596,10 @@ class _Folder:
             after=after,
             breadcrumbs=(*self.breadcrumbs, Breadcrumb(id, _to_printable(name), "folder")),
             included=included,
-            rules=self.rules,
+            includes=self.includes.below(name),
+            excludes=self.excludes.below(name),
+            gitignores=tuple(applied.below(name) for applied in self.gitignores),
+            gitignore_bytes=self.gitignore_bytes,
             ancestors=self.ancestors,
             url_prefix=f"{self.url_prefix}{quote(os.fsencode(name))}/",
         )
@@ -634,10 +662,10 @@ def _skip_unlistable(folder: _Folder, error: Exception, top: _Folder) -> Skipped
     return Skipped(folder.id, reason, _to_printable(folder.name), subtree=True)
 
 
-def _read_gitignore(fd: int) -> "_Rules | None":
+def _read_gitignore(fd: int, *, allowed_bytes: int) -> Globs | None:
     """Read the ``.gitignore`` of an open folder; None if there is none. As in git, a symlink is ignored.
 
-    Raises ``Unreadable`` if it exists but cannot be read.
+    Raises ``Unreadable`` if it exists but cannot be read or has more than ``allowed_bytes``.
     """
     try:
         file = os.open(".gitignore", FILE_FLAGS, dir_fd=fd)
@@ -649,105 +677,11 @@ def _read_gitignore(fd: int) -> "_Rules | None":
     with os.fdopen(file, "rb") as opened:
         if not stat.S_ISREG(os.fstat(file).st_mode):
             return None
-        text = opened.read(GITIGNORE_LIMIT + 1)
-    if len(text) > GITIGNORE_LIMIT:
-        raise Unreadable("its .gitignore cannot be read: it is too large")
-    return _Rules(line.rstrip("\r") for line in text.decode("utf-8-sig", "surrogateescape").split("\n"))
-
-
-class _Rules:
-    """The globs of one ``.gitignore`` or of the configuration, for a walk that checks each folder on its way down.
-
-    As in git, a glob matches the path itself, never the paths below it. (The pathspec package also matches the paths
-    below, so that ``*``, ``!*/``, ``!*.md`` excludes nothing.)
-    """
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        rules = [rule for line in lines if (rule := _parse_rule(line)) is not None]
-        self._rules = tuple(reversed(rules))
-
-    def verdict(self, path: str, name: str, *, is_folder: bool) -> bool | None:
-        """Whether the path is matched: the last glob that fits decides. None if no glob fits."""
-        for rule in self._rules:
-            if (is_folder or not rule.only_folders) and rule.fits(path if rule.is_path else name):
-                return not rule.is_negated
-        return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    fits: Callable[[str], object]
-    is_path: bool  # to be matched with the path, not with the name
-    is_negated: bool
-    only_folders: bool
-
-
-def _parse_rule(line: str) -> _Rule | None:
-    """Parse one line of a ``.gitignore``. None for a comment and for an invalid glob, which git ignores too."""
-    glob = re.sub(r"(?<!\\) +$", "", line)
-    is_negated = glob.startswith("!")
-    glob = glob.removeprefix("!")
-    only_folders = glob.endswith("/")
-    glob = glob.removesuffix("/")
-    if not glob.strip("/") or line.startswith("#") or len(glob) > GLOB_LIMIT:
-        return None
-    is_path = "/" in glob
-    *parents, last = glob.removeprefix("/").split("/")
-    if parents.count("**") > GLOB_STARS_LIMIT:
-        return None
-    try:
-        above = "".join("(?:.*/)?" if part == "**" else _translate_part(part) + "/" for part in parents)
-        pattern = re.compile(above + (".+" if is_path and last == "**" else _translate_part(last)), re.DOTALL)
-    except (ValueError, IndexError, re.error):
-        return None
-    return _Rule(pattern.fullmatch, is_path, is_negated, only_folders)
-
-
-def _translate_part(glob: str) -> str:
-    """The regular expression of one part of a glob. Raises ``ValueError`` or ``IndexError`` if the part is invalid.
-
-    Each star but the last takes as little as fits and never backtracks. That matches the same names, and hostile globs
-    cannot make it slow.
-    """
-    fixed = [""]  # the parts between the stars
-    place = 0
-    while place < len(glob):
-        char = glob[place]
-        if char == "*":
-            if fixed[-1] or len(fixed) == 1:
-                fixed.append("")
-        elif char == "?":
-            fixed[-1] += "[^/]"
-        elif char == "[":
-            end = glob.find("]", place + (3 if glob[place + 1 : place + 2] in ("!", "^") else 2))
-            if end < 0:
-                raise ValueError("a bracket is not closed")
-            fixed[-1] += _translate_brackets(glob[place + 1 : end])
-            place = end
-        else:
-            if char == "\\":
-                place += 1
-            fixed[-1] += re.escape(glob[place])
-        place += 1
-    first, *others = fixed
-    if not others:
-        return first
-    return first + "".join(f"(?>[^/]*?{between})" for between in others[:-1]) + "[^/]*" + others[-1]
-
-
-def _translate_brackets(chars: str) -> str:
-    """The regular expression of characters and ranges in brackets; it never matches a slash."""
-    negation = "^" if chars[0] in "!^" else ""
-    chars = re.sub(r"\\(.)", r"\1", chars[len(negation) :])
-    ranges, place = "", 0
-    while place < len(chars):
-        if chars[place + 1 : place + 2] == "-" and place + 2 < len(chars):
-            ranges += f"{re.escape(chars[place])}-{re.escape(chars[place + 2])}"
-            place += 3
-        else:
-            ranges += re.escape(chars[place])
-            place += 1
-    return f"(?!/)[{negation}{ranges}]"
+        text = opened.read(allowed_bytes + 1)
+    if len(text) > allowed_bytes:
+        alone = "" if allowed_bytes == GITIGNORE_LIMIT else "with those above it, "
+        raise Unreadable(f"its .gitignore cannot be read: {alone}it is too large")
+    return Globs(split_lines(text))
 
 
 BIRTHTIME = "st_birthtime"  # missing on some systems
