@@ -1,72 +1,148 @@
-"""A database that has no room left: the job says so, nothing is half written, and with room again it completes."""
+"""A database that has no room left: the job waits and says so, nothing is half written, and with room it completes."""
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 from sqlalchemy import text
 
+import formats
 from airweave_server.db.session import Database
-from running import Running, Server
+from invariants import agree, hold
+from running import IN_PROCESS, TEMPORAL, Running, Server, in_folder, plain, write
+from small_disk import mounted
 
-ROOM = "40m"
+BOTH = pytest.mark.parametrize("driver", [IN_PROCESS, TEMPORAL], indirect=True, scope="module")
+DISK_FULL = """
+    create function no_room() returns trigger language plpgsql as $$ begin
+        raise exception using errcode = 'disk_full', message = 'could not extend file: No space left on device';
+    end $$;
+    create trigger no_room before {what} for each statement execute function no_room();
+"""
+ROOM = "drop function no_room() cascade"
+
+
+def waits(server: Server, connection: str, job: str) -> dict[str, Any]:
+    """The job once it waits for storage and says why."""
+    return dict(
+        server.wait_for(
+            lambda: server.job(connection, job), lambda seen: seen["waiting_for"] == "storage" and seen["error"]
+        )
+    )
+
+
+def run(running: Running, statement: str) -> None:
+    with psycopg.connect(plain(running.database_url), autocommit=True) as connection:
+        connection.execute(statement)
+
+
+@BOTH
+def test_a_job_waits_while_postgres_reports_a_full_disk(running: Running, driver: str) -> None:
+    server = running.start(RETRY_ATTEMPTS="1", SOURCE_WAIT_MAX_S="1")
+    folder = server.folder()
+    write(folder, range(30), version=1)
+    connection = server.connect(server.collection(), "folder", {"path": str(folder)})
+    assert server.get("/health")["storage"]["status"] == "ok"
+    run(running, DISK_FULL.format(what="insert on chunk"))
+    job = server.run(connection)
+    seen = waits(server, connection, job)
+    assert (seen["status"], seen["error_category"]) == ("running", None)
+    assert "the disk of the database is full" in seen["error"]
+    hold(running)
+    if driver == IN_PROCESS:  # the process that met the full disk
+        health = server.get("/health")
+        assert (health["status"], health["storage"]["status"]) == ("degraded", "full")
+        assert "airweave_storage_full 1.0" in server.http.get("/metrics").text
+    run(running, ROOM)
+    ended = server.finish(connection, job)
+    assert (ended["status"], ended["error"], ended["entities_inserted"]) == ("completed", None, 30)
+    hold(running, ended, listed=30)
+    agree(running, connection, in_folder(folder))
+
+
+@BOTH
+@pytest.mark.parametrize("step", ["insert on sync_partition", "insert on delete_plan", "delete on sync_mark"])
+def test_a_full_disk_in_any_step_is_no_failure(running: Running, server: Server, step: str) -> None:
+    """In open, sweep and close."""
+    folder = server.folder()
+    write(folder, range(5), version=1)
+    connection = server.connect(server.collection(), "folder", {"path": str(folder)})
+    server.sync(connection)
+    (folder / "d1" / "f1.txt").unlink()
+    run(running, DISK_FULL.format(what=step))
+    job = server.run(connection)
+    server.wait_for(lambda: server.job(connection, job)["waiting_for"], lambda seen: seen == "storage")
+    run(running, ROOM)
+    ended = server.finish(connection, job)
+    assert (ended["status"], ended["entities_deleted"], ended["entities_kept"]) == ("completed", 1, 4)
+    agree(running, connection, in_folder(folder))
+
+
+def test_requests_are_told_of_a_full_disk(running: Running, server: Server) -> None:
+    run(running, DISK_FULL.format(what="insert on collection"))
+    answer = server.http.post("/collections", json={"name": "No room for it"})
+    run(running, ROOM)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert "the disk of the database is full" in answer.json()["detail"]
 
 
 @pytest.fixture
 def little_room(scratch: Path, postgres: str, fresh_database: Database) -> Iterator[Path]:
     """The tables of content on a small file system of their own."""
     place = scratch / f"small-{uuid4().hex}"
-    place.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(place)], check=False)
-    if os.geteuid() != 0 or mounted.returncode != 0:
-        pytest.skip("a small file system can only be mounted by root")
-    inside = place / "tablespace"
-    inside.mkdir()
-    owner = (scratch / "postgres" / "postgres").stat()
-    os.chown(inside, owner.st_uid, owner.st_gid)
-    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f"create tablespace small location '{inside}'")
-    with fresh_database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("alter table chunk set tablespace small"))
-    yield place
-    with fresh_database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("alter table chunk set tablespace pg_default"))
-    with psycopg.connect(postgres.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute("drop tablespace small")
-    subprocess.run(["umount", str(place)], check=True)
+    with mounted(place, "40m"):
+        inside = place / "tablespace"
+        inside.mkdir()
+        owner = (scratch / "postgres" / "postgres").stat()
+        os.chown(inside, owner.st_uid, owner.st_gid)
+        with psycopg.connect(plain(postgres), autocommit=True) as connection:
+            connection.execute(f"create tablespace small location '{inside}'")
+        with fresh_database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("alter table chunk set tablespace small"))
+        yield place
+        with fresh_database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("alter table chunk set tablespace pg_default"))
+        with psycopg.connect(plain(postgres), autocommit=True) as connection:
+            connection.execute("drop tablespace small")
 
 
-@pytest.fixture
-def patient(running: Running) -> Server:
-    return running.start(RETRY_ATTEMPTS="3", RETRY_BACKOFF_S="0.2", EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0")
-
-
-def test_it_fails_with_the_reason_and_completes_with_room(
-    little_room: Path, patient: Server, fresh_database: Database
-) -> None:
-    folder, collection = patient.folder(), patient.collection()
+def test_a_disk_that_is_full_is_waited_for(little_room: Path, running: Running, fresh_database: Database) -> None:
+    server = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0")
+    folder, collection = server.folder(), server.collection()
     for number in range(1_500):
         (folder / f"f{number}.txt").write_text(f"word{number} " + os.urandom(15_000).hex())
-    connection = patient.connect(collection, "folder", {"path": str(folder)})
-    job = patient.sync(connection, 120)
-    assert (job["status"], job["error_category"]) == ("failed", "storage_full")
-    assert "out of disk space" in job["error"]
-    assert 0 < job["entities_inserted"] < 1_500
-    with fresh_database.session() as session:
-        half = session.execute(
-            text("""
-                select count(*) from entity e
-                where e.chunks <> (select count(*) from chunk c where c.entity_row = e.row)
-            """)
-        ).scalar_one()
-    assert half == 0
-    assert len(patient.ledger(connection)) == job["entities_inserted"]
-
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    job = server.run(connection)
+    seen = waits(server, connection, job)
+    assert seen["status"] == "running"
+    assert 0 < seen["entities_inserted"] < 1_500
+    hold(running)
+    assert len(server.ledger(connection)) == seen["entities_inserted"]
     subprocess.run(["mount", "-o", "remount,size=400m", str(little_room)], check=True)
-    again = patient.sync(connection, 120)
-    assert again["status"] == "completed"
-    assert again["entities_inserted"] + again["entities_kept"] == 1_500
+    ended = server.finish(connection, job)
+    assert (ended["status"], ended["entities_inserted"]) == ("completed", 1_500)
+    hold(running, ended, listed=1_500)
+
+
+def test_no_document_is_blamed_for_a_full_disk_of_temporary_files(running: Running, scratch: Path) -> None:
+    place = Path(tempfile.mkdtemp(prefix="tmp-", dir=scratch))
+    with mounted(place, "1m"):
+        server = running.start(TMPDIR=str(place))
+        (place / "filler").write_bytes(os.urandom(1_048_576))
+        folder = server.folder()
+        (folder / "letter.docx").write_bytes(formats.word())
+        (folder / "note.txt").write_text("A note that needs no temporary file.")
+        connection = server.connect(server.collection(), "folder", {"path": str(folder)})
+        job = server.run(connection)
+        seen = waits(server, connection, job)
+        assert "temporary f" in seen["error"]
+        subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
+        ended = server.finish(connection, job)
+        assert (ended["status"], ended["entities_inserted"], ended["entities_failed"]) == ("completed", 2, 0)
+        server.terminate()

@@ -171,8 +171,10 @@ class Writer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         """Wait for the writing thread to end. Its error is dropped: a caller who wants it has called ``commit``."""
+        if error is not None:
+            self._target.room.report(error)  # the database does not see errors of COPY
         if self._written is not None:
             self._written.exception()
 
