@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
+from airweave_server.temporal.client import connection_options
 from airweave_server.version import __version__
 from running import Finished, Running, Server, free_port, ok, on_a_terminal, refusal
 from servers.scripted_server import ScriptedServer, items
@@ -371,3 +372,29 @@ def test_a_service_that_starts_in_the_root_folder_reads_nothing(
         answer = server.http.post("/source-connections", json=body)
         assert answer.status_code == 422
         assert "this server may read no folder: name the folders in AIRWEAVE_FOLDER_ROOTS" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("TEMPORAL_NAMESPACE", "TEMPORAL_TASK_QUEUE") for value in ("", " ", "a ", "a\nb")),
+        *((name, "\udcff") for name in ("TEMPORAL_NAMESPACE", "TEMPORAL_TASK_QUEUE")),  # bytes that are not UTF-8
+        *((name, "x" * 1_001) for name in ("TEMPORAL_NAMESPACE", "TEMPORAL_TASK_QUEUE")),
+        *(("TEMPORAL_HOST", value) for value in ("", " ", "a b", "http://a", "a:7233", "a/b", "a\nb", "x" * 254)),
+        ("TEMPORAL_TASK_QUEUE", "/_sys/mine"),
+        ("TEMPORAL_TASK_QUEUE", "é" * 400),  # with @HOST it would be longer than Temporal allows
+    ],
+)
+def test_names_that_temporal_refuses_are_refused_at_the_start(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError, match=name.lower()):
+        Settings()
+
+
+@pytest.mark.parametrize("host", ["temporal", "temporal_1", "10.0.0.1", "::1", "[::1]", "Temporal.example."])
+def test_the_host_of_temporal_may_be_a_name_or_an_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPORAL_HOST", host)
+    target = connection_options(Settings())["target_host"]
+    assert target == f"{'[::1]' if '::1' in host else host.lower().removesuffix('.')}:7233"

@@ -4,18 +4,23 @@ import ipaddress
 import os
 import re
 import sys
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import Unstartable
 
 MOST_NAME_CHARS = 253  # of a host name in DNS
+TEMPORAL_NAME_BYTES = 1_000  # Temporal's limit of the name of a namespace or task queue
+# of our task queue: @HOST is appended to it
+TASK_QUEUE_BYTES = TEMPORAL_NAME_BYTES - 1 - MOST_NAME_CHARS
+TEMPORALS_OWN = "/_sys/"  # begins the names of task queues that Temporal keeps for itself
 LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # names of containers may have underscores
 
 # Folders that are no root unless the operator names them: these with everything below them, ...
@@ -274,6 +279,33 @@ class Settings(BaseSettings):
         return _normalize(
             value, _normalize_host, "a host name or an address: write it without scheme, port, brackets and wildcards"
         )
+
+    @field_validator("temporal_host")
+    @classmethod
+    def check_temporal_host(cls, value: str) -> str:
+        host = _normalize_host(value[1:-1] if value.startswith("[") and value.endswith("]") else value)
+        if host is None:
+            raise PydanticCustomError(
+                "host", "it is not a host name or an address: write it without scheme, port and spaces"
+            )
+        return host
+
+    @field_validator("temporal_namespace", "temporal_task_queue")
+    @classmethod
+    def check_temporal_name(cls, value: str, info: ValidationInfo) -> str:
+        """Refuse the names that Temporal refuses, and those that nobody means."""
+        limit = TASK_QUEUE_BYTES if info.field_name == "temporal_task_queue" else TEMPORAL_NAME_BYTES
+        if not value.strip() or value != value.strip():
+            raise PydanticCustomError("name", "a name is needed, without spaces around it")
+        if any(unicodedata.category(sign).startswith("C") for sign in value):
+            raise PydanticCustomError("name", "it has control characters, or is not valid UTF-8")
+        if len(value.encode()) > limit:
+            raise PydanticCustomError("name", "it is longer than {limit} bytes", {"limit": limit})
+        if info.field_name == "temporal_task_queue" and value.startswith(TEMPORALS_OWN):
+            raise PydanticCustomError(
+                "name", "Temporal keeps names that begin with {own} for itself", {"own": TEMPORALS_OWN}
+            )
+        return value
 
     @field_validator("allowed_private_hosts")
     @classmethod

@@ -1,8 +1,11 @@
-"""F43: the queue or the namespace of Temporal changes in the middle of a job, or its workflow is of another version."""
+"""F43: the queue or the namespace of Temporal changes in the middle of a job, its workflow is of another version, or
+Temporal knows no such namespace or wants no such queue."""
 
 import asyncio
+import sysconfig
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,11 +14,12 @@ from google.protobuf.duration_pb2 import Duration
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
+from temporalio.testing import WorkflowEnvironment
 
 from airweave_server.db.session import Database
 from faults.readers import asked_again, until
 from invariants import agree, hold, settled
-from running import TEMPORAL, Running, TemporalServer
+from running import IN_PROCESS, TEMPORAL, Running, TemporalServer, refusal
 from servers.scripted_server import ScriptedServer, items
 
 TOTAL, PAGES_OF_A_BATCH = 120, 3
@@ -117,3 +121,33 @@ def test_a_workflow_that_the_workers_do_not_know_is_started_again(apart: Running
     apart.start_worker()
     done = server.finish(connection, job, 60)
     assert (done["status"], done["entities_inserted"], done["engine"]) == ("completed", 20, "temporal")
+
+
+@pytest.mark.fault("F43", on=TEMPORAL, only=TEMPORAL)
+def test_a_worker_without_its_namespace_ends_with_one_line(apart: Running) -> None:
+    line = refusal(apart.command("worker", TEMPORAL_NAMESPACE="nowhere", LOG_LEVEL="warning"))
+    assert "has no namespace 'nowhere': set TEMPORAL_NAMESPACE" in line
+
+
+@pytest.mark.fault("F43", only=IN_PROCESS)
+def test_a_queue_that_temporal_refuses_is_told_and_jobs_run_in_process(apart: Running, source: ScriptedServer) -> None:
+    source.partitions["a"] = items(20)
+    program = str(Path(sysconfig.get_path("scripts")) / "temporal")
+    short_names = ["--dynamic-config-value", "limit.maxIDLength=100"]
+    loop = asyncio.new_event_loop()
+    strict = loop.run_until_complete(
+        WorkflowEnvironment.start_local(dev_server_existing_path=program, dev_server_extra_args=short_names)
+    )
+    try:
+        host, _, port = strict.client.service_client.config.target_host.partition(":")
+        settings = {"TEMPORAL_ENABLED": "true", "TEMPORAL_HOST": host, "TEMPORAL_PORT": port}
+        server = apart.start(**settings, TEMPORAL_TASK_QUEUE="q" * 101)
+        health = server.get("/health")
+        assert (health["engine"], health["temporal"]["reachable"]) == ("in_process", False)
+        assert "taskQueue length exceeds limit" in health["engine_reason"]
+        done = server.sync(server.connect_to(source), 30)
+        assert (done["status"], done["engine"]) == ("completed", "in_process")
+        assert "taskQueue length exceeds limit" in done["engine_reason"]
+    finally:
+        loop.run_until_complete(strict.shutdown())
+        loop.close()

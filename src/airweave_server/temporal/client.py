@@ -18,7 +18,12 @@ from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeWorkflowExecutionResponse
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import (
+    DescribeNamespaceRequest,
+    DescribeTaskQueueRequest,
+    DescribeWorkflowExecutionResponse,
+)
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.envconfig import ClientConfig
@@ -39,6 +44,7 @@ CALL_S = 5.0
 START_AGAIN_S = 5.0
 REFUSED_TIMES = 3  # in a row that workers fail to take the next step of a workflow, before it is started again
 UNKNOWN_ACTIVITY = "NotFoundError"  # the SDK's type of the failure of an activity that a worker does not know
+TRY_QUEUE_S = 60.0
 FORGET_TICKS = 3
 _CALL = timedelta(seconds=CALL_S)
 LOOPBACK = "127.0.0.1"
@@ -55,7 +61,8 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     ``TEMPORAL_HOST`` and ``TEMPORAL_PORT``."""
     names_a_file = any(os.environ.get(name) for name in ("TEMPORAL_CONFIG_FILE", "TEMPORAL_PROFILE"))
     options: dict[str, Any] = dict(ClientConfig.load_client_connect_config(disable_file=not names_a_file))
-    options.setdefault("target_host", f"{settings.temporal_host}:{settings.temporal_port}")
+    host = f"[{settings.temporal_host}]" if ":" in settings.temporal_host else settings.temporal_host
+    options.setdefault("target_host", f"{host}:{settings.temporal_port}")
     options.setdefault("namespace", settings.temporal_namespace)
     options["runtime"] = _runtime()
     return options
@@ -126,6 +133,8 @@ class Temporal:
         self._thread = threading.Thread(target=self._loop.run_forever, name="temporal-client", daemon=True)
         self._thread.start()
         self._client: Client | None = None
+        self._queue_tried_at = -math.inf
+        self._queue_refusal: RPCError | None = None
 
     def place(self) -> tuple[str, str]:
         """The server's address and the namespace."""
@@ -141,7 +150,7 @@ class Temporal:
     def check(self) -> str | None:
         """Ask the server, within ``CHECK_S``, whether it can start jobs now: None if it can, otherwise the reason."""
         try:
-            self.namespace_id()
+            self._call(self._check(), CHECK_S * 1.5)
         except Exception as error:  # of many kinds, which all mean the same
             return f"Temporal at {self.address()} cannot be used: {describe_error(error)}"
         return None
@@ -189,6 +198,25 @@ class Temporal:
         if self._client is None:
             self._client = await Client.connect(**connection_options(self._settings), lazy=True)
         return self._client
+
+    async def _check(self) -> None:
+        client = await self._connect()
+        await find_namespace_id(client)
+        if time.monotonic() - self._queue_tried_at > TRY_QUEUE_S:
+            self._queue_tried_at, self._queue_refusal = time.monotonic(), await self._try_queue(client)
+        if self._queue_refusal is not None:
+            raise self._queue_refusal
+
+    async def _try_queue(self, client: Client) -> RPCError | None:
+        """Why the server would refuse to start a workflow on our task queue. Only its word about the name counts: a
+        server that is slow, or does not let us look, may start workflows all the same."""
+        queue = TaskQueue(name=self._settings.temporal_task_queue)
+        request = DescribeTaskQueueRequest(namespace=client.namespace, task_queue=queue)
+        try:
+            await client.workflow_service.describe_task_queue(request, timeout=timedelta(seconds=CHECK_S / 2))
+        except RPCError as error:
+            return error if error.status == RPCStatusCode.INVALID_ARGUMENT else None
+        return None
 
     async def _find_namespace_id(self) -> str:
         return await find_namespace_id(await self._connect())

@@ -15,6 +15,7 @@ from uuid import uuid4
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from temporalio.client import Client
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import (
     Interceptor,
     StartActivityInput,
@@ -50,6 +51,7 @@ from .workflows import RunSourceConnectionWorkflow
 
 _CHECK = timedelta(seconds=CHECK_S)
 CONNECT_AGAIN_S = (0.2, 5.0)  # the first pause and the longest
+NAMESPACE_S = 5.0  # that a server which has just started may need to make its namespace
 YIELD_S = 0.3  # for results that are on their way to Temporal when the worker is told to stop
 HARD_END_S = 5.0
 FATAL_ERRORS = 5
@@ -82,6 +84,23 @@ def run(settings: Settings) -> None:
             metrics.serve(settings.metrics_host, settings.metrics_port, token=token, trouble=worker.describe_trouble)
         settle_garbage()
         asyncio.run(worker.run())
+
+
+async def _has_namespace(client: Client) -> bool:
+    try:
+        await find_namespace_id(client)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return False
+        raise
+    return True
+
+
+def _missing(client: Client, address: str) -> Unstartable:
+    return Unstartable(
+        f"Temporal at {address} has no namespace {client.namespace!r}: set TEMPORAL_NAMESPACE, or create it with "
+        "temporal operator namespace create"
+    )
 
 
 class StepTimeouts(Interceptor):
@@ -152,6 +171,9 @@ class _WorkerProcess:
                 try:
                     await self._poll(self._client)
                 except Exception as error:  # of many kinds; a new client and new workers recover from each
+                    with suppress(Exception):
+                        if not await _has_namespace(self._client):
+                            continue  # it is waited for, and named if it does not come back
                     log.error("worker_failed", exc_info=error)
                     now = time.monotonic()
                     fatal = [at for at in fatal if now - at < FATAL_WITHIN_S] + [now]
@@ -174,12 +196,21 @@ class _WorkerProcess:
         hard.start()
 
     async def _connect(self) -> Client | None:
-        """Connect to Temporal, retrying until its server is up. None if we are told to stop first."""
+        """Connect to Temporal, retrying until its server is up. None if we are told to stop first. Raises
+        ``Unstartable`` if the server has no such namespace."""
         pause_s, longest_s = CONNECT_AGAIN_S
+        missing_since: float | None = None
         while not self._ending.is_set():
             try:
                 options = {"identity": self._identity, **connection_options(self._settings)}
-                return await asyncio.wait_for(Client.connect(**options), CALL_S)
+                client = await asyncio.wait_for(Client.connect(**options), CALL_S)
+                if await _has_namespace(client):
+                    return client
+                missing_since = missing_since or time.monotonic()
+                if time.monotonic() - missing_since > NAMESPACE_S:
+                    raise _missing(client, options["target_host"])
+            except Unstartable:
+                raise
             except Exception as error:  # of many kinds: unreachable, starting, not permitted, misconfigured
                 log.warning("temporal_unreachable", error=describe_error(error))
             await self._pause(pause_s)
