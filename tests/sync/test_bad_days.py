@@ -522,3 +522,24 @@ def test_counts_stay_what_they_were_once_a_job_has_ended(
         assert len(server.ledger(connection)) == entries
     assert ended["entities_encountered"] == entries
     hold(running, ended, listed=entries)
+
+
+def test_a_hostile_repository_does_not_hold_up_the_server(server: Server) -> None:
+    top = server.folder()
+    (top / ".gitignore").write_text("**/a/**/a/**/a/**/a/b\n" * 20)
+    place = top
+    for _ in range(100):
+        place /= "a"
+        place.mkdir()
+        for number in range(5):
+            (place / f"{'a' * 50}{number}").write_text("text")
+    connection = server.connect(server.collection(), "folder", {"path": str(top)})
+    job = server.run(connection)
+    waits_s = []
+    while server.job(connection, job)["status"] in ("pending", "running"):
+        began_at = time.monotonic()
+        assert server.get("/health/live") == {"status": "alive"}
+        waits_s.append(time.monotonic() - began_at)
+        time.sleep(0.05)
+    assert server.finish(connection, job)["entities_inserted"] == 501
+    assert max(waits_s) < 1
