@@ -30,22 +30,24 @@ NEVER_READ_PAIRS = {  # a folder, by its parent and its own name
     *((".config", name) for name in ("gcloud", "gh", "hub", "op", "rclone", "doctl", "heroku", "fly", "sops")),
 }
 _STAGE = "local|dev|devel|development|prod|production|stage|staging|test|testing|qa|uat|live|ci|default|private"
-NEVER_READ_NAMES = re.compile(
-    rf"""
-    \.env.*                                                         # .env, .env.local, .envrc
-    | .*\.env([._-]({_STAGE}))*                                     # prod.env, app.env.local
-    | .*\.(pem|key|p12|pfx|jks|keystore|kdbx?|ppk|agekey|keychain|keychain-db|keyring|kubeconfig)
-    | \.\w*history                                                  # of shells and database clients
-    | (({_STAGE})[._-])*(secrets?|credentials?)([._-]({_STAGE}))*   # secrets.yml, prod.secrets.json, credentials.csv
-      \.(ya?ml|json|toml|ini|cfg|conf|properties|xml|csv)
-    | client_secrets?([._-].*)?\.json
-    | (.*[^a-z0-9])?id_(rsa|dsa|ecdsa|ed25519|xmss)(_sk)?(\.pub)?
-    | id_(rsa|dsa|ecdsa|ed25519|xmss)[^a-z].*                       # id_rsa_work; id_rsa.bak
-    | (.*[^a-z0-9])?ssh_host_\w*key(\.pub)?
-    | id_.*\.pub
-    """,
-    re.DOTALL | re.VERBOSE,
+NEVER_READ_ENDS = (
+    *(".pem", ".key", ".p12", ".pfx", ".jks", ".keystore", ".kdbx", ".kdb", ".ppk", ".agekey", ".keychain", ".keyring"),
+    *(".keychain-db", ".kubeconfig"),
 )
+# by the part that every name of the kind has, which is quick to look for
+NEVER_READ_KINDS = {
+    "history": r"\.\w*history",  # of shells and database clients
+    ".env": rf"\.env.*|.*\.env([._-]({_STAGE}))*",  # .env.local, .envrc; prod.env, app.env.local
+    "client_secret": r"client_secrets?([._-].*)?\.json",
+    **dict.fromkeys(  # secrets.yml, prod.secrets.json, credentials.csv
+        ("secret", "credential"),
+        rf"(({_STAGE})[._-])*(secrets?|credentials?)([._-]({_STAGE}))*\.(ya?ml|json|toml|ini|cfg|conf|properties|xml|csv)",
+    ),
+    "id_": r"(.*[^a-z0-9])?id_(rsa|dsa|ecdsa|ed25519|xmss)(_sk)?(\.pub)?"
+    r"|id_(rsa|dsa|ecdsa|ed25519|xmss)[^a-z].*|id_.*\.pub",  # deploy_id_rsa; id_rsa_work
+    "ssh_host_": r"(.*[^a-z0-9])?ssh_host_\w*key(\.pub)?",
+}
+_KINDS = [(part, re.compile(pattern, re.DOTALL)) for part, pattern in NEVER_READ_KINDS.items()]
 # every name that is never read contains one of these: most names are decided by this alone, since listings are long
 _TRACES = re.compile(
     r"env|pem|key|p12|pfx|jks|kdb|ppk|hist|secret|cred|id_|ssh|passw|vault|\.git|\.hg|\.svn|\.bzr|cvs|pycache|gnupg|\.pki"
@@ -101,7 +103,8 @@ def is_private_name(name: str) -> bool:
     for form, is_whole in _reduce(name):
         if (
             form in NEVER_READ
-            or NEVER_READ_NAMES.fullmatch(form) is not None
+            or form.endswith(NEVER_READ_ENDS)
+            or any(part in form and pattern.fullmatch(form) is not None for part, pattern in _KINDS)
             or (is_whole and form.startswith("id_") and NEVER_READ_KEY.fullmatch(form) is not None)
             or (steps == 0 and form in INTERNALS)
         ):
@@ -139,4 +142,4 @@ def _fold(name: str) -> str:
     if not name.isascii():
         name = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold()).translate(_DOTS)
         name = "".join(char for char in name if unicodedata.category(char) not in ("Cf", "Mn"))
-    return " ".join(name.lower().split()).rstrip(" .")
+    return name.lower().strip().rstrip(". \t\r\n")

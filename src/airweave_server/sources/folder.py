@@ -273,7 +273,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
 
     def _is_excluded(self, folder: "_Folder", name: str, *, is_folder: bool) -> bool:
         """Whether the configuration or a ``.gitignore`` excludes this name in ``folder``."""
-        if folder.excludes.verdict(name, is_folder=is_folder):
+        if self.config.exclude and folder.excludes.verdict(name, is_folder=is_folder):
             return True
         for applied in reversed(folder.gitignores):
             verdict = applied.verdict(name, is_folder=is_folder)
