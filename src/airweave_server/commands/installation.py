@@ -104,7 +104,8 @@ def doctor(
     if not as_json:
         _show_facts(facts)
     try:
-        with installation.open_database(installation.database_url(settings)) as database:
+        url, room = installation.database_url(settings), installation.room_of(settings)
+        with installation.open_database(url, room) as database:
             report = service.examine(database, settings)
     except Unstartable as error:
         if not as_json:
