@@ -483,6 +483,7 @@ def test_an_upgrade_from_16_keeps_rows_and_the_old_data_however_often_it_is_kill
         "owner.lock",
         "postgres",
         kept.name,
+        "reserve",
     ]
 
     # killed after both renames: only the note is missing

@@ -1,5 +1,6 @@
 """The metrics page: what this process has measured, and figures about jobs and connections from the database."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -68,8 +69,7 @@ class DatabaseFigures(Collector):
         free = GaugeMetricFamily("airweave_storage_free_bytes", "Free bytes on the disk of the embedded Postgres")
         needed = GaugeMetricFamily("airweave_storage_needed_bytes", "Free bytes below which jobs wait")
         for gauge, value in ((free, room.free_bytes()), (needed, room.needed_bytes)):
-            if value is not None:
-                gauge.add_metric([], value)
+            gauge.add_metric([], math.nan if value is None else value)
         return [full, free, needed]
 
     def _query(self) -> list[GaugeMetricFamily]:
