@@ -318,13 +318,15 @@ class Running:
         self.workers.append(worker)
         return worker
 
-    def start(self, *, verb: str = "api", ready: bool = True, worker: bool = True, **more: str) -> Server:
+    def start(
+        self, *, verb: str = "api", options: Sequence[str] = (), ready: bool = True, worker: bool = True, **more: str
+    ) -> Server:
         """Start a server process on a free port, with a worker if Temporal drives; ``more`` are settings."""
         port = free_port()
         log = self.place / f"server-{port}.log"
         with log.open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "airweave_server", verb, "--port", str(port)],
+                [sys.executable, "-m", "airweave_server", verb, *options, "--port", str(port)],
                 env=self.environment(**more),
                 stdout=output,
                 stderr=output,

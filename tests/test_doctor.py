@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,6 +67,9 @@ def test_what_is_well_is_shown_by_collection_and_needs_nothing(apart: Running, s
     assert shown["empty"] == {"is_leaving": False, "connections": 0, "entities": 0, "chunks": 0, "vectors": near}
     for words in (f"api:{os.uname().nodename}:{server.process.pid}", "keeper:"):
         assert words in report["facts"]["alive"]
+    if sys.platform == "linux":
+        assert report["facts"]["server"].startswith("hidden")
+        assert report["facts"]["parsers"].endswith("gain no privileges; open no files, connections or programs")
     done = apart.command("doctor")
     assert done.returncode == 0
     for words in ("Nothing needs attention.", "large", "│ small", "answers"):

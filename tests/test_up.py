@@ -1,6 +1,9 @@
 """``airweave-server up`` as a person runs it: everything embedded, ended in every way, and started again."""
 
+import base64
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -9,9 +12,29 @@ from pathlib import Path
 import psutil
 import pytest
 
-from running import Running, Server
+from running import Running, Server, free_port
 
 Up = Callable[..., Server]
+
+# Processes of one OS user: if that is root, without root's rights over all others.
+WITHOUT_RIGHTS = """
+import ctypes, struct, sys
+header = ctypes.create_string_buffer(struct.pack("II", 0x20080522, 0))
+assert ctypes.CDLL(None).capset(header, ctypes.create_string_buffer(24)) == 0
+"""
+OURS = """
+from airweave_server.commands.main import main
+sys.argv = ["airweave-server", "temporal", "--with-parent"]
+main()
+"""
+ANOTHER = "sys.stdin.read()"
+SPY = """
+for pid in sys.argv[1:]:
+    try:
+        print("VAULT_KEY" in open(f"/proc/{pid}/environ").read())
+    except PermissionError:
+        print("hidden")
+"""
 
 
 @pytest.fixture
@@ -117,3 +140,50 @@ def test_two_servers_live_side_by_side_and_a_second_owner_is_refused(up: Up, scr
     assert str(one.process.pid) in last
     assert last.startswith("airweave-server: ")
     assert one.found(collection, "animal1")
+
+
+def test_its_children_are_given_only_the_variables_they_need(up: Up) -> None:
+    key = base64.b64encode(bytes(32)).decode()
+    ports = {"TEMPORAL_PORT": str(free_port()), "TEMPORAL_UI_PORT": str(free_port())}
+    secrets = {"VAULT_KEY": key, "METRICS_TOKEN": "hush", "API_KEY": "hush", "SOME_API_KEY": "hush"}
+    server = up(options=("--temporal",), **ports, **secrets)
+
+    def family() -> dict[str, psutil.Process]:
+        """Its processes, by the word that tells them apart."""
+        found = {"up": psutil.Process(server.process.pid)}
+        for process in found["up"].children(recursive=True):
+            words = process.cmdline()
+            found |= {word: process for word in ("worker", "temporal", "start-dev") if word in words}
+            found |= {"postgres": process} if words[0].endswith("/postgres") and "-D" in words else {}
+        return found
+
+    found = server.wait_for(family, lambda found: len(found) == 5)
+    assert (home_of(server) / "temporal.db").stat().st_mode & 0o777 == 0o600
+    given = {name: set(process.environ()) & set(secrets) for name, process in found.items()}
+    assert given == {
+        "up": set(secrets),
+        "worker": {"VAULT_KEY", "SOME_API_KEY"},  # the latter may be of a plug-in
+        "temporal": set(),
+        "start-dev": set(),
+        "postgres": set(),
+    }
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hide processes")
+def test_a_command_hides_its_environment_from_other_processes_of_its_user(scratch: Path) -> None:
+    environment = {"VAULT_KEY": "hush", "AIRWEAVE_DATA_DIR": str(scratch / "hidden"), "TEMPORAL_PORT": str(free_port())}
+    environment |= {"TEMPORAL_UI_PORT": str(free_port()), "LOG_FORMAT": "json"}
+    processes = [
+        subprocess.Popen([sys.executable, "-c", WITHOUT_RIGHTS + code], stdin=subprocess.PIPE, env=environment)
+        for code in (OURS, ANOTHER)
+    ]
+    try:
+        deadline = time.monotonic() + 30
+        while not psutil.Process(processes[0].pid).children():  # Temporal runs, so it has started long ago
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        words = [sys.executable, "-c", WITHOUT_RIGHTS + SPY, *(str(process.pid) for process in processes)]
+        assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split() == ["hidden", "True"]
+    finally:
+        for process in processes:
+            process.communicate(timeout=30)  # their input ends, and so do they

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import structlog
 BACKOFF_S = (0.5, 30.0)  # the first pause and the longest
 STEADY_S = 60.0  # a child that lived this long starts again at the shortest backoff
 PR_SET_PDEATHSIG = 1
+# What any program may need to find its files, its language and its libraries; nothing of it is secret.
+SYSTEM_VARIABLES = re.compile(
+    "PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_.+|TZ|TMPDIR|XDG_.+|LD_.+|DYLD_.+|VIRTUAL_ENV|PYTHON.+|SSL_CERT_(FILE|DIR)"
+)
 
 log = structlog.get_logger(__name__)
 
@@ -103,12 +108,25 @@ def end_with_parent() -> None:
     threading.Thread(target=read, name="watch-parent", daemon=True).start()
 
 
+def system_variables() -> dict[str, str]:
+    """The variables of this process's environment that are not its own business."""
+    return {name: value for name, value in os.environ.items() if SYSTEM_VARIABLES.fullmatch(name)}
+
+
 def run_in_foreground(arguments: list[str], *, grace_s: float) -> int:
     """Run a program until it ends or this process gets SIGTERM or SIGINT, and return its exit code, or 0 after such a
-    signal. ``grace_s`` seconds after the signal it is killed. On Linux it does not outlive us even if we are killed."""
+    signal. ``grace_s`` seconds after the signal it is killed. On Linux it does not outlive us even if we are killed.
+
+    It is given ``system_variables`` alone, and what it writes can be read by its OS user alone.
+    """
     # its output is discarded: we report its addresses ourselves
     process = subprocess.Popen(
-        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, preexec_fn=_die_with_parent
+        arguments,
+        env=system_variables(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        umask=0o077,
+        preexec_fn=_die_with_parent,
     )
     stopping = threading.Event()
 

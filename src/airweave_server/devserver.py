@@ -14,6 +14,9 @@ IP = "127.0.0.1"
 START_S = 15.0
 GRACE_S = 10.0
 DATABASE = "temporal.db"
+# the settings that its process needs
+SETTINGS = {"AIRWEAVE_DATA_DIR", "TEMPORAL_PORT", "TEMPORAL_UI_PORT", "TEMPORAL_NAMESPACE"}
+SETTINGS |= {"LOG_LEVEL", "LOG_FORMAT", "LOG_TO"}
 
 
 def run(settings: Settings) -> int:
@@ -24,6 +27,8 @@ def run(settings: Settings) -> int:
     check(settings)
     place = settings.place()
     place.mkdir(mode=0o711, parents=True, exist_ok=True)
+    for file in place.glob(f"{DATABASE}*"):  # a former version made them readable for all
+        file.chmod(0o600)
     arguments = [
         *(program, "server", "start-dev"),
         *("--ip", IP),

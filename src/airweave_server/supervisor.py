@@ -20,7 +20,7 @@ from .api.deps import Parts
 from .api.lanes import Lanes
 from .api.watches import Watches
 from .background import InProcessDriver
-from .children import Child, command
+from .children import Child, command, system_variables
 from .db.embedded import EmbeddedPostgres
 from .db.session import Database
 from .errors import Unstartable
@@ -232,17 +232,29 @@ def _postgres(settings: Settings, say: Say) -> Iterator[str]:
 @contextmanager
 def _child(verb: str, settings: Settings, grace_s: float) -> Iterator[Child]:
     environment = {
+        **_variables(verb, settings),
         "AIRWEAVE_DATA_DIR": str(settings.place()),
         "TEMPORAL_ENABLED": "true",
         "TEMPORAL_HOST": settings.temporal_host,
     }
-    child = Child(verb, command(verb), {**os.environ, **environment}, grace_s=grace_s)
+    child = Child(verb, command(verb), environment, grace_s=grace_s)
     child.start()
     try:
         yield child
     finally:
         child.terminate()
         child.wait()
+
+
+def _variables(verb: str, settings: Settings) -> dict[str, str]:
+    """The variables of ours that a child needs. A worker runs what we run, so it needs what settings, libraries and
+    plug-ins are told there, but no key that only opens our own API and metrics."""
+    if verb == "temporal":
+        return system_variables() | {
+            name: os.environ[name] for name in os.environ if name.upper() in devserver.SETTINGS
+        }
+    own = {"API_KEY"} if settings.metrics_port is not None else {"API_KEY", "METRICS_TOKEN"}
+    return {name: value for name, value in os.environ.items() if name.upper() not in own}
 
 
 def _format_url(listener: socket.socket) -> str:

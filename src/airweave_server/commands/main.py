@@ -11,6 +11,7 @@ from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from .. import sandbox
 from ..errors import ClientError, Unstartable
 from ..version import __version__
 from .common import err, out
@@ -95,6 +96,7 @@ app = typer.Typer(
 def main() -> None:
     """The entry point. An error that a person can fix is one line and exit 1."""
     code: str | int | None = 0
+    sandbox.hide()  # the environment may hold keys
     try:
         app()
     except SystemExit as left:

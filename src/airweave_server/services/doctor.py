@@ -9,17 +9,24 @@ from cronsim import CronSim, CronSimError
 from rich.filesize import decimal
 from sqlalchemy.orm import Session
 
-from .. import plugins
+from .. import plugins, sandbox
 from ..db import collections, connections, jobs, leases, moves, usage
 from ..db.models import Status
 from ..db.session import Database, known_revisions, now
 from ..db.usage import Scheduled, Use, Waiting
-from ..sdk import ConfigError, EmbedderError
+from ..sdk import ConfigError, EmbedderError, Unavailable
 from ..settings import Settings
 from ..sync.connector import traits_of
+from ..text.parsers import Parsers
 from .backup import kept_keys
 
 FREE_SHARE, FREE_LEAST_BYTES = 0.1, 1_000_000_000  # of the data directory's disk
+PARSER_FACTS = {
+    sandbox.OWN_USER: "run as an OS user without rights",
+    sandbox.NOT_DUMPABLE: "hidden",
+    sandbox.NO_NEW_PRIVILEGES: "gain no privileges",
+    sandbox.FILTERED: "open no files, connections or programs",
+}
 LATE_AFTER = timedelta(days=3)  # without a full listing; or twice the sync interval, if that is longer
 
 
@@ -59,6 +66,9 @@ def examine(database: Database, settings: Settings) -> Report:
         findings += _of_moves(session, settings)
     facts["embedder"], trouble = _embedder(settings)
     findings += trouble
+    facts["server"] = "hidden from its OS user's other processes" if sandbox.hide() else "not hidden on this system"
+    facts["parsers"], trouble = _parsers(settings)
+    findings += trouble
     if settings.database_url is None:
         disk = shutil.disk_usage(settings.place())
         facts["free"] = f"{decimal(disk.free)} of {decimal(disk.total)}"
@@ -87,6 +97,21 @@ def _embedder(settings: Settings) -> tuple[str, list[Finding]]:
         return f"{settings.embedder} does not answer", [
             Finding(f"embedder {settings.embedder}: {error}", "make sure it can be reached; jobs wait for it meanwhile")
         ]
+
+
+def _parsers(settings: Settings) -> tuple[str, list[Finding]]:
+    """What holds back the processes that read documents, as one of them reports it."""
+    parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
+    try:
+        in_force = parsers.in_force()
+    except Unavailable as error:
+        return "do not start", [Finding(str(error), "documents wait until one starts; the log of the server says more")]
+    finally:
+        parsers.close()
+    facts = [PARSER_FACTS[one] for one in in_force]
+    if sandbox.FILTERED not in in_force:
+        facts.append("may open files and connections: this system cannot filter their calls")
+    return "; ".join(facts), []
 
 
 def _of_moves(session: Session, settings: Settings) -> Iterator[Finding]:
