@@ -482,6 +482,7 @@ class SourceConnectionJob(SyncJobDetails):
     waiting_for: str | None
     held_deletes: int
     entities_never_read: int
+    unsettled: bool
     resumed_from: UUID | None
     attempts: int
     partitions_total: int

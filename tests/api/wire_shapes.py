@@ -175,6 +175,7 @@ class Job(Counts):
     entities_skipped: int
     entities_encountered: int
     held_deletes: int
+    unsettled: bool
 
 
 class Breadcrumb(Shape):

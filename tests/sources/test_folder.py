@@ -38,6 +38,7 @@ from airweave_server.sources.folder import (
     Folder,
     FolderConfig,
     FolderCursor,
+    _group_of,
     _id_of,
     _path_of,
 )
@@ -58,6 +59,11 @@ def write(root: Path, *paths: str, text: str = "text") -> None:
 
 def everything(folder: Folder) -> list[Any]:
     return [item for partition in folder.partitions() for item in folder.read(partition, None)]
+
+
+def read(folder: Folder, partition: Partition, cursor: FolderCursor | None = None) -> Iterator[Any]:
+    """Read without the cursors."""
+    return (item for item in folder.read(partition, cursor) if not isinstance(item, FolderCursor))
 
 
 def ids(folder: Folder) -> list[str]:
@@ -160,7 +166,7 @@ def test_times_out_of_any_calendar_do_no_harm(tmp_path: Path) -> None:
 
 def test_an_empty_folder_has_one_partition_and_nothing_in_it(tmp_path: Path) -> None:
     assert [partition.key for partition in folder_at(tmp_path).partitions()] == [""]
-    assert everything(folder_at(tmp_path)) == []
+    assert list(read(folder_at(tmp_path), Partition(key=""))) == []
 
 
 # what is left out
@@ -476,7 +482,7 @@ def test_symlinks_never_lead_out(tmp_path: Path) -> None:
     reasons = skipped(folder)
     assert set(reasons) == {"out.txt", "up.txt", "out-folder", "self", "gone", "hop", "environ"}
     assert all(item.reason.startswith("symlink: ") and not item.subtree for item in reasons.values())
-    [linked] = [item for item in everything(folder) if item.id == "inside.md"]
+    [linked] = [item for item in everything(folder) if isinstance(item, Entity) and item.id == "inside.md"]
     with linked.open() as content:
         assert content.read() == b"text"
 
@@ -504,7 +510,7 @@ def test_what_is_swapped_for_a_symlink_after_the_listing_is_not_followed(tmp_pat
 
 def test_a_file_that_went_or_grew_is_unreadable_with_a_reason(tmp_path: Path) -> None:
     write(tmp_path, "gone", "grown", "replaced")
-    found = {item.id: item for item in everything(folder_at(tmp_path, max_file_mb=1))}
+    found = {item.id: item for item in everything(folder_at(tmp_path, max_file_mb=1)) if isinstance(item, Entity)}
     (tmp_path / "gone").unlink()
     os.truncate(tmp_path / "grown", 5_000_000)
     (tmp_path / "other").write_text("new")
@@ -580,7 +586,7 @@ try:
         for item in folder.read(partition, None):
             if isinstance(item, Skipped):
                 said[item.id] = [item.reason, item.subtree]
-            else:
+            elif isinstance(item, Entity):
                 with item.open() as content:
                     said[item.id] = content.read().decode()
 except SourceError as error:
@@ -623,11 +629,105 @@ def test_a_folder_that_may_not_be_read_at_all_is_a_config_error(open_place: Path
 # what moves while it is read
 
 
+def last_cursors(folder: Folder, partitions: list[Partition]) -> dict[str, FolderCursor]:
+    """Read everything slice by slice, each in a source of its own, and return the last cursor of each partition."""
+    found: dict[str, FolderCursor] = {}
+    for partition in partitions:
+        cursor = None
+        for _ in range(3):
+            slice_ = folder_at(Path(folder.config.path)).read(partition, cursor)
+            cursor = next((item for item in slice_ if isinstance(item, FolderCursor)), cursor)
+        for item in folder.read(partition, cursor):
+            cursor = item if isinstance(item, FolderCursor) else cursor
+        assert cursor is not None
+        found[partition.key] = FolderCursor.model_validate_json(cursor.model_dump_json())
+    return found
+
+
+MOVES: dict[str, tuple[Callable[[Path], object], set[str]]] = {
+    "a file from one to another": (lambda root: (root / "b/x/f1").rename(root / "a/new"), {"a/", "b/"}),
+    "within one": (lambda root: (root / "a/y/f1").rename(root / "a/x/zz"), {"a/"}),
+    "over another": (lambda root: (root / "b/x/f1").rename(root / "b/x/f2"), {"b/"}),
+    "a folder": (lambda root: (root / "b/x").rename(root / "a/x/deep"), {"a/", "b/"}),
+    "a top-level folder": (lambda root: (root / "b").rename(root / "a/x/deep"), {"", "a/", "b/"}),
+    "to the top": (lambda root: (root / "b/x").rename(root / "new"), {"", "b/"}),
+    "there and back": (
+        lambda root: (root / "b/x/f1").rename(root / "a/f1") and (root / "a/f1").rename(root / "b/x/f1"),
+        {"a/", "b/"},
+    ),
+    "a new link": (lambda root: (root / "a/link").symlink_to("x/f1"), {"a/"}),
+    "content": (lambda root: (root / "a/x/f1").write_text("other"), set()),
+    "nothing": (lambda root: None, set()),
+    "in a folder that is not read": (lambda root: (root / "b/.git/new").write_text("x"), set()),
+}
+
+
+@pytest.mark.parametrize("what", MOVES)
+def test_partitions_that_changed_since_they_were_read_are_known(tmp_path: Path, what: str) -> None:
+    move, expected = MOVES[what]
+    write(tmp_path, "top", *(f"{place}/f{number}" for place in ("a/x", "a/y", "b/x", "b/y") for number in range(60)))
+    write(tmp_path, "b/.git/config")
+    time.sleep(2 * CLOCK_TICK_NS / 1e9)
+    folder = folder_at(tmp_path)
+    partitions = list(folder.partitions())
+    cursors = last_cursors(folder, partitions)
+    move(tmp_path)
+    changed = {part.key for part in partitions if folder_at(tmp_path).changed_since(part, cursors[part.key])}
+    assert changed == expected
+
+
+def test_groups_of_top_level_folders_that_changed_are_known(tmp_path: Path) -> None:
+    write(tmp_path, "top", *(f"folder{number}/file.txt" for number in range(30)))
+    time.sleep(2 * CLOCK_TICK_NS / 1e9)
+    folder = folder_at(tmp_path)
+    partitions = list(folder.partitions())
+    cursors = last_cursors(folder, partitions)
+
+    def changed() -> set[str]:
+        return {part.key for part in partitions if folder.changed_since(part, cursors[part.key])}
+
+    assert changed() == set()
+    (tmp_path / "another").write_text("in the folder itself")
+    assert changed() == {""}
+    (tmp_path / "folder3").rename(tmp_path / "new")
+    both = {f"group {_group_of(name)}" for name in ("folder3", "new")}
+    assert changed() == {"", *both}
+
+
+def test_a_folder_that_changes_while_it_is_listed_has_changed(tmp_path: Path) -> None:
+    write(tmp_path, "a/f1")
+    folder = folder_at(tmp_path)
+
+    def is_known() -> bool:
+        (tmp_path / "a/new").write_text("just before")
+        [*_, cursor] = folder.read(Partition(key="a/"), None)
+        (tmp_path / "a/new").rename(tmp_path / "a/f1")
+        (tmp_path / "a/new").write_text("the same names as before, perhaps in the same tick of the clock")
+        return folder.changed_since(Partition(key="a/"), cursor)
+
+    assert all(is_known() for _ in range(50))
+
+
+def test_without_a_digest_nothing_is_known_and_without_the_folder_nothing_is_said(tmp_path: Path) -> None:
+    write(tmp_path / "root", "a")
+    folder = folder_at(tmp_path / "root", roots=(tmp_path,))
+    assert not folder.changed_since(Partition(key=""), None)
+    assert not folder.changed_since(Partition(key=""), FolderCursor(after="a"))  # as an older version wrote it
+    partition = next(folder.partitions())
+    [*_, cursor] = folder.read(partition, None)
+    (tmp_path / "root").rename(tmp_path / "away")
+    with pytest.raises(Unavailable):
+        folder.changed_since(partition, cursor)
+    (tmp_path / "root").mkdir()
+    with pytest.raises(Unavailable):
+        folder.changed_since(partition, cursor)
+
+
 def test_a_folder_that_vanishes_while_it_is_listed_is_a_skipped_subtree(tmp_path: Path) -> None:
     write(tmp_path, "p/a/1", "p/b/1", "p/c/1", "q/1")
     folder = folder_at(tmp_path)
     partitions = {partition.key: partition for partition in folder.partitions()}
-    items = folder.read(partitions["p/"], None)
+    items = read(folder, partitions["p/"])
     assert next(items).id == "p/a/1"
     shutil.rmtree(tmp_path / "p" / "b")
     (tmp_path / "p" / "c").rename(tmp_path / "p" / "d")
@@ -637,9 +737,7 @@ def test_a_folder_that_vanishes_while_it_is_listed_is_a_skipped_subtree(tmp_path
         Skipped("p/c", "was replaced while it was listed", "c", subtree=True),
     ]
     shutil.rmtree(tmp_path / "q")
-    assert list(folder.read(partitions["q/"], None)) == [
-        Skipped("q", "vanished while it was listed", "q", subtree=True)
-    ]
+    assert list(read(folder, partitions["q/"])) == [Skipped("q", "vanished while it was listed", "q", subtree=True)]
 
 
 def test_a_top_level_folder_that_appears_after_the_listing_is_read_with_the_rest(tmp_path: Path) -> None:
@@ -647,13 +745,13 @@ def test_a_top_level_folder_that_appears_after_the_listing_is_read_with_the_rest
     folder = folder_at(tmp_path)
     partitions = list(folder.partitions())
     write(tmp_path, "new/1")
-    found = [item.id for partition in partitions for item in folder.read(partition, None)]
+    found = [item.id for partition in partitions for item in read(folder, partition)]
     assert sorted(found) == ["new/1", "old/1", "top"]
 
 
 def test_a_file_that_went_meanwhile_is_just_not_there(tmp_path: Path) -> None:
     write(tmp_path, "a", "b", "c")
-    items = folder_at(tmp_path).read(Partition(key=""), None)
+    items = read(folder_at(tmp_path), Partition(key=""))
     assert next(items).id == "a"
     (tmp_path / "b").unlink()
     assert [item.id for item in items] == ["c"]
@@ -683,7 +781,7 @@ def test_when_the_folder_itself_goes_the_read_fails(tmp_path: Path, how: str) ->
             write(tmp_path, "elsewhere/top1")
             shutil.rmtree(root)
             root.symlink_to(tmp_path / "elsewhere")
-    for items in (*running, *(folder.read(partition, None) for partition in partitions)):
+    for items in (*running, *(read(folder, partition) for partition in partitions)):
         with pytest.raises(Unavailable):
             list(items)
     if how in ("removed", "renamed", "a file now"):
@@ -696,7 +794,7 @@ def test_a_folder_that_is_unmounted_between_two_partitions_fails(tmp_path: Path)
     write(root, "a/1", "top1")
     folder = folder_at(root, roots=(tmp_path,))
     partitions = list(folder.partitions())
-    assert list(folder.read(partitions[1], None))
+    assert list(read(folder, partitions[1]))
     root.rename(tmp_path / "unmounted")
     root.mkdir()  # the empty mount point
     for partition in partitions:
@@ -707,7 +805,7 @@ def test_a_folder_that_is_unmounted_between_two_partitions_fails(tmp_path: Path)
 def test_content_of_a_replaced_folder_is_not_opened(tmp_path: Path) -> None:
     root = tmp_path / "root"
     write(root, "a")
-    [entity] = everything(folder_at(root, roots=(tmp_path,)))
+    [entity] = read(folder_at(root, roots=(tmp_path,)), Partition(key=""))
     root.rename(tmp_path / "other")
     with pytest.raises(Unavailable):
         entity.open()
@@ -723,23 +821,23 @@ def test_reading_goes_on_after_any_file_even_one_that_is_gone(tmp_path: Path) ->
     write(tmp_path, *(f"{folder}f{number}" for folder in ("", "a/", "a/b/", "a/b.c/", "d/") for number in range(3)))
     folder = folder_at(tmp_path)
     whole = Partition(key="")
-    order = [item.id for item in folder.read(whole, None)]
+    order = [item.id for item in read(folder, whole)]
     assert len(order) == 15
     for place, id in enumerate(order):
-        assert [item.id for item in folder.read(whole, FolderCursor(after=id))] == order[place + 1 :]
+        assert [item.id for item in read(folder, whole, FolderCursor(after=id))] == order[place + 1 :]
     for done, first_left in (("a/b/", "a/b.c/f0"), ("a/", "d/f0"), ("a/b.c/", "d/f0"), ("a/b/gone", "a/b.c/f0")):
-        left = [item.id for item in folder.read(whole, FolderCursor(after=done))]
+        left = [item.id for item in read(folder, whole, FolderCursor(after=done))]
         assert left[0] == first_left
     shutil.rmtree(tmp_path / "a" / "b.c")
     (tmp_path / "f1").unlink()
     for gone, following in (("f1", "f2"), ("a/b.c/f0", "d/f0")):
-        assert next(item.id for item in folder.read(whole, FolderCursor(after=gone))) == following
+        assert next(item.id for item in read(folder, whole, FolderCursor(after=gone))) == following
 
 
 def test_what_lies_before_the_cursor_is_not_looked_at(tmp_path: Path) -> None:
     write(tmp_path, *(f"f{number:03}" for number in range(10)), "g/a", "h/a")
     os.truncate(tmp_path / "f003", 10**9)
-    left = list(folder_at(tmp_path).read(Partition(key=""), FolderCursor(after="g/a")))
+    left = list(read(folder_at(tmp_path), Partition(key=""), FolderCursor(after="g/a")))
     assert [item.id for item in left] == ["h/a"]
 
 

@@ -58,6 +58,8 @@ def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | Non
     if count := job.entities_never_read:
         noun = "entity" if count == 1 else "entities"
         show(f"[yellow]Removed {count:,} {noun} from the index[/]: files of these names are never read")
+    if job.unsettled:
+        show("[yellow]Unsettled[/]: entities moved while they were read; the next sync finds what this one missed")
     if job.status == "failed":
         raise ClientError(f"the sync failed: {job.error}")
 

@@ -211,6 +211,8 @@ def rows_missing_once(session: Session, connection_id: UUID) -> BitMap64:
 
 
 def set_missing(session: Session, rows: BitMap64, value: int) -> None:
+    if not rows:
+        return
     session.execute(
         text("update entity set missing = :value where row = any(:rows)"), {"value": value, "rows": list(rows)}
     )

@@ -289,7 +289,8 @@ class SourcePace(Base):
 class SyncJob(Base):
     """A job. ``number``: its place in the order of all jobs, which no clock decides. ``driver``, ``driven_at`` and
     ``driven_until``: who decides the next step, since when and until when. ``delayed_at``: when ``not_before`` was set.
-    ``epoch`` and ``backend_*``: who writes for the steps that have no partition."""
+    ``epoch`` and ``backend_*``: who writes for the steps that have no partition. ``rereads``: how often it opened
+    partitions again because entities had moved. ``unsettled``: they still moved the last time."""
 
     __tablename__ = "sync_job"
     __table_args__ = (
@@ -329,6 +330,8 @@ class SyncJob(Base):
     backend_pid: Mapped[int | None]
     backend_start: Mapped[datetime | None]
 
+    rereads: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    unsettled: Mapped[bool] = mapped_column(default=False, server_default=text("false"))
     deleted: Mapped[int] = mapped_column(default=0)
     held_deletes: Mapped[int] = mapped_column(default=0)
     never_read: Mapped[int] = mapped_column(default=0, server_default="0")
@@ -395,7 +398,8 @@ class SyncPartition(Base):
 
 class SyncMark(Base):
     """What a batch reported. ``kind`` met or deleted: ``rows`` is a 64-bit roaring bitmap of ledger rows. ``kind``
-    subtree: ``prefix`` is a subtree that could not be read. Append-only."""
+    subtree: ``prefix`` is a subtree that could not be read. Append-only, until the partition is opened again: ``met``
+    becomes ``counted``."""
 
     __tablename__ = "sync_mark"
     __table_args__ = (Index("sync_mark_job", "job_id", "id"),)
@@ -412,7 +416,7 @@ class EntityRow(Base):
     """The ledger: which version of each entity is indexed, or why it is not.
 
     ``state``: indexed, failed or skipped. ``fingerprint``: SHA-256 of the indexed content; ``metadata_fingerprint``: of
-    the metadata shown with it. ``missing``: full jobs in a row that did not meet it (only for sources that may skip).
+    the metadata shown with it. ``missing``: 1 if the last full job did not meet it and could not prove that it is gone.
     """
 
     __tablename__ = "entity"
@@ -420,6 +424,7 @@ class EntityRow(Base):
         UniqueConstraint("connection_id", "entity_id", name="entity_key"),
         Index("entity_updated", "collection_id", "updated_at"),
         Index("entity_job", "job_id"),
+        Index("entity_missing", "connection_id", postgresql_where=text("missing > 0")),
         Index("entity_trouble", "connection_id", "state", postgresql_where=text("state <> 'indexed'")),
     )
 

@@ -344,10 +344,24 @@ def add_marks(
     session.flush()
 
 
-def met_rows(session: Session, job_id: UUID) -> BitMap64:
-    """The ledger rows that the job has met so far."""
+def reopen(session: Session, partition_ids: Sequence[int]) -> None:
+    """Open these partitions again, to be read from their beginning. What they met counts no longer as met, but stays
+    counted. Lock the job's row first."""
+    for statement in (
+        """
+        update sync_partition set state = 'open', cursor = null, epoch = epoch + 1, owner = null, backend_pid = null,
+               backend_start = null, lease_until = null, not_before = null where id = any(:ids)
+        """,
+        "update sync_mark set kind = 'counted' where partition_id = any(:ids) and kind = 'met'",
+        "delete from sync_mark where partition_id = any(:ids) and kind = 'subtree'",
+    ):
+        session.execute(text(statement), {"ids": list(partition_ids)})
+
+
+def counted_rows(session: Session, job_id: UUID) -> BitMap64:
+    """The ledger rows that the job has met so far, also in reads that were repeated since."""
     together = BitMap64()
-    rows = select(SyncMark.rows).where(SyncMark.job_id == job_id, SyncMark.kind == "met")
+    rows = select(SyncMark.rows).where(SyncMark.job_id == job_id, SyncMark.kind.in_(("met", "counted")))
     for part in session.scalars(rows):
         together |= BitMap64.deserialize(part or b"")
     return together
@@ -361,7 +375,7 @@ def progress(session: Session, job_id: UUID) -> list[Progress]:
     }
     marks = session.execute(
         select(SyncMark.partition_id, SyncMark.kind, SyncMark.rows)
-        .where(SyncMark.job_id == job_id, SyncMark.rows.is_not(None))
+        .where(SyncMark.job_id == job_id, SyncMark.kind.in_(("met", "deleted")))
         .order_by(SyncMark.id)
     )
     for partition_id, kind, rows in marks:

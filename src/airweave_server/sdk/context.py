@@ -50,6 +50,8 @@ class Context:
     result and returns it. None if there is nowhere to store new credentials.
     ``patience``: limits the waits of every ``Http``; for tests and previews.
     ``between``: sees every request of every ``Http`` and may answer in place of the vendor; for ``sources check``.
+    ``alive``: call it now and then during a long look at the source that yields nothing: otherwise the engine takes
+    the source for silent after a while.
     ``is_connecting``: a person connects, changes or previews the source now; False in jobs. ``check`` may then look
     more closely than it should before each job.
     """
@@ -63,6 +65,7 @@ class Context:
     renew: Renew | None = None
     patience: Patience | None = None
     between: Between | None = None
+    alive: Callable[[], None] = lambda: None
     is_connecting: bool = False
 
     def sleep(self, seconds: float) -> None:

@@ -27,8 +27,8 @@ class Partition:
     ``key`` is stable and unique. ``data`` holds JSON values and is passed back to ``read``. ``scope`` groups
     partitions; by default, each partition is its own scope. Deletes that would empty a whole scope are held.
 
-    If entities can move between partitions during a read, the source must declare ``may_skip``: an entity that moves
-    from a partition not yet read into one already read is missed in both.
+    An entity that moves during a job, from a partition not yet read into one already read, is missed in both. If that
+    can happen, the source must override ``changed_since`` or declare ``may_skip``.
     """
 
     key: str
@@ -146,6 +146,17 @@ class Source(ABC, Generic[ConfigT, CursorT]):
     @abstractmethod
     def read(self, partition: Partition, cursor: CursorT | None) -> Items[CursorT]:
         """Yield the contents of the partition from the cursor on, with cursors in between."""
+
+    def changed_since(self, partition: Partition, cursor: CursorT | None) -> bool:
+        """Return whether entities may have come into the partition, left it or moved within it since it was read.
+
+        ``cursor`` is the last one that the read yielded; None if it yielded none. A source that notes in its cursors
+        what it listed can compare. Content need not be compared.
+
+        The engine asks this of each partition of a full job once all are read, and reads those that changed again, from
+        None, at most three times. By default the source cannot tell: False.
+        """
+        return False
 
     def close(self) -> None:
         """Close connections; called once, after the last read."""

@@ -29,6 +29,7 @@ CURSORS = 40  # tested per partition, spread evenly
 STOPS_IN_S = 5.0
 FIRST, LAST = 3, 2  # faults are played at this many first and last requests of a read
 SHOWN = 5  # ids in a message
+REREADS = 3  # of a partition by a job, if the source says that it changed
 PATIENCE = 3, 50  # a read may send 3 times as many requests as one without a fault, plus 50
 
 
@@ -122,6 +123,19 @@ class SourceSuite:
                         rest = {_key(item) for item in _items(other, _stored(partition), stored)}
                     lost = before - met - rest
                     assert not lost, f"partition {partition.key!r}, read from {cursor!r}, loses {sorted(lost)[:5]}"
+
+    def test_a_partition_that_rests_is_not_read_again_and_again(self) -> None:
+        with closing(self.source()) as source:
+            for partition in list(source.partitions()):
+                for _ in range(1 + REREADS):
+                    cursors = [item for item in source.read(partition, None) if isinstance(item, BaseModel)]
+                    stored = cursors[-1].model_dump_json() if cursors else None
+                    cursor = type(source).cursor_model.model_validate_json(stored) if stored is not None else None
+                    with closing(self.source()) as other:
+                        if not other.changed_since(_stored(partition), cursor):
+                            break
+                else:
+                    raise AssertionError(f"nothing changed, but partition {partition.key!r} did: see changed_since")
 
     def test_a_request_that_fails_is_tried_again_or_raised_but_never_passed_over(self) -> None:
         expected = {entity.id for entity in self._all()}

@@ -6,6 +6,7 @@ connected folder are never read, whatever the configuration says. They are not e
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import stat
@@ -51,6 +52,7 @@ GLOB_LIMIT = 1_000  # characters of one that is configured
 MB = 1_000_000
 CLOCK_TICK_NS = 20_000_000  # two writes within a tick of the file system's clock can get the same times
 COARSE_TICK_NS = 2_000_000_000  # on a file system that stores whole seconds
+DIGEST_BYTES = 16
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -94,9 +96,11 @@ class FolderConfig(BaseModel):
 
 
 class FolderCursor(BaseModel):
-    """``after``: the id of the last file that was read or, with a slash at its end, of the last folder that is done."""
+    """``after``: the id of the last file that was read or, with a slash at its end, of the last folder that is done.
+    ``listed``: a digest of all folders as they were when they were listed, up to here."""
 
     after: str
+    listed: str = ""
 
 
 class Folder(Source[FolderConfig, FolderCursor]):
@@ -168,7 +172,8 @@ class Folder(Source[FolderConfig, FolderCursor]):
         with self._open_root() as root:
             root.check_identity(partition.data)
             top = self._top(root, after=_path_of(cursor.after).split("/") if cursor else ())
-            yield from self._walk(root, top, partition)
+            digest = _Digest(cursor.listed if cursor else "")
+            yield from self._walk(root, top, partition, digest, place=cursor.after if cursor else "")
             root.check_still_there()
 
     def _top(self, root: "_Root", after: Sequence[str] = ()) -> "_Folder":
@@ -181,9 +186,37 @@ class Folder(Source[FolderConfig, FolderCursor]):
             url_prefix=f"file://{quote(os.fsencode(root.place.path)).rstrip('/')}/",
         )
 
-    def _walk(self, root: "_Root", top: "_Folder", partition: Partition) -> Items[FolderCursor]:
-        """Walk down folder by folder, without recursion and with one folder open at a time."""
+    def changed_since(self, partition: Partition, cursor: FolderCursor | None) -> bool:
+        """Whether a folder of the partition has other entries, or was changed, since ``read`` listed it.
+
+        Lists all folders again and opens no file. Raises as ``read`` does.
+        """
+        if cursor is None or not cursor.listed:
+            return False
+        with self._open_root() as root:
+            root.check_identity(partition.data)
+            digest = _Digest()
+            for _ in self._walk(root, self._top(root), partition, digest, files=False):
+                pass
+            root.check_still_there()
+        return digest.value != cursor.listed
+
+    def _walk(
+        self,
+        root: "_Root",
+        top: "_Folder",
+        partition: Partition,
+        digest: "_Digest",
+        *,
+        place: str = "",
+        files: bool = True,
+    ) -> Items[FolderCursor]:
+        """Walk down folder by folder, without recursion and with one folder open at a time. The last item is a cursor.
+
+        ``place``: the id that the cursor names. Without ``files``, only the folders are listed.
+        """
         due = 0.0  # at 1 a cursor is due
+        has_waited = False
         pending = [_Pending(top, iter([top]))]
         if partition.key.endswith("/"):
             # one top-level folder: the rules at the top are needed, the other folders are not
@@ -192,25 +225,38 @@ class Folder(Source[FolderConfig, FolderCursor]):
             pending = [_Pending(top, self._below(top, listing))]
         while pending:
             self.context.check()
+            self.context.alive()
             folder = next(pending[-1].folders, None)
             if folder is None:
                 done = pending.pop().folder
                 due += 1 / CURSOR_EVERY_NAMES
-                if due >= 1 and done is not top:
-                    yield FolderCursor(after=done.id + "/")
-                    due = 0
+                if done is not top:
+                    place = done.id + "/"
+                    if due >= 1:
+                        yield FolderCursor(after=place, listed=digest.value)
+                        due = 0
                 continue
             try:
                 fd = root.open(folder.path, FOLDER_FLAGS)
             except OSError as error:
                 due += 1 / CURSOR_EVERY_ITEMS
+                digest.add_unlistable(folder)
                 yield _skip_unlistable(folder, error, top)
+                place = folder.id + "/"
                 continue
             try:
+                if files and not has_waited and (fresh_s := _fresh_s(os.fstat(fd))):
+                    self.context.sleep(fresh_s)  # once: otherwise the folder counts as changed, and is read again
+                    has_waited = True
                 listing = self._list(root, fd, folder)
                 if folder is top and "group" in partition.data:
                     listing.files = []  # these belong to the partition ""
-                for name in listing.files_after(folder.after):
+                    listing.folders = [name for name in listing.folders if _group_of(name) == partition.data["group"]]
+                    digest.add_names(folder, listing)
+                else:
+                    digest.add(folder, listing, is_read=files)
+                names = listing.files_after(folder.after)
+                for name in names if files else ():
                     self.context.check()
                     item = self._read_item(root, fd, folder, name)
                     if item is None:
@@ -221,11 +267,15 @@ class Folder(Source[FolderConfig, FolderCursor]):
                             due += (item.size_bytes or 0) / CURSOR_EVERY_BYTES
                         yield item
                     if due >= 1:
-                        yield FolderCursor(after=folder.id_prefix + _id_of(name))
+                        yield FolderCursor(after=folder.id_prefix + _id_of(name), listed=digest.value)
                         due = 0
+                if names:
+                    place = folder.id_prefix + _id_of(names[-1])
             except (OSError, Unreadable) as error:
                 due += 1 / CURSOR_EVERY_ITEMS
+                digest.add_unlistable(folder)
                 yield _skip_unlistable(folder, error, top)
+                place = folder.id + "/"
                 continue
             finally:
                 os.close(fd)
@@ -235,8 +285,10 @@ class Folder(Source[FolderConfig, FolderCursor]):
             if len(folder.ancestors) > MAX_DEPTH:
                 for deeper in folders:
                     yield Skipped(deeper.id, f"nested deeper than {MAX_DEPTH} folders", deeper.name, subtree=True)
+                place = folder.id + "/"
                 continue
             pending.append(_Pending(folder, folders))
+        yield FolderCursor(after=place, listed=digest.value)
 
     def _list(self, root: "_Root", fd: int, folder: "_Folder", *, names: bool = True) -> "_Listing":
         """List an open folder in the order of the walk, and add its identity and its rules to ``folder``.
@@ -245,7 +297,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         """
         found = os.fstat(fd)
         identity = (found.st_dev, found.st_ino)
-        listing = _Listing()
+        listing = _Listing(found)
         if identity in root.hidden or found.st_dev in root.hidden_devices or identity in folder.ancestors:
             return listing
         folder.ancestors = (*folder.ancestors, identity)
@@ -607,8 +659,9 @@ class _Folder:
 
 @dataclass(slots=True)
 class _Listing:
-    """Names in a folder, in the order of their bytes."""
+    """Names in a folder, in the order of their bytes. ``found``: the folder itself, from before it was listed."""
 
+    found: os.stat_result
     files: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
@@ -639,13 +692,50 @@ def _select_folders(partition: Partition, folders: Iterable[_Folder]) -> Iterato
     """The top-level folders that a partition reads. ``""`` reads those created since the partitions were listed."""
     if partition.data.get("grouped"):
         return
-    group, others = partition.data.get("group"), set(partition.data.get("others", ()))
-    for folder in folders:
-        if group is None:
-            if folder.id not in others:
-                yield folder
-        elif zlib.crc32(os.fsencode(folder.name)) % PARTITIONS == group:
-            yield folder
+    others = set(partition.data.get("others", ()))
+    yield from (folder for folder in folders if folder.id not in others)
+
+
+def _group_of(name: str) -> int:
+    """The group that a top-level folder belongs to."""
+    return zlib.crc32(os.fsencode(name)) % PARTITIONS
+
+
+class _Digest:
+    """A digest of the folders that a walk listed, in order: their names, their entries and when they changed.
+
+    Moving an entry changes the times of both folders, and those of a folder that is moved itself. A folder counts once,
+    as it was when it was listed first: at a cursor within it, it is listed again.
+    """
+
+    def __init__(self, value: str = "") -> None:
+        self._value = bytes.fromhex(value)
+
+    @property
+    def value(self) -> str:
+        return self._value.hex()
+
+    def add(self, folder: _Folder, listing: _Listing, *, is_read: bool) -> None:
+        """Add a folder. ``is_read``: its files are read from this listing."""
+        # it may still change and have the same times: then it must equal no later listing
+        fresh = "fresh" if is_read and _fresh_s(listing.found) else ""
+        self._add(folder, f"{listing.found.st_mtime_ns}-{listing.found.st_ctime_ns}{fresh}", listing)
+
+    def add_names(self, folder: _Folder, listing: _Listing) -> None:
+        """Add a folder that others may change: only its entries, not its times."""
+        self._add(folder, "names", listing)
+
+    def add_unlistable(self, folder: _Folder) -> None:
+        self._add(folder, "unlistable", None)
+
+    def _add(self, folder: _Folder, what: str, listing: _Listing | None) -> None:
+        if folder.after:
+            return
+        added = hashlib.blake2b(self._value, digest_size=DIGEST_BYTES)
+        names = (*listing.files, "", *listing.folders) if listing is not None else ()
+        for name in (folder.path, what, *names):
+            added.update(os.fsencode(name) + b"\0")
+        self._value = added.digest()
 
 
 def _skip_unlistable(folder: _Folder, error: Exception, top: _Folder) -> Skipped:
@@ -726,10 +816,16 @@ def _make_version(found: os.stat_result) -> str | None:
 
     None if the file changed so recently that another write could still get the same times: the next job opens it.
     """
-    is_coarse = found.st_ctime_ns % 1_000_000_000 == 0
-    if abs(time.time_ns() - found.st_ctime_ns) < (COARSE_TICK_NS if is_coarse else CLOCK_TICK_NS):
+    if _fresh_s(found):
         return None
     return f"{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}-{found.st_ino}"
+
+
+def _fresh_s(found: os.stat_result) -> float:
+    """Seconds during which another change could still get the same times; 0 if none could."""
+    tick_ns = COARSE_TICK_NS if found.st_ctime_ns % 1_000_000_000 == 0 else CLOCK_TICK_NS
+    age_ns = time.time_ns() - found.st_ctime_ns
+    return (tick_ns - age_ns) / 1e9 if abs(age_ns) < tick_ns else 0.0
 
 
 def _raise_if_server_error(error: OSError) -> None:

@@ -139,7 +139,8 @@ class Connectors:
         if job is None or job.access_token is None:
             renew = partial(self._renew, configured, OfConnection(connection.id), signals.stop)
         context = make_context(self._settings, signals.stop)
-        context = replace(context, pace=partial(self._pace, connection.id, signals), renew=renew)
+        pace = partial(self._pace, connection.id, signals)
+        context = replace(context, pace=pace, renew=renew, alive=signals.hear_source)
         with closing(configured.kind(configured.config, configured.credentials, context)) as source:
             yield source
 
@@ -294,6 +295,12 @@ def find_never_read(session: Session, connection: SourceConnection, rows: BitMap
     if kind is None or kind.never_reads.__func__ is Source.never_reads.__func__:  # type: ignore[attr-defined]
         return BitMap64()
     return BitMap64(row for row, entity_id in ledger.ids_of(session, rows) if kind.never_reads(entity_id))
+
+
+def notices_moves(connection: _Configuration) -> bool:
+    """Whether the source of a connection can tell that entities moved while it was read."""
+    kind = plugins.sources().get(connection.short_name)
+    return kind is not None and kind.changed_since is not Source.changed_since
 
 
 def refusal_of(connection: SourceConnection, job: SyncJob) -> str:

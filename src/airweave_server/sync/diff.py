@@ -174,9 +174,9 @@ def plan_deletes(
     entity missing elsewhere may have moved there. A row that any partition met in this job is never in the plan.
 
     ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. ``absence``: what it means
-    that a row was not met. ``may_skip``: listings can skip entities, so a row goes only if the previous full job missed
-    it too (``missed_before``). ``asked_for``: the rows whose delete a person approved. ``never_read``: rows that the
-    source never reads; they go as if the source had declared them deleted.
+    that a row was not met. ``may_skip``: the listing may have missed entities, so a row goes only if the previous full
+    job missed it too (``missed_before``). ``asked_for``: the rows whose delete a person approved. ``never_read``: rows that
+    the source never reads; they go as if the source had declared them deleted.
     """
     met, declared = BitMap64(), BitMap64()
     for part in progress:
@@ -193,7 +193,7 @@ def plan_deletes(
             gone &= asked_for or BitMap64()
         if may_skip and absence is Absence.GONE:  # otherwise nothing of it goes without a person's approval
             missed = gone - missed_before
-            gone &= missed_before
+            gone &= missed_before | (asked_for or BitMap64())
     gone |= (declared - met) & everything
     missed -= gone
     undeclared = gone - declared

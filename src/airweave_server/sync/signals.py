@@ -41,6 +41,11 @@ class Signals:
         if self.stop.is_set():
             raise Stopped("asked to stop")
 
+    def hear_source(self) -> None:
+        """Note a sign of life of a source that has nothing to yield yet."""
+        if self.source_since is not None:
+            self.source_since = time.monotonic()
+
     def waiting(self) -> "Waiting":
         """Surround a call that may wait for the source."""
         return Waiting(self)

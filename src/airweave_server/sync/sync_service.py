@@ -15,7 +15,6 @@ from uuid import UUID, uuid4
 
 import structlog
 from pydantic import BaseModel, ValidationError
-from pyroaring import BitMap64
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -25,7 +24,6 @@ from ..db import chunks as chunk_rows
 from ..db.models import (
     ACTIVE,
     Collection,
-    DeletePlan,
     Mode,
     PartitionState,
     Phase,
@@ -38,12 +36,12 @@ from ..db.models import (
 from ..db.room import is_storage_full
 from ..db.session import Database, is_outage, now
 from ..errors import Fenced
-from ..sdk import ConfigError, Partition, Source, Stopped, Traits
+from ..sdk import ConfigError, Source, Stopped, Traits
 from ..settings import Settings
 from ..text.parsers import Parsers
-from . import diff
+from . import sweeping
 from .batch import BATCH_ITEMS, PIPELINE_VERSION, Target, Writer
-from .connector import Connectors, find_never_read, refusal_of, traits_of
+from .connector import Connectors, notices_moves, refusal_of, traits_of
 from .reembed import FillTask, fill
 from .signals import Signals
 from .trouble import Verdict, describe_damage, describe_partitions, format_trace, judge, to_error_details, waits_for
@@ -54,7 +52,6 @@ RETRY_LONGEST_S = 60.0
 MAX_PARTITIONS = 100_000
 MOST_CRASHES = 20
 ALWAYS_H = 24.0 * 365  # resume window of a move: its progress does not go stale
-FIRST_CONFIG_VERSION = 1  # the version of a connection that was never changed
 
 log = structlog.get_logger(__name__)
 
@@ -64,11 +61,12 @@ class Outcome:
     """How a step ended.
 
     ``ended``: the job has a terminal status. ``wait_s``: seconds until the job can continue; None to take the next step
-    now. ``waiting_for``: what the job waits for, as in ``waits_for``.
+    now. ``waiting_for``: what the job waits for, as in ``waits_for``. ``reopened``: partitions are to be read again.
     """
 
     ended: bool = False
     wait_s: float | None = None
+    reopened: bool = False
     waiting_for: str | None = None
 
 
@@ -148,7 +146,7 @@ class SyncService:
                 secrets = configured.secrets
                 with self._connectors.reading(configured, connection, signals, job=job) as source:
                     target = self._make_target(job, connection, collection, partition, secrets)
-                    met = partitions.met_rows(session, job_id)
+                    met = partitions.counted_rows(session, job_id)
                     writer = Writer(session, self._database.session, partition, target, met, signals)
                     session.commit()
                     if partition.crashes >= MOST_CRASHES:
@@ -177,7 +175,8 @@ class SyncService:
             return Outcome()
 
     def sweep(self, job_id: UUID, signals: Signals) -> Outcome:
-        """Once every partition is read, plan the deletes, let the guard hold suspicious ones, and apply the rest."""
+        """Once every partition is read, open those again from which or into which entities moved meanwhile. If there
+        are none, plan the deletes, let the guard hold suspicious ones, and apply the rest."""
         with self._database.step() as session:
             job = jobs.claim_step(session, job_id)
             if job is None:
@@ -189,7 +188,9 @@ class SyncService:
                 session.commit()
                 return Outcome()
             if job.phase == Phase.READ:
-                self._plan_deletes(session, job)
+                outcome = self._settle(session, job, signals)
+                if outcome is not None:
+                    return outcome
             plan = plans.find_applying(session, job_id)
             session.commit()
             if plan is None:
@@ -242,7 +243,8 @@ class SyncService:
                 self._end(session, job, Status.COMPLETED, None)
                 self._switch_collection(session, job)
                 return Outcome(ended=True)
-            if job.mode == Mode.FULL and job.resumed_from is None:  # a resumed job listed some of it long ago
+            # a resumed job listed some of it long ago, and an unsettled one may have missed some
+            if job.mode == Mode.FULL and job.resumed_from is None and not job.unsettled:
                 connections.record_full_job(session, job)
             partitions.forget_marks(session, job.connection_id)
             self._end(session, job, Status.COMPLETED, None)
@@ -299,6 +301,32 @@ class SyncService:
                 error=f"internal error: {type(error).__name__}; see the server log for details",
             )
 
+    def _settle(self, session: Session, job: SyncJob, signals: Signals) -> Outcome | None:
+        """Open partitions again if the source says that they changed since they were read, at most ``MAX_REREADS``
+        times. Otherwise plan the deletes and return None."""
+        connection, _ = connections.of_job(session, job)
+        secrets: Sequence[str] = ()
+        changed: Sequence[SyncPartition] = ()
+        parts = sweeping.may_reread(session, job) if notices_moves(connection) else ()
+        session.commit()
+        if parts:
+            try:
+                configured = self._connectors.load(connection, job)
+                secrets = configured.secrets
+                with self._connectors.reading(configured, connection, signals, job=job) as source:
+                    changed = sweeping.find_changed(source, parts, signals)
+            except Stopped:
+                return Outcome(wait_s=0.0)
+            except (DBAPIError, Fenced):
+                raise
+            except Exception as error:
+                return self._retry_or_fail_job(session, job, error, secrets, refusal_of(connection, job))
+        if changed and job.rereads < sweeping.MAX_REREADS:
+            sweeping.reread(session, job, changed)
+            return Outcome(wait_s=0.0, reopened=True)
+        sweeping.plan_deletes(session, job, self._settings, unsettled=bool(changed))
+        return None
+
     def _audit(self, session: Session, job: SyncJob) -> tuple[audit.Finding, ...]:
         """Audit what the job touched, and return the damage that the database cannot repair alone. That is marked to
         be read again, by a repair, which is requested here unless this job is one."""
@@ -335,6 +363,8 @@ class SyncService:
                 return Outcome(wait_s=due.wait_s, waiting_for=waits_for(due.trouble))
             elif phase in (Phase.READ, Phase.DELETE):
                 outcome = self.sweep(job_id, signals)
+                if outcome.reopened:
+                    return None
                 if outcome.wait_s is None:
                     outcome = self.close(job_id)
             else:
@@ -527,8 +557,7 @@ class SyncService:
         """Read to the partition's end, or until the slice's time is up and the cursor has moved."""
         began_at, first = time.monotonic(), partition.cursor
         cursor = source.cursor_model.model_validate(partition.cursor) if partition.cursor is not None else None
-        part = Partition(key=partition.key, scope=partition.scope, data=partition.data)
-        with closing(signals.watch(source.read(part, cursor))) as items, signals.working():
+        with closing(signals.watch(source.read(sweeping.to_part(partition), cursor))) as items, signals.working():
             windows = Windows(items, source.cursor_model)
             for window in windows:
                 writer.take(window)
@@ -538,61 +567,6 @@ class SyncService:
         writer.commit(done=windows.trouble is None)
         if windows.trouble is not None:
             raise windows.trouble  # everything before it is good and committed
-
-    def _plan_deletes(self, session: Session, job: SyncJob) -> None:
-        connection, _ = connections.of_job(session, job)
-        traits = traits_of(connection) or Traits(proves_listing=False)
-        scopes = ledger.rows_by_scope(session, job.connection_id)
-        read = partitions.progress(session, job.id)
-        met = BitMap64()
-        for part in read:
-            met |= part.met
-        missed_before = ledger.rows_missing_once(session, job.connection_id) if traits.may_skip else BitMap64()
-        approves = session.get(DeletePlan, job.approves) if job.approves is not None else None
-        asked_for = plans.rows(approves) if approves is not None else BitMap64()
-        absence = _interpret_absence(traits, job, connection)
-        never_read = find_never_read(session, connection, BitMap64.union(BitMap64(), *scopes.values()) - met)
-        plan = diff.plan_deletes(
-            scopes,
-            read,
-            full=job.mode == Mode.FULL and job.resumed_from is None,  # an old listing does not prove absence
-            below_skipped=ledger.rows_below(session, job.connection_id, partitions.unread_subtrees(session, job.id)),
-            may_skip=traits.may_skip,
-            missed_before=missed_before,
-            absence=absence,
-            asked_for=asked_for,
-            never_read=never_read,
-        )
-        held, reason = diff.hold(
-            plan,
-            approved=plan.rows & (asked_for | never_read),
-            total=sum(len(rows) for rows in scopes.values()),
-            ratio=self._settings.delete_guard_ratio,
-            minimum=self._settings.delete_guard_min,
-        )
-        if job.mode == Mode.FULL and absence is not diff.Absence.STAYS:
-            plans.supersede_held(session, job.connection_id)
-        for rows, state, why in ((plan.rows - held, "applying", None), (held, "held", reason)):
-            if rows:
-                session.add(
-                    DeletePlan(
-                        organization_id=job.organization_id,
-                        connection_id=job.connection_id,
-                        job_id=job.id,
-                        state=state,
-                        reason=why,
-                        total=len(rows),
-                        rows=rows.serialize(),
-                    )
-                )
-        if traits.may_skip:
-            ledger.set_missing(session, missed_before & met, 0)
-            ledger.set_missing(session, plan.missed, 1)
-        session.flush()
-        jobs.fence(session, job.id, job.epoch, phase=Phase.DELETE, held_deletes=len(held), never_read=len(never_read))
-        session.commit()
-        if reason:
-            log.warning("deletes_held", reason=reason)
 
     def _retry_or_fail(
         self, session: Session, partition: SyncPartition, error: Exception, secrets: Sequence[str], refusal: str
@@ -682,14 +656,6 @@ class SyncService:
 
     def _backoff(self, failures: int) -> float:
         return float(min(self._settings.retry_backoff_s * 2**failures, RETRY_LONGEST_S))
-
-
-def _interpret_absence(traits: Traits, job: SyncJob, connection: SourceConnection) -> diff.Absence:
-    """What the absence of an entity from this job's listing means."""
-    if traits.is_window:
-        is_reconfigured = job.config_version != (connection.last_full_config_version or FIRST_CONFIG_VERSION)
-        return diff.Absence.DOUBTED if is_reconfigured else diff.Absence.STAYS
-    return diff.Absence.GONE if traits.proves_listing else diff.Absence.DOUBTED
 
 
 def _cursors_fit(cursors: dict[str, dict[str, Any]], model: type[BaseModel]) -> bool:

@@ -1,5 +1,4 @@
-"""What ends at a time keeps when that was set, and jobs are numbered: neither depends on a clock that may step back;
-a job tells what it removed because it is never read."""
+"""Clocks that step back, names that are never read, entities that move while a job reads: what the server notes now."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -52,3 +51,8 @@ def upgrade() -> None:
 
     # entities that a job removed because this version never reads files of their names
     op.add_column("sync_job", sa.Column("never_read", sa.Integer(), nullable=False, server_default="0"))
+
+    # entities that move while a job reads: how often it read partitions again, and whether it could not settle
+    op.add_column("sync_job", sa.Column("rereads", sa.SmallInteger(), nullable=False, server_default="0"))
+    op.add_column("sync_job", sa.Column("unsettled", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.create_index("entity_missing", "entity", ["connection_id"], postgresql_where=sa.text("missing > 0"))
