@@ -37,7 +37,7 @@ STRANGERS = (*PLUGINS, "sdk")
 ROOMS = {
     "fastapi": ("api",),
     "starlette": ("api",),
-    "uvicorn": ("supervisor",),
+    "uvicorn": ("supervisor", "api"),
     "temporalio": ("temporal",),
     "typer": ("commands",),
     "alembic": ("db",),

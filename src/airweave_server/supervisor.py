@@ -1,12 +1,13 @@
 """Assembles a server process, runs it in the foreground and shuts it down, embedded Postgres included."""
 
 import os
+import resource
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from .api.answers import STATEMENT_S
 from .api.app import create_app, loopback_names
 from .api.deps import Parts
 from .api.lanes import Lanes
+from .api.protocol import LimitedProtocol
 from .api.watches import Watches
 from .background import InProcessDriver
 from .children import Child, command, system_variables
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 STOP_GRACE_S = 15.0
 CHILD_GRACE_S = 8.0
 HTTP_GRACE_S = 5
+FILES = 4_096  # open files, sockets included; many systems permit 1,024 to a process that does not ask for more
 POSTGRES_LOOK_S = 1.0
 SWITCH_S = 0.001  # after which a thread that computes lets the event loop go on; 5 ms by default, at each of its calls
 HOUSE_THREADS = 20  # use the database for housekeeping, leases, progress, health, and what sources ask during a request
@@ -98,6 +101,17 @@ def _house_connections(settings: Settings) -> int:
     return HOUSE_THREADS + settings.job_threads
 
 
+def _allow_files() -> int:
+    """Let this process open as many files as the system permits, up to ``FILES``; returns how many it may open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS permits less than it says
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return wanted
+    return FILES if soft == resource.RLIM_INFINITY else soft
+
+
 def _serve(
     settings: Settings, database: Database, listener: socket.socket, say: Say, children: Sequence[Child] = ()
 ) -> None:
@@ -116,9 +130,16 @@ def _serve(
     requests = Database(database.url, database.room, connections=lanes.connections, statement_s=STATEMENT_S)
     parts = Parts(settings, requests, database, vault, connections, driver, keeper, watches, children)
     app = create_app(parts, lanes, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
+    LimitedProtocol.most_connections = min(LimitedProtocol.most_connections, _allow_files() // 2)
     server = _Server(
         uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=HTTP_GRACE_S, server_header=False
+            app,
+            http=LimitedProtocol,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=HTTP_GRACE_S,
+            server_header=False,
         ),
         watches,
     )

@@ -175,8 +175,8 @@ def plan_deletes(
 
     ``ledger``: the connection's rows by scope. ``full``: the job read from the beginning. ``absence``: what it means
     that a row was not met. ``may_skip``: the listing may have missed entities, so a row goes only if the previous full
-    job missed it too (``missed_before``). ``asked_for``: the rows whose delete a person approved. ``never_read``: rows that
-    the source never reads; they go as if the source had declared them deleted.
+    job missed it too (``missed_before``). ``asked_for``: the rows whose delete a person approved. ``never_read``: rows
+    that the source never reads; they go as if the source had declared them deleted.
     """
     met, declared = BitMap64(), BitMap64()
     for part in progress:
