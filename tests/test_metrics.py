@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from airweave_server.api.metrics import CONNECTIONS
 from running import Running, Server, TemporalServer, Worker, free_port
 from servers.scripted_server import ScriptedServer, items
 
@@ -112,6 +113,19 @@ def test_they_say_what_happened(pages: tuple[Scraped, Scraped]) -> None:
     whole = [one for one in api.samples if one.name == "airweave_last_full_timestamp_seconds"]
     assert len(whole) == 1
     assert whole[0].value > 1.7e9
+
+
+def test_the_page_does_not_grow_with_the_connections(apart: Running) -> None:
+    server = apart.start(worker=False)
+    collection = server.collection()
+    body = {"authentication": {"credentials": {"stub_key": "k"}}}
+    made = [server.connect(collection, "stub", {"entity_count": 1}, **body) for _ in range(CONNECTIONS + 5)]
+    page = scrape(server.url)
+    assert page.value("airweave_connections", source="stub") == len(made)
+    assert page.value("airweave_connections_failing", source="stub") == 0
+    shown = {one.labels["connection"] for one in page.samples if "connection" in one.labels}
+    assert len(shown) == CONNECTIONS
+    assert shown < set(made)
 
 
 def test_no_path_and_no_secret_is_in_them(pages: tuple[Scraped, Scraped]) -> None:

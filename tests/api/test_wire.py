@@ -16,7 +16,8 @@ from pydantic import TypeAdapter
 
 from airweave_server.db import collections
 from airweave_server.db.session import CONNECTIONS, Database
-from running import Server
+from running import IN_PROCESS, TEMPORAL, Running, Server
+from servers.scripted_server import ScriptedServer, items
 
 STUB = {"authentication": {"credentials": {"stub_key": "k"}}}
 NO_LIMITS = httpx.Limits(max_connections=None)
@@ -355,6 +356,28 @@ def test_refresh_all_answers_one_job_of_each_connection(server: Server) -> None:
     assert next(job["id"] for job in again if job["source_connection_id"] == slow) == running
     assert server.http.post(f"/collections/{uuid4().hex}/refresh_all").status_code == 404
     assert server.http.delete(f"/collections/{collection}").status_code == 200
+
+
+@pytest.mark.parametrize("driver", [IN_PROCESS, TEMPORAL], indirect=True)
+def test_a_connection_is_syncing_from_refresh_all_to_the_end_of_its_job(apart: Running, source: ScriptedServer) -> None:
+    server = apart.start(JOB_THREADS="1")
+    source.partitions["a"] = items(5)
+    source.held_from = 0
+    collection = server.collection()
+    connections = [server.connect_to(source, collection=collection) for _ in range(3)]
+    server.post(f"/collections/{collection}/refresh_all")
+    listed = server.get("/source-connections", collection=collection)
+    assert {each["id"]: each["status"] for each in listed} == dict.fromkeys(connections, "syncing")
+    assert {server.get(f"/source-connections/{each}")["status"] for each in connections} == {"syncing"}
+    assert "pending" in {server.get(f"/source-connections/{each}/jobs")[0]["status"] for each in connections}
+    source.held_from = None
+    server.wait_for(
+        lambda: [each["status"] for each in server.get("/source-connections", collection=collection)],
+        lambda seen: "syncing" not in seen,
+    )
+    for each in connections:
+        assert server.get(f"/source-connections/{each}")["status"] == "active"
+        assert [job["status"] for job in server.get(f"/source-connections/{each}/jobs")] == ["completed"]
 
 
 # Paths, headers and errors

@@ -19,7 +19,7 @@ from ..errors import Unauthorized
 from .deps import PartsOf
 
 KEPT_S = 5.0  # figures from the database are reused for so long, however many scrape
-CONNECTIONS = 2_000  # that have series of their own: those synced longest ago; more would overload a Prometheus
+CONNECTIONS = 50  # that have series of their own: those that need a look most; the others count in the sums by source
 
 router = APIRouter(tags=["health"])
 
@@ -78,7 +78,7 @@ class DatabaseFigures(Collector):
             with self._database.session() as session:
                 counts = figures.job_counts(session)
                 oldest_s = figures.oldest_active_s(session)
-                connections = figures.freshness(session, limit=CONNECTIONS)
+                connections = figures.freshness(session)
                 workers = leases.count(session, f"{leases.WORKER}{self._task_queue}:")
                 keeper = leases.holder(session, "keeper")
         except SQLAlchemyError:
@@ -107,7 +107,7 @@ class DatabaseFigures(Collector):
         )
         held = GaugeMetricFamily("airweave_held_deletes", "Deletes that wait for approval", labels=place)
         failing = GaugeMetricFamily("airweave_connection_failing", "Whether the last sync failed", labels=place)
-        for each in connections:
+        for each in connections[:CONNECTIONS]:
             labels = [str(each.connection_id), each.collection, each.source]
             if each.last_completed_at is not None:
                 completed.add_metric(labels, each.last_completed_at.timestamp())
@@ -115,7 +115,23 @@ class DatabaseFigures(Collector):
                 full.add_metric(labels, each.last_full_at.timestamp())
             held.add_metric(labels, each.held_deletes)
             failing.add_metric(labels, int(each.is_failing))
-        return [up, *self._storage(), jobs, oldest, seen, kept, completed, full, held, failing]
+        by_source = [
+            GaugeMetricFamily("airweave_connections", "Source connections", labels=["source"]),
+            GaugeMetricFamily("airweave_connections_failing", "Whose last sync failed", labels=["source"]),
+            GaugeMetricFamily("airweave_connections_held_deletes", "Deletes that wait for approval", labels=["source"]),
+            GaugeMetricFamily(
+                "airweave_connections_oldest_completed_timestamp_seconds",
+                "When the last sync completed of the connection where that is longest ago",
+                labels=["source"],
+            ),
+        ]
+        for group in figures.by_source(connections):
+            at = group.oldest_completed_at
+            values = (group.connections, group.failing, group.held_deletes, at.timestamp() if at is not None else None)
+            for gauge, value in zip(by_source, values, strict=True):
+                if value is not None:
+                    gauge.add_metric([group.source], value)
+        return [up, *self._storage(), jobs, oldest, seen, kept, *by_source, completed, full, held, failing]
 
 
 class Timed:

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from .. import plugins, wire
 from ..db import collections, connections, jobs
-from ..db.models import Collection, SourceConnection, Status, SyncJob
+from ..db.models import ACTIVE, Collection, SourceConnection, Status, SyncJob
 from ..errors import InvalidState
 from ..services import connections as service
 from ..services import jobs as job_service
@@ -117,11 +117,16 @@ def list_items(
     if readable_id is not None and collection is None:
         return []
     found = connections.list_page(
-        session, organization, collection_id=collection.id if collection else None, skip=page.skip, limit=page.limit
+        session,
+        organization,
+        collection_id=collection.id if collection else None,
+        skip=page.skip,
+        limit=page.limit,
+        is_brief=True,
     )
     ids = [connection.id for connection in found]
-    last, counts = jobs.newest_by_connection(session, ids), connections.entity_counts(session, ids)
-    signed_out = {connection.id for connection in connections.list_signed_out(session, ids)}
+    last, counts = jobs.newest_states(session, ids), connections.entity_counts(session, ids)
+    signed_out = connections.signed_out_ids(session, ids)
     # once per collection: a session forgets a row that nothing references, and would query it again
     feeds = {each: session.get_one(Collection, each).readable_id for each in {one.collection_id for one in found}}
     return [
@@ -178,8 +183,9 @@ def _schedule_to_wire(connection: SourceConnection, *, waits: bool) -> wire.Sche
     )
 
 
-def _derive_status(last: SyncJob | None) -> str:
-    if last is not None and last.status in (Status.RUNNING, Status.CANCELLING):
+def _derive_status(last: SyncJob | jobs.JobState | None) -> str:
+    # pending too: a client that polls until nothing is syncing would think that all is done before it began
+    if last is not None and last.status in ACTIVE:
         return "syncing"
     if last is not None and last.status == Status.FAILED:
         return "needs_reauth" if last.error_category in jobs.SIGNED_OUT else "error"

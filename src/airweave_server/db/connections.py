@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, delete, exists, func, select, text, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from .jobs import SIGNED_OUT
 from .models import IS_ACTIVE, Collection, EntityRow, SourceConnection, SourceCursor, SyncJob, Trigger
@@ -39,13 +39,22 @@ def lock(session: Session, connection_id: UUID) -> bool:
 
 
 def list_page(
-    session: Session, organization_id: UUID, *, collection_id: UUID | None = None, skip: int = 0, limit: int = 1_000
+    session: Session,
+    organization_id: UUID,
+    *,
+    collection_id: UUID | None = None,
+    skip: int = 0,
+    limit: int = 1_000,
+    is_brief: bool = False,
 ) -> list[SourceConnection]:
+    """Newest first. ``is_brief``: without their configuration and credentials, which are then loaded one by one."""
     query = select(SourceConnection).where(
         SourceConnection.organization_id == organization_id, SourceConnection.deleted_at.is_(None)
     )
     if collection_id is not None:
         query = query.where(SourceConnection.collection_id == collection_id)
+    if is_brief:
+        query = query.options(defer(SourceConnection.config), defer(SourceConnection.credentials))
     newest = query.order_by(SourceConnection.created_at.desc(), SourceConnection.id)
     return list(session.scalars(newest.offset(skip).limit(limit)))
 
@@ -201,6 +210,13 @@ def list_signed_out(session: Session, connection_ids: list[UUID] | None = None) 
     if connection_ids is not None:
         query = query.where(SourceConnection.id.in_(connection_ids))
     return list(session.scalars(query.order_by(SourceConnection.name, SourceConnection.id)))
+
+
+def signed_out_ids(session: Session, connection_ids: list[UUID]) -> set[UUID]:
+    """Those of these connections that ``list_signed_out`` lists."""
+    return set(
+        session.scalars(select(SourceConnection.id).where(SourceConnection.id.in_(connection_ids), _is_signed_out()))
+    )
 
 
 def list_due(session: Session) -> list[SourceConnection]:

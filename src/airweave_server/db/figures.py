@@ -63,8 +63,37 @@ def full_listings(session: Session) -> tuple[datetime | None, datetime | None]:
     return found[0], found[1]
 
 
-def freshness(session: Session, *, limit: int) -> list[Freshness]:
-    """The freshness of each connection, those synced longest ago first."""
+@dataclass(frozen=True, slots=True)
+class SourceFigures:
+    """Sums over the connections of one source. ``oldest_completed_at``: of their last completed syncs."""
+
+    source: str
+    connections: int
+    failing: int
+    held_deletes: int
+    oldest_completed_at: datetime | None
+
+
+def by_source(freshness: list[Freshness]) -> list[SourceFigures]:
+    """The figures of each source over these connections."""
+    grouped: dict[str, list[Freshness]] = {}
+    for each in freshness:
+        grouped.setdefault(each.source, []).append(each)
+    return [
+        SourceFigures(
+            source,
+            len(group),
+            sum(each.is_failing for each in group),
+            sum(each.held_deletes for each in group),
+            min((each.last_completed_at for each in group if each.last_completed_at is not None), default=None),
+        )
+        for source, group in sorted(grouped.items())
+    ]
+
+
+def freshness(session: Session) -> list[Freshness]:
+    """The freshness of each connection: first those that fail, then those with held deletes, then those synced longest
+    ago."""
     rows = session.execute(
         text(f"""
             select c.id, k.readable_id, c.short_name, done.at, c.last_full_at, coalesce(held.total, 0),
@@ -77,8 +106,9 @@ def freshness(session: Session, *, limit: int) -> list[Freshness]:
                                order by number desc limit 1) newest on true
             left join lateral (select sum(total) as total from delete_plan
                                where connection_id = c.id and state = 'held') held on true
-            where c.deleted_at is null order by done.at nulls first limit :limit
-        """),
-        {"limit": limit},
+            where c.deleted_at is null
+            order by coalesce(newest.status = 'failed', false) desc, coalesce(held.total, 0) > 0 desc,
+                     done.at nulls first, c.id
+        """)
     )
     return [Freshness(*row) for row in rows]

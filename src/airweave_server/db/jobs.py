@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BindParameter, bindparam, func, or_, select, text, update
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import UUID as UUID_COLUMN
+from sqlalchemy import BindParameter, Select, bindparam, cast, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
@@ -102,13 +103,40 @@ def list_newest(session: Session, connection_id: UUID, *, limit: int) -> list[Sy
 
 def newest_by_connection(session: Session, connection_ids: list[UUID]) -> dict[UUID, SyncJob]:
     """The newest job of each of these connections. A connection without jobs is left out."""
-    newest = session.scalars(
-        select(SyncJob)
-        .distinct(SyncJob.connection_id)
-        .where(SyncJob.connection_id.in_(connection_ids))
-        .order_by(SyncJob.connection_id, SyncJob.number.desc())
+    found = session.scalars(select(SyncJob).where(SyncJob.id.in_(_newest_ids(connection_ids))))
+    return {job.connection_id: job for job in found}
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """How a job stands, or how it ended."""
+
+    status: Status
+    error_category: str | None
+
+
+def newest_states(session: Session, connection_ids: list[UUID]) -> dict[UUID, JobState]:
+    """The state of the newest job of each of these connections. A connection without jobs is left out."""
+    rows = session.execute(
+        select(SyncJob.connection_id, SyncJob.status, SyncJob.error_category).where(
+            SyncJob.id.in_(_newest_ids(connection_ids))
+        )
     )
-    return {job.connection_id: job for job in newest}
+    return {connection_id: JobState(Status(status), category) for connection_id, status, category in rows}
+
+
+def _newest_ids(connection_ids: list[UUID]) -> Select[UUID]:
+    # one look into the index for each: a connection may have hundreds of jobs
+    wanted = select(func.unnest(cast(connection_ids, ARRAY(UUID_COLUMN))).label("id")).subquery()
+    newest = (
+        select(SyncJob.id)
+        .where(SyncJob.connection_id == wanted.c.id)
+        .order_by(SyncJob.number.desc())
+        .limit(1)
+        .correlate(wanted)
+        .scalar_subquery()
+    )
+    return select(newest).select_from(wanted)
 
 
 def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
