@@ -60,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--both-drivers", action="store_true", help="Run each fault on both drivers.")
     parser.addoption("--default-times", action="store_true", help="Use the default leases and timeouts.")
     parser.addoption("--no-servers", action="store_true", help="Skip every test that needs a server process.")
+    parser.addoption("--fuzz-seed", type=int, help="Repeat the requests of the fuzz of this seed (default: random).")
     parser.addoption("--fault-table", help="Write the results of the fault tests to this file.")
 
 
