@@ -8,9 +8,11 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic import BaseModel
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from airweave_server import vault
-from airweave_server.db import jobs
+from airweave_server.db import connections, jobs
+from airweave_server.db.models import Status
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
 from airweave_server.sync.connector import Connectors
@@ -112,6 +114,31 @@ def test_a_refusal_that_comes_after_a_cancel_does_not_make_it_a_failure(
 
     while_it_runs(service, job, lambda: any(entry["path"] == "/items" for entry in source.log), cancel)
     assert status(fresh_database, job) in ("cancelling", "cancelled")
+
+
+def take(session: Session, connection: UUID) -> None:
+    assert connections.lock(session, connection)
+
+
+def find_due(session: Session, connection: UUID) -> None:
+    session.execute(text("update source_connection set next_run_at = now() where id = :id"), {"id": connection})
+    assert [due.id for due in connections.list_due(session)] == [connection]
+
+
+@pytest.mark.parametrize("lock", [take, find_due])
+def test_a_job_ends_while_its_connection_is_locked(
+    server: Server, source: ScriptedServer, fresh_database: Database, lock: Callable[[Session, UUID], None]
+) -> None:
+    """Whoever has the lock may wait for the job: to end it, or to create the next one."""
+    connection = connect(server, source)
+    job = driven_here(fresh_database, connection)
+    with fresh_database.session() as request:
+        lock(request, UUID(connection))
+        with fresh_database.session() as step:
+            step.execute(text("set local lock_timeout = '2s'"))
+            jobs.fence(step, job, 0)
+            assert jobs.end(step, job, status=Status.FAILED, error="it is over")
+    assert status(fresh_database, job) == "failed"
 
 
 @pytest.mark.fault("F8", on="in_process")

@@ -31,9 +31,14 @@ def find(session: Session, organization_id: UUID, connection_id: UUID) -> Source
 
 
 def lock(session: Session, connection_id: UUID) -> bool:
-    """Lock the connection, so that nobody else can change, delete or sync it. False if it was deleted."""
+    """Lock the connection, so that nobody else can change, delete or sync it. False if it was deleted.
+
+    No lock on a connection may keep rows from referring to it: a job that is ending refers to it again, and whoever
+    has the lock may wait for that job.
+    """
     row = session.execute(
-        text("select 1 from source_connection where id = :id and deleted_at is null for update"), {"id": connection_id}
+        text("select 1 from source_connection where id = :id and deleted_at is null for no key update"),
+        {"id": connection_id},
     ).one_or_none()
     return row is not None
 
@@ -174,7 +179,7 @@ def list_to_repair(session: Session) -> list[SourceConnection]:
             .where(SourceConnection.repair_asked_at.is_not(None), SourceConnection.deleted_at.is_(None), ~active)
             .order_by(SourceConnection.repair_asked_at)
             .limit(100)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, key_share=True)
         )
     )
 
@@ -230,7 +235,7 @@ def list_due(session: Session) -> list[SourceConnection]:
             .where(SourceConnection.next_run_at <= func.now(), SourceConnection.deleted_at.is_(None), ~_is_signed_out())
             .order_by(SourceConnection.next_run_at)
             .limit(100)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, key_share=True)
         )
     )
 
@@ -262,7 +267,7 @@ def list_sealed_with(session: Session, key_ids: list[bytes]) -> list[SourceConne
                 func.substring(SourceConnection.credentials, 2, 4).in_(key_ids),
             )
             .limit(100)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, key_share=True)
         )
     )
 
