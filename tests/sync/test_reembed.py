@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
 from sqlalchemy import text
 
+from airweave_server.db import moves
+from airweave_server.db.models import Engine, SourceConnection
 from airweave_server.db.session import Database
+from airweave_server.services import reembed
+from airweave_server.services.jobs import EngineChoice
+from airweave_server.vault import Vault
 from invariants import agree, hold
 from running import Running, Server
 from servers.scripted_server import ScriptedServer, items
@@ -208,6 +214,17 @@ def test_a_move_whose_embedder_fails_goes_on_when_it_is_asked_for_again(
     assert settled(server, collection)["embedder"] == "test-failing"
     hold(apart)
     agree(apart, connection, source.partitions["a"])
+
+
+def test_a_move_that_ended_just_before_it_was_locked_starts_no_job(
+    server: Server, source: ScriptedServer, fresh_database: Database
+) -> None:
+    connection = server.connect_to(source)
+    with fresh_database.session() as session:
+        collection = moves.lock(session, session.get_one(SourceConnection, UUID(connection)).collection_id)
+        assert collection is not None
+        assert reembed.go_on(session, Vault([bytes(32)]), collection, EngineChoice(Engine.IN_PROCESS)) == []
+        assert not moves.switch(session, collection)
 
 
 def test_an_entity_is_read_whole_as_it_was_extracted(apart: Running, source: ScriptedServer) -> None:

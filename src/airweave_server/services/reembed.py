@@ -61,7 +61,9 @@ def go_on(
     session: Session, vault: Vault, collection: Collection, engine: EngineChoice, *, again: bool = False
 ) -> list[SyncJob]:
     """Start the jobs that the move still needs and that are not active. ``again``: also those that failed or were
-    cancelled before."""
+    cancelled before. Starts none if no move is under way: it may have ended just before the collection was locked."""
+    if collection.next_since is None:
+        return []
     last = {job.connection_id: job for job in moves.newest_jobs(session, collection)}
     started = []
     for connection in moves.unfinished_connections(session, collection):
