@@ -252,7 +252,7 @@ def list_planned_ahead(session: Session) -> list[SourceConnection]:
                 SourceConnection.deleted_at.is_(None),
             )
             .limit(100)
-            .with_for_update(skip_locked=True)
+            .with_for_update(skip_locked=True, key_share=True)
         )
     )
 
