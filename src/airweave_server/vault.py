@@ -100,8 +100,12 @@ def find_keys(setting: str | None, path: Path) -> Keys | None:
     if setting is None and not path.exists():
         return None
     vault = from_setting(setting) if setting is not None else from_file(path)
-    ids = tuple(key_id.hex() for key_id in (vault.key_id, *vault.former_key_ids))
-    return Keys(setting or path.read_text().strip(), "VAULT_KEY" if setting is not None else str(path), ids)
+    return Keys(setting or path.read_text().strip(), "VAULT_KEY" if setting is not None else str(path), _ids(vault))
+
+
+def ids_of(setting: str) -> tuple[str, ...]:
+    """The ids of the keys in a VAULT_KEY, in hex. Raises ``Unstartable`` for an invalid key."""
+    return _ids(from_setting(setting))
 
 
 def write_key_file(path: Path, text: str) -> None:
@@ -111,6 +115,10 @@ def write_key_file(path: Path, text: str) -> None:
         file.write(f"{text}\n")
         file.flush()
         os.fsync(file.fileno())
+
+
+def _ids(vault: Vault) -> tuple[str, ...]:
+    return tuple(key_id.hex() for key_id in (vault.key_id, *vault.former_key_ids))
 
 
 def _key_id(key: bytes) -> bytes:

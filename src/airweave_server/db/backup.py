@@ -18,20 +18,22 @@ import io
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 from pathlib import Path
-from typing import IO, BinaryIO
+from typing import IO, Annotated, BinaryIO, Self
 
 import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import text
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy import DateTime, select, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from .. import vault
 from ..errors import Unstartable
 from ..version import __version__
 from ..wire import LANGUAGES
@@ -47,32 +49,54 @@ ALL = [table.name for table in Base.metadata.sorted_tables]  # a table comes aft
 KEY, MANIFEST, DIGEST = "vault.key", "manifest.json", "sha256"
 BLOCK_BYTES = tarfile.BLOCKSIZE
 PORTION_BYTES = 1 << 18
+MAX_MANIFEST_BYTES = 1_000_000  # and of the member with the vault keys
+LARGE = {"entity", "chunk"}  # tables that are not read again after they were restored
 GZIP_LEVEL = 1  # vectors do not shrink at any level, and text shrinks at every level
+
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,60}$")]
+Place = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,60}\.[a-z0-9_]{1,60}$")]
+KeyId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+Version = Annotated[str, Field(pattern=r"^[ -~]{1,100}$")]
+Number = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 class Rows(BaseModel):
     """One table of a backup."""
 
-    name: str
-    columns: list[str]
-    rows: int
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    name: Name
+    columns: list[Name] = Field(min_length=1)
+    rows: Number
 
 
 class Manifest(BaseModel):
     """The content of a backup. ``key_ids``: the ids of the vault keys in it. ``sealed_with``: for each key, the number
     of connections whose credentials are sealed with it. ``sequences``: the last value of each TABLE.COLUMN."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
-    format: int
-    product: str
-    schema_revision: str
-    postgres: str
-    created_at: datetime
-    key_ids: tuple[str, ...]
-    sealed_with: dict[str, int]
+    format: int = Field(ge=1)
+    product: Version
+    schema_revision: str = Field(pattern=r"^[0-9a-z]{1,32}$")
+    postgres: Version
+    created_at: AwareDatetime
+    key_ids: tuple[KeyId, ...]
+    sealed_with: dict[KeyId, Number]
     tables: list[Rows]
-    sequences: dict[str, int]
+    sequences: dict[Place, Number]
+
+    @model_validator(mode="after")
+    def _must_name_each_table_once(self) -> Self:
+        if len({table.name for table in self.tables}) < len(self.tables):
+            raise ValueError("it names a table twice")
+        return self
+
+    def members(self) -> list[str]:
+        """The names of the members of its tar, in order."""
+        tables = [_member_name(table.name) for table in self.tables]
+        return [*tables, *([KEY] if self.key_ids else []), MANIFEST, DIGEST]
 
     def rows(self, name: str) -> int:
         return next((table.rows for table in self.tables if table.name == name), 0)
@@ -148,8 +172,8 @@ def load(database: Database, archive: Archive, *, replace: bool, host: str | Non
     ``host``: bind the connections that are bound to a host to this one. Raises ``Unstartable`` and changes nothing if
     the database is in use, or if it has data and ``replace`` is not set.
     """
-    manifest = archive.manifest
-    with _explain_errors(f"{archive.path} was not restored, and nothing was changed"), database.session() as session:
+    manifest, what = archive.manifest, f"{archive.path} was not restored, and nothing was changed"
+    with _explain_damage(what), _explain_errors(what), database.session() as session:
         _take_over(database, session)
         if not replace and _has_data(session):
             raise Unstartable(
@@ -158,16 +182,19 @@ def load(database: Database, archive: Archive, *, replace: bool, host: str | Non
         _drop_ours(session)
         upgrade(session.connection(), manifest.schema_revision)
         indexes = _drop_indexes(session)
+        _check_tables(session, archive)
         for table in manifest.tables:
             _copy_in(session, archive, table)
         for made in indexes:  # building them once takes half the time of maintaining them
             session.execute(text(made))
+        _check_sequences(session, archive)
         for place, value in manifest.sequences.items():
             _set_sequence(session, place, value)
         jobs = _release_jobs(session)
         if host is not None:
             _move_to(session, host)
         upgrade(session.connection())
+        _check_rows(session, archive)
         for name in ("entity", "chunk"):
             session.execute(text(f"analyze {name}"))
         return jobs
@@ -249,16 +276,7 @@ def _drop_ours(session: Session) -> None:
 
 
 def _copy_out(session: Session, file: BinaryIO, name: str) -> Rows:
-    columns = list(
-        session.execute(
-            text("""
-                select column_name from information_schema.columns where table_schema = current_schema()
-                  and table_name = :name and is_generated = 'NEVER' and column_name <> all(:derived)
-                order by ordinal_position
-            """),
-            {"name": name, "derived": DERIVED.get(name, [])},
-        ).scalars()
-    )
+    columns = _columns(session, name)
     statement = sql.SQL("copy {} ({}) to stdout (format binary)").format(*_names(name, columns))
     with _member(file, _member_name(name)), raw(session).cursor() as cursor:
         packed = gzip.GzipFile(filename="", mode="wb", compresslevel=GZIP_LEVEL, fileobj=file, mtime=0)
@@ -268,9 +286,71 @@ def _copy_out(session: Session, file: BinaryIO, name: str) -> Rows:
         return Rows(name=name, columns=columns, rows=cursor.rowcount)
 
 
+def _columns(session: Session, name: str) -> list[str]:
+    """The columns of a table that a backup holds."""
+    found = session.execute(
+        text("""
+            select column_name from information_schema.columns where table_schema = current_schema()
+              and table_name = :name and is_generated = 'NEVER' and column_name <> all(:derived)
+            order by ordinal_position
+        """),
+        {"name": name, "derived": DERIVED.get(name, [])},
+    )
+    return list(found.scalars())
+
+
+def _check_tables(session: Session, archive: Archive) -> None:
+    """Raise ``Unstartable`` if the backup does not have the tables and columns of its schema."""
+    expected = {name: _columns(session, name) for name in _our_tables(session) if name not in OF_PROCESSES}
+    given = {table.name: table.columns for table in archive.manifest.tables}
+    for name in sorted(expected.keys() | given.keys()):
+        if expected.get(name) != given.get(name):
+            raise Unstartable(
+                f"{archive.path} was not restored: its table {name} is not that of schema "
+                f"{archive.manifest.schema_revision}; use another backup"
+            )
+
+
+def _check_sequences(session: Session, archive: Archive) -> None:
+    """Raise ``Unstartable`` if a sequence of the backup would give a number a second time."""
+    given, known = archive.manifest.sequences, _identities(session, _our_tables(session))
+    if unknown := sorted(given.keys() - known):
+        raise Unstartable(f"{archive.path} was not restored: there is no sequence {unknown[0]}; use another backup")
+    for place in sorted(known):
+        table, _, column = place.partition(".")
+        largest = session.execute(text(f"select max({column}) from {table}")).scalar_one()
+        if largest is not None and given.get(place, 0) < largest:
+            raise Unstartable(
+                f"{archive.path} was not restored: its manifest says that {place} has come to {given.get(place)}, but "
+                f"it holds {largest}; use another backup"
+            )
+
+
+def _check_rows(session: Session, archive: Archive) -> None:
+    """Raise an error if a value cannot be read as what it should be, or if the manifest names other vault keys than the
+    credentials are sealed with."""
+    for table in Base.metadata.sorted_tables:
+        if table.name not in LARGE:
+            for _ in session.execute(select(table).execution_options(yield_per=1_000)):
+                pass
+            continue
+        moments = [column.name for column in table.columns if isinstance(column.type, DateTime)]
+        beyond = " or ".join(f"{name} not between '0002-01-01' and '9998-12-31'" for name in moments)
+        if beyond and session.execute(text(f"select exists (select 1 from {table.name} where {beyond})")).scalar_one():
+            raise Unstartable(f"{archive.path} was not restored: {table.name} has times out of any calendar")
+    if (sealed_with := _sealed_with(session)) != archive.manifest.sealed_with:
+        raise Unstartable(
+            f"{archive.path} was not restored: its manifest says that credentials are sealed with the keys "
+            f"{_list_keys(archive.manifest.sealed_with)}, but they are with {_list_keys(sealed_with)}; use another "
+            "backup"
+        )
+
+
+def _list_keys(sealed_with: dict[str, int]) -> str:
+    return ", ".join(f"{key} ({count})" for key, count in sealed_with.items()) or "none"
+
+
 def _copy_in(session: Session, archive: Archive, table: Rows) -> None:
-    if table.name not in ALL:
-        raise Unstartable(f"{archive.path} has a table {table.name!r}, which is not one of ours")
     statement = sql.SQL("copy {} ({}) from stdin (format binary, freeze)").format(*_names(table.name, table.columns))
     with gzip.open(archive.member(_member_name(table.name))) as rows, raw(session).cursor() as cursor:
         with cursor.copy(statement) as copy:
@@ -315,6 +395,18 @@ def _sequences(session: Session, tables: list[str]) -> dict[str, int]:
         {"tables": tables},
     )
     return {row.place: row.value for row in rows if row.value is not None}
+
+
+def _identities(session: Session, tables: list[str]) -> set[str]:
+    """The TABLE.COLUMN of each number that a sequence gives."""
+    found = session.execute(
+        text("""
+            select table_name || '.' || column_name from information_schema.columns
+            where table_schema = current_schema() and table_name = any(:tables) and is_identity = 'YES'
+        """),
+        {"tables": tables},
+    )
+    return set(found.scalars())
 
 
 def _set_sequence(session: Session, place: str, value: int) -> None:
@@ -428,20 +520,37 @@ def _verify(path: Path, file: BinaryIO) -> Archive:
     try:
         tar = tarfile.TarFile(fileobj=file)
         found = tar.extractfile(MANIFEST)
-        content = b"" if found is None else found.read()
+        content = b"" if found is None else found.read(MAX_MANIFEST_BYTES + 1)
+        if len(content) > MAX_MANIFEST_BYTES:
+            raise damaged
         if json.loads(content)["format"] > FORMAT:  # the rest of the manifest may differ too
             raise Unstartable(f"{path} was made by a newer version of airweave-server: restore it with that version")
         manifest = Manifest.model_validate_json(content)
-    except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError):
+        members = tar.getmembers()
+    except (tarfile.TarError, EOFError, KeyError, ValueError, TypeError, RecursionError):
         raise damaged from None
     if not _is_whole(file):
         raise damaged
+    if [member.name for member in members] != manifest.members() or not all(member.isreg() for member in members):
+        raise Unstartable(f"{path} does not have the members that its manifest names: use another backup")
     if manifest.schema_revision not in known_revisions():
         raise Unstartable(
             f"{path} has schema {manifest.schema_revision}, newer than this program knows: "
             f"install airweave-server {manifest.product} or newer"
         )
-    return Archive(path, manifest, tar)
+    archive = Archive(path, manifest, tar)
+    if _ids_of_keys(archive) != manifest.key_ids:
+        raise Unstartable(f"the vault key in {path} is not the one that its manifest names: use another backup")
+    return archive
+
+
+def _ids_of_keys(archive: Archive) -> tuple[str, ...]:
+    """The ids of the vault keys in a backup; none if they cannot be read."""
+    try:
+        text = archive.keys()
+        return vault.ids_of(text) if text is not None else ()
+    except (Unstartable, ValueError):
+        return ()
 
 
 def _is_whole(file: BinaryIO) -> bool:
@@ -452,6 +561,15 @@ def _is_whole(file: BinaryIO) -> bool:
         digest.update(portion)
         left -= len(portion)
     return left == 0 and file.read() == _ending(digest.hexdigest())
+
+
+@contextmanager
+def _explain_damage(what: str) -> Iterator[None]:
+    """Turn what Python's readers raise for damaged content into one line."""
+    try:
+        yield
+    except (EOFError, zlib.error, tarfile.TarError, gzip.BadGzipFile, LookupError, ValueError) as error:
+        raise Unstartable(f"{what}: it is damaged inside ({type(error).__name__}); use another backup") from None
 
 
 @contextmanager
