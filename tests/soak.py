@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,18 @@ from uuid import uuid4
 
 import httpx
 import psutil
+import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
+from airweave_server.errors import Unstartable
 from airweave_server.settings import Settings
 from invariants import agree, hold, watch
 from running import TERMINAL, Running, Server, TemporalServer, Worker, in_folder
 from servers.scripted_server import ScriptedServer, items
+from small_disk import fill, mounted
 
 APIS, WORKERS = 2, 2
 ROUND_S = 90.0  # of faults, between two checks
@@ -54,6 +57,16 @@ SOURCE_FAULTS: list[dict[str, Any]] = [
     {"kind": "empty", "times": 1},
     {"kind": "end", "times": 1},
 ]
+DISK_MB = 700  # of Postgres' data, if a small file system can be mounted
+# For these rows the clock of the database goes back by an hour. Ended jobs keep their times, which ``Watch`` compares.
+STEP_BACK = """
+    update lease set until = until + interval '1 hour';
+    update sync_partition set lease_until = lease_until + interval '1 hour',
+                              not_before = not_before + interval '1 hour';
+    update sync_job set driven_until = driven_until + interval '1 hour', not_before = not_before + interval '1 hour',
+                        created_at = created_at + interval '1 hour', started_at = started_at + interval '1 hour'
+    where status in ('pending', 'running', 'cancelling')
+"""
 LEFT_OVER = """
     select (select count(*) from entity where connection_id not in (select id from source_connection)) as of_gone,
            (select count(*) from source_connection where deleted_at is not null) as not_purged
@@ -109,6 +122,23 @@ class Connected:
                 self.made += 1
                 (self.folder / f"d{self.made % 5}").mkdir(exist_ok=True)
                 (self.folder / f"d{self.made % 5}" / f"f{self.made}.txt").write_text(f"new {uuid4().hex}\n")
+
+    def move(self, chance: random.Random) -> None:
+        """Move some from one folder or partition to another: they are at the source at every moment."""
+        if self.source is not None:
+            with self.source.lock:
+                here, there = chance.sample(sorted(self.source.partitions), 2)
+                movable = [item for item in self.source.partitions[here] if not item["id"].startswith("kept")]
+                for item in chance.sample(movable, min(len(movable), 5)):
+                    self.source.put(there, item)
+                    self.source.remove(here, item["id"])
+            return
+        assert self.folder is not None
+        files = sorted(path for path in self.folder.rglob("*.txt") if not path.name.startswith("kept"))
+        for path in chance.sample(files, min(len(files), 8)):
+            target = self.folder / f"d{chance.randrange(5)}"
+            target.mkdir(exist_ok=True)
+            path.rename(target / path.name)
 
     def _edit_items(self, kind: str, chance: random.Random) -> None:
         assert self.source is not None
@@ -195,6 +225,7 @@ class Soak:
     def __init__(self, place: Path, chance: random.Random, driver: str) -> None:
         self.place = place
         self.chance = chance
+        self.disk = self._mount_small(place / "postgres")
         self.postgres = EmbeddedPostgres(place / "postgres")
         url = self.postgres.start()
         self.database = Database(url)
@@ -229,6 +260,7 @@ class Soak:
             source.stop()
         self.database.close()
         self.postgres.stop()
+        self.disk.close()
 
     # What users do
 
@@ -292,6 +324,13 @@ class Soak:
 
     def do_edit(self) -> None:
         self.chance.choice(self.connections).edit(self.chance)
+
+    def do_move(self) -> None:
+        """Move files in the middle of a sync, if one can be started."""
+        connection = self.chance.choice(self.connections)
+        self.api("POST", f"/source-connections/{connection.id}/run", {}, patience_s=2)
+        time.sleep(self.chance.uniform(0, 1))
+        connection.move(self.chance)
 
     def do_search(self) -> None:
         """What is kept is found by its word, in whatever is going on."""
@@ -366,6 +405,25 @@ class Soak:
                 """)
             )
 
+    def do_fill_disk(self) -> None:
+        """Another program fills the disk of Postgres for a while, if it is a small one of its own."""
+        if not self.has_small_disk:
+            return
+        filler = fill(self.place / "postgres")
+        self._after(self.chance.uniform(0.5, 8), lambda: filler.unlink(missing_ok=True))
+
+    def do_step_clock_back(self) -> None:
+        with suppress(SQLAlchemyError), self.database.session() as session:
+            session.execute(text(STEP_BACK))
+
+    def do_change_queue(self) -> None:
+        """TEMPORAL_TASK_QUEUE is changed: every process gets the new one when it starts again, one after the other."""
+        self.running.task_queue = f"q-{uuid4().hex[:12]}"
+        for processes in (self.apis, self.workers):
+            for place, one in enumerate(processes):
+                if one.process.poll() is None and id(one.process) not in self.awaited:
+                    self._end_at(processes, place, signal.SIGTERM)
+
     def do_restart_postgres(self) -> None:
         if not self.postgres_is_down:
             self.postgres_is_down = True
@@ -386,9 +444,11 @@ class Soak:
         if not alive:
             return
         place = self.chance.choice(alive)
+        if id(processes[place].process) not in self.awaited:
+            self._end_at(processes, place, number)
+
+    def _end_at(self, processes: list[Any], place: int, number: signal.Signals) -> None:
         process = processes[place].process
-        if id(process) in self.awaited:
-            return
         process.send_signal(number)
         process.send_signal(signal.SIGCONT)
         self.awaited.add(id(process))
@@ -439,6 +499,10 @@ class Soak:
         for entry in due:
             self.later.remove(entry)
             entry[1]()
+        if not self.postgres_is_down:  # as ``up`` does
+            with suppress(Unstartable):
+                if self.postgres.ensure():
+                    self.done["Postgres died and was started again"] += 1
         for processes in (self.apis, self.workers):  # as what supervises them does
             for place, one in enumerate(processes):
                 if one.process.poll() is not None and id(one.process) not in self.awaited:
@@ -451,10 +515,20 @@ class Soak:
                 source.faults.clear()
         while self.later:
             self.later.pop(0)[1]()
+        self.postgres.ensure()
         for processes in (self.apis, self.workers):
             for place, one in enumerate(processes):
                 if one.process.poll() is not None:
                     self._start(processes, place)
+
+    def _mount_small(self, place: Path) -> ExitStack:
+        """A small disk for ``place``, unmounted when this is closed; nothing if we may not mount."""
+        stack = ExitStack()
+        self.has_small_disk = False
+        with suppress(pytest.skip.Exception):
+            stack.enter_context(mounted(place, f"{DISK_MB}m"))
+            self.has_small_disk = True
+        return stack
 
     # What must hold
 
@@ -463,9 +537,10 @@ class Soak:
         acts = {
             "run": 12, "edit": 10, "search": 12, "cancel": 2, "delete": 0.7, "source_fault": 5, "kill_api": 1,
             "stop_api": 1, "term_api": 1, "end_backends": 1, "restart_postgres": 0.4, "kill_postgres": 0.4,
+            "move": 3, "fill_disk": 0.5, "step_clock_back": 0.3,
         }  # fmt: skip
         if self.temporal is not None:
-            acts |= {"kill_worker": 2, "stop_worker": 2, "term_worker": 1, "kill_temporal": 0.7}
+            acts |= {"kill_worker": 2, "stop_worker": 2, "term_worker": 1, "kill_temporal": 0.7, "change_queue": 0.2}
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             (act,) = self.chance.choices(list(acts), list(acts.values()))
