@@ -17,6 +17,8 @@ DATABASE = "temporal.db"
 # the settings that its process needs
 SETTINGS = {"AIRWEAVE_DATA_DIR", "TEMPORAL_PORT", "TEMPORAL_UI_PORT", "TEMPORAL_NAMESPACE"}
 SETTINGS |= {"LOG_LEVEL", "LOG_FORMAT", "LOG_TO"}
+# a worker that answers no ping for so long is cut off, and its open polls with it: they would still be given steps
+PING_EVERY_S, PING_ANSWER_S = 3, 3
 
 
 def run(settings: Settings) -> int:
@@ -38,6 +40,8 @@ def run(settings: Settings) -> int:
         *("--namespace", settings.temporal_namespace),
         *("--log-level", "error"),
         *("--dynamic-config-value", "matching.enableFairness=true"),
+        *("--dynamic-config-value", f'frontend.keepAliveTime="{PING_EVERY_S}s"'),
+        *("--dynamic-config-value", f'frontend.keepAliveTimeout="{PING_ANSWER_S}s"'),
     ]
     return run_in_foreground(arguments, grace_s=GRACE_S)
 

@@ -1,6 +1,8 @@
 """Workers that are killed again and again while they read partitions of one job side by side."""
 
+import os
 import random
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +10,11 @@ from typing import Any
 import pytest
 
 from airweave_server.db.session import Database
-from faults.readers import Kept
+from airweave_server.temporal.client import DECISION_S
+from faults.readers import Kept, reader_of
 from invariants import agree, content, hold, settled
 from running import Running, in_folder, write
+from servers.scripted_server import ScriptedServer, items
 
 KILLS, IN_THE_MIDDLE, WORKERS = 20, 15, 3
 TOTAL, CHANGED, NEW, GONE = 2_700, 600, 90, 30
@@ -75,3 +79,36 @@ def test_workers_killed_twenty_times_ledger_index_and_folder_agree_exactly(
     running.ready_worker(**SLOW)
     assert server.sync(clean, 120)["status"] == "completed"
     assert content(running, clean) == content(running, connection)
+
+
+@pytest.mark.fault("F21", on="temporal", only="temporal")
+def test_a_stopped_worker_costs_a_bounded_time(
+    apart: Running, source: ScriptedServer, say: Callable[[str], None], by_times: Callable[[float, float], float]
+) -> None:
+    """Its open polls are still given work, until the server has pinged it in vain."""
+    heartbeat_s = by_times(3, 12)
+    times = {"TEMPORAL_HEARTBEAT_S": str(heartbeat_s), "SLICE_S": "2"}
+    server = apart.start(worker=False, **times)
+    workers = [apart.ready_worker(**times) for _ in range(2)]
+    source.partitions["a"] = items(150)
+    source.page_size, source.latency_s = 10, 0.3
+    connection = server.connect_to(source)
+    job = server.run(connection)
+    server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 20)
+    stopped = reader_of(source, workers)
+    os.kill(stopped.process.pid, signal.SIGSTOP)
+    last_at, asked, silent_s = time.monotonic(), len(source.log), 0.0
+    while server.job(connection, job)["status"] == "running":
+        now, seen = time.monotonic(), len(source.log)
+        if seen != asked:
+            silent_s += max(0.0, now - last_at - 1)
+            last_at, asked = now, seen
+        time.sleep(0.05)
+    silent_s += max(0.0, time.monotonic() - last_at - 1)
+    stopped.kill()
+    ended = server.job(connection, job)
+    assert (ended["status"], ended["entities_inserted"]) == ("completed", 150)
+    say(f"nobody read for {silent_s:.1f} s in all, with heartbeats of {heartbeat_s:g} s")
+    assert silent_s < 2 * heartbeat_s + 3 + DECISION_S
+    hold(apart, ended)
+    agree(apart, connection, source.listed())

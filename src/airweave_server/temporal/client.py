@@ -42,7 +42,10 @@ from ..settings import Settings
 CHECK_S = 2.0
 CALL_S = 5.0
 START_AGAIN_S = 5.0
-REFUSED_TIMES = 3  # in a row that workers fail to take the next step of a workflow, before it is started again
+DECISION_S = (
+    5.0  # after which a worker that has not decided what comes next is taken for stopped; Temporal's default: 10
+)
+REFUSED_TIMES = 4  # in a row that workers fail to take the next step of a workflow, before it is started again
 UNKNOWN_ACTIVITY = "NotFoundError"  # the SDK's type of the failure of an activity that a worker does not know
 TRY_QUEUE_S = 60.0
 FORGET_TICKS = 3
@@ -118,6 +121,7 @@ async def start_workflow(client: Client, settings: Settings, job: jobs.TemporalJ
         task_queue=task_queue(settings, job.host),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        task_timeout=timedelta(seconds=DECISION_S),
         priority=Priority(fairness_key=str(job.organization_id)),
         rpc_timeout=_CALL,
     )

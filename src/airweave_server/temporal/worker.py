@@ -57,7 +57,8 @@ HARD_END_S = 5.0
 FATAL_ERRORS = 5
 FATAL_WITHIN_S = 600.0
 STICKY_S = 2.0
-POLLS = 2  # at once on each queue; a stopped process may still be handed as many steps
+# what a process may still be handed on each queue after it was stopped (SIGSTOP): a step, and two workflow tasks
+POLLS, WORKFLOW_POLLS = 1, 2
 BEYOND_S = 900.0  # that a step may need beyond a slice and SOURCE_STALL_S
 WORKFLOW_TASKS = 20
 CACHED_WORKFLOWS = 200
@@ -232,6 +233,7 @@ class _WorkerProcess:
                     max_concurrent_workflow_tasks=WORKFLOW_TASKS,
                     interceptors=[StepTimeouts(self._settings)],
                     max_concurrent_activity_task_polls=POLLS,
+                    max_concurrent_workflow_task_polls=WORKFLOW_POLLS,
                     max_cached_workflows=CACHED_WORKFLOWS,
                     sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_S),
                     max_heartbeat_throttle_interval=timedelta(seconds=self._settings.temporal_heartbeat_s / 4),
