@@ -22,7 +22,7 @@ import yaml
 from psycopg import sql
 
 from airweave_server import devserver, supervisor, vault
-from airweave_server.api.app import loopback_names
+from airweave_server.api.origin import Names
 from airweave_server.commands import main
 from airweave_server.settings import Settings
 from airweave_server.temporal import client as temporal_client
@@ -294,9 +294,9 @@ def test_the_api_and_the_workers_have_one_host_name_whatever_it_is() -> None:
 def test_the_api_answers_to_its_own_names_only_also_in_a_container(monkeypatch: pytest.MonkeyPatch) -> None:
     told = settings_of(services()["api"], monkeypatch)
     own = {"localhost", "127.0.0.1", "::1", "api", "airweave-api"}
-    assert loopback_names(told.api_host, told.allowed_hosts) == own
+    assert Names.of(told.api_host, told.allowed_hosts) == Names(frozenset(), frozenset(own))
     more = settings_of(services(ALLOWED_HOSTS="weave.example")["api"], monkeypatch)
-    assert loopback_names(more.api_host, more.allowed_hosts) == {*own, "weave.example"}
+    assert Names.of(more.api_host, more.allowed_hosts) == Names(frozenset(), frozenset({*own, "weave.example"}))
     assert not told.auth_enabled
     assert settings_of(services(AUTH_ENABLED="true")["api"], monkeypatch).auth_enabled
 

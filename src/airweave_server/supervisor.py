@@ -16,7 +16,7 @@ import uvicorn
 
 from . import devserver, plugins
 from .api.answers import STATEMENT_S
-from .api.app import create_app, loopback_names
+from .api.app import create_app
 from .api.deps import Parts
 from .api.lanes import Lanes
 from .api.protocol import LimitedProtocol
@@ -129,7 +129,7 @@ def _serve(
     lanes = Lanes()
     requests = Database(database.url, database.room, connections=lanes.connections, statement_s=STATEMENT_S)
     parts = Parts(settings, requests, database, vault, connections, driver, keeper, watches, children)
-    app = create_app(parts, lanes, own_hosts=loopback_names(settings.api_host, settings.allowed_hosts))
+    app = create_app(parts, lanes)
     LimitedProtocol.most_connections = min(LimitedProtocol.most_connections, _allow_files() // 2)
     server = _Server(
         uvicorn.Config(

@@ -288,14 +288,58 @@ def test_a_host_bent_to_loopback_and_a_foreign_origin_are_403(server: Server) ->
         refused(server.http.get("/health", headers={"Origin": origin}), 403)
     for host in ("localhost", f"LOCALHOST:{port}", "127.0.0.1", f"[::1]:{port}"):
         assert server.http.get("/collections", headers={"Host": host}).status_code == 200
-    own = server.http.get("/collections", headers={"Origin": f"http://localhost:{port}"})
+    own = server.http.get("/collections", headers={"Origin": server.url})
     assert own.status_code == 200
     assert "access-control-allow-origin" not in own.headers
 
 
+def test_a_page_of_another_local_web_app_is_refused(server: Server, connection: str) -> None:
+    port = urlsplit(server.url).port or 0
+    runs = len(server.get(f"/source-connections/{connection}/jobs"))
+    here = f"localhost:{port}"
+    for origin in ("http://localhost:3000", "http://localhost", "https://localhost", f"http://127.0.0.1:{port}",
+                   f"http://localhost:{port + 1}", f"ftp://localhost:{port}", f"http://localhost:{port}/", f"//{here}",
+                   f"http://a@localhost:{port}", here, ""):  # fmt: skip
+        answer = server.http.post(f"/source-connections/{connection}/run", headers={"Host": here, "Origin": origin})
+        refused(answer, 403)
+    for site in ("cross-site", "same-site", "anything"):
+        headers = {"Sec-Fetch-Site": site}
+        refused(server.http.post(f"/source-connections/{connection}/run", headers=headers), 403)
+        refused(server.http.get("/collections", headers=headers), 403)
+        headers |= {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+        assert server.http.get("/collections", headers=headers).status_code == 200  # a person follows a link
+        refused(server.http.post(f"/source-connections/{connection}/run", headers=headers), 403)
+    for twice in (
+        f"Host: {here}\r\nHost: {here}",
+        f"Host: {here}\r\nOrigin: http://{here}\r\nOrigin: http://evil.example",
+    ):
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            client.sendall(f"POST /source-connections/{connection}/run HTTP/1.1\r\n{twice}\r\n\r\n".encode())
+            assert client.recv(100).startswith(b"HTTP/1.1 400 ")
+    assert len(server.get(f"/source-connections/{connection}/jobs")) == runs
+    for site in ("same-origin", "none"):
+        headers = {"Host": here, "Origin": f"http://{here}", "Sec-Fetch-Site": site}
+        assert server.http.get("/collections", headers=headers).status_code == 200
+
+
 def test_further_names_may_be_allowed(running: Running) -> None:
     server = running.start(ALLOWED_HOSTS="weave.example, other.example")
-    assert server.http.get("/health", headers={"Host": "weave.example"}).status_code == 200
-    assert server.http.get("/health", headers={"Origin": "https://other.example"}).status_code == 200
-    refused(server.http.get("/health", headers={"Host": "evil.example"}), 403)
+
+    def status(**headers: str) -> int:
+        return server.http.get("/health/live", headers={k.replace("_", "-"): v for k, v in headers.items()}).status_code
+
+    assert status(Host="weave.example") == 200
+    assert status(Host="evil.example") == 403
+    # a proxy with TLS passes the Host on, or sends its own
+    assert status(Host="weave.example", Origin="https://weave.example") == 200
+    assert status(Host="weave.example:8443", Origin="https://weave.example:8443") == 200
+    assert status(Origin="https://other.example") == 200
+    assert status(Host="weave.example", Origin="https://other.example") == 403
+    assert status(Host="weave.example", Origin="https://weave.example:3000") == 403
+    assert status(Origin="https://other.example:3000") == status(Origin="http://other.example") == 403
+    # the scheme counts where a trusted proxy says it
+    assert status(Host="weave.example", Origin="http://weave.example") == 200
+    told = {"Host": "weave.example", "X_Forwarded_Proto": "https"}
+    assert status(**told, Origin="https://weave.example") == 200
+    assert status(**told, Origin="http://weave.example") == 403
     assert server.terminate() == 0

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import structlog
@@ -15,7 +14,6 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ServiceError
-from ..settings import is_loopback
 from . import (
     collections,
     entities,
@@ -33,6 +31,7 @@ from .answers import answer_database_error, answer_error, to_json
 from .deps import Parts, check_parameters
 from .gate import Callers, Gate
 from .lanes import Lanes
+from .origin import Names, OwnOrigin
 
 PREFIX = "/api/v1"
 ROUTES = (
@@ -53,8 +52,8 @@ SPARE_THREADS = 16  # for what runs after a response; it waits for nothing
 log = structlog.get_logger(__name__)
 
 
-def create_app(parts: Parts, lanes: Lanes, *, own_hosts: frozenset[str] | None) -> FastAPI:
-    """Build the application. ``own_hosts``: the only host names allowed in Host and Origin; None allows any."""
+def create_app(parts: Parts, lanes: Lanes) -> FastAPI:
+    """Build the application."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -83,8 +82,9 @@ def create_app(parts: Parts, lanes: Lanes, *, own_hosts: frozenset[str] | None) 
     most_bytes = int(parts.settings.max_body_mb * 1024 * 1024)
     app.add_middleware(Gate, callers=app.state.callers, lanes=lanes, most_bytes=most_bytes)
     app.add_middleware(metrics.Timed)
-    if own_hosts is not None:
-        app.add_middleware(OwnHosts, names=own_hosts)
+    names = Names.of(parts.settings.api_host, parts.settings.allowed_hosts)
+    if names is not None or not parts.settings.auth_enabled:
+        app.add_middleware(OwnOrigin, names=names)
     app.add_middleware(Paths)
     return app
 
@@ -102,39 +102,6 @@ class Paths:
                 path = path[len(PREFIX) :]
             scope = {**scope, "path": path.rstrip("/") or "/"}
         await self._app(scope, receive, send)
-
-
-class OwnHosts:
-    """Refuses requests that a foreign web page makes a browser send: another Origin, or a Host rebound to loopback."""
-
-    def __init__(self, app: ASGIApp, names: frozenset[str]) -> None:
-        self._app = app
-        self._names = names
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            for header, url in (("host", "//" + headers.get("host", "")), ("origin", headers.get("origin"))):
-                if url is not None and _parse_host(url) not in self._names:
-                    text = f"{header.capitalize()} {url.removeprefix('//')!r} is not this server's; see ALLOWED_HOSTS"
-                    await JSONResponse({"detail": text[:300]}, 403)(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
-
-
-def loopback_names(host: str, more: tuple[str, ...]) -> frozenset[str] | None:
-    """The host names that a server on this address answers to. On an address that is not loopback these are the names
-    in ``more``; None, which allows any, if there are none."""
-    if is_loopback(host):
-        return frozenset({"localhost", "127.0.0.1", "::1", host, *more})
-    return frozenset(more) or None
-
-
-def _parse_host(url: str) -> str | None:
-    try:
-        return urlsplit(url).hostname
-    except ValueError:
-        return None
 
 
 def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
