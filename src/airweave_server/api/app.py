@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from ..errors import ServiceError
 from . import (
     collections,
+    docs,
     entities,
     health,
     held_deletes,
@@ -46,6 +47,7 @@ ROUTES = (
     held_deletes,
     progress,
     search,
+    docs,
 )
 SPARE_THREADS = 16  # for what runs after a response; it waits for nothing
 
@@ -67,6 +69,8 @@ def create_app(parts: Parts, lanes: Lanes) -> FastAPI:
         dependencies=[Depends(check_parameters)],
         lifespan=lifespan,
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.parts = parts
     app.state.probes = health.Probes(parts)
