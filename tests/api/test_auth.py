@@ -388,6 +388,8 @@ def test_a_thousand_bad_keys_are_slowed_down_and_good_ones_are_not(running: Runn
     assert {answer.status_code for answer in answers} == {401, 429}
     assert len(slowed) >= 1_000 - 20 - GUESSERS
     assert all(0 < int(answer.headers["Retry-After"]) <= 60 and answer.json()["detail"] for answer in slowed)
-    assert status(server, X_API_Key=first.key) == 200
+    for _ in range(25):  # as many users behind one address would: a good key works whatever others send
+        assert guess(1).status_code == 429
+        assert status(server, X_API_Key=first.key) == 200
     assert status(server, "/health") == status(server, "/health/ready") == 200
     assert "aw_guess" not in server.log.read_text()

@@ -1,6 +1,7 @@
 """The page /docs: whole, open, and without anything from elsewhere."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 
 import httpx
@@ -53,7 +54,8 @@ def test_it_describes_every_route_and_loads_only_its_own_files(server: Server) -
     for place in page.loaded:
         loaded = httpx.get(server.url + place)
         assert loaded.status_code == 200
-        assert not re.search(r"https?://|innerHTML|eval\\(", loaded.text if place != "/openapi.json" else "")
+        if place != "/openapi.json":
+            assert not any(word in loaded.text for word in ("http://", "https://", "innerHTML", "eval("))
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
     assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
     assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
@@ -66,9 +68,5 @@ def test_its_examples_are_taken_by_the_server(running: Running) -> None:
     page = server.http.get("/docs").text
     [form] = re.findall(r'data-method="POST" data-path="/collections">.*?</form>', page, re.DOTALL)
     [example] = re.findall(r"<textarea[^>]*>(.*?)</textarea>", form, re.DOTALL)
-    assert (
-        server.http.post(
-            "/collections", content=example.replace("&quot;", '"'), headers={"Content-Type": "application/json"}
-        ).status_code
-        == 200
-    )
+    made = server.http.post("/collections", content=unescape(example), headers={"Content-Type": "application/json"})
+    assert made.status_code == 200
