@@ -30,7 +30,19 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("sdk",),
 )
 # Values that every floor may use, and that know none.
-GROUND = ("settings", "errors", "log", "vault", "client", "metrics", "version", "wire", "sandbox", "accounts")
+GROUND = (
+    "settings",
+    "errors",
+    "log",
+    "vault",
+    "client",
+    "metrics",
+    "version",
+    "wire",
+    "sandbox",
+    "accounts",
+    "terminal",
+)
 PLUGINS = ("sources", "embedders")  # found by entry point, imported by nobody
 STRANGERS = (*PLUGINS, "sdk")
 

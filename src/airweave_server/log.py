@@ -1,12 +1,15 @@
 """Structured logs: events with fields, readable on a terminal and JSON elsewhere, with secrets redacted."""
 
+import io
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 from pydantic import SecretStr
+
+from .terminal import visible
 
 SECRET_WORDS = ("password", "secret", "token", "credential", "authorization", "api_key", "apikey", "vault_key")
 
@@ -19,9 +22,10 @@ def configure(
 ) -> None:
     """Send all logs of this process, including those of libraries, to standard error or output."""
     stream = sys.stdout if to == "stdout" else sys.stderr
+    stream = getattr(stream, "rich_proxied_file", stream)  # the lines are made visible here, and then coloured
     console = style == "console" or (style == "auto" and stream.isatty())
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(exception_formatter=_format_exception)
         if console
         else structlog.processors.JSONRenderer(default=str)
     )
@@ -32,6 +36,7 @@ def configure(
         structlog.processors.StackInfoRenderer(),
         *([] if console else [structlog.processors.format_exc_info]),
         _redact_secrets,
+        *([_show_controls] if console else []),  # in JSON they are escapes already
     ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -59,3 +64,18 @@ def _redact_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
         if isinstance(value, SecretStr) or any(word in key.lower() for word in SECRET_WORDS):
             event[key] = "**********"
     return event
+
+
+def _show_controls(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = visible(value)
+        elif key not in ("exc_info", "_record", "_from_structlog"):
+            event[key] = value if isinstance(value, bool | int | float | None) else visible(repr(value))
+    return event
+
+
+def _format_exception(stream: TextIO, exception: Any) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exception)
+    stream.write(visible(text.getvalue(), lines=True))

@@ -14,14 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import psutil
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from .. import wire
 from ..client import Client, fill
 from ..errors import ClientError
 from ..settings import Settings
+from .common import Words, inline, out, show
 
 START_S = 60.0
 STOP_S = 45.0
@@ -33,31 +32,31 @@ COLLECTION = "demo"
 COUNTS = ("inserted", "updated", "deleted", "kept", "skipped", "failed")
 
 
-def run(out: Console) -> None:
+def run() -> None:
     """Run the demo and check each step. Raises ``ClientError`` at the first step that fails."""
     with scratch() as home:
         folders = home / "folders"
         folders.mkdir(mode=0o755)
         ours, theirs = _copy_docs(folders / "docs"), copy_library(folders / "stdlib")
         with server(home, folders) as client:
-            out.print(f"[bold]A temporary server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
+            show(f"[bold]A temporary server[/] is up at {client.url}, its data in {home}")
             client.ensure_collection(COLLECTION)
             for folder, title in ((ours, "this project's docs"), (theirs, "Python's standard library")):
                 files = sum(1 for path in folder.rglob("*") if path.is_file())
-                out.print(f"\n[bold]Syncing {title}[/]: {files:,} files")
+                show("")
+                show(f"[bold]Syncing {title}[/]: {files:,} files")
                 connection = connect_folder(client, folder, title[:42])
-                job = sync(out, client, connection, files)
+                job = sync(client, connection, files)
                 met = job.entities_encountered
                 require(met == files, f"the folder has {files} files, but the sync met {met}")
                 require(job.entities_failed == 0, f"{job.entities_failed} files failed")
-            _run_searches(out, client)
-            _change_files(out, client, connection, theirs)
-    out.print(
-        "\n[bold green]Every step passed.[/] Next: [bold]make up[/], then airweave-server add FOLDER", soft_wrap=True
-    )
+            _run_searches(client)
+            _change_files(client, connection, theirs)
+    show("")
+    show("[bold green]Every step passed.[/] Next: [bold]make up[/], then airweave-server add FOLDER")
 
 
-def _run_searches(out: Console, client: Client) -> None:
+def _run_searches(client: Client) -> None:
     for query, expected in (
         ("which settings decide about deletes", None),
         ("parse command line arguments", "argparse"),
@@ -66,38 +65,40 @@ def _run_searches(out: Console, client: Client) -> None:
         began_at = time.perf_counter()
         hits = search(client, query, limit=3)
         took_ms = (time.perf_counter() - began_at) * 1000
-        out.print(f"\n[bold]Search[/] {query!r}: {took_ms:.0f} ms")
+        show("")
+        show(f"[bold]Search[/] {query!r}: {took_ms:.0f} ms")
         for hit in hits:
-            show(out, hit)
+            show_hit(hit)
         found = [place(hit) for hit in hits]
         require(bool(hits), f"nothing was found for {query!r}")
         require(expected is None or any(expected in path for path in found), f"{expected} is not among {found}")
 
 
-def _change_files(out: Console, client: Client, connection: wire.SourceConnection, folder: Path) -> None:
+def _change_files(client: Client, connection: wire.SourceConnection, folder: Path) -> None:
     edited, removed = folder / "argparse.py", folder / "zipimport.py"
     edited.write_text(edited.read_text() + f"\n# {MARKER}: edited by the demo\n")
     (folder / "added_by_the_demo.md").write_text(f"# Added\n\nThis file was added; it says {MARKER}_NEW.\n")
     removed.unlink()
     before = sum(1 for path in folder.rglob("*") if path.is_file())
-    out.print("\n[bold]Edited 1 file, added 1, removed 1; syncing again[/]")
-    job = sync(out, client, connection, before)
+    show("")
+    show("[bold]Edited 1 file, added 1, removed 1; syncing again[/]")
+    job = sync(client, connection, before)
     touched = tuple(getattr(job, f"entities_{name}") for name in ("inserted", "updated", "deleted"))
     require(touched == (1, 1, 1), f"expected 1 insert, 1 update and 1 delete; there were {touched}")
     for query, expected in ((f"{MARKER}_NEW", "added_by_the_demo.md"), (MARKER, "argparse.py")):
         hits = search(client, query, limit=1)
         require(bool(hits) and place(hits[0]) == expected, f"{query} was not found in {expected}")
-        show(out, hits[0])
+        show_hit(hits[0])
     gone = [place(hit) for hit in search(client, "ZipImportError", limit=10)]
     require("zipimport.py" not in gone, "the removed file is still found")
-    out.print("   the removed file is no longer found")
+    show("   the removed file is no longer found")
 
 
-def sync(out: Console, client: Client, connection: wire.SourceConnection, files: int) -> wire.SourceConnectionJob:
+def sync(client: Client, connection: wire.SourceConnection, files: int) -> wire.SourceConnectionJob:
     """Sync with a progress bar, and return the completed job."""
     job = client.run(connection.id)
     deadline = time.monotonic() + SYNC_S
-    columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (Words("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=out) as progress:
         task = progress.add_task("reading", total=files)
         while job.status in ("pending", "running"):
@@ -108,7 +109,7 @@ def sync(out: Console, client: Client, connection: wire.SourceConnection, files:
     require(job.status == "completed", f"the sync {job.status}: {job.error}")
     counts = ", ".join(f"{getattr(job, f'entities_{name}'):,} {name}" for name in COUNTS)
     rate = job.entities_encountered / max(job.duration_seconds or 0.0, 0.001)
-    out.print(f"   {counts}: {rate:,.0f} docs/s", soft_wrap=True)
+    show(f"   {counts}: {rate:,.0f} docs/s")
     return job
 
 
@@ -129,9 +130,9 @@ def search(client: Client, query: str, *, limit: int) -> list[wire.SearchResult]
     return client.search(COLLECTION, fill(wire.SearchRequest, query=query, limit=limit))
 
 
-def show(out: Console, hit: wire.SearchResult) -> None:
+def show_hit(hit: wire.SearchResult) -> None:
     passage = " ".join(hit.textual_representation.split())[:150]
-    out.print(f"   [cyan]{escape(place(hit))}[/] {hit.relevance_score:.3f}  {escape(passage)}", soft_wrap=True)
+    show(f"   [cyan]{inline(place(hit))}[/] {hit.relevance_score:.3f}  {inline(passage)}")
 
 
 def place(hit: wire.SearchResult) -> str:

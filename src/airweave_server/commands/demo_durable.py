@@ -18,13 +18,13 @@ from uuid import UUID
 
 import httpx
 import psutil
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn
 
 from .. import wire
 from ..client import Client, fill
 from ..db import embedded
 from ..errors import ClientError
+from .common import Words, out, show
 from .demo import (
     COLLECTION,
     DATA,
@@ -55,7 +55,7 @@ OPENED, OVERFLOW, IS_FOLDER = 0x20, 0x4000, 0x40000000
 EVENT = struct.Struct("iIII")
 
 
-def run(out: Console) -> None:
+def run() -> None:
     """Run the demo and check each step. Raises ``ClientError`` at the first step that fails."""
     port, ui_port = free_ports(2)
     settings = {"TEMPORAL_PORT": str(port), "TEMPORAL_UI_PORT": str(ui_port), "TEMPORAL_NAMESPACE": NAMESPACE}
@@ -65,27 +65,26 @@ def run(out: Console) -> None:
         folder = _copy_libraries(folders / "library")
         paths = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         with _count_reads(folder) as reads, server(home, folders, "--temporal", **settings) as client:
-            out.print(f"[bold]A temporary server[/] is up at {client.url}, its data in {home}", soft_wrap=True)
+            show(f"[bold]A temporary server[/] is up at {client.url}, its data in {home}")
             client.ensure_collection(COLLECTION)
             connection = connect_folder(client, folder, "Python's standard library")
             job = _Job(client, connection.id, client.run(connection.id).id, len(paths), reads)
-            out.print(
-                f"\n[bold]Syncing {COPIES} copies of Python's standard library[/] on Temporal: {len(paths):,} files\n"
+            show("")
+            show(f"[bold]Syncing {COPIES} copies of Python's standard library[/] on Temporal: {len(paths):,} files")
+            show(
                 f"   see http://localhost:{ui_port}/namespaces/{NAMESPACE}/workflows/sync-{job.id}",
-                soft_wrap=True,
             )
             victims = (
                 _Victim("the worker", 0.2, lambda: _find_child("worker"), lambda: True),
                 _Victim("Temporal", 0.45, lambda: _find_child("start-dev"), lambda: _listens(port)),
                 _Victim("Postgres", 0.7, lambda: _find_postgres(home / DATA), lambda: _is_ready(client)),
             )
-            ended = _follow_and_kill(out, job, victims)
-            _check_end(out, ended, len(paths))
-            _check_workflow(out, ui_port, job.id)
-            _check_agreement(out, client, connection, paths)
-    out.print(
-        "\n[bold green]Every step passed.[/] Next: [bold].venv/bin/airweave-server up --temporal[/]", soft_wrap=True
-    )
+            ended = _follow_and_kill(job, victims)
+            _check_end(ended, len(paths))
+            _check_workflow(ui_port, job.id)
+            _check_agreement(client, connection, paths)
+    show("")
+    show("[bold green]Every step passed.[/] Next: [bold].venv/bin/airweave-server up --temporal[/]")
 
 
 @dataclass(frozen=True)
@@ -178,9 +177,9 @@ def _count_reads(folder: Path) -> Iterator[_Reads]:
             os.close(notify)
 
 
-def _follow_and_kill(out: Console, job: _Job, victims: tuple[_Victim, ...]) -> wire.SourceConnectionJob:
+def _follow_and_kill(job: _Job, victims: tuple[_Victim, ...]) -> wire.SourceConnectionJob:
     """Follow the job to its end and kill one victim after the other. Returns the job."""
-    columns = (TextColumn("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (Words("   {task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     left = list(victims)
     with Progress(*columns, console=out) as progress:
         bar = progress.add_task("pending", total=job.files)
@@ -191,7 +190,7 @@ def _follow_and_kill(out: Console, job: _Job, victims: tuple[_Victim, ...]) -> w
             if left and seen.entities_encountered >= left[0].share * job.files:
                 _kill(progress, bar, job, left.pop(0))
     require(not left, f"the sync ended before these were killed: {', '.join(victim.title for victim in left)}")
-    _print_reads(out, job.reads, victims)
+    _print_reads(job.reads, victims)
     return seen
 
 
@@ -204,7 +203,7 @@ def _kill(progress: Progress, bar: TaskID, job: _Job, victim: _Victim) -> None:
     killed_at = time.monotonic()
     job.reads.take()
     job.reads.kills += 1
-    progress.console.print(f"   [bold red]kill -9[/] {victim.title}, process {pid}", soft_wrap=True)
+    show(f"   [bold red]kill -9[/] {victim.title}, process {pid}")
     base = back_s = advanced_s = None
     for seen in job.poll(BACK_S, f"the job to advance after the kill of {victim.title}"):
         met = seen.entities_encountered
@@ -216,9 +215,8 @@ def _kill(progress: Progress, bar: TaskID, job: _Job, victim: _Victim) -> None:
             back_s = time.monotonic() - killed_at
         if advanced_s is not None and back_s is not None:
             break
-    progress.console.print(
+    show(
         f"   {victim.title} was back after {back_s:.1f} s; the job advanced after {advanced_s:.1f} s",
-        soft_wrap=True,
     )
 
 
@@ -248,55 +246,53 @@ def _is_ready(client: Client) -> bool:
     return True
 
 
-def _print_reads(out: Console, reads: _Reads, victims: tuple[_Victim, ...]) -> None:
+def _print_reads(reads: _Reads, victims: tuple[_Victim, ...]) -> None:
     reads.take()
     if not reads.are_known:
-        out.print("   the number of files read twice is unknown: this kernel does not report it")
+        show("   the number of files read twice is unknown: this kernel does not report it")
         return
     lost = [reads.again[number] for number in range(len(victims))]
     lost[-1] += reads.again[len(victims)]  # opened in the moment before the worker noticed
     parts = ", ".join(f"{victim.title} {count:,}" for victim, count in zip(victims, lost, strict=True))
-    out.print(
+    show(
         f"   the kernel counted {sum(lost):,} files that were opened again, because of the kill of: {parts}",
-        soft_wrap=True,
     )
 
 
-def _check_end(out: Console, job: wire.SourceConnectionJob, files: int) -> None:
+def _check_end(job: wire.SourceConnectionJob, files: int) -> None:
     met = job.entities_encountered
     require(job.engine == "temporal", f"the job ended on engine {job.engine}: {job.engine_reason}")
     require(met == files, f"the folder has {files} files, but the sync met {met}")
     require(job.entities_failed == 0, f"{job.entities_failed} files failed")
-    out.print(
+    show(
         f"   {job.entities_inserted:,} inserted, {job.entities_skipped:,} skipped, 0 failed "
         f"in {job.duration_seconds or 0.0:.0f} s; {job.attempts - 1} steps were repeated",
-        soft_wrap=True,
     )
 
 
-def _check_workflow(out: Console, ui_port: int, job_id: UUID) -> None:
+def _check_workflow(ui_port: int, job_id: UUID) -> None:
     """Check with Temporal itself, through its UI, that the workflow has completed."""
     url = f"http://127.0.0.1:{ui_port}/api/v1/namespaces/{NAMESPACE}/workflows/sync-{job_id}"
     deadline = time.monotonic() + WORKFLOW_S
     while True:
         info = httpx.get(url).raise_for_status().json()["workflowExecutionInfo"]
         if info["status"] == "WORKFLOW_EXECUTION_STATUS_COMPLETED":
-            out.print(f"   Temporal: the workflow completed after {info['historyLength']} events", soft_wrap=True)
+            show(f"   Temporal: the workflow completed after {info['historyLength']} events")
             return
         require(time.monotonic() < deadline, f"the job completed, but its workflow is {info['status']}")
         time.sleep(POLL_S)
 
 
-def _check_agreement(out: Console, client: Client, connection: wire.SourceConnection, paths: set[str]) -> None:
-    out.print("\n[bold]Do folder, ledger and index agree?[/]")
+def _check_agreement(client: Client, connection: wire.SourceConnection, paths: set[str]) -> None:
+    show("")
+    show("[bold]Do folder, ledger and index agree?[/]")
     ledger = {entry.entity_id: entry.state for entry in client.entities(connection.id)}
     require(ledger.keys() == paths, f"ledger and folder differ in {sorted(ledger.keys() ^ paths)[:5]}")
     states = Counter(ledger.values())
     require(states.keys() <= {"indexed", "skipped"}, f"the ledger has entities in the states {dict(states)}")
-    out.print(
+    show(
         f"   the ledger has the {len(paths):,} files of the folder and nothing else: {states['indexed']:,} indexed, "
         f"{states['skipped']:,} skipped",
-        soft_wrap=True,
     )
     indexed = sorted(path for path, state in ledger.items() if state == "indexed")
     found: list[str] = []
@@ -305,15 +301,13 @@ def _check_agreement(out: Console, client: Client, connection: wire.SourceConnec
     require(sorted(found) == indexed, f"the index lacks {sorted(set(indexed) - set(found))[:5]}")
     strangers = _search_paths(client, "not_in", indexed)
     require(not strangers, f"the index also has {strangers[:5]}")
-    out.print(f"   search finds each of the {len(indexed):,} indexed files and nothing else", soft_wrap=True)
+    show(f"   search finds each of the {len(indexed):,} indexed files and nothing else")
     for number, path in enumerate(MARKED):
         hits = search(client, f"{MARKER}_{number}", limit=1)
         require(bool(hits) and place(hits[0]) == path, f"{MARKER}_{number} was not found in {path}")
-    out.print(
-        f"   search finds {MARKER}_0 to _{len(MARKED) - 1}, which were written into {', '.join(MARKED)}", soft_wrap=True
-    )
-    out.print("   and a second sync has nothing to do:")
-    job = sync(out, client, connection, len(paths))
+    show(f"   search finds {MARKER}_0 to _{len(MARKED) - 1}, which were written into {', '.join(MARKED)}")
+    show("   and a second sync has nothing to do:")
+    job = sync(client, connection, len(paths))
     touched = tuple(getattr(job, f"entities_{name}") for name in ("inserted", "updated", "deleted"))
     require(touched == (0, 0, 0), f"there were {touched} inserts, updates and deletes")
 

@@ -6,16 +6,14 @@ import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from getpass import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from .. import wire
 from ..errors import ClientError
-from .common import show
+from .common import ask, ask_secret, confirm, inline, show
 
 SECRET_BYTES = 1_000_000
 YES, NO = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -193,27 +191,20 @@ def _ask(one: wire.ConfigField) -> Any:
     while True:
         try:
             if one.type == "boolean":
-                return typer.confirm(label)
+                return confirm(label)
             if one.type == "array":
                 return _ask_list(one, label)
             if one.is_secret:
-                return _ask_secret(label)
-            return _value(one, one.type, typer.prompt(label))
+                return ask_secret(label)
+            return _value(one, one.type, ask(label))
         except ClientError as error:
-            show(f"  {escape(str(error))}")
-
-
-def _ask_secret(label: str) -> str:
-    # typer's own prompt shows the question before it hides what is typed
-    while not (text := getpass(f"{label}: ")):
-        pass
-    return text
+            show(f"  {inline(str(error))}")
 
 
 def _ask_list(one: wire.ConfigField, label: str) -> list[Any]:
-    show(f"{escape(label)}: one per line, then an empty line")
+    show(f"{inline(label)}: one per line, then an empty line")
     values: list[Any] = []
-    while text := typer.prompt(" ", default="", show_default=False, prompt_suffix=" "):
+    while text := ask(" ", default="", show_default=False, prompt_suffix=" "):
         values.append(_value(one, one.items_type or "string", text))
     if not values:
         raise ClientError(f"{one.name}: give at least one")

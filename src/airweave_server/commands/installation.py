@@ -9,15 +9,14 @@ from uuid import UUID
 
 import typer
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.table import Column, Table
+from rich.table import Column
 
 from .. import installation
 from ..db import backup as archives
 from ..db import collections, embedded, keys
 from ..errors import Unstartable
 from ..services import backup as backups
-from .common import DataDir, err, out, read_settings, say, show
+from .common import DataDir, confirm, inline, note, print_result, read_settings, say, show, show_json, show_table
 
 app = typer.Typer(rich_markup_mode=None)
 keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys, for a server with AUTH_ENABLED=true.")
@@ -35,11 +34,11 @@ def migrate(
     settings = read_settings(data_dir=data_dir)
     if postgres:
         kept = embedded.upgrade(settings.place())
-        out.print(f"The data was moved; the old data is kept in {kept}")
+        say(f"The data was moved; the old data is kept in {kept}")
         return
     with installation.open_database(installation.database_url(settings)) as database:
         database.migrate()
-    out.print("The schema is up to date.")
+    say("The schema is up to date.")
 
 
 @app.command()
@@ -87,7 +86,7 @@ def reset(
     if not yes and not sys.stdin.isatty():
         raise Unstartable(f"this would permanently delete {what}; confirm with --yes")
     if not yes:
-        typer.confirm(f"This permanently deletes {what}. Continue?", abort=True)
+        confirm(f"This permanently deletes {what}. Continue?", abort=True)
     installation.reset(settings, with_key=with_key)
     say(f"Deleted {what}.")
 
@@ -114,15 +113,15 @@ def doctor(
         report = service.Report({}, [], [service.Finding(what, do)])
     if as_json:
         report.facts.update(facts)
-        out.print_json(data={"ok": not report.findings, **asdict(report)})
+        show_json({"ok": not report.findings, **asdict(report)})
     else:
         _show_facts(report.facts)
         _show_uses(report.collections)
         for finding in report.findings:
-            show(f"[yellow]![/] {escape(finding.what)}")
-            show(f"  [bold]→[/] {escape(finding.do)}")
+            show(f"[yellow]![/] {inline(finding.what)}")
+            show(f"  [bold]→[/] {inline(finding.do)}")
         if not report.findings:
-            out.print("Nothing needs attention.")
+            say("Nothing needs attention.")
     if report.findings:
         raise typer.Exit(1)
 
@@ -169,7 +168,7 @@ def audit(
             _show_audited(leftovers)
             all_right = all_right and leftovers.is_right
         if asked and not auditing.has_keeper(database):
-            out.print("No server is up: the requested repairs start when one is.")
+            say("No server is up: the requested repairs start when one is.")
     raise typer.Exit(0 if all_right else 1)
 
 
@@ -184,8 +183,8 @@ def keys_create(
         database.migrate()
         with database.session() as session:
             key, plain = keys.create(session, collections.organization(session).id, name=name, days=days)
-    err.print(f"key {key.id}, expires {key.expires_at:%Y-%m-%d}; it is shown only once:", soft_wrap=True)
-    print(plain)  # noqa: T201 - the only line on standard output, so that $(...) captures it
+    note(f"key {key.id}, expires {key.expires_at:%Y-%m-%d}; it is shown only once:")
+    print_result(plain)  # the only line on standard output
 
 
 @keys_app.command("list")
@@ -204,7 +203,7 @@ def keys_list(data_dir: DataDir = None) -> None:
             "revoked": key.revoked_at,
         }
         shown = ", ".join(f"{word} {at:%Y-%m-%d %H:%M}" for word, at in moments.items() if at)
-        show(f"{key.id}  …{key.hint}  {escape(key.name)}  {shown}")
+        show(f"{key.id}  …{key.hint}  {inline(key.name)}  {shown}")
 
 
 @keys_app.command("revoke")
@@ -222,38 +221,40 @@ def keys_revoke(
     ):
         if not keys.revoke(session, collections.organization(session).id, key_uuid):
             raise Unstartable(f"there is no valid key {key_uuid}; airweave-server keys list shows all keys")
-    out.print(f"Revoked {key_uuid}.")
+    say(f"Revoked {key_uuid}.")
 
 
 def _show_audited(audited: Any) -> None:
     report = audited.report
     counts = f"{report.entities:,} entities, {report.chunks:,} chunks, {report.looked_up:,} of them looked up"
-    show(f"{'[red]wrong[/]' if audited.found else 'right'}  [bold]{escape(audited.title)}[/]: {counts}")
+    show(f"{'[red]wrong[/]' if audited.found else 'right'}  [bold]{inline(audited.title)}[/]: {counts}")
     for line in audited.notes:
-        show(f"       {escape(line)}")
+        show(f"       {inline(line)}")
     for line in audited.found:
-        show(f"       [red]{escape(line)}[/]")
+        show(f"       [red]{inline(line)}[/]")
     for line in audited.repaired:
-        show(f"       repaired: {escape(line)}")
+        show(f"       repaired: {inline(line)}")
     if audited.asked:
         show("       requested a repair job, which reads damaged entities again")
 
 
 def _show_facts(facts: dict[str, str]) -> None:
     for label, value in facts.items():
-        show(f"{label:<12}{escape(value)}")
+        show(f"{inline(label):<12}{inline(value)}")
 
 
 def _show_uses(uses: list[Any]) -> None:
+    columns: tuple[str | Column, ...] = (
+        "collection",
+        *(Column(name, justify="right") for name in ("connections", "entities", "chunks")),
+        Column("about", justify="right"),
+        "vectors",
+    )
+
+    def row(use: Any) -> tuple[str, ...]:
+        name = f"{use.readable_id} (deleted, being removed)" if use.is_leaving else use.readable_id
+        counts = (f"{count:,}" for count in (use.connections, use.entities, use.chunks))
+        return name, *counts, decimal(use.size_bytes), use.vectors
+
     if uses:
-        table = Table(
-            "collection",
-            *(Column(name, justify="right") for name in ("connections", "entities", "chunks")),
-            Column("about", justify="right"),
-            "vectors",
-        )
-        for use in uses:
-            name = f"{use.readable_id} (deleted, being removed)" if use.is_leaving else use.readable_id
-            counts = (f"{count:,}" for count in (use.connections, use.entities, use.chunks))
-            table.add_row(name, *counts, decimal(use.size_bytes), use.vectors)
-        out.print(table)
+        show_table(columns, map(row, uses))

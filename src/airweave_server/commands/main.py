@@ -7,14 +7,14 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
 from .. import sandbox
 from ..errors import ClientError, Unstartable
+from ..terminal import VisibleStream
 from ..version import __version__
-from .common import err, out
+from .common import say, show_error
 
 
 def _start() -> typer.Typer:
@@ -97,12 +97,13 @@ def main() -> None:
     """The entry point. An error that a person can fix is one line and exit 1."""
     code: str | int | None = 0
     sandbox.hide()  # the environment may hold keys
+    sys.stdout, sys.stderr = VisibleStream(sys.stdout), VisibleStream(sys.stderr)
     try:
         app()
     except SystemExit as left:
         code = left.code
     except (Unstartable, ClientError) as error:
-        err.print(f"[bold red]airweave-server:[/] {escape(str(error))}", soft_wrap=True)
+        show_error(str(error))
         code = 1
     # not a normal exit: native threads of Temporal and the tokenizer can abort the interpreter during it
     with suppress(BrokenPipeError):
@@ -113,7 +114,7 @@ def main() -> None:
 
 def _version(is_asked: bool) -> None:
     if is_asked:
-        out.print(f"airweave-server {__version__}")
+        say(f"airweave-server {__version__}")
         raise typer.Exit
 
 

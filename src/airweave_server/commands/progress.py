@@ -4,13 +4,12 @@ import time
 from collections import deque
 
 from rich.filesize import decimal
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TimeElapsedColumn
 
 from .. import wire
 from ..client import ACTIVE, Client
 from ..errors import ClientError
-from .common import out, show
+from .common import Words, inline, out, say, show
 
 POLL_S = 0.2
 PACE_S = 30.0  # the shown pace is an average over this time
@@ -24,10 +23,10 @@ def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | Non
     """
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        Words("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[pace]}"),
+        Words("{task.fields[pace]}"),
         TimeElapsedColumn(),
     )
     connection_id = job.source_connection_id
@@ -49,7 +48,7 @@ def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | Non
             )
             time.sleep(POLL_S)
             job = client.job(connection_id, job.id)
-    show(f"{job.status}: {describe_counts(job)}")
+    say(f"{job.status}: {describe_counts(job)}")
     if job.held_deletes:
         show(
             f"[yellow]Held deletes: {job.held_deletes}[/]: see {client.url}/source-connections/{connection_id}"
@@ -80,7 +79,7 @@ def show_preview(found: wire.SourceConnectionPreview, *, whole: bool) -> None:
     indexed = "all" if found.indexed == found.entities else f"{found.indexed:,}"
     show(
         f"{least}{found.entities:,} {what} ({decimal(found.size_bytes)}), {indexed} indexable: "
-        f"{about}{found.chunks:,} {noun} with {escape(found.embedding_model_name)}{took}"
+        f"{about}{found.chunks:,} {noun} with {inline(found.embedding_model_name)}{took}"
     )
     if not whole:
         return
@@ -88,10 +87,10 @@ def show_preview(found: wire.SourceConnectionPreview, *, whole: bool) -> None:
         for each in reasons:
             about = "" if each.is_exact else "about "
             more = ", …" if each.entities > len(each.examples) else ""
-            examples = escape(", ".join(each.examples) + more)
-            show(f"  {verb}  {about}{each.entities:,}  {escape(each.reason)}: {examples}")
+            examples = inline(", ".join(each.examples) + more)
+            show(f"  {verb}  {about}{each.entities:,}  {inline(each.reason)}: {examples}")
     for note in found.notes:
-        show(f"  {escape(note)}")
+        show(f"  {inline(note)}")
 
 
 class _Pace:

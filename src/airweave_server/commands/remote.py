@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from .. import wire
 from ..client import Client, fill
 from ..errors import ClientError
 from . import forms
-from .common import out, read_settings, show
+from .common import Words, inline, out, read_settings, say, show
 from .forms import Config, Secret
 from .progress import POLL_S, describe_counts, follow, show_preview
 
@@ -107,7 +106,7 @@ def sync(
         if not found:
             raise ClientError("there is no such connection; airweave-server status lists them, add creates one")
         for one in found:
-            out.print(f"[bold]{escape(one.name)}[/] in {one.readable_collection_id}")
+            show(f"[bold]{inline(one.name)}[/] in {inline(one.readable_collection_id)}")
             _sync(client, one.id, full=full)
 
 
@@ -121,11 +120,11 @@ def search(
     with _client() as client:
         hits = client.search(collection, fill(wire.SearchRequest, query=query, limit=limit))
     if not hits:
-        out.print("Nothing found.")
+        say("Nothing found.")
     for number, hit in enumerate(hits, start=1):
         place = hit.airweave_system_metadata.original_entity_id
-        show(f"[bold]{number}. {escape(place)}[/]  {hit.relevance_score:.3f}")
-        show(f"   {escape(_passage(hit.textual_representation))}")
+        show(f"[bold]{number}. {inline(place)}[/]  {hit.relevance_score:.3f}")
+        show(f"   {inline(_passage(hit.textual_representation))}")
 
 
 @app.command()
@@ -139,12 +138,12 @@ def reembed(
     with _client() as client:
         if abandon:
             seen = client.abandon_reembed(collection)
-            out.print(f"{collection} stays with {escape(seen.embedder)} ({escape(seen.embedding_model_name)}).")
+            say(f"{collection} stays with {seen.embedder} ({seen.embedding_model_name}).")
             return
         if to is None:
             raise ClientError("name the embedder with --to, or abandon a move with --abandon")
         seen = client.start_reembed(collection, fill(wire.ReembedRequest, embedder=to))
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        columns = (SpinnerColumn(), Words("{task.description}"), BarColumn(), MofNCompleteColumn())
         with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
             bar = progress.add_task(f"to {to}")
             while seen.state == "moving":
@@ -154,7 +153,7 @@ def reembed(
                     raise ClientError(f"the move did not complete ({why}); run the same command to continue")
                 time.sleep(POLL_S)
                 seen = client.reembed(collection)
-        out.print(f"{collection} now has {escape(seen.embedder)} ({escape(seen.embedding_model_name)}).")
+        say(f"{collection} now has {seen.embedder} ({seen.embedding_model_name}).")
 
 
 @app.command()
@@ -162,13 +161,13 @@ def status() -> None:
     """Show the server's health, its connections and their last sync."""
     with _client() as client:
         health = client.health()
-        out.print(f"{client.url} is {health.status}; engine {health.engine}, database {health.database}")
+        say(f"{client.url} is {health.status}; engine {health.engine}, database {health.database}")
         for one in client.connections():
             job = next(iter(client.jobs(one.id, limit=1)), None)
             held = f", [yellow]{job.held_deletes} deletes held[/]" if job and job.held_deletes else ""
             show(
-                f"[bold]{escape(one.name)}[/] in {one.readable_collection_id}: {one.short_name}, {one.status}, "
-                f"{one.entity_count:,} entities{held}"
+                f"[bold]{inline(one.name)}[/] in {inline(one.readable_collection_id)}: {inline(one.short_name)}, "
+                f"{one.status}, {one.entity_count:,} entities{held}"
             )
             show(f"  id         {one.id}")
             show("  last sync  " + (f"{job.status}: {describe_counts(job)}" if job else "never"))
@@ -198,7 +197,7 @@ def _connect(
     if known is not None:
         options = {one: value for one, value in answers.config.items() if not settings[one].required}
         _check_unchanged(client, known, options, answers.credentials, name=name, schedule=schedule, language=language)
-        show(f'It is already connected to {collection} as {known.id} ("{escape(known.name)}"); syncing it.')
+        show(f'It is already connected to {inline(collection)} as {known.id} ("{inline(known.name)}"); syncing it.')
         _sync(client, known.id, wait=wait)
         return
     forms.ask_for(source, missing, answers.credentials)
@@ -221,7 +220,7 @@ def _connect(
             show_preview(found, whole=False)
     connection = client.create_connection(body)
     what = str(answers.config["path"]) if source.short_name == "folder" else source.name
-    show(f"Connected {escape(what)} to {collection} as {connection.id}")
+    show(f"Connected {inline(what)} to {inline(collection)} as {connection.id}")
     job = client.run(connection.id)
     if wait:
         follow(client, job, expected=expected)
@@ -274,9 +273,9 @@ def _check_unchanged(
     client.ensure_collection(known.readable_collection_id, language=language)
     if not others:
         return
-    show(f'It is already connected to {known.readable_collection_id} as {known.id} ("{escape(known.name)}"):')
+    show(f'It is already connected to {inline(known.readable_collection_id)} as {known.id} ("{inline(known.name)}"):')
     for one, (has, wanted) in others.items():
-        show(f"  {one}: it has {escape(str(has))}, you gave {escape(str(wanted))}")
+        show(f"  {inline(one)}: it has {inline(str(has))}, you gave {inline(str(wanted))}")
     raise ClientError(
         f"{', '.join(others)}: a second connection would return every result twice; change the existing one with "
         f"PATCH {client.url}/source-connections/{known.id}, or omit the option to sync it as it is"

@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.markup import escape
-from rich.table import Table
 
 from .. import plugins, wire
 from ..errors import ClientError
@@ -15,7 +13,7 @@ from ..sdk import ConfigError, Context, Source
 from ..services.sources import describe
 from ..settings import Settings
 from . import forms
-from .common import out, read_settings, say, show
+from .common import inline, read_settings, say, show, show_table
 from .forms import Config, Secret
 from .scaffold import write_package
 
@@ -32,31 +30,32 @@ def sources(context: typer.Context) -> None:
     """List the installed sources. The commands below show one source, create a new one, or check one."""
     if context.invoked_subcommand is not None:
         return
-    table = Table("name", "title", "description", "fields")
+    rows = []
     for kind in _installed(read_settings()).values():
         source = describe(kind)
         settings, credentials = forms.fields_of(source)
         fields = (f"{one.name}{'' if one.required else '?'}" for one in (*settings.values(), *credentials.values()))
-        table.add_row(source.short_name, source.name, source.description, ", ".join(fields))
-    out.print(table)
+        rows.append((source.short_name, source.name, source.description or "", ", ".join(fields)))
+    show_table(("name", "title", "description", "fields"), rows)
 
 
 @sources_app.command("show", short_help="Show a source and its fields.")
 def show_source(name: Annotated[str, typer.Argument(help="The source.")]) -> None:
     """Show a source and the fields of its configuration and its credentials."""
     source = describe(_find(name, read_settings()))
-    show(f"[bold]{source.short_name}[/]: {escape(source.name)}. {escape(source.description or '')}")
+    show(f"[bold]{inline(source.short_name)}[/]: {inline(source.name)}. {inline(source.description or '')}")
     settings, credentials = forms.fields_of(source)
-    table = Table("field", "type", "default", "description", "option")
-    for one in (*settings.values(), *credentials.values()):
-        table.add_row(
+    rows = (
+        (
             one.name,
             _describe_type(one),
-            "required" if one.required else "" if one.default is None else escape(str(one.default)),
-            escape(one.description or one.title),
+            "required" if one.required else "" if one.default is None else str(one.default),
+            one.description or one.title,
             f"--secret {one.name}=-" if one.is_secret else f"--config {one.name}=…",
         )
-    out.print(table)
+        for one in (*settings.values(), *credentials.values())
+    )
+    show_table(("field", "type", "default", "description", "option"), rows)
 
 
 @sources_app.command("new", short_help="Create the package of a new source.")
@@ -101,7 +100,7 @@ def check_source(
 
     is_good = True
     for line in checking.check(make, context, secrets_of(read, credentials), requests=requests):
-        show(MARKS[line.is_good] + escape(line.text))
+        show(MARKS[line.is_good] + inline(line.text))
         is_good = is_good and line.is_good is not False
     raise typer.Exit(0 if is_good else 1)
 
@@ -132,5 +131,5 @@ def _accept(kind: type[Source[Any, Any]], answers: forms.Answers) -> tuple[BaseM
 
 def _describe_type(one: wire.ConfigField) -> str:
     if one.enum_values:
-        return escape(" | ".join(one.enum_values))
+        return " | ".join(one.enum_values)
     return f"array of {one.items_type}" if one.type == "array" else "secret" if one.is_secret else one.type

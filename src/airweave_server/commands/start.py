@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .common import DataDir, out, read_settings, say
+from .common import DataDir, read_settings, say
 
 Host = Annotated[
     str | None, typer.Option("--host", envvar="API_HOST", help="Address to listen on. [default: 127.0.0.1]")
@@ -97,6 +97,6 @@ def demo(
     from . import demo_durable
 
     if durable:
-        demo_durable.run(out)
+        demo_durable.run()
     else:
-        show.run(out)
+        show.run()
