@@ -17,6 +17,21 @@ CONNECT_S = 5.0  # to one address
 ADDRESSES = 3  # tried per host
 POLL_S = 0.25  # how soon a waiting read notices that it should stop
 MAX_WAIT_S = 3_600.0
+# The blocks that the special-purpose registries of IANA (RFC 6890) call not globally reachable, those that stand for
+# such a block or hide an address, and multicast. Not taken from ``ipaddress``, whose answer depends on its version.
+PRIVATE = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24"),
+            *("203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+            *("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"),
+        ),
+    )
+)
+# Of IPv6 only this is assigned to hosts of the internet; it leaves out ::/8 (with ::1, ::ffff:0:0/96, 64:ff9b:1::/48),
+# 100::/64, 5f00::/16, fc00::/7, fe80::/10, fec0::/10 and ff00::/8.
 UNICAST = ipaddress.ip_network("2000::/3")
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
@@ -159,6 +174,4 @@ def _unmap(ip: IP) -> IP:
 
 
 def _is_public(ip: IP) -> bool:
-    if isinstance(ip, ipaddress.IPv6Address) and (ip not in UNICAST or ip.sixtofour or ip.teredo):
-        return False
-    return ip.is_global and not ip.is_multicast and not ip.is_reserved
+    return (ip.version == 4 or ip in UNICAST) and not any(ip in block for block in PRIVATE)
