@@ -102,6 +102,7 @@ SOURCES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("feed", {"urls": ["http://127.0.0.1:1/feed"]}),
 )
 CREDENTIALS = {"credentials": {"stub_key": "k", "timed_key": "k"}}
+BY_HAND = {"authentication": CREDENTIALS, "sync_immediately": False, "schedule": {"cron": None}}
 FILTERS = (
     ("name", ("equals", "contains"), ("stub", "")),
     ("entity_id", ("in", "not_in"), (["a", "b"], [])),
@@ -166,6 +167,7 @@ class Sent:
 class Place:
     """Things on the server that belong together."""
 
+    short_name: str
     collection: str
     connection: str
     job: str
@@ -178,7 +180,7 @@ class Place:
             "connection_id": self.connection,
             "job_id": self.job,
             "plan_id": self.plan,
-            "short_name": "stub",
+            "short_name": self.short_name,
         }
 
 
@@ -189,10 +191,13 @@ class Places:
         self._server = server
         self._headers = headers
         self._chance = chance
-        self.there = [self._with_held_deletes()]
+        self.there: list[Place] = []
         self.fill()
 
     def fill(self) -> None:
+        """Create what is missing: one place has held deletes."""
+        if all(place.short_name != "folder" for place in self.there):
+            self.there.insert(0, self._with_held_deletes())
         while len(self.there) < PLACES:
             self.there.append(self._make(*self._chance.choice(SOURCES[:5])))
 
@@ -202,9 +207,10 @@ class Places:
 
     def _make(self, short_name: str, config: dict[str, Any]) -> Place:
         collection = self._post("/collections", {"name": "A place"})["readable_id"]
-        wanted = {"short_name": short_name, "readable_collection_id": collection, "config": config, **NO_SCHEDULE}
+        wanted = {"short_name": short_name, "readable_collection_id": collection, "config": config, **BY_HAND}
         connection = self._post("/source-connections", wanted)["id"]
-        return Place(collection, connection, self._post(f"/source-connections/{connection}/run")["id"], str(uuid4()))
+        job = self._post(f"/source-connections/{connection}/run")["id"]
+        return Place(short_name, collection, connection, job, plan=str(uuid4()))
 
     def _with_held_deletes(self) -> Place:
         """A folder that was synced, and then emptied."""
@@ -235,9 +241,6 @@ class Places:
         answer = self._server.http.post(path, json=body, headers=self._headers)
         assert answer.status_code == 200, answer.text
         return answer.json()
-
-
-NO_SCHEDULE = {"authentication": CREDENTIALS, "sync_immediately": False, "schedule": {"cron": None}}
 
 
 @dataclass
