@@ -141,6 +141,23 @@ def test_a_job_ends_while_its_connection_is_locked(
     assert status(fresh_database, job) == "failed"
 
 
+def test_a_job_whose_connection_is_purged_ends_quietly(
+    server: Server, source: ScriptedServer, service: SyncService, fresh_database: Database
+) -> None:
+    source.partitions["a"] = items(10)
+    source.fault("slow", page=0, latency_s=1)
+    connection = connect(server, source)
+    job = driven_here(fresh_database, connection)
+
+    def purge() -> None:
+        with fresh_database.session() as session:
+            connections.remove(session, UUID(connection))
+
+    while_it_runs(service, job, lambda: any(entry["page"] == 0 for entry in source.log), purge)
+    with fresh_database.session() as session:
+        assert jobs.get(session, job) is None
+
+
 @pytest.mark.fault("F8", on="in_process")
 def test_an_entity_that_moved_into_a_partition_that_then_failed_is_kept(
     running: Running, server: Server, source: ScriptedServer

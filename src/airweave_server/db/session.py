@@ -31,6 +31,7 @@ IDLE_S = 10  # how long a transaction may stay idle; after that the locks of a s
 LOCKED = "55P03"  # SQLSTATE lock_not_available
 TIMED_OUT = "57014"  # SQLSTATE query_canceled, by statement_timeout
 DUPLICATE = "23505"  # SQLSTATE unique_violation
+ORPHAN = "23503"  # SQLSTATE foreign_key_violation
 MIGRATIONS = Path(__file__).parent / "migrations"
 MIGRATION_LOCK = 0x41_57_53  # an arbitrary advisory lock key, the same for all our processes
 MIN_POSTGRES = 15
@@ -291,6 +292,12 @@ def is_refused_data(error: BaseException) -> bool:
     """Whether Postgres rejected the values themselves, so that trying again is of no use."""
     original = error.orig if isinstance(error, DBAPIError) else error
     return isinstance(original, psycopg.Error) and (original.sqlstate or "").startswith(("22", "23", "54"))
+
+
+def is_orphan(error: BaseException) -> bool:
+    """Whether a foreign key was violated: the row that the new one refers to no longer exists."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and original.sqlstate == ORPHAN
 
 
 def is_duplicate(error: BaseException) -> bool:

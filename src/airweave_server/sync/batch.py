@@ -27,7 +27,8 @@ from ..db.jobs import Counts
 from ..db.ledger import FAILED, INCOMPLETE, INDEXED, SKIPPED, Entry, Known
 from ..db.models import SyncPartition
 from ..db.room import Room
-from ..db.session import first_line, is_duplicate, is_refused_data
+from ..db.session import first_line, is_duplicate, is_orphan, is_refused_data
+from ..errors import Fenced
 from ..sdk import Deleted, Embedder, Entity, Seen, Skipped, Stopped, Unembeddable, Unreadable
 from ..text import identifiers
 from ..text.chunk import CHUNKER_VERSION, Chunk
@@ -543,6 +544,8 @@ class Writer:
             self._write_transaction(pending, cursor, done=done)
         except DBAPIError as error:
             self._session.rollback()
+            if is_orphan(error):
+                raise Fenced("the job's connection was deleted and purged") from None
             if not is_refused_data(error) or not pending.changes:
                 raise
             changes = list(pending.changes.values())
