@@ -419,7 +419,7 @@ def test_a_pseudo_file_system_is_known_wherever_it_is_mounted(tmp_path: Path) ->
     if mounted.returncode:
         pytest.skip(f"cannot mount: {mounted.stderr}")
     try:
-        assert [item.id for item in everything(folder_at(tmp_path / "bound"))] == ["a.md"]
+        assert ids(folder_at(tmp_path / "bound")) == ["a.md"]
         with pytest.raises(ConfigError, match="never read"):
             folder_at(tmp_path / "bound" / "here", roots=(tmp_path,)).check()
     finally:
