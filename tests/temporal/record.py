@@ -1,5 +1,5 @@
 """Records the histories that test_replay.py replays, from real jobs on real servers: by hand, once for each version of
-the workflow. The histories of former versions stay: python tests/temporal/record.py VERSION
+the workflow. The histories of former versions stay: python tests/temporal/record.py VERSION [KIND ...]
 """
 
 import asyncio
@@ -59,8 +59,22 @@ def reading(server: Server, connection: str, job: str) -> None:
     server.wait_for(lambda: server.job(connection, job), lambda seen: seen["entities_encountered"] > 0)
 
 
-async def record(version: str, running: Running, env: WorkflowEnvironment, server: Server) -> None:
+def gated(server: Server) -> tuple[Path, Path, str]:
+    """A folder of two partitions besides its own files, its gates, and a connection to it."""
+    root = server.folder()
+    gates = root.with_name(f"{root.name}-gates")
+    for folder in (gates, root / "a", root / "b"):
+        folder.mkdir()
+    for name in ("a/one.txt", "b/two.txt"):
+        (root / name).write_text(f"this is {name}")
+    connection = server.connect(server.collection(), "gated_folder", {"path": str(root), "gates": str(gates)})
+    return root, gates, connection
+
+
+async def record(version: str, kinds: list[str], running: Running, env: WorkflowEnvironment, server: Server) -> None:
     async def save(name: str, job: str) -> None:
+        if kinds and name not in kinds:
+            return
         for _ in range(100):
             described = await env.client.get_workflow_handle(f"sync-{job}").describe()
             if described.close_time is not None:
@@ -85,6 +99,14 @@ async def record(version: str, running: Running, env: WorkflowEnvironment, serve
         job = server.run(connection)
         server.finish(connection, job)
         await save("lanes", job)
+    root, gates, connection = gated(server)
+    (gates / "asked a.closed").touch()
+    job = server.run(connection)
+    server.wait_for((gates / "asked a.reached").exists, bool)
+    (root / "b" / "two.txt").rename(root / "a" / "two.txt")
+    (gates / "asked a.closed").unlink()
+    server.finish(connection, job)
+    await save("reread", job)
     with scripted(server, 1, 30) as (source, connection):
         source.fault("status", status=401)
         job = server.run(connection)
@@ -120,7 +142,7 @@ async def record(version: str, running: Running, env: WorkflowEnvironment, serve
 
 
 async def main() -> None:
-    version = sys.argv[1]
+    version, *kinds = sys.argv[1:]
     place = Path(tempfile.mkdtemp(prefix="airweave-record-"))
     place.chmod(0o711)
     postgres = EmbeddedPostgres(place / "postgres")
@@ -137,7 +159,7 @@ async def main() -> None:
     try:
         server = running.start()
         time.sleep(1)
-        await record(version, running, env, server)
+        await record(version, kinds, running, env, server)
     finally:
         running.stop_all()
         await env.shutdown()

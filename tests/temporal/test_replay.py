@@ -12,7 +12,7 @@ from airweave_server.temporal.worker import StepTimeouts
 from airweave_server.temporal.workflows import RunSourceConnectionWorkflow
 
 HISTORIES = sorted((Path(__file__).parent / "histories").glob("*.json"))
-KINDS = ("plain", "lanes", "failed", "cancelled", "cancelled_in_the_ui", "taken_over", "continued")
+KINDS = ("plain", "lanes", "reread", "failed", "cancelled", "cancelled_in_the_ui", "taken_over", "continued")
 
 
 @pytest.mark.parametrize("path", HISTORIES, ids=lambda path: path.stem)
