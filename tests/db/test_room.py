@@ -84,6 +84,8 @@ def test_the_reserve_takes_up_room_and_gives_it_back(tmp_path: Path) -> None:
     assert reserve.path.stat().st_ino == made
     assert disk.needed_bytes == 1_000 + room.RESERVE_BYTES
     assert disk.shortage() is None
+    disk.report(FULL["SQLSTATE 53100"])
+    assert disk.trouble() is None  # it is over: what is measured counts
     assert reserve.give_up()
     assert not reserve.give_up()
     assert reserve.held_bytes() == 0

@@ -83,9 +83,10 @@ class Room:
             self._reported = time.monotonic(), "Postgres reports that its disk is full"
 
     def trouble(self) -> str | None:
-        """Why there is no room: ``shortage``, or a full disk that was reported less than ``REPORTED_S`` ago."""
-        if (shortage := self.shortage()) is not None:
-            return shortage
+        """Why there is no room: ``shortage`` or, where nothing can be measured, a full disk that was reported less than
+        ``REPORTED_S`` ago."""
+        if self._place is not None:
+            return self.shortage()
         reported = self._reported
         return reported[1] if reported is not None and time.monotonic() - reported[0] < REPORTED_S else None
 
