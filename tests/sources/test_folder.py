@@ -676,6 +676,16 @@ def test_partitions_that_changed_since_they_were_read_are_known(tmp_path: Path, 
     assert changed == expected
 
 
+def test_what_the_server_writes_into_its_own_folder_is_no_change(tmp_path: Path) -> None:
+    write(tmp_path, "a/notes", "a/data/postgres")
+    folder = folder_at(tmp_path, hidden=(tmp_path / "a/data",))
+    [*_, cursor] = folder.read(Partition(key="a/"), None)
+    write(tmp_path, "a/data/another")
+    assert not folder.changed_since(Partition(key="a/"), cursor)
+    write(tmp_path, "a/another")
+    assert folder.changed_since(Partition(key="a/"), cursor)
+
+
 def test_groups_of_top_level_folders_that_changed_are_known(tmp_path: Path) -> None:
     write(tmp_path, "top", *(f"folder{number}/file.txt" for number in range(30)))
     time.sleep(2 * CLOCK_TICK_NS / 1e9)

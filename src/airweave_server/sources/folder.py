@@ -299,6 +299,7 @@ class Folder(Source[FolderConfig, FolderCursor]):
         identity = (found.st_dev, found.st_ino)
         listing = _Listing(found)
         if identity in root.hidden or found.st_dev in root.hidden_devices or identity in folder.ancestors:
+            listing.is_hidden = True
             return listing
         folder.ancestors = (*folder.ancestors, identity)
         if self.config.gitignore:
@@ -659,9 +660,11 @@ class _Folder:
 
 @dataclass(slots=True)
 class _Listing:
-    """Names in a folder, in the order of their bytes. ``found``: the folder itself, from before it was listed."""
+    """Names in a folder, in the order of their bytes. ``found``: the folder itself, from before it was listed.
+    ``is_hidden``: nothing in it is read, such as in the server's own data directory."""
 
     found: os.stat_result
+    is_hidden: bool = False
     files: list[str] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
@@ -716,7 +719,9 @@ class _Digest:
         return self._value.hex()
 
     def add(self, folder: _Folder, listing: _Listing, *, is_read: bool) -> None:
-        """Add a folder. ``is_read``: its files are read from this listing."""
+        """Add a folder, unless it is hidden. ``is_read``: its files are read from this listing."""
+        if listing.is_hidden:
+            return
         # it may still change and have the same times: then it must equal no later listing
         fresh = "fresh" if is_read and _fresh_s(listing.found) else ""
         self._add(folder, f"{listing.found.st_mtime_ns}-{listing.found.st_ctime_ns}{fresh}", listing)
