@@ -105,8 +105,8 @@ class Connected:
         return in_folder(self.folder)
 
     def edit(self, chance: random.Random) -> None:
-        """Change, add and remove a few, and leave the first ones alone."""
-        kind = chance.choice(["edit", "edit", "add", "remove"])
+        """Change, add, move and remove a few, and leave the first ones alone."""
+        kind = chance.choice(["edit", "edit", "add", "remove", "move"])
         if self.source is not None:
             self._edit_items(kind, chance)
             return
@@ -117,6 +117,8 @@ class Connected:
                 path.write_text(f"edited {uuid4().hex} {path.name}\n")
             elif kind == "remove" and len(files) > 60:
                 path.unlink()
+            elif kind == "move":
+                path.rename(self.folder / f"d{chance.randrange(5)}" / path.name)
         if kind == "add":
             for _ in range(chance.randint(1, 20)):
                 self.made += 1
