@@ -205,9 +205,8 @@ def ids_of(session: Session, rows: BitMap64) -> Iterator[tuple[int, str]]:
 
 def rows_missing_once(session: Session, connection_id: UUID) -> BitMap64:
     """The rows that the previous full job did not meet."""
-    return BitMap64(
-        session.scalars(select(EntityRow.row).where(EntityRow.connection_id == connection_id, EntityRow.missing > 0))
-    )
+    missing = text("missing > 0")  # not a parameter: the index is for this condition
+    return BitMap64(session.scalars(select(EntityRow.row).where(EntityRow.connection_id == connection_id, missing)))
 
 
 def set_missing(session: Session, rows: BitMap64, value: int) -> None:

@@ -28,7 +28,7 @@ def to_part(partition: SyncPartition) -> Partition:
 
 
 def may_reread(session: Session, job: SyncJob) -> list[SyncPartition]:
-    """The partitions to ask the source about. None if the job reads only changes, or cannot complete anyway."""
+    """The partitions to ask the source about: none if the job reads only changes, or cannot complete anyway."""
     parts = partitions.of_job(session, job.id)
     is_complete = all(part.state == PartitionState.DONE for part in parts)
     return parts if job.mode == Mode.FULL and is_complete else []
