@@ -168,6 +168,19 @@ def test_whatever_its_absence_means_what_was_met_stays(
         assert not plan.doubted
 
 
+def test_what_a_person_approved_goes_though_one_listing_alone_proves_nothing() -> None:
+    plan = diff.plan_deletes(
+        {"tree": BitMap64([1, 2, 3])},
+        [Progress("tree", True, BitMap64([3]), BitMap64())],
+        full=True,
+        below_skipped=BitMap64(),
+        may_skip=True,
+        missed_before=BitMap64(),
+        asked_for=BitMap64([1, 3]),
+    )
+    assert (set(plan.rows), set(plan.missed)) == ({1}, {2})
+
+
 def test_many_small_scopes_that_vanish_together_meet_the_guard_together() -> None:
     scopes = {f"folder-{n}": BitMap64(range(n * 8, n * 8 + 8)) for n in range(500)}
     kept = BitMap64([10**6])
