@@ -138,7 +138,9 @@ def test_what_never_rests_leaves_the_job_unsettled_and_deletes_nothing_at_first(
         jobs = [server.sync(place.connection)]
         assert (jobs[0]["status"], jobs[0]["unsettled"], jobs[0]["entities_deleted"]) == ("completed", True, 0)
         assert "c/gone.txt" in server.ledger(place.connection)
-        jobs.append(server.sync(place.connection))
+        shown = running.command("sync", place.connection, API_URL=server.url)
+        assert "Unsettled: entities moved while they were read" in shown.stdout, shown
+        jobs.append(server.get(f"/source-connections/{place.connection}/jobs", limit=1)[0])
         assert (jobs[1]["status"], jobs[1]["unsettled"]) == ("completed", True)
         assert "c/gone.txt" not in server.ledger(place.connection)  # two jobs in a row did not meet it
     jobs.append(server.sync(place.connection))

@@ -106,7 +106,11 @@ def test_a_forced_sync_opens_everything_whatever_the_version_says(
     job = server.sync(connection)
     assert (job["entities_updated"], job["entities_kept"]) == (0, 30)
     source.log.clear()
-    forced = server.sync(connection, force_full_sync=True)
+    if lazy:
+        forced = server.sync(connection, force_full_sync=True)
+    else:
+        assert running.command("sync", connection, "--full", API_URL=server.url).returncode == 0
+        forced = server.get(f"/source-connections/{connection}/jobs", limit=1)[0]
     assert (forced["entities_updated"], forced["entities_kept"], forced["mode"]) == (2, 28, "full")
     if lazy:
         assert len({request["path"] for request in source.log if request["path"].startswith("/content/")}) == 30
