@@ -3,12 +3,14 @@
 import os
 import shutil
 import socket
+import subprocess
 import sysconfig
+import threading
 import time
 
 from .children import run_in_foreground
 from .errors import Unstartable
-from .settings import Settings
+from .settings import SEARCH_ATTRIBUTES, Settings
 
 IP = "127.0.0.1"
 START_S = 15.0
@@ -39,11 +41,32 @@ def run(settings: Settings) -> int:
         *("--db-filename", str(place / DATABASE)),
         *("--namespace", settings.temporal_namespace),
         *("--log-level", "error"),
+        *(word for name in SEARCH_ATTRIBUTES for word in ("--search-attribute", f"{name}=Keyword")),
         *("--dynamic-config-value", "matching.enableFairness=true"),
         *("--dynamic-config-value", f'frontend.keepAliveTime="{PING_EVERY_S}s"'),
         *("--dynamic-config-value", f'frontend.keepAliveTimeout="{PING_ANSWER_S}s"'),
     ]
+    if (place / DATABASE).exists():  # it registers them only in a new database
+        threading.Thread(target=_add_search_attributes, args=(program, settings), daemon=True).start()
     return run_in_foreground(arguments, grace_s=GRACE_S)
+
+
+def _add_search_attributes(program: str, settings: Settings) -> None:
+    """Register our search attributes once the server answers; it says of those it has that they exist."""
+    wait(settings)
+    address = f"{IP}:{settings.temporal_port}"
+    for name in SEARCH_ATTRIBUTES:
+        subprocess.run(
+            [
+                *(program, "operator", "search-attribute", "create", "--name", name, "--type", "Keyword"),
+                *("--address", address, "--namespace", settings.temporal_namespace),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=START_S,
+            check=False,
+        )
 
 
 def check(settings: Settings) -> None:

@@ -20,6 +20,8 @@ MOST_NAME_CHARS = 253  # of a host name in DNS
 TEMPORAL_NAME_BYTES = 1_000  # Temporal's limit of the name of a namespace or task queue
 # of our task queue: @HOST is appended to it
 TASK_QUEUE_BYTES = TEMPORAL_NAME_BYTES - 1 - MOST_NAME_CHARS
+# keywords by which people find a job in Temporal
+SEARCH_ATTRIBUTES = ("AirweaveSource", "AirweaveCollection", "AirweaveConnection", "AirweaveTrigger")
 TEMPORALS_OWN = "/_sys/"  # begins the names of task queues that Temporal keeps for itself
 LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")  # names of containers may have underscores
 

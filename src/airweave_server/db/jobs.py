@@ -23,6 +23,9 @@ TEMPORAL = "temporal"  # the driver of the jobs that were handed to Temporal
 BEGUN = "greatest(now(), created_at, started_at)"
 IS_DRIVEN = is_held("driven_at", "driven_until")
 IS_DUE = is_due("delayed_at", "not_before")
+OF_TEMPORAL = """j.id, j.organization_id, j.host, j.status, j.connection_id,
+    (select short_name from source_connection where id = j.connection_id),
+    (select readable_id from collection where id = j.collection_id), j.trigger"""  # the columns of a TemporalJob
 SIGNED_OUT = ("api_key_invalid", "oauth_credentials_expired")  # error categories that only new credentials fix
 
 
@@ -66,12 +69,17 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class TemporalJob:
-    """A job that Temporal drives. ``host``: the only host whose workers may take it; None if any may."""
+    """A job that Temporal drives. ``host``: the only host whose workers may take it; None if any may. ``source``: the
+    short name of its source. ``collection``: the readable id."""
 
     id: UUID
     organization_id: UUID
     host: str | None
     status: Status
+    connection_id: UUID
+    source: str
+    collection: str
+    trigger: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +259,7 @@ def hand_over(session: Session, *, lease_s: float, at_once: int) -> TemporalJob 
             update sync_job j set driver = 'temporal',
                    driven_at = now(), driven_until = now() + make_interval(secs => :lease_s),
                    not_before = null, waiting_for = null, engine_reason = null, modified_at = now()
-            from due where j.id = due.id returning j.id, j.organization_id, j.host, j.status
+            from due where j.id = due.id returning {OF_TEMPORAL}
         """),
         {"lease_s": lease_s, "at_once": at_once},
     ).one_or_none()
@@ -331,7 +339,7 @@ def list_unattended(session: Session) -> list[TemporalJob]:
     """Jobs that were handed to Temporal and whose lease has lapsed: no worker has renewed it. Up to 200."""
     rows = session.execute(
         text(f"""
-            select id, organization_id, host, status from sync_job
+            select {OF_TEMPORAL} from sync_job j
             where engine = 'temporal' and driver is not null and not {IS_DRIVEN}
               and {IS_ACTIVE} order by driven_until limit 200
         """)

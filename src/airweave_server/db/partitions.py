@@ -81,6 +81,34 @@ def carry_over(session: Session, *, before: UUID, job_id: UUID) -> None:
     )
 
 
+def describe_place(session: Session, job_id: UUID, *, owner: str, total: int) -> str | None:
+    """Which partition ``owner`` reads and how far it is, in numbers only: "partition 3 of 9, 1,200 entities"."""
+    row = session.execute(
+        text("""
+            select ordinal + 1 as number, inserted + updated + kept + skipped + failed as met from sync_partition
+            where job_id = :id and owner = :owner and state = 'open' order by ordinal limit 1
+        """),
+        {"id": job_id, "owner": owner},
+    ).one_or_none()
+    return None if row is None else f"partition {row.number} of {total}, {row.met:,} entities"
+
+
+def find_place(session: Session, job_id: UUID, partition_id: int | None) -> tuple[int | None, int]:
+    """The number of the partition, or of the first open one, and how many entities were met in it."""
+    row = session.execute(
+        text("""
+            select ordinal + 1, inserted + updated + kept + skipped + failed from sync_partition
+            where job_id = :job and coalesce(id = :id, state = 'open') order by ordinal limit 1
+        """),
+        {"job": job_id, "id": partition_id},
+    ).one_or_none()
+    return (None, 0) if row is None else (int(row[0]), int(row[1]))
+
+
+def count(session: Session, job_id: UUID) -> int:
+    return session.execute(select(func.count()).where(SyncPartition.job_id == job_id)).scalar_one()
+
+
 def count_open(session: Session, job_id: UUID) -> int:
     return session.execute(
         select(func.count()).where(SyncPartition.job_id == job_id, SyncPartition.state == PartitionState.OPEN)

@@ -38,13 +38,18 @@ class Step:
 
     ``ended``: the job's terminal status, or ``gone`` if Temporal no longer drives it. ``lanes``: how many partitions
     may be read in parallel now; 0 if all have been read, None if the step did not check. ``wait_s``: seconds until
-    there is something to do. ``is_busy``: other lanes are reading all that is left.
+    there is something to do. ``is_busy``: other lanes are reading all that is left. ``partition``, ``partitions`` and
+    ``met``, for people: the number of the partition that was read last or is next, how many there are, and how many
+    entities were met in it.
     """
 
     ended: str | None = None
     lanes: int | None = None
     wait_s: float | None = None
     is_busy: bool = False
+    partition: int | None = None
+    partitions: int | None = None
+    met: int | None = None
 
 
 Work = Callable[["RunningStep"], Step]
@@ -59,6 +64,9 @@ class RunningStep:
     signals: Signals = field(default_factory=Signals)
     began_at: float = field(default_factory=time.monotonic)
     done: threading.Event = field(default_factory=threading.Event)
+    partition_id: int | None = None
+    partitions: int = 0
+    place: str | None = None
     result: Step | None = None
     failure: Exception | None = None
 
@@ -122,10 +130,13 @@ class Activities:
         return self._run_step(job_id, work)
 
     def _read(self, step: RunningStep) -> Step:
+        with self._database.session() as session:
+            step.partitions = partitions.count(session, step.job_id)
         while True:
             outcome, due = self._service.read_next(step.job_id, step.signals, owner=step.owner)
             if outcome.ended:
                 return self._make_result(step, outcome)
+            step.partition_id = due.partition_id or step.partition_id
             if due.partition_id is None:
                 if not due.is_busy and waits_for(due.trouble) == "storage":
                     self._make_result(step, Outcome(waiting_for="storage"))
@@ -137,7 +148,11 @@ class Activities:
                 return self._report_lanes(step)
 
     def _report_lanes(self, step: RunningStep) -> Step:
-        return Step(lanes=self._service.lanes(step.job_id))
+        lanes = self._service.lanes(step.job_id)
+        with self._database.session() as session:
+            total = step.partitions or partitions.count(session, step.job_id)
+            number, met = partitions.find_place(session, step.job_id, step.partition_id)
+        return Step(lanes=lanes, partition=number, partitions=total, met=met)
 
     def _make_result(self, step: RunningStep, outcome: Outcome) -> Step:
         if outcome.ended:
@@ -231,7 +246,7 @@ class Activities:
         pause_s = min(LOOK_S, self._settings.temporal_heartbeat_s / 4, self._settings.lease_s / 4)
         renewed_at, stopped_at = time.monotonic(), None
         while not step.done.wait(pause_s):
-            activity.heartbeat()
+            activity.heartbeat(*filter(None, [step.place]))
             now = time.monotonic()
             try:
                 if self._is_ours(step):
@@ -278,4 +293,5 @@ class Activities:
         with self._database.session() as session:
             driven = jobs.renew(session, driver=jobs.TEMPORAL, lease_s=self._settings.lease_s, job_ids=[step.job_id])
             partitions.renew(session, step.job_id, owner=step.owner, lease_s=self._settings.lease_s)
+            step.place = partitions.describe_place(session, step.job_id, owner=step.owner, total=step.partitions)
         return bool(driven) and driven[0].status == Status.RUNNING

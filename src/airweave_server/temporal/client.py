@@ -18,6 +18,8 @@ from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import (
     DescribeNamespaceRequest,
@@ -25,7 +27,14 @@ from temporalio.api.workflowservice.v1 import (
     DescribeWorkflowExecutionResponse,
 )
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
-from temporalio.common import Priority, WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.common import (
+    Priority,
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
 from temporalio.envconfig import ClientConfig
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
@@ -37,7 +46,7 @@ from ..db.models import Engine, Status
 from ..db.session import Database, is_outage
 from ..errors import Unavailable
 from ..services.jobs import EngineChoice
-from ..settings import Settings
+from ..settings import SEARCH_ATTRIBUTES, Settings
 
 CHECK_S = 2.0
 CALL_S = 5.0
@@ -47,7 +56,7 @@ DECISION_S = (
 )
 REFUSED_TIMES = 4  # in a row that workers fail to take the next step of a workflow, before it is started again
 UNKNOWN_ACTIVITY = "NotFoundError"  # the SDK's type of the failure of an activity that a worker does not know
-TRY_QUEUE_S = 60.0
+TRY_QUEUE_S = ASK_AGAIN_S = 60.0  # what the server says of our task queue and search attributes is used for so long
 FORGET_TICKS = 3
 _CALL = timedelta(seconds=CALL_S)
 LOOPBACK = "127.0.0.1"
@@ -112,8 +121,28 @@ async def find_namespace_id(client: Client) -> str:
     return found.namespace_info.id
 
 
-async def start_workflow(client: Client, settings: Settings, job: jobs.TemporalJob) -> None:
-    """Start the job's workflow, unless it is already open. It gets ids only."""
+async def find_search_attributes(client: Client) -> frozenset[str]:
+    """Those of our search attributes that the server has. None if it does not say."""
+    with suppress(RPCError):
+        request = ListSearchAttributesRequest(namespace=client.namespace)
+        found = await client.operator_service.list_search_attributes(request, timeout=timedelta(seconds=CHECK_S))
+        keyword = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
+        return frozenset(name for name in SEARCH_ATTRIBUTES if found.custom_attributes.get(name) == keyword)
+    return frozenset()
+
+
+async def start_workflow(
+    client: Client, settings: Settings, job: jobs.TemporalJob, *, search_attributes: frozenset[str]
+) -> None:
+    """Start the job's workflow, unless it is already open. Its input is the job's id. For people, it tells the source's
+    short name, the collection's readable id, the connection's id and the trigger: no names, keys or content."""
+    told = {"source": job.source, "collection": job.collection, "connection": str(job.connection_id)}
+    told["trigger"] = job.trigger
+    searched = [
+        SearchAttributePair(SearchAttributeKey.for_keyword(name), value)
+        for name, value in zip(SEARCH_ATTRIBUTES, told.values(), strict=True)
+        if name in search_attributes
+    ]
     await client.start_workflow(
         WORKFLOW,
         str(job.id),
@@ -121,6 +150,9 @@ async def start_workflow(client: Client, settings: Settings, job: jobs.TemporalJ
         task_queue=task_queue(settings, job.host),
         id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
         id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+        static_summary=f"{job.source} into {job.collection} ({job.trigger})",
+        memo=told,
+        search_attributes=TypedSearchAttributes(searched),
         task_timeout=timedelta(seconds=DECISION_S),
         priority=Priority(fairness_key=str(job.organization_id)),
         rpc_timeout=_CALL,
@@ -137,6 +169,8 @@ class Temporal:
         self._thread = threading.Thread(target=self._loop.run_forever, name="temporal-client", daemon=True)
         self._thread.start()
         self._client: Client | None = None
+        self._search_attributes: frozenset[str] = frozenset()
+        self._asked_at = -math.inf
         self._queue_tried_at = -math.inf
         self._queue_refusal: RPCError | None = None
 
@@ -226,7 +260,14 @@ class Temporal:
         return await find_namespace_id(await self._connect())
 
     async def _start(self, job: jobs.TemporalJob) -> None:
-        await start_workflow(await self._connect(), self._settings, job)
+        client = await self._connect()
+        if len(self._search_attributes) < len(SEARCH_ATTRIBUTES) and time.monotonic() - self._asked_at > ASK_AGAIN_S:
+            self._search_attributes, self._asked_at = await find_search_attributes(client), time.monotonic()
+        try:
+            await start_workflow(client, self._settings, job, search_attributes=self._search_attributes)
+        except RPCError:
+            self._search_attributes, self._asked_at = frozenset(), -math.inf  # they may have been removed
+            raise
 
     async def _call_workflow(
         self, job_id: UUID, act: Callable[[WorkflowHandle[Any, Any]], Coroutine[Any, Any, Answer]]

@@ -42,6 +42,7 @@ from .client import (
     connection_options,
     describe_error,
     find_namespace_id,
+    find_search_attributes,
     start_next,
     start_workflow,
     task_queue,
@@ -315,4 +316,8 @@ class _WorkerProcess:
     def _start(self, job: jobs.TemporalJob) -> None:
         assert self._loop is not None
         assert self._client is not None
-        asyncio.run_coroutine_threadsafe(start_workflow(self._client, self._settings, job), self._loop).result(CALL_S)
+        asyncio.run_coroutine_threadsafe(self._start_workflow(self._client, job), self._loop).result(CALL_S)
+
+    async def _start_workflow(self, client: Client, job: jobs.TemporalJob) -> None:
+        known = await find_search_attributes(client)
+        await start_workflow(client, self._settings, job, search_attributes=known)

@@ -52,7 +52,8 @@ class RunSourceConnectionWorkflow:
         while True:
             step = await self._step(Activities.open, job_id)
             if step.ended is None and step.wait_s is None and step.lanes:
-                await asyncio.gather(*(self._lane(job_id) for _ in range(step.lanes)))
+                first = step.partition or 1
+                await asyncio.gather(*(self._lane(job_id, first + number) for number in range(step.lanes)))
             if self._last.ended is None and self._last.wait_s is None and self._last.lanes == 0:
                 for activity in (Activities.sweep, Activities.close):
                     step = await self._step(activity, job_id)
@@ -65,18 +66,22 @@ class RunSourceConnectionWorkflow:
             if self._is_long():
                 workflow.continue_as_new(job_id)
 
-    async def _lane(self, job_id: str) -> None:
-        """Read slice after slice until nothing is left, or other lanes read all that is left."""
+    async def _lane(self, job_id: str, number: int) -> None:
+        """Read slice after slice until nothing is left, or other lanes read all that is left. ``number``: of the
+        partition that it probably begins with."""
+        partition, met, total = number, 0, self._last.partitions
         while self._last.ended is None and not self._is_long():
-            step = await self._step(Activities.read, job_id)
+            summary = f"partition {partition} of {total}, {met:,} entities" if total else None
+            step = await self._step(Activities.read, job_id, summary)
+            partition, met = step.partition or partition, step.met or met
             if step.lanes == 0 or step.is_busy:
                 return
             if step.wait_s is not None:
                 await self._sleep(step.wait_s)
 
-    async def _step(self, activity: Callable[[Activities, str], Step], job_id: str) -> Step:
+    async def _step(self, activity: Callable[[Activities, str], Step], job_id: str, summary: str | None = None) -> Step:
         # no timeouts here: ``worker.StepTimeouts`` sets them from the worker's settings
-        step = await workflow.execute_activity_method(activity, job_id, retry_policy=RETRY)
+        step = await workflow.execute_activity_method(activity, job_id, retry_policy=RETRY, summary=summary)
         self._heed_cancel()
         if self._last.ended is None:  # among parallel lanes, the one that saw the end decides
             self._last = step
