@@ -188,7 +188,7 @@ class Temporal:
     def check(self) -> str | None:
         """Ask the server, within ``CHECK_S``, whether it can start jobs now: None if it can, otherwise the reason."""
         try:
-            self._call(self._check(), CHECK_S * 1.5)
+            self._call(self._check(), CHECK_S)
         except Exception as error:  # of many kinds, which all mean the same
             return f"Temporal at {self.address()} cannot be used: {describe_error(error)}"
         return None
@@ -251,7 +251,7 @@ class Temporal:
         queue = TaskQueue(name=self._settings.temporal_task_queue)
         request = DescribeTaskQueueRequest(namespace=client.namespace, task_queue=queue)
         try:
-            await client.workflow_service.describe_task_queue(request, timeout=timedelta(seconds=CHECK_S / 2))
+            await client.workflow_service.describe_task_queue(request, timeout=timedelta(seconds=CHECK_S / 4))
         except RPCError as error:
             return error if error.status == RPCStatusCode.INVALID_ARGUMENT else None
         return None
