@@ -8,7 +8,7 @@ import sysconfig
 import threading
 import time
 
-from .children import run_in_foreground
+from .children import run_in_foreground, system_variables
 from .errors import Unstartable
 from .settings import SEARCH_ATTRIBUTES, Settings
 
@@ -61,6 +61,7 @@ def _add_search_attributes(program: str, settings: Settings) -> None:
                 *(program, "operator", "search-attribute", "create", "--name", name, "--type", "Keyword"),
                 *("--address", address, "--namespace", settings.temporal_namespace),
             ],
+            env=system_variables(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

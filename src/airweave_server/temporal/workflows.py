@@ -73,7 +73,8 @@ class RunSourceConnectionWorkflow:
         while self._last.ended is None and not self._is_long():
             summary = f"partition {partition} of {total}, {met:,} entities" if total else None
             step = await self._step(Activities.read, job_id, summary)
-            partition, met = step.partition or partition, step.met or met
+            if step.partition is not None:
+                partition, met = step.partition, step.met or 0
             if step.lanes == 0 or step.is_busy:
                 return
             if step.wait_s is not None:
