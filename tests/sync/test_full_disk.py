@@ -134,11 +134,13 @@ def test_no_document_is_blamed_for_a_full_disk_of_temporary_files(running: Runni
     place = Path(tempfile.mkdtemp(prefix="tmp-", dir=scratch))
     with mounted(place, "1m"):
         server = running.start(TMPDIR=str(place))
-        (place / "filler").write_bytes(os.urandom(1_048_576))
         folder = server.folder()
+        (folder / "first.docx").write_bytes(formats.word())
+        connection = server.connect(server.collection(), "folder", {"path": str(folder)})
+        assert server.finish(connection, server.run(connection))["entities_inserted"] == 1  # TMPDIR is used from now on
+        (place / "filler").write_bytes(os.urandom(1_048_576))
         (folder / "letter.docx").write_bytes(formats.word())
         (folder / "note.txt").write_text("A note that needs no temporary file.")
-        connection = server.connect(server.collection(), "folder", {"path": str(folder)})
         job = server.run(connection)
         seen = waits(server, connection, job)
         assert "temporary f" in seen["error"]

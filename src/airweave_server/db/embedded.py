@@ -731,7 +731,8 @@ def _lock_directory(layout: Layout) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            with suppress(OSError):  # the disk is full: only who finds the directory locked misses this
+                os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         except BlockingIOError:
             holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
             os.close(lock)
