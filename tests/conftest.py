@@ -101,11 +101,13 @@ def refuse_servers(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test marked ``fault("F1", on="temporal")`` on the driver at greater risk, or on both if asked to."""
+    """Run a test marked ``fault("F1", on="temporal")`` on the driver at greater risk, on both if asked to or marked
+    ``on="both"``."""
     mark = metafunc.definition.get_closest_marker("fault")
     if mark is None or "driver" not in metafunc.fixturenames:
         return
-    here = [mark.kwargs.get("on", IN_PROCESS)]
+    on = mark.kwargs.get("on", IN_PROCESS)
+    here = [IN_PROCESS, TEMPORAL] if on == "both" else [on]
     if metafunc.config.getoption("--both-drivers") and not mark.kwargs.get("only"):
         here = [IN_PROCESS, TEMPORAL]
     if here != [IN_PROCESS]:

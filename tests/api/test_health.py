@@ -45,6 +45,7 @@ def timed(server: Server, path: str, **headers: str) -> tuple[int, Any]:
     return answer.status_code, answer.json()
 
 
+@pytest.mark.fault("F47", only="in_process")
 def test_health_answers_with_what_it_knows_while_postgres_hangs(server: Server, fresh_database: Database) -> None:
     server.collection()
     before = server.wait_for(lambda: server.get("/health"), lambda seen: seen["keeper"])

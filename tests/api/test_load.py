@@ -169,6 +169,7 @@ def test_a_client_that_does_not_read_its_answer_keeps_no_place(server: Server) -
     asyncio.run(run())
 
 
+@pytest.mark.fault("F46", only="in_process")
 def test_a_thousand_requests_of_any_kind_and_three_hundred_streams_beside_a_sync(
     running: Running, source: ScriptedServer
 ) -> None:

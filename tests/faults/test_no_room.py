@@ -1,4 +1,4 @@
-"""F42: the disk of the data directory is filled, by a sync and by another program, while Postgres is killed on it."""
+"""F5: the disk of the data directory is filled, by a sync and by another program, while Postgres is killed on it."""
 
 import json
 import shutil
@@ -43,7 +43,7 @@ def watch_it(running: Running, data: Path) -> None:
     database.close()
 
 
-@pytest.mark.fault("F42", on="temporal")
+@pytest.mark.fault("F5", on="temporal")
 def test_a_full_disk_is_waited_for_and_survived(small: Running, say: Callable[[str], None]) -> None:
     data = small.place / "data"
     filler = fill(data, leave_bytes=room.NEW_BYTES - 1_000_000)

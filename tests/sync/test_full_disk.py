@@ -15,10 +15,10 @@ from sqlalchemy import text
 import formats
 from airweave_server.db.session import Database
 from invariants import agree, hold
-from running import IN_PROCESS, TEMPORAL, Running, Server, in_folder, plain, write
+from running import IN_PROCESS, Running, Server, in_folder, plain, write
 from small_disk import mounted
 
-BOTH = pytest.mark.parametrize("driver", [IN_PROCESS, TEMPORAL], indirect=True, scope="module")
+BOTH = pytest.mark.fault("F5", on="both")
 DISK_FULL = """
     create function no_room() returns trigger language plpgsql as $$ begin
         raise exception using errcode = 'disk_full', message = 'could not extend file: No space left on device';
@@ -84,6 +84,7 @@ def test_a_full_disk_in_any_step_is_no_failure(running: Running, server: Server,
     agree(running, connection, in_folder(folder))
 
 
+@pytest.mark.fault("F5", on="in_process")
 def test_requests_are_told_of_a_full_disk(running: Running, server: Server) -> None:
     run(running, DISK_FULL.format(what="insert on collection"))
     answer = server.http.post("/collections", json={"name": "No room for it"})
@@ -112,6 +113,7 @@ def little_room(scratch: Path, postgres: str, fresh_database: Database) -> Itera
             connection.execute("drop tablespace small")
 
 
+@pytest.mark.fault("F5", on="in_process")
 def test_a_disk_that_is_full_is_waited_for(little_room: Path, running: Running, fresh_database: Database) -> None:
     server = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0")
     folder, collection = server.folder(), server.collection()
@@ -130,6 +132,7 @@ def test_a_disk_that_is_full_is_waited_for(little_room: Path, running: Running, 
     hold(running, ended, listed=1_500)
 
 
+@pytest.mark.fault("F5", on="in_process")
 def test_no_document_is_blamed_for_a_full_disk_of_temporary_files(running: Running, scratch: Path) -> None:
     place = Path(tempfile.mkdtemp(prefix="tmp-", dir=scratch))
     with mounted(place, "1m"):

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from invariants import Followed, agree, hold
-from running import IN_PROCESS, TEMPORAL, Running, Server, in_folder
+from running import IN_PROCESS, Running, Server, in_folder
 
-pytestmark = pytest.mark.parametrize("driver", [IN_PROCESS, TEMPORAL], indirect=True, scope="module")
+pytestmark = pytest.mark.fault("F44", on="both")
 
 HOP_S = 0.004  # between two moves of a file that never rests
 FILES = 3  # in each folder, few enough for no guard

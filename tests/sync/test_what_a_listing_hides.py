@@ -13,11 +13,10 @@ from sqlalchemy import text
 
 from airweave_server.db.session import Database
 from invariants import agree, hold
-from running import IN_PROCESS, TEMPORAL, Running, Server, in_folder
+from running import Running, Server, in_folder
 from servers.scripted_server import ScriptedServer, items
 
-BOTH = pytest.mark.parametrize("driver", [IN_PROCESS, TEMPORAL], indirect=True, scope="module")
-pytestmark = BOTH
+pytestmark = pytest.mark.fault("F45", on="both")
 
 FORMER_VERSION = "regexp_replace(version, '-[0-9]+-([0-9]+)$', '-\\1')"  # without ctime, as 0.1.0 had it
 
