@@ -2,6 +2,7 @@
 nothing from elsewhere and reads without scripts."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import cache
 from html import escape
@@ -11,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+CODE = re.compile("``([^`]+)``")
 DEEPEST = 5  # nesting of an example
 FILES = {"page.js": "text/javascript", "page.css": "text/css"}
 STATIC = Path(__file__).parent / "static"
@@ -68,7 +70,7 @@ def _render(text: str) -> str:
 
 def _operation(api: dict[str, Any], method: str, path: str, operation: dict[str, Any]) -> Iterator[str]:
     yield f'<details><summary><b class="{method.lower()}">{method}</b> <code>{escape(path)}</code> '
-    yield f"{escape(operation.get('summary', ''))}</summary><p>{escape(operation.get('description', ''))}</p>"
+    yield f"{escape(operation.get('summary', ''))}</summary><p>{_prose(operation.get('description', ''))}</p>"
     yield f'<form data-method="{method}" data-path="{escape(path)}"><table>'
     for each in operation.get("parameters", []):
         name, schema = escape(each["name"]), each.get("schema", {})
@@ -88,6 +90,10 @@ def _operation(api: dict[str, Any], method: str, path: str, operation: dict[str,
         example = _example(api, content["schema"], DEEPEST)
         yield f"<details><summary>Response</summary><pre>{escape(json.dumps(example, indent=2))}</pre></details>"
     yield "</details>"
+
+
+def _prose(text: str) -> str:
+    return CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _resolve(api: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
