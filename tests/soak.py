@@ -60,12 +60,15 @@ SOURCE_FAULTS: list[dict[str, Any]] = [
 DISK_MB = 700  # of Postgres' data, if a small file system can be mounted
 # For these rows the clock of the database goes back by an hour. Ended jobs keep their times, which ``Watch`` compares.
 STEP_BACK = """
-    update lease set until = until + interval '1 hour';
-    update sync_partition set lease_until = lease_until + interval '1 hour',
-                              not_before = not_before + interval '1 hour';
-    update sync_job set driven_until = driven_until + interval '1 hour', not_before = not_before + interval '1 hour',
+    update lease set taken_at = taken_at + interval '1 hour', until = until + interval '1 hour';
+    update sync_partition set leased_at = leased_at + interval '1 hour', lease_until = lease_until + interval '1 hour',
+                              delayed_at = delayed_at + interval '1 hour', not_before = not_before + interval '1 hour',
+                              waiting_since = waiting_since + interval '1 hour';
+    update sync_job set driven_at = driven_at + interval '1 hour', driven_until = driven_until + interval '1 hour',
+                        delayed_at = delayed_at + interval '1 hour', not_before = not_before + interval '1 hour',
                         created_at = created_at + interval '1 hour', started_at = started_at + interval '1 hour'
-    where status in ('pending', 'running', 'cancelling')
+    where status in ('pending', 'running', 'cancelling');
+    update source_pace set booked_at = booked_at + interval '1 hour', free_at = free_at + interval '1 hour'
 """
 LEFT_OVER = """
     select (select count(*) from entity where connection_id not in (select id from source_connection)) as of_gone,
@@ -73,7 +76,8 @@ LEFT_OVER = """
 """
 JOBS = """
     select id::text, connection_id::text as connection, status, error, completed_at, engine, driver, waiting_for,
-           coalesce(driven_until < now(), true) and coalesce(not_before < now(), true) as is_ownerless
+           coalesce(driven_until < now() or driven_at > now(), true)
+           and coalesce(not_before < now() or delayed_at > now(), true) as is_ownerless
     from sync_job
 """
 
