@@ -56,7 +56,15 @@ def answer(client: socket.socket) -> tuple[int, str]:
 
 
 def first_line(client: socket.socket) -> str:
-    return client.recv(1000).split(b"\r\n")[0].decode()
+    """The first line of one response, which is read to its end: head and body may come apart."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        received += client.recv(65536) or b"\r\n\r\n"
+    head, _, body = received.partition(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    while len(body) < length:
+        body += client.recv(65536)
+    return head.split(b"\r\n")[0].decode()
 
 
 def resident_mb(server: Server) -> float:
