@@ -62,8 +62,9 @@ def first_line(client: socket.socket) -> str:
         received += client.recv(65536) or b"\r\n\r\n"
     head, _, body = received.partition(b"\r\n\r\n")
     length = next(int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
-    while len(body) < length:
-        body += client.recv(65536)
+    with suppress(ConnectionError):
+        while len(body) < length and (part := client.recv(65536)):
+            body += part
     return head.split(b"\r\n")[0].decode()
 
 

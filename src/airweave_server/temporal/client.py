@@ -51,9 +51,7 @@ from ..settings import SEARCH_ATTRIBUTES, Settings
 CHECK_S = 2.0
 CALL_S = 5.0
 START_AGAIN_S = 5.0
-DECISION_S = (
-    5.0  # after which a worker that has not decided what comes next is taken for stopped; Temporal's default: 10
-)
+DECISION_S = 5.0  # after which a worker that has not decided what comes next is taken for stopped (default: 10)
 REFUSED_TIMES = 4  # in a row that workers fail to take the next step of a workflow, before it is started again
 UNKNOWN_ACTIVITY = "NotFoundError"  # the SDK's type of the failure of an activity that a worker does not know
 TRY_QUEUE_S = ASK_AGAIN_S = 60.0  # what the server says of our task queue and search attributes is used for so long
@@ -122,7 +120,7 @@ async def find_namespace_id(client: Client) -> str:
 
 
 async def find_search_attributes(client: Client) -> frozenset[str]:
-    """Those of our search attributes that the server has. None if it does not say."""
+    """Those of our search attributes that the server has; none if it does not say."""
     with suppress(RPCError):
         request = ListSearchAttributesRequest(namespace=client.namespace)
         found = await client.operator_service.list_search_attributes(request, timeout=timedelta(seconds=CHECK_S))
