@@ -129,6 +129,20 @@ def test_the_key_comes_before_the_body_and_what_is_refused_is_not_kept(server: S
         assert {first_line(client) for client in clients} == {"HTTP/1.1 401 Unauthorized"}
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_connection_goes_on_after_a_body_that_was_refused(server: Server, at_once: bool) -> None:
+    alive = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connected(server) as client:
+        for _ in range(3):
+            client.sendall(post(MB))  # no key: refused before its body
+            assert first_line(client) == "HTTP/1.1 401 Unauthorized"
+            client.sendall(b" " * MB + alive * at_once)
+            if not at_once:
+                time.sleep(0.3)
+                client.sendall(alive)
+            assert first_line(client) == "HTTP/1.1 200 OK"
+
+
 def test_unfinished_bodies_with_a_key_are_bounded_together(server: Server, key: str) -> None:
     before_mb = resident_mb(server)
     with ExitStack() as stack:

@@ -75,11 +75,20 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._forget()
+        self._unset_keepalive_if_required()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self.cycle.more_body = False
+        if self.cycle.response_complete:  # the last of a body that was refused: what follows is a new request
+            self._forget()
+            self._idle[self] = None
+            self._head_bytes = 0
+            if not self.transport.is_closing():
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )
 
     def on_response_complete(self) -> None:
         if self.cycle is not None and self.cycle.response_complete:
