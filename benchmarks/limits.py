@@ -19,7 +19,8 @@ from wordllama.inference import WordLlamaInference
 
 from airweave_server.embedders import local
 from airweave_server.text.chunk import chunks
-from airweave_server.text.extract import Extracted, extract
+from airweave_server.text.extract import extract
+from airweave_server.text.parts import Extracted
 
 EMBED_AT_ONCE = 64
 SCANS = 5

@@ -61,6 +61,7 @@ def test_objects_inside_are_read_by_their_attributes_too() -> None:
         seconds=None,
         skipped=(Part(),),
         failed=(),
+        incomplete=(),
         notes=(),
     )
     assert detailed.skipped == [wire.LeftOut(reason="too_large", entities=3, is_exact=True, examples=["a", "b"])]

@@ -181,10 +181,15 @@ class Client:
     # Entities and held deletes
 
     def entities(
-        self, connection_id: Id, state: Literal["indexed", "failed", "skipped"] | None = None
+        self,
+        connection_id: Id,
+        state: Literal["indexed", "failed", "skipped"] | None = None,
+        *,
+        incomplete: bool | None = None,
     ) -> Iterator[wire.LedgerEntry]:
         """Yield the ledger; fetches it page by page."""
-        return self._rows(wire.LedgerEntry, f"{_connection(connection_id)}/entities", state=state)
+        path = f"{_connection(connection_id)}/entities"
+        return self._rows(wire.LedgerEntry, path, state=state, incomplete=incomplete)
 
     def entity_text(self, connection_id: Id, entity_id: str) -> wire.EntityText:
         return self._call(wire.EntityText, "GET", f"{_connection(connection_id)}/entities/text", entity_id=entity_id)

@@ -17,6 +17,9 @@ PAGE_S = 2.0
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 ENTITIES = Counter("airweave_entities", "Entities of committed batches", ["source", "outcome"])
+LEFT_OUT = Counter(
+    "airweave_left_out", "What entities of committed batches have that is not in their text", ["source", "what"]
+)
 BATCH_S = Histogram(
     "airweave_batch_seconds",
     "Seconds from one committed batch of a partition to the next",

@@ -349,6 +349,7 @@ class SourceConnectionPreview(Answer):
     seconds: float | None
     skipped: list[LeftOut]
     failed: list[LeftOut]
+    incomplete: list[LeftOut]
     notes: list[str]
 
 
@@ -473,6 +474,7 @@ class SourceConnectionJob(SyncJobDetails):
     failed_at: Moment | None
     entities_kept: int
     entities_skipped: int
+    entities_incomplete: int
     entities_encountered: int
     phase: str
     mode: str | None
@@ -544,9 +546,20 @@ class SyncComplete(Answer):
     timestamp: Moment
 
 
+class PartLeftOut(Answer):
+    """Something of an entity that is not in its text. ``what``: a word of the list in docs/formats.md; ``count``: how
+    many of it, of ``words`` about how many; ``where``: some of the places; ``note``: more about it, for people."""
+
+    what: str
+    count: int
+    where: list[str]
+    note: str | None
+
+
 class LedgerEntry(Answer):
     """The ledger's row of one entity. ``state``: ``indexed``, ``failed`` or ``skipped``; ``reason``: why the
-    index does not hold it as the source has it."""
+    index does not hold it as the source has it. ``left_out``: what of it is not in its text, part by part;
+    ``truncated``: words of it are missing."""
 
     entity_id: str
     name: str
@@ -555,6 +568,7 @@ class LedgerEntry(Answer):
     reason: str | None
     chunks: int
     truncated: bool
+    left_out: list[PartLeftOut]
     version: str | None
     retries_left: int
     changed_at: Moment
@@ -568,6 +582,7 @@ class EntityText(Answer):
     name: str
     text: str
     truncated: bool
+    left_out: list[PartLeftOut]
 
 
 class RetryRequest(Form):

@@ -17,8 +17,9 @@ import pytest
 
 import formats
 from airweave_server.sdk import Stopped, Unavailable, Unreadable
-from airweave_server.text.extract import SAMPLE_BYTES, Extracted, NoText, Unparseable, detect_format, extract
+from airweave_server.text.extract import SAMPLE_BYTES, detect_format, extract
 from airweave_server.text.parsers import Parsers
+from airweave_server.text.parts import Extracted, NoText, Unparseable, describe
 from airweave_server.text.reading import cut
 
 pytestmark = pytest.mark.usefixtures("scratch")  # the parsers are processes of the server
@@ -93,7 +94,7 @@ def test_each_format_is_read_with_its_structure(parsers: Parsers, name: str) -> 
     parts = sections(found)
     for label, words in expected:
         assert any(label == own and words in text for own, text in parts), parts
-    assert found.left_out is None
+    assert not found.left_out
     assert "".join(text for _, text in parts) == found.text
     for label, text in parts:
         assert any(chunk.text.startswith(text[:20]) and chunk.heading.startswith(label) for chunk in cut(found))
@@ -231,14 +232,14 @@ def test_what_is_left_out_of_an_archive_is_said(parsers: Parsers) -> None:
         parsers, formats.zipped({"a.txt": b"words", "b.pdf": b"%PDF-1.4 broken", "c.zip": formats.nested(9)}), "a.zip"
     )
     assert found.text == "words\n\n"
-    assert found.left_out is not None
-    assert "b.pdf: it is damaged" in found.left_out
-    assert "nested deeper" in found.left_out
+    said = describe(found.left_out)
+    assert "b.pdf: it is damaged" in said
+    assert "nested too deeply" in said
     cut = text_of(parsers, formats.tarred({"a.txt": b"words", "b.txt": b"more " * 1_000})[:2_500], "a.tar")
     assert cut.text == "words\n\n"
-    assert cut.left_out == "b.txt: it is damaged or cut short; the rest: it is damaged or cut short"
+    assert describe(cut.left_out) == "b.txt: it is damaged or cut short; the rest: it is damaged or cut short"
     many = text_of(parsers, formats.zipped({f"{n}.txt": b"x" for n in range(1_500)}), "a.zip")
-    assert many.left_out == "what comes after 1,000 members"
+    assert describe(many.left_out) == "what comes after 1,000 members"
     assert len(many.sections) == 1_000
 
 

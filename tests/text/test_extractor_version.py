@@ -1,8 +1,8 @@
-"""What is read of a format may change only with ``EXTRACTOR_VERSION``, which makes the next sync read entities anew
-that an earlier version has read.
+"""What is read of a format may change only with its version, which makes the next sync read entities anew that an
+earlier version has read.
 
-``extracted.json`` holds a digest of what the present version reads of each sample. After a reader was changed, raise
-``EXTRACTOR_VERSION`` in text/extract.py, then write the file anew:
+``extracted.json`` holds a digest of what the present versions read of each sample. After a reader was changed, raise
+the version of its format in text/versions.py, then write the file anew:
 
     PYTHONPATH=tests .venv/bin/python tests/text/test_extractor_version.py
 """
@@ -12,12 +12,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 import formats
-from airweave_server.text.extract import EXTRACTOR_VERSION, SAMPLE_BYTES, Extracted, NoText, detect_format, extract
+from airweave_server.text.extract import SAMPLE_BYTES, detect_format, extract
 from airweave_server.text.parsers import Parsers
+from airweave_server.text.parts import Extracted, NoText
+from airweave_server.text.versions import VERSIONS
 
 KNOWN = Path(__file__).with_name("extracted.json")
 TEXTS = {
@@ -31,6 +32,9 @@ TEXTS = {
     "lines.jsonl": '{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n',
     "code.py": "def add(a, b):\n    return a + b\n",
     "plain.txt": "Some words.\r\n\r\nAnd a tab\there.\n",
+    "notebook.ipynb": json.dumps(
+        {"cells": [{"cell_type": "markdown", "source": ["# Title"]}, {"cell_type": "code", "source": "1 + 1"}]}
+    ),
     "mail.eml": "From: a@example.com\nTo: b@example.com\nSubject: Hello\n\nSome words.\n",
 }
 ENCODED = {
@@ -54,48 +58,55 @@ def digest(found: Extracted | NoText) -> str:
         told: object = found.reason
     else:
         sections = [[section.start, section.label, section.kind] for section in found.sections]
-        told = [found.text, found.kind, found.left_out, sections]
+        told = [found.text, found.kind, [one.as_json() for one in found.left_out], sections]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
 
 
-def digests() -> dict[str, str]:
+def read_all() -> dict[str, dict[str, Any]]:
+    """What is read of each sample now: its digest, and the formats that were read."""
     parsers = Parsers(seconds=60, memory_mb=400)
     try:
-        found = {}
+        read = {}
         for name, data in samples():
             form = detect_format(data[:SAMPLE_BYTES], filename=name)
             if isinstance(form, str):
-                found[name] = digest(parsers.read([data], filename=name, beat=lambda: None))
+                found = parsers.read([data], filename=name, beat=lambda: None)
             else:
-                found[name] = digest(form or extract(data, filename=name))
-        return found
+                found = form or extract(data, filename=name)
+            read[name] = {"digest": digest(found), "formats": sorted(found.formats)}
+        return read
     finally:
         parsers.close()
 
 
-def test_what_is_read_changes_only_with_the_version_of_the_extractor() -> None:
-    known = json.loads(KNOWN.read_text())
-    read = digests()
-    changed = sorted(name for name in read if read[name] != known["read"].get(name))
-    if known["version"] == EXTRACTOR_VERSION:
-        assert not changed, f"{', '.join(changed)}: read in another way than before; raise EXTRACTOR_VERSION"
-    else:
-        pytest.fail("EXTRACTOR_VERSION was raised: write extracted.json anew, as this file says at its top")
+def find_unsaid(known: dict[str, Any], read: dict[str, dict[str, Any]]) -> list[str]:
+    """The samples that are read in another way than before though no version of their formats has risen."""
+    risen = {name for name, version in VERSIONS.items() if known["versions"].get(name) != version}
+    was = known["read"]
+    return sorted(
+        name for name in read if name in was and read[name] != was[name] and not risen & {*read[name]["formats"]}
+    )
+
+
+def test_what_is_read_changes_only_with_the_version_of_its_format() -> None:
+    known, read = json.loads(KNOWN.read_text()), read_all()
+    unsaid = find_unsaid(known, read)
+    assert not unsaid, f"{', '.join(unsaid)}: read in another way than before; raise the version of its format"
+    assert known == {"versions": VERSIONS, "read": read}, "write extracted.json anew, as this file says at its top"
 
 
 def test_every_format_has_a_sample() -> None:
-    assert set(json.loads(KNOWN.read_text())["read"]) == {name for name, _ in samples()}
+    known = json.loads(KNOWN.read_text())["read"]
+    assert set(known) == {name for name, _ in samples()}
+    assert {form for one in known.values() for form in one["formats"]} == VERSIONS.keys() - {"none", "xlsb"}
 
 
 def write() -> str | None:
-    """Write the digests of this version; returns why not."""
-    read = digests()
-    known = json.loads(KNOWN.read_text()) if KNOWN.exists() else {"version": None, "read": {}}
-    if known["version"] == EXTRACTOR_VERSION:
-        changed = sorted(name for name, was in known["read"].items() if read.get(name, was) != was)
-        if changed:
-            return f"{', '.join(changed)}: read in another way than before; raise EXTRACTOR_VERSION first"
-    KNOWN.write_text(json.dumps({"version": EXTRACTOR_VERSION, "read": read}, indent=1) + "\n")
+    """Write the digests of these versions; returns why not."""
+    read = read_all()
+    if KNOWN.exists() and (unsaid := find_unsaid(json.loads(KNOWN.read_text()), read)):
+        return f"{', '.join(unsaid)}: read in another way than before; raise the version of its format first"
+    KNOWN.write_text(json.dumps({"versions": VERSIONS, "read": read}, indent=1) + "\n")
     return None
 
 

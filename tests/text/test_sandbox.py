@@ -18,8 +18,8 @@ import pytest
 import formats
 import takeover
 from airweave_server import sandbox
-from airweave_server.text.extract import Extracted
 from airweave_server.text.parsers import Parsers
+from airweave_server.text.parts import Extracted
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of it")
 

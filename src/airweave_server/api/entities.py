@@ -27,10 +27,14 @@ def list_entities(
     organization: Organization,
     page: PageOf,
     state: Literal["indexed", "failed", "skipped"] | None = None,
+    incomplete: bool | None = None,
 ) -> list[wire.LedgerEntry]:
-    """List the ledger: every entity with its state, and the reason if the index does not hold it as the source does."""
+    """List the ledger: every entity with its state, and the reason if the index does not hold it as the source does.
+    ``incomplete``: only those from whose text something is left out, or only those that are whole."""
     connection = find_connection(session, organization, connection_id)
-    found = ledger.list_page(session, connection.id, state=state, skip=page.skip, limit=page.limit)
+    found = ledger.list_page(
+        session, connection.id, state=state, incomplete=incomplete, skip=page.skip, limit=page.limit
+    )
     return [wire.LedgerEntry.of(row, sync_job_id=row.job_id) for row in found]
 
 

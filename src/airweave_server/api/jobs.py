@@ -100,6 +100,7 @@ def _to_wire(job: SyncJob, progress: Progress | None) -> wire.SourceConnectionJo
         entities_failed=counts.failed,
         entities_kept=counts.kept,
         entities_skipped=counts.skipped,
+        entities_incomplete=counts.incomplete,
         entities_encountered=counts.met,
         entities_never_read=job.never_read,
         partitions_total=progress.partitions_total if progress is not None else 0,

@@ -57,6 +57,12 @@ def follow(client: Client, job: wire.SourceConnectionJob, *, expected: int | Non
     if count := job.entities_never_read:
         noun = "entity" if count == 1 else "entities"
         show(f"[yellow]Removed {count:,} {noun} from the index[/]: files of these names are never read")
+    if count := job.entities_incomplete:
+        noun = "entity lacks" if count == 1 else "entities lack"
+        show(
+            f"[yellow]{count:,} {noun} something[/] that their source has: see left_out in {client.url}"
+            f"/source-connections/{connection_id}/entities?incomplete=true"
+        )
     if job.unsettled:
         show("[yellow]Unsettled[/]: entities moved while they were read; the next sync finds what this one missed")
     if job.status == "failed":
@@ -83,7 +89,7 @@ def show_preview(found: wire.SourceConnectionPreview, *, whole: bool) -> None:
     )
     if not whole:
         return
-    for verb, reasons in (("skipped", found.skipped), ("failed", found.failed)):
+    for verb, reasons in (("skipped", found.skipped), ("failed", found.failed), ("incomplete", found.incomplete)):
         for each in reasons:
             about = "" if each.is_exact else "about "
             more = ", …" if each.entities > len(each.examples) else ""

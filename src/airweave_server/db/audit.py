@@ -309,9 +309,10 @@ def add_listed(session: Session, listed: Sequence[Listed]) -> None:
     session.commit()
 
 
-def compare_listing(session: Session, connection_id: UUID, *, pipeline: str) -> Differences:
+def compare_listing(session: Session, connection_id: UUID, *, current: Sequence[str]) -> Differences:
     """Compare the listing with the ledger. What the source does not report (a version, the content of a subtree that it
-    could not read) does not count as a difference. Content is compared where ``pipeline`` made the ledger's."""
+    could not read) does not count as a difference. Content is compared where the present readers made the ledger's:
+    all words of its pipeline are in ``current``."""
     session.execute(text("create index on pg_temp.listed (entity_id)"))
     session.execute(text("analyze pg_temp.listed"))
     last = "(select distinct on (entity_id) * from pg_temp.listed order by entity_id, n desc)"
@@ -336,7 +337,8 @@ def compare_listing(session: Session, connection_id: UUID, *, pipeline: str) -> 
             select l.entity_id, e.row from {last} as l
             join entity e on e.connection_id = :id and e.entity_id = l.entity_id
             where l.kind = 'entity' and coalesce(e.version = l.version, true) and e.state <> '{FAILED}'
-              and e.pipeline = :pipeline and l.content <> coalesce(encode(e.fingerprint, 'hex'), '')
+              and string_to_array(e.pipeline, ' ') <@ cast(:current as text[])
+              and l.content <> coalesce(encode(e.fingerprint, 'hex'), '')
         """,
     }
     differences: dict[str, Some] = {}
@@ -349,7 +351,7 @@ def compare_listing(session: Session, connection_id: UUID, *, pipeline: str) -> 
                        array(select left(entity_id, 120) from found order by entity_id limit {EXAMPLES}) as examples,
                        case when :name = 'rewritten' then array(select row from found) end as rows
             """),
-            {"id": connection_id, "pipeline": pipeline, "name": name},
+            {"id": connection_id, "current": list(current), "name": name},
         ).one()
         differences[name] = Some(int(found.number), tuple(found.examples))
         rows = tuple(found.rows or rows)

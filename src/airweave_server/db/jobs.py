@@ -1,7 +1,7 @@
 """Queries on sync jobs: who drives them, who writes for them, and how they end. Only this module changes job state."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -39,6 +39,7 @@ class Counts:
     kept: int = 0
     skipped: int = 0
     failed: int = 0
+    incomplete: int = 0  # of those indexed: some of their content is left out
 
     @property
     def met(self) -> int:
@@ -159,7 +160,7 @@ def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
                 select count(*) as total, count(*) filter (where state = 'done') as done,
                        coalesce(sum(inserted), 0) as inserted, coalesce(sum(updated), 0) as updated,
                        coalesce(sum(kept), 0) as kept, coalesce(sum(skipped), 0) as skipped,
-                       coalesce(sum(failed), 0) as failed
+                       coalesce(sum(failed), 0) as failed, coalesce(sum(incomplete), 0) as incomplete
                 from sync_partition where job_id = j.id
             ) p where j.id = any(:ids)
         """),
@@ -173,7 +174,7 @@ def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
             row.phase,
             row.waiting_for,
             row.error,
-            Counts(*map(int, (row.inserted, row.updated, row.deleted, row.kept, row.skipped, row.failed))),
+            Counts(**{each.name: int(getattr(row, each.name)) for each in fields(Counts)}),
             row.total,
             row.done,
             row.at,

@@ -23,21 +23,21 @@ INCOMPLETE = "index_incomplete"  # prefix of the reason of an entity that failed
 
 KNOWN = """
     select entity_id, row, state, reason, version, pipeline, fingerprint, metadata_fingerprint, scope, chunks,
-           retries_left, truncated
+           retries_left, left_out <> '[]'
     from entity where connection_id = %s and entity_id = any(array(select jsonb_array_elements_text(%s)))"""
 
 UPSERT = """
     insert into entity (organization_id, collection_id, connection_id, job_id, changed_at, entity_id, name, type, scope,
-           state, reason, version, pipeline, fingerprint, metadata_fingerprint, chunks, truncated, retries_left,
-           missing, breadcrumbs, fields, web_url, url, created_at, updated_at)
+           state, reason, version, pipeline, fingerprint, metadata_fingerprint, chunks, truncated, left_out,
+           retries_left, missing, breadcrumbs, fields, web_url, url, created_at, updated_at)
     select :organization_id, :collection_id, :connection_id, :job_id, now(), e.entity_id, e.name, e.type, e.scope,
            e.state, e.reason, e.version, e.pipeline, decode(e.fingerprint, 'hex'),
-           decode(e.metadata_fingerprint, 'hex'), e.chunks, e.truncated, e.retries_left, 0, e.breadcrumbs,
+           decode(e.metadata_fingerprint, 'hex'), e.chunks, e.truncated, e.left_out, e.retries_left, 0, e.breadcrumbs,
            e.fields, e.web_url, e.url, e.created_at, e.updated_at
     from jsonb_to_recordset(cast(:entries as jsonb)) as e(entity_id text, name text, type text, scope text, state text,
            reason text, version text, pipeline text, fingerprint text, metadata_fingerprint text, chunks bigint,
-           truncated boolean, retries_left smallint, breadcrumbs jsonb, fields jsonb, web_url text, url text,
-           created_at timestamptz, updated_at timestamptz)
+           truncated boolean, left_out jsonb, retries_left smallint, breadcrumbs jsonb, fields jsonb, web_url text,
+           url text, created_at timestamptz, updated_at timestamptz)
     order by e.entity_id
     on conflict (connection_id, entity_id) do update set job_id = excluded.job_id, changed_at = now(),
            scope = excluded.scope, state = excluded.state, reason = excluded.reason, version = excluded.version,
@@ -45,7 +45,8 @@ UPSERT = """
 KEEP = ""
 REPLACE = """, name = excluded.name, type = excluded.type, pipeline = excluded.pipeline,
            fingerprint = excluded.fingerprint, metadata_fingerprint = excluded.metadata_fingerprint,
-           chunks = excluded.chunks, truncated = excluded.truncated, breadcrumbs = excluded.breadcrumbs,
+           chunks = excluded.chunks, truncated = excluded.truncated, left_out = excluded.left_out,
+           breadcrumbs = excluded.breadcrumbs,
            fields = excluded.fields, web_url = excluded.web_url, url = excluded.url,
            created_at = excluded.created_at, updated_at = excluded.updated_at"""
 
@@ -63,7 +64,7 @@ class Known(NamedTuple):
     scope: str
     chunks: int
     retries_left: int
-    truncated: bool
+    is_incomplete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Entry:
     metadata_fingerprint: bytes | None = None
     chunks: int = 0
     truncated: bool = False
+    left_out: Sequence[dict[str, Any]] = ()
     retries_left: int = 0
     empties: bool = False
     breadcrumbs: Sequence[dict[str, str]] = ()
@@ -241,11 +243,33 @@ def purge(session: Session, connection_id: UUID) -> int:
     return delete_rows(session, connection_id, rows) if rows else 0
 
 
-def list_page(session: Session, connection_id: UUID, *, state: str | None, skip: int, limit: int) -> list[EntityRow]:
+def list_page(
+    session: Session,
+    connection_id: UUID,
+    *,
+    state: str | None,
+    incomplete: bool | None = None,
+    skip: int,
+    limit: int,
+) -> list[EntityRow]:
     query = select(EntityRow).where(EntityRow.connection_id == connection_id)
     if state is not None:
         query = query.where(EntityRow.state == state)
+    if incomplete is not None:
+        query = query.where((EntityRow.left_out != []) == incomplete)
     return list(session.scalars(query.order_by(EntityRow.row).offset(skip).limit(limit)))
+
+
+def has_others(session: Session, connection_id: UUID, *, made_by: Iterable[str]) -> bool:
+    """Whether the connection has an entity that something else than ``made_by`` made: words of ``Entry.pipeline``."""
+    found = session.execute(
+        text("""
+            select exists (select from entity where connection_id = :id
+                and (string_to_array(pipeline, ' ') <@ cast(:words as text[])) is not true)
+        """),
+        {"id": connection_id, "words": sorted(made_by)},
+    )
+    return bool(found.scalar_one())
 
 
 def find(session: Session, connection_id: UUID, entity_id: str) -> EntityRow | None:
@@ -293,6 +317,7 @@ def _as_json(entries: Sequence[Entry]) -> str:
                 "metadata_fingerprint": entry.metadata_fingerprint.hex() if entry.metadata_fingerprint else None,
                 "chunks": entry.chunks,
                 "truncated": entry.truncated,
+                "left_out": list(entry.left_out),
                 "retries_left": entry.retries_left,
                 "breadcrumbs": list(entry.breadcrumbs),
                 "fields": entry.fields or {},

@@ -394,6 +394,7 @@ class SyncPartition(Base):
     kept: Mapped[int] = mapped_column(default=0)
     skipped: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
+    incomplete: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class SyncMark(Base):
@@ -444,6 +445,7 @@ class EntityRow(Base):
     metadata_fingerprint: Mapped[bytes | None]
     chunks: Mapped[int] = mapped_column(default=0)
     truncated: Mapped[bool] = mapped_column(default=False)
+    left_out: Mapped[list[Any]] = mapped_column(server_default=text("'[]'"))
     retries_left: Mapped[int] = mapped_column(SmallInteger, default=0)
     missing: Mapped[int] = mapped_column(SmallInteger, default=0)
     breadcrumbs: Mapped[list[Any]]

@@ -62,9 +62,9 @@ def carry_over(session: Session, *, before: UUID, job_id: UUID) -> None:
     session.execute(
         text("""
             insert into sync_partition (job_id, key, scope, ordinal, data, state, cursor, epoch, reads, failures,
-                                        failures_in_all, inserted, updated, kept, skipped, failed)
+                                        failures_in_all, inserted, updated, kept, skipped, failed, incomplete)
             select :job_id, key, scope, ordinal, data, case state when 'done' then 'done' else 'open' end, cursor,
-                   0, 0, 0, 0, 0, 0, 0, 0, 0
+                   0, 0, 0, 0, 0, 0, 0, 0, 0, 0
             from sync_partition where job_id = :before
         """),
         {"job_id": job_id, "before": before},
@@ -218,6 +218,7 @@ def fence(
             kept=SyncPartition.kept + counts.kept,
             skipped=SyncPartition.skipped + counts.skipped,
             failed=SyncPartition.failed + counts.failed,
+            incomplete=SyncPartition.incomplete + counts.incomplete,
             leased_at=func.now(),
             lease_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s),
             **(

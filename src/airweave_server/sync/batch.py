@@ -30,10 +30,10 @@ from ..db.room import Room
 from ..db.session import first_line, is_duplicate, is_orphan, is_refused_data
 from ..errors import Fenced
 from ..sdk import Deleted, Embedder, Entity, Seen, Skipped, Stopped, Unembeddable, Unreadable
-from ..text import identifiers
-from ..text.chunk import CHUNKER_VERSION, Chunk
-from ..text.extract import EXTRACTOR_VERSION, Extracted, NoText, Unparseable
+from ..text import identifiers, versions
+from ..text.chunk import Chunk
 from ..text.parsers import Parsers
+from ..text.parts import COMPLETE, Extracted, LeftOut, NoText, Unparseable, describe
 from ..text.reading import MAX_CHUNKS, Reader, as_unparseable, cut
 from . import diff
 from .scrub import scrub
@@ -54,9 +54,7 @@ UNKNOWN: Pair = (None, None)
 
 _OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an unchanged entity
 
-# The code that an entity's chunks depend on: another value, and every entity is read again. Vectors depend on the
-# collection's embedder instead, which only `reembed` changes.
-PIPELINE_VERSION = f"extract-{EXTRACTOR_VERSION} chunk-{CHUNKER_VERSION}"
+_TOO_MANY = LeftOut("rest", note=f"what comes after {MAX_CHUNKS:,} chunks")
 
 log = structlog.get_logger(__name__)
 
@@ -285,11 +283,11 @@ class Writer:
         if not isinstance(entity.id, str) or entity.id in pending.changes:
             return False
         before = self._known.get(entity.id)
-        if before is None or not diff.is_unchanged(before, entity, pipeline=PIPELINE_VERSION, force=target.force):
+        if before is None or not diff.is_unchanged(before, entity, force=target.force):
             return False
         if before.scope != target.scope:
             pending.moved.append((before.row, target.scope))
-        self._mark_met(before.row, _OUTCOMES[before.state])
+        self._mark_met(before.row, _OUTCOMES[before.state], is_incomplete=before.is_incomplete)
         return True
 
     def _read(self, entity: Entity, before: Known | None) -> None:
@@ -301,43 +299,46 @@ class Writer:
             self._fail(entity, before, str(reason))
 
     def _index(self, entity: Entity, before: Known | None, found: Extracted | NoText) -> None:
+        made_by = versions.stamp(found.formats)
         if isinstance(found, NoText):
-            entry = self._make_entry(entity, SKIPPED, reason=found.reason, empties=True)
+            entry = self._make_entry(entity, SKIPPED, reason=found.reason, pipeline=made_by, empties=True)
             self._change(Change(entry, before, pieces=[], counts_as="skipped"))
             return
-        content, metadata = diff.fingerprint(entity, found.text), diff.metadata_fingerprint(entity)
-        indexed = before is not None and before.fingerprint == content and before.pipeline == PIPELINE_VERSION
+        content, metadata = diff.fingerprint(entity, found.text), diff.metadata_fingerprint(entity, found.left_out)
+        indexed = before is not None and before.fingerprint == content and before.pipeline == made_by
         alone = entity.id not in self._pending.changes
         if indexed and alone and before is not None and before.metadata_fingerprint == metadata:
             self._pending.same.append((before.row, entity.version, self._target.scope, entity.updated_at))
-            self._mark_met(before.row, "kept")
+            self._mark_met(before.row, "kept", is_incomplete=before.is_incomplete)
             return
         counts_as = "inserted" if before is None or before.fingerprint is None else "updated"
         entry = self._make_entry(
             entity,
             INDEXED,
-            reason=found.left_out and f"left out: {found.left_out}",
+            pipeline=made_by,
             fingerprint=content,
             metadata_fingerprint=metadata,
         )
         change = Change(entry, before, counts_as=counts_as)
         pieces = self._make_pieces(entity, cut(found))
         if indexed and alone and before is not None:
-            change.entry = replace(entry, chunks=before.chunks, truncated=before.truncated)
+            change.entry = _with_left_out(
+                replace(entry, chunks=before.chunks), found.left_out, is_cut=before.chunks >= MAX_CHUNKS
+            )
             self._change(change)
         elif len(found.text) > BIG_CHARS:
-            self._stage_big(change, pieces, is_cut=found.left_out is not None)
+            self._stage_big(change, pieces, found.left_out)
         else:
             change.pieces = list(islice(pieces, MAX_CHUNKS))
-            change.entry = replace(entry, chunks=len(change.pieces), truncated=next(pieces, None) is not None)
-            change.entry = replace(change.entry, truncated=change.entry.truncated or found.left_out is not None)
+            entry = replace(entry, chunks=len(change.pieces))
+            change.entry = _with_left_out(entry, found.left_out, is_cut=next(pieces, None) is not None)
             self._pending.chars += len(found.text)
             self._change(change)
 
     def _take_seen(self, entity_id: str) -> None:
         before = self._known.get(entity_id)
         if before is not None:
-            self._mark_met(before.row, _OUTCOMES[before.state])
+            self._mark_met(before.row, _OUTCOMES[before.state], is_incomplete=before.is_incomplete)
 
     def _take_deleted(self, entity_id: str) -> None:
         self._pending.changes.pop(entity_id, None)
@@ -371,6 +372,7 @@ class Writer:
         state: str,
         *,
         reason: str | None = None,
+        pipeline: str = versions.PIPELINE,
         fingerprint: bytes | None = None,
         metadata_fingerprint: bytes | None = None,
         empties: bool = False,
@@ -383,7 +385,7 @@ class Writer:
             state=state,
             reason=reason,
             version=entity.version,
-            pipeline=PIPELINE_VERSION,
+            pipeline=pipeline,
             fingerprint=fingerprint,
             metadata_fingerprint=metadata_fingerprint,
             empties=empties,
@@ -413,7 +415,7 @@ class Writer:
             digest = hashlib.sha256(f"{heading}\x00{chunk.text}".encode()).digest()[:16]
             yield Piece(ordinal, heading, chunk.text, digest, named)
 
-    def _stage_big(self, change: Change, pieces: Iterator[Piece], *, is_cut: bool) -> None:
+    def _stage_big(self, change: Change, pieces: Iterator[Piece], left_out: Sequence[LeftOut]) -> None:
         """Stage the pieces of a big entity in several transactions; the last one swaps them in."""
         self.commit()  # the transactions of this entity must not contain earlier ones
         have = self._stored_embeddings([change])
@@ -433,7 +435,7 @@ class Writer:
             self._session.commit()
             staged += len(group)
             group = list(islice(pieces, STAGE_AT_ONCE))
-        change.entry = replace(change.entry, chunks=staged, truncated=bool(group) or is_cut)
+        change.entry = _with_left_out(replace(change.entry, chunks=staged), left_out, is_cut=bool(group))
         change.staged = True
         self._change(change)
         self.commit()
@@ -444,9 +446,10 @@ class Writer:
             change.counts_as = "inserted"
         self._pending.changes[change.entry.entity_id] = change
 
-    def _mark_met(self, row: int, outcome: str) -> None:
+    def _mark_met(self, row: int, outcome: str, *, is_incomplete: bool = False) -> None:
         if row not in self._met and row not in self._pending.met and row not in self._in_flight.met:
             self._pending.tally[outcome] += 1
+            self._pending.tally["incomplete"] += is_incomplete and outcome == "kept"
         self._pending.met.add(row)
         self._pending.deleted.discard(row)
 
@@ -465,7 +468,7 @@ class Writer:
         return (
             before is not None
             and before.state == INDEXED
-            and before.pipeline == PIPELINE_VERSION
+            and versions.is_current(before.pipeline)
             and not self._target.force
         )
 
@@ -535,6 +538,7 @@ class Writer:
             metadata_fingerprint=None,
             chunks=0,
             truncated=False,
+            left_out=(),
             retries_left=_retries_left(change.known, change.entry.version),
         )
         return Change(entry, change.known, counts_as="failed")
@@ -598,6 +602,7 @@ class Writer:
         for change in changes:
             if rows[change.entry.entity_id] not in self._met and rows[change.entry.entity_id] not in pending.met:
                 tally[change.counts_as] += 1
+                tally["incomplete"] += bool(change.entry.left_out)
         met = pending.met | BitMap64(rows.values())
         partitions.add_marks(
             session, self._partition, met=met, deleted=pending.deleted - met, subtrees=pending.subtrees
@@ -612,8 +617,12 @@ class Writer:
             progressed=bool(met - self._met) or done or cursor != self._partition.cursor,
         )
         session.commit()
+        tally.pop("incomplete")
         for outcome, count in tally.items():
             metrics.ENTITIES.labels(target.source, outcome).inc(count)
+        for change in changes:
+            for one in change.entry.left_out:
+                metrics.LEFT_OUT.labels(target.source, one["what"]).inc(one["count"])
         metrics.BATCH_S.labels(target.source).observe(time.monotonic() - self._committed_at)
         self._committed_at = time.monotonic()
         self.written += len(met)
@@ -643,6 +652,17 @@ class _Refused(Exception):
         return next((self._reasons[piece.hash] for piece in pieces if piece.hash in self._reasons), None)
 
 
+def _with_left_out(entry: Entry, left_out: Sequence[LeftOut], *, is_cut: bool) -> Entry:
+    """The entry of an indexed entity, with what is not in its chunks. ``is_cut``: it has more than may be indexed."""
+    every = (*left_out, _TOO_MANY) if is_cut else left_out
+    return replace(
+        entry,
+        left_out=[one.as_json() for one in every],
+        truncated=any(one.what not in COMPLETE for one in every),
+        reason=f"left out: {describe(every)}" if every else None,
+    )
+
+
 def _retries_left(before: Known | None, version: str | None) -> int:
     again = before is not None and before.state == FAILED and before.version == version
     return max(before.retries_left - 1, 0) if again and before is not None else diff.RETRIES
@@ -662,5 +682,5 @@ def _to_known(row: int, change: Change) -> Known:
         scope=entry.scope,
         chunks=holds.chunks if holds else 0,
         retries_left=entry.retries_left,
-        truncated=entry.truncated,
+        is_incomplete=bool(entry.left_out),
     )

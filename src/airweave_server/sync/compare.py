@@ -14,10 +14,10 @@ from ..db.models import SourceConnection
 from ..db.session import Database
 from ..errors import Unavailable
 from ..sdk import Deleted, Entity, Seen, Skipped, Unreadable
-from ..text.extract import NoText, Unparseable
+from ..text.parts import NoText, Unparseable
 from ..text.reading import Reader
+from ..text.versions import CURRENT
 from . import diff
-from .batch import PIPELINE_VERSION
 from .connector import Connectors
 from .signals import Signals
 from .trouble import judge
@@ -49,7 +49,7 @@ def compare(
             raise
         except Exception as error:
             raise Unavailable(judge(error, secrets).text) from None
-        return audit.compare_listing(session, connection_id, pipeline=PIPELINE_VERSION)
+        return audit.compare_listing(session, connection_id, current=sorted(CURRENT))
 
 
 def _to_listed(item: Any, reader: Reader | None) -> Listed | None:

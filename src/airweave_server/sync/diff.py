@@ -14,6 +14,8 @@ from pyroaring import BitMap64
 from ..db.ledger import INDEXED, Known
 from ..db.partitions import Progress
 from ..sdk import Breadcrumb, Entity
+from ..text.parts import LeftOut
+from ..text.versions import is_current
 
 MAX_ID_BYTES = 1_000
 MAX_NAME_CHARS = 1_000
@@ -121,10 +123,10 @@ def sanitize(item: Entity) -> Entity | Malformed:
     )
 
 
-def is_unchanged(known: Known, entity: Entity, *, pipeline: str, force: bool) -> bool:
+def is_unchanged(known: Known, entity: Entity, *, force: bool) -> bool:
     """Whether the version alone shows that there is nothing to do, so that the content need not be opened. ``force``:
     the job opens everything, and the fingerprint decides."""
-    if force or entity.version is None or known.version != entity.version or known.pipeline != pipeline:
+    if force or entity.version is None or known.version != entity.version or not is_current(known.pipeline):
         return False
     return known.state == INDEXED or known.retries_left == 0
 
@@ -139,15 +141,18 @@ def fingerprint(entity: Entity, text: str) -> bytes:
     return digest.digest()
 
 
-def metadata_fingerprint(entity: Entity) -> bytes:
-    """SHA-256 of the metadata of an entity. Leaves out ``updated_at``: touching a file does not change it."""
-    shown = {
+def metadata_fingerprint(entity: Entity, left_out: Sequence[LeftOut] = ()) -> bytes:
+    """SHA-256 of the metadata of an entity, and of what is not in its text. Leaves out ``updated_at``: touching a file
+    does not change it."""
+    shown: dict[str, Any] = {
         "breadcrumbs": breadcrumbs_json(entity),
         "created_at": entity.created_at.isoformat() if entity.created_at else None,
         "web_url": entity.web_url,
         "url": entity.url,
         "fields": dict(entity.fields),
     }
+    if left_out:
+        shown["left_out"] = [one.as_json() for one in left_out]
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).digest()
 
 

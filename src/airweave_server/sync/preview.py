@@ -13,10 +13,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..sdk import ConfigError, Embedder, EmbedderError, Entity, Skipped, Source, SourceError, Stopped, Unreadable
-from ..text import identifiers
+from ..text import identifiers, parts
 from ..text.chunk import CHUNK_CHARS
-from ..text.extract import NoText, Unparseable
 from ..text.parsers import Parsers
+from ..text.parts import WHAT, NoText, Unparseable
 from ..text.reading import MAX_CHUNKS, Reader, cut
 from . import diff
 from .scrub import scrub
@@ -41,8 +41,8 @@ MOST_BYTES = MAX_CHUNKS * CHUNK_CHARS  # of one entity that can become chunks
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Entities that would be skipped or fail for one reason. ``is_exact``: counted, not estimated. ``examples``: some
-    of their ids."""
+    """Entities that would be skipped, fail or lack something for one reason. ``is_exact``: counted, not estimated.
+    ``examples``: some of their ids."""
 
     reason: str
     entities: int
@@ -70,6 +70,7 @@ class Preview:
     seconds: float | None
     skipped: tuple[LeftOut, ...]
     failed: tuple[LeftOut, ...]
+    incomplete: tuple[LeftOut, ...]
     notes: tuple[str, ...]
 
 
@@ -84,12 +85,13 @@ def preview(source: Source[Any, Any], embedder: Embedder, parsers: Parsers, secr
 
 @dataclass(slots=True)
 class _Opened:
-    """The result of opening one entity. ``state``: indexed, skipped or failed."""
+    """The result of opening one entity. ``state``: indexed, skipped or failed. ``left_out``: kinds of what is not in
+    its text."""
 
     size_bytes: int
     state: str = "indexed"
     reason: str = ""
-    is_whole: bool = True
+    left_out: tuple[str, ...] = ()
     texts: list[str] = field(default_factory=list)
 
 
@@ -209,6 +211,7 @@ class _Inspection:
             seconds=seconds,
             skipped=self._sum_reasons("skipped"),
             failed=self._sum_reasons("failed"),
+            incomplete=self._sum_reasons("incomplete"),
             notes=tuple(self._notes),
         )
 
@@ -270,7 +273,6 @@ class _Inspection:
             place = len(self._texts) if len(self._texts) < most else self._chance.randrange(self._texts_seen)
             if place < most:
                 self._texts[place : place + 1] = [text]
-        self._is_whole &= read.is_whole
         kind.opened += 1
         kind.opened_bytes += read.size_bytes
         kind.opened_weight += min(_size_of(item), MOST_BYTES)
@@ -279,6 +281,8 @@ class _Inspection:
         kind.read_s += time.perf_counter() - began_at
         if read.state != "indexed":
             self._leave_out(read.state, read.reason, item, kind)
+        for part in read.left_out:
+            self._leave_out("incomplete", part, item, kind)
 
     def _leave_out(self, state: str, reason: str, item: Entity | Skipped, kind: _Kind | None = None) -> None:
         """Record an entity that is left out. ``kind``: that of an opened entity, which stands for others like it; None
@@ -344,7 +348,7 @@ def _open_and_cut(item: Entity, reader: Reader) -> _Opened:
         if isinstance(found, NoText):
             return _Opened(size, "skipped", found.reason)
         texts = [f"{chunk.heading}\n{chunk.text}" for chunk in islice(cut(found), MAX_CHUNKS)]
-        return _Opened(size or len(found.text), is_whole=found.left_out is None, texts=texts)
+        return _Opened(size or len(found.text), left_out=_kinds_of(found.left_out), texts=texts)
     except Unreadable as error:
         return _Opened(size, "skipped", str(error))
     except Unparseable as error:
@@ -353,6 +357,10 @@ def _open_and_cut(item: Entity, reader: Reader) -> _Opened:
         raise
     except Exception as error:  # as in a sync: a chunker that fails costs this entity only
         return _Opened(size, "failed", f"it cannot be parsed: {error}")
+
+
+def _kinds_of(left_out: Sequence[parts.LeftOut]) -> tuple[str, ...]:
+    return tuple(sorted({WHAT[one.what] for one in left_out}))
 
 
 def _size_of(item: Entity) -> int:

@@ -38,9 +38,10 @@ from ..db.session import Database, is_outage, now
 from ..errors import Fenced
 from ..sdk import ConfigError, Source, Stopped, Traits
 from ..settings import Settings
+from ..text import versions
 from ..text.parsers import Parsers
 from . import sweeping
-from .batch import BATCH_ITEMS, PIPELINE_VERSION, Target, Writer
+from .batch import BATCH_ITEMS, Target, Writer
 from .connector import Connectors, notices_moves, refusal_of, traits_of
 from .reembed import FillTask, fill
 from .signals import Signals
@@ -428,13 +429,13 @@ class SyncService:
         listed_at = now(session)
         is_repair = job.trigger == Trigger.REPAIR
         traits = source.traits(source.config)
-        full = self._must_be_full(job, connection, traits, now=listed_at)
+        full = self._must_be_full(session, job, connection, traits, now=listed_at)
         mode = Mode.FULL if full or not _cursors_fit(cursors, source.cursor_model) else Mode.INCREMENTAL
         before = None
         # a local source is cheap to list, and edits configured since the earlier job must not be missed
         if not job.force_full and job.approves is None and not traits.local and not is_repair:
             before = jobs.find_resumable(
-                session, job, mode=mode, pipeline=PIPELINE_VERSION, window_h=self._settings.resume_window_h
+                session, job, mode=mode, pipeline=versions.PIPELINE, window_h=self._settings.resume_window_h
             )
         if before is not None:
             partitions.carry_over(session, before=before.id, job_id=job.id)
@@ -450,7 +451,7 @@ class SyncService:
             job.epoch,
             phase=Phase.READ,
             mode=mode,
-            pipeline=PIPELINE_VERSION,
+            pipeline=versions.PIPELINE,
             failures=0,
             waiting_for=None,
             error=None,
@@ -523,16 +524,22 @@ class SyncService:
             log.info("collection_moved", collection=collection.readable_id, embedder=collection.embedder)
         session.commit()
 
-    def _must_be_full(self, job: SyncJob, connection: SourceConnection, traits: Traits, *, now: datetime) -> bool:
+    def _must_be_full(
+        self, session: Session, job: SyncJob, connection: SourceConnection, traits: Traits, *, now: datetime
+    ) -> bool:
         if job.mode == Mode.FULL or job.force_full or job.approves is not None or not traits.tells_changes:
             return True
         if connection.last_full_at is None:
             return True
-        last_full = (connection.last_full_config_version, connection.last_full_pipeline)
-        is_same = last_full == (job.config_version, PIPELINE_VERSION)
+        if connection.last_full_config_version != job.config_version:
+            return True
+        if connection.last_full_pipeline != versions.PIPELINE and ledger.has_others(
+            session, connection.id, made_by=versions.CURRENT
+        ):
+            return True  # a reader has changed since: what it read is read anew, and only a full listing offers it
         since = now - connection.last_full_at  # negative after the clock has stepped back
         is_due = not timedelta(0) <= since <= timedelta(hours=self._settings.full_sync_every_h)
-        return not is_same or (is_due and not traits.tells_deletes)
+        return is_due and not traits.tells_deletes
 
     def _list_partitions(
         self, job_id: UUID, source: Source[Any, Any], signals: Signals, cursors: dict[str, dict[str, Any]]

@@ -3,6 +3,7 @@
 import codecs
 import re
 import unicodedata
+from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
 
@@ -34,14 +35,23 @@ _MIXED = re.compile("[a-zA-Z][\u0370-\u06ff]|[\u0370-\u06ff][a-zA-Z]")
 _SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-¶¸-¿×÷€][^\W\d_]")
 
 
-def decode(data: bytes) -> str | None:
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """``encoding``: a name that Python knows. ``is_sure``: it is told by the bytes or declared, not guessed."""
+
+    text: str
+    encoding: str
+    is_sure: bool = True
+
+
+def decode(data: bytes) -> Decoded | None:
     """The text in these bytes, or None if they are not text. Invalid bytes become U+FFFD."""
     for bom, encoding in _BOMS:
         if data.startswith(bom):
             text = data[len(bom) :].decode(encoding, "replace")
-            return text if _is_sane(text) else None
+            return Decoded(text, encoding) if _is_sane(text) else None
     if (wide := _detect_wide(data)) is not None:
-        return data.decode(wide, "replace")
+        return Decoded(data.decode(wide, "replace"), wide)
     data = data.strip(b"\0")  # some logs are written into zeroed space
     unusual = unusual_share(data)
     try:
@@ -54,24 +64,25 @@ def decode(data: bytes) -> str | None:
         return None
     if "\x1b$" in text:
         try:
-            return data.decode("iso2022_jp")
+            return Decoded(data.decode("iso2022_jp"), "iso2022_jp")
         except UnicodeDecodeError:
             pass
-    return text
+    return Decoded(text, "utf-8")
 
 
-def _decode_legacy(data: bytes) -> str:
+def _decode_legacy(data: bytes) -> Decoded:
     text = data.decode("utf-8", "replace")
     bad = text.count("\ufffd")
     whole = len(text) - bad - len(data.translate(None, _HIGH_BYTES))  # valid multi-byte characters
     if whole > 10 * bad:
-        return text  # damaged UTF-8
+        return Decoded(text, "utf-8")  # damaged
     if (declared := _DECLARED.search(data[:1024])) and _DECLARABLE.match(name := declared[1].decode().lower()):
         try:
-            return data.decode(name, "replace")
+            return Decoded(data.decode(name, "replace"), name)
         except LookupError:
             pass
-    return data.decode(_guess_encoding(data), "replace")
+    encoding = _guess_encoding(data)
+    return Decoded(data.decode(encoding, "replace"), encoding)
 
 
 def _guess_encoding(data: bytes) -> str:

@@ -8,15 +8,14 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from . import html
 from .charset import BINARY_SHARE, decode, unusual_share
-
-EXTRACTOR_VERSION = "3"
+from .parts import Extracted, NoText
 
 SAMPLE_BYTES = 65_536  # enough to tell text from binary
 SNIFF_CHARS = 65_536  # enough to recognize HTML, CSV and Markdown
@@ -28,45 +27,7 @@ SLICE_CHARS = 1_000_000
 MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook cell
 MAX_HEADERS_CHARS = 16_384  # the headers that identify an e-mail without a suffix must be within these
 
-Kind = Literal["text", "markdown", "html", "json", "csv", "code"]
 Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email"]
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A part of a text that is cut into chunks separately. ``start``: the offset of its first character, in characters.
-    ``label``: its place in the document, such as "Page 3", "Sheet Budget" or "reports/a.pdf > Page 3"."""
-
-    start: int
-    label: str
-    kind: Kind
-
-
-@dataclass(frozen=True, slots=True)
-class Extracted:
-    """Clean text: no NUL, no lone surrogate, and ``\\n`` ends each line.
-
-    ``kind`` says how to chunk it. ``html`` is now Markdown-like text; ``json`` and ``csv`` are lines of ``key: value``.
-    ``sections``, if there are any, cover the whole text in order. ``left_out``: which part of the file is not in the
-    text, and why; None if all of it is.
-    """
-
-    text: str
-    kind: Kind
-    language: str | None = None  # of code, if known
-    sections: tuple[Section, ...] = ()
-    left_out: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class NoText:
-    """There is nothing to index. This is not a failure."""
-
-    reason: str
-
-
-class Unparseable(Exception):
-    """The bytes should contain text but cannot be read: the entity is ``failed``, with this message as the reason."""
 
 
 def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | None:
@@ -93,18 +54,21 @@ def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
     found = detect_format(data[:SAMPLE_BYTES], filename=None)
     if found is not None and found != "email":
         return found if isinstance(found, NoText) else NoText(f"unsupported_format: {found}")
-    text = decode(data)
+    decoded = decode(data)
     del data  # it may be large, and the caller holds no reference to it
-    if text is None:
+    if decoded is None:
         return NoText("unsupported_format: binary data")
-    text = clean(text)
+    text = clean(decoded.text)
     if not text or text.isspace():
         return NoText("empty")
     extracted = _read(text, (filename or "").lower())
+    formats = extracted.formats or frozenset({extracted.kind})
+    if decoded.encoding != "utf-8":
+        formats |= {"charset"}
     text = _drop_surrogates(extracted.text)
     if not text or text.isspace():
-        return NoText("no_text")
-    return replace(extracted, text=text)
+        return NoText("no_text", formats)
+    return replace(extracted, text=text, formats=formats)
 
 
 def clean(text: str) -> str:
@@ -125,7 +89,7 @@ def _read(text: str, filename: str) -> Extracted:
         return Extracted(html.to_text(text), "html")
     if len(text) <= MAX_TREE_CHARS:
         if suffix == ".ipynb" and (cells := _notebook_to_text(text)) is not None:
-            return Extracted(cells, "markdown")
+            return Extracted(cells, "markdown", formats=frozenset({"notebook"}))
         if (suffix in _JSON or text.lstrip()[:1] in ("{", "[")) and (lines := _json_to_text(text)) is not None:
             return Extracted(lines, "json")
     if suffix in _CSV and (delimiter := _find_delimiter(text, strict=False)):

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from .. import sandbox
 from . import documents
-from .extract import NoText, Unparseable
+from .parts import NoText, Unparseable
 
 MAX_OPEN_FILES = 64
 CPU_SPARE_S = 5  # beyond the allowed time: the parent enforces that, and this limit applies when the parent is gone
@@ -62,10 +62,11 @@ def _answer(file: IO[bytes], filename: str) -> tuple[dict[str, Any], bytes]:
     except MemoryError:
         return {"no_memory": True}, b""
     if isinstance(found, NoText):
-        return {"no_text": found.reason}, b""
+        return {"no_text": found.reason, "formats": sorted(found.formats)}, b""
     head = {
         "kind": found.kind,
-        "left_out": found.left_out,
+        "left_out": [[one.what, one.where, one.count, one.note] for one in found.left_out],
+        "formats": sorted(found.formats),
         "sections": [[section.start, section.label, section.kind] for section in found.sections],
     }
     return head, found.text.encode("utf-8", "replace")

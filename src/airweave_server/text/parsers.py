@@ -21,7 +21,9 @@ from .. import accounts
 from ..errors import Unstartable
 from ..sdk import Unavailable
 from ..sdk.process import Ended, Limits, NotRunnable, Process, ProcessFailed, TookTooLong, TooMuchMemory, TooMuchOutput
-from .extract import Extracted, Kind, NoText, Section, Unparseable, clean
+from .extract import clean
+from .parts import MAX_PLACES, WHAT, Extracted, Kind, LeftOut, NoText, Section, Unparseable
+from .versions import VERSIONS
 
 MOST = 2  # processes per server or worker
 WAIT_S = 0.2  # interval at which a document that waits for a process checks whether it is still wanted
@@ -32,6 +34,9 @@ MAX_HEAD_BYTES = 32 * 1024 * 1024  # of an answer
 MAX_TEXT_BYTES = 160 * 1024 * 1024
 START_S = 60.0  # time in which a new process must be ready
 MAX_FILENAME_CHARS = 1_000
+MAX_LEFT_OUT = 100  # kinds of what a document leaves out
+MAX_PLACE_CHARS = 300
+MAX_NOTE_CHARS = 500
 OS_USER = "airweave-parser"  # reads documents if we are root
 NOBODY = "nobody"  # the same where that user cannot be made
 VARIABLES = ("PATH", "PYTHONPATH", "SYSTEMROOT")  # of ours that a process is given
@@ -281,11 +286,11 @@ def _parse_answer(head: dict[str, Any], text: bytes) -> Extracted | NoText:
     """Validate the answer. Nothing in it is trusted: hostile bytes may have taken over the process."""
     if "unparseable" in head:
         raise Unparseable(clean(str(head["unparseable"]))[:1_000])
+    formats = frozenset(name for name in _list(head, "formats") if isinstance(name, str) and name in VERSIONS)
     if "no_text" in head:
-        return NoText(clean(str(head["no_text"]))[:1_000])
+        return NoText(clean(str(head["no_text"]))[:1_000], formats)
     content = clean(text.decode("utf-8", "replace"))
     kinds = get_args(Kind)
-    left_out = head.get("left_out")
     try:
         sections = tuple(Section(int(start), clean(str(label)), kind) for start, label, kind in head["sections"])
         starts = [section.start for section in sections]
@@ -293,8 +298,19 @@ def _parse_answer(head: dict[str, Any], text: bytes) -> Extracted | NoText:
             raise ValueError("sections out of order")
         if head["kind"] not in kinds or not {section.kind for section in sections} <= set(kinds):
             raise ValueError("an unknown kind")
+        left_out = tuple(_parse_left_out(*one) for one in _list(head, "left_out")[:MAX_LEFT_OUT])
     except (KeyError, TypeError, ValueError) as error:
         raise Unparseable(f"the parser sent an invalid answer: {error}") from None
-    return Extracted(
-        content, head["kind"], sections=sections, left_out=None if left_out is None else clean(str(left_out))[:1_000]
-    )
+    return Extracted(content, head["kind"], sections=sections, left_out=left_out, formats=formats)
+
+
+def _parse_left_out(what: object, where: object, count: object, note: object) -> LeftOut:
+    if not isinstance(what, str) or what not in WHAT or not isinstance(where, list) or not isinstance(count, int):
+        raise ValueError("something unknown is left out")
+    places = tuple(clean(str(place))[:MAX_PLACE_CHARS] for place in where[:MAX_PLACES])
+    return LeftOut(what, places, max(1, count), clean(str(note))[:MAX_NOTE_CHARS])
+
+
+def _list(head: dict[str, Any], name: str) -> list[Any]:
+    value = head.get(name)
+    return value if isinstance(value, list) else []

@@ -11,14 +11,17 @@ import structlog
 from ..sdk import Entity, Unreadable
 from . import html
 from .chunk import CHUNK_CHARS, Chunk, chunks
-from .extract import SAMPLE_BYTES, Extracted, Kind, NoText, Unparseable, clean, detect_format, extract
+from .extract import SAMPLE_BYTES, clean, detect_format, extract
 from .parsers import Parsers
+from .parts import Extracted, Kind, LeftOut, NoText, Unparseable
 
 MAX_CHUNKS = 20_000  # of one entity
 READ_BYTES = 1024 * 1024
 TEXT_BYTES = MAX_CHUNKS * CHUNK_CHARS  # how much of a text file is read
 DOCUMENT_BYTES = 512 * 1024 * 1024
 TOO_LARGE = f"too_large: over {DOCUMENT_BYTES // 1024 // 1024} MB"
+
+_TOO_LONG = LeftOut("rest", note=f"what comes after {TEXT_BYTES // 1_000_000} MB")
 
 log = structlog.get_logger(__name__)
 
@@ -45,7 +48,7 @@ class Reader:
         if entity.text is not None:
             return _read_text(entity.text, entity.format)
         if entity.open is None:
-            return Extracted(fields_as_text(entity), "text")
+            return Extracted(fields_as_text(entity), "text", formats=frozenset({"text"}))
         filename = entity.filename or entity.name
         with ExitStack() as opened:
             with self._waiting():
@@ -67,8 +70,8 @@ class Reader:
         if is_all:
             return found
         if isinstance(found, NoText):
-            return NoText(f"too_large: {found.reason}, as far as it was read")
-        return replace(found, left_out=f"what comes after {TEXT_BYTES // 1_000_000} MB")
+            return NoText(f"too_large: {found.reason}, as far as it was read", found.formats)
+        return replace(found, left_out=(*found.left_out, _TOO_LONG))
 
     def _content(self, stream: BinaryIO) -> Iterator[bytes]:
         """The content of the stream in pieces of ``READ_BYTES``. ``waiting`` is entered only while the source is
@@ -104,7 +107,8 @@ def _read_text(text: str, form: str) -> Extracted | NoText:
         except Exception as error:  # around one entity, as in ``Reader.read``
             raise as_unparseable(error) from error
     kinds: dict[str, Kind] = {"html": "html", "plain": "text"}
-    return Extracted(text, kinds.get(form, "markdown")) if text.strip() else NoText("empty")
+    kind = kinds.get(form, "markdown")
+    return Extracted(text, kind, formats=frozenset({kind})) if text.strip() else NoText("empty")
 
 
 def fields_as_text(entity: Entity) -> str:

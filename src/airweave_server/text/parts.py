@@ -1,0 +1,143 @@
+"""What is read of a document: text, what is left out of it, and the documents inside it. Knows no format."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, Literal
+
+Kind = Literal["text", "markdown", "html", "json", "csv", "code"]
+
+MAX_DEPTH = 4  # of nested archives and messages
+MAX_PLACES = 20  # that one ``LeftOut`` names
+DESCRIBED = 3  # of them in a line for people
+# What may be left out of a text, and how a person is told. The words are part of the API: add, never rename.
+WHAT = {
+    "attachment": "an attachment is not read",
+    "chapter": "a chapter is missing",
+    "damaged": "it is damaged",
+    "encoding": "the encoding is a guess",
+    "encrypted": "it is encrypted",
+    "formula": "a formula is not read",
+    "image": "an image is not read",
+    "member": "a file in it is not read",
+    "object": "an embedded object is not read",
+    "page": "a page cannot be read",
+    "page_without_text": "no text layer",
+    "rest": "what comes after it is not read",
+    "too_deep": "it is nested too deeply",
+    "too_large": "it is too large",
+    "words": "words are not read",
+}
+
+COMPLETE = ("encoding", "image")  # said, but no words are known to be missing
+
+
+class Unparseable(Exception):
+    """The bytes should contain text but cannot be read: the entity is ``failed``, with this message as the reason."""
+
+
+class Refused(Exception):
+    """The document has no text for us, for this reason. This is not a failure."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something of a document that is not in its text.
+
+    ``what``: a word of ``WHAT``. ``count``: how many of it; of "words" about how many. ``where``: places in the
+    document, such as "page 2" or "winmail.dat", at most ``MAX_PLACES``. ``note``: more about it, for people.
+    """
+
+    what: str
+    where: tuple[str, ...] = ()
+    count: int = 1
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"what": self.what, "count": self.count, "where": list(self.where), "note": self.note or None}
+
+    def described(self) -> str:
+        """For people: "page 2: no text layer", "about 120 words"."""
+        is_amount = self.what == "words"
+        said = self.note or (f"about {self.count:,} words" if is_amount else WHAT[self.what])
+        places = ", ".join(self.where[:3])
+        if not is_amount and (more := self.count - len(self.where[:3])) > 0:
+            places = f"{places} and {more:,} more" if places else f"{self.count:,}"
+        return f"{places}: {said}" if places else said
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The text of one part of a document. ``label``: the place of the part, such as "Page 3"; "" is the whole."""
+
+    label: str
+    text: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A document inside another one: an attachment, an embedded workbook.
+
+    ``name``: its file name, by which its format is told where its content does not tell it. ``is_named``: its sections
+    are labelled with that name. ``place``: where it is in the document, before that name.
+    """
+
+    name: str
+    open: Callable[[], IO[bytes]]
+    place: str = ""
+    is_named: bool = True
+
+
+Part = Text | LeftOut | Member
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of a text that is cut into chunks separately. ``start``: the offset of its first character, in characters.
+    ``label``: its place in the document, such as "Page 3", "Sheet Budget" or "reports/a.pdf > Page 3"."""
+
+    start: int
+    label: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """Clean text: no NUL, no lone surrogate, and ``\\n`` ends each line.
+
+    ``kind`` says how to chunk it. ``html`` is now Markdown-like text; ``json`` and ``csv`` are lines of ``key: value``.
+    ``sections``, if there are any, cover the whole text in order. ``left_out``: what of the document is not in the
+    text; empty if all of it is. ``formats``: those that were read, names of ``versions.VERSIONS``.
+    """
+
+    text: str
+    kind: Kind
+    language: str | None = None  # of code, if known
+    sections: tuple[Section, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
+    formats: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class NoText:
+    """There is nothing to index. This is not a failure."""
+
+    reason: str
+    formats: frozenset[str] = frozenset()
+
+
+def merge(left_out: Sequence[LeftOut]) -> tuple[LeftOut, ...]:
+    """The same with one ``LeftOut`` for all that differ only in their place."""
+    found: dict[tuple[str, str], LeftOut] = {}
+    for one in left_out:
+        key = one.what, one.note
+        if (same := found.get(key)) is not None:
+            one = LeftOut(one.what, (same.where + one.where)[:MAX_PLACES], same.count + one.count, one.note)
+        found[key] = one
+    return tuple(found.values())
+
+
+def describe(left_out: Sequence[LeftOut]) -> str:
+    """For people, in a line: "page 2: no text layer; winmail.dat: an attachment is not read; and 2 more"."""
+    more = f"; and {n} more" if (n := len(left_out) - DESCRIBED) > 0 else ""
+    return "; ".join(one.described() for one in left_out[:DESCRIBED]) + more
