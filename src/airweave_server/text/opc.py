@@ -2,8 +2,19 @@
 
 import zipfile
 from contextlib import suppress
+from typing import NamedTuple
 
 from . import xml
+
+
+class Relation(NamedTuple):
+    """What a part refers to. ``kind``: the last word of its type, such as "chart"; ``target``: the name of a part, or
+    an address if ``is_external``."""
+
+    id: str
+    kind: str
+    target: str
+    is_external: bool
 
 
 def relations(archive: zipfile.ZipFile, part: str) -> dict[str, str]:
@@ -18,6 +29,26 @@ def relations(archive: zipfile.ZipFile, part: str) -> dict[str, str]:
 
     with suppress(KeyError):
         xml.parse(archive.open(f"{folder}/_rels/{name}.rels"), start)
+    return found
+
+
+def list_relations(archive: zipfile.ZipFile, part: str) -> list[Relation]:
+    """All that a part refers to, in the order of the file; nothing if it refers to nothing."""
+    folder, _, name = part.rpartition("/")
+    found: list[Relation] = []
+
+    def start(element: str, attributes: dict[str, str]) -> None:
+        if xml.local_name(element) == "Relationship":
+            kind = attributes.get("Type", "").rpartition("/")[2]
+            target, is_external = attributes.get("Target", ""), attributes.get("TargetMode") == "External"
+            found.append(
+                Relation(
+                    attributes.get("Id", ""), kind, target if is_external else resolve(folder, target), is_external
+                )
+            )
+
+    with suppress(KeyError):
+        xml.parse(archive.open(f"{folder}/_rels/{name}.rels" if folder else f"_rels/{name}.rels"), start)
     return found
 
 

@@ -1,10 +1,14 @@
-"""XML without its dangers: streamed, no document type, no entities of its own, nothing fetched."""
+"""XML without its dangers: streamed or as a small tree, no document type, no entities of its own, nothing fetched."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import IO
 from xml.parsers import expat
 
 from .parts import Unparseable
+
+PIECE_BYTES = 65_536  # that ``parse_in_pieces`` parses at once
+MAX_DEPTH = 200  # of the elements of a tree
+MAX_NODES = 500_000  # elements of a tree, which take about 300 bytes each
 
 
 def parse(
@@ -15,6 +19,107 @@ def parse(
 ) -> None:
     """Parse XML without building a tree. Element names have the form "namespace local". A document type is refused,
     because with one a small file can expand to a huge one."""
+    parser = _make_parser(start, end, characters)
+    with file:
+        try:
+            parser.ParseFile(file)
+        except expat.ExpatError as error:
+            raise Unparseable(f"it is damaged: {error}") from None
+
+
+def parse_in_pieces(
+    file: IO[bytes],
+    start: Callable[[str, dict[str, str]], None],
+    end: Callable[[str], None] | None = None,
+    characters: Callable[[str], None] | None = None,
+) -> Iterator[None]:
+    """The same piece by piece: yields after each, so that what was found in it can be taken, and memory stays small."""
+    parser = _make_parser(start, end, characters)
+    with file:
+        while True:
+            data = file.read(PIECE_BYTES)
+            try:
+                parser.Parse(data, not data)
+            except expat.ExpatError as error:
+                raise Unparseable(f"it is damaged: {error}") from None
+            yield
+            if not data:
+                return
+
+
+class Node:
+    """An element. ``name`` has the form "namespace local"; ``children`` are elements and texts in order."""
+
+    __slots__ = ("attributes", "children", "local", "name")
+
+    def __init__(self, name: str, attributes: dict[str, str]) -> None:
+        self.name = name
+        self.local = local_name(name)
+        self.attributes = attributes
+        self.children: list[Node | str] = []
+
+    def __iter__(self) -> "Iterator[Node]":
+        """The child elements."""
+        return (child for child in self.children if isinstance(child, Node))
+
+    def child(self, local: str) -> "Node | None":
+        """The first child element of that local name."""
+        return next((child for child in self if child.local == local), None)
+
+    def walk(self) -> "Iterator[Node]":
+        """This element and all below it, in document order."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend([child for child in node.children if isinstance(child, Node)][::-1])
+
+    def text(self) -> str:
+        """The text directly in it."""
+        return "".join(child for child in self.children if isinstance(child, str))
+
+    def attribute(self, local: str) -> str | None:
+        """The attribute of that local name, whatever its namespace."""
+        if (value := self.attributes.get(local)) is not None:
+            return value
+        return next((value for name, value in self.attributes.items() if local_name(name) == local), None)
+
+
+def tree(file: IO[bytes]) -> Node:
+    """The root element of a small file. One that is nested deeper than ``MAX_DEPTH`` or has more than ``MAX_NODES``
+    elements is refused."""
+    top = Node("", {})
+    open_nodes = [top]
+    count = 0
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        nonlocal count
+        count += 1
+        if count > MAX_NODES or len(open_nodes) > MAX_DEPTH:
+            raise Unparseable("it has too many elements" if count > MAX_NODES else "its elements are nested too deeply")
+        node = Node(name, attributes)
+        open_nodes[-1].children.append(node)
+        open_nodes.append(node)
+
+    def end(_: str) -> None:
+        open_nodes.pop()
+
+    def characters(text: str) -> None:
+        open_nodes[-1].children.append(text)
+
+    parse(file, start, end, characters)
+    return next(iter(top))
+
+
+def local_name(name: str) -> str:
+    return name.rpartition(" ")[2]
+
+
+def _make_parser(
+    start: Callable[[str, dict[str, str]], None],
+    end: Callable[[str], None] | None,
+    characters: Callable[[str], None] | None,
+) -> expat.XMLParserType:
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
 
@@ -27,12 +132,4 @@ def parse(
         parser.EndElementHandler = end
     if characters is not None:
         parser.CharacterDataHandler = characters
-    with file:
-        try:
-            parser.ParseFile(file)
-        except expat.ExpatError as error:
-            raise Unparseable(f"it is damaged: {error}") from None
-
-
-def local_name(name: str) -> str:
-    return name.rpartition(" ")[2]
+    return parser
