@@ -506,7 +506,7 @@ def test_csv_without_a_header_and_with_nothing_but_one() -> None:
 
 def test_a_quote_that_is_never_closed_loses_no_text() -> None:
     text = 'a,b\n1,"open\n' + "2,x\n" * 100_000
-    assert read(text, "a.csv").text.count("2,x") == 100_000
+    assert read(text, "a.csv").text.count("a: 2; b: x") == 100_000
 
 
 def test_small_files_cannot_grow_huge() -> None:

@@ -4,25 +4,24 @@ Text formats are read here, by our own code, in linear time. Formats whose parse
 (``detect_format``); ``parsers`` reads them in processes of their own.
 """
 
-import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from . import html
 from .charset import BINARY_SHARE, decode, unusual_share
+from .labels import MAX_GROWTH as MAX_GROWTH
 from .parts import Extracted, NoText
+from .records import json_to_text
+from .tables import MAX_TEXT_CHARS as MAX_TEXT_CHARS
+from .tables import SNIFF_CHARS, csv_to_text, find_columns
+from .tables import join_lines as join_lines
+from .tables import rows_to_lines as rows_to_lines
 
 SAMPLE_BYTES = 65_536  # enough to tell text from binary
-SNIFF_CHARS = 65_536  # enough to recognize HTML, CSV and Markdown
-MAX_KEY_CHARS = 200  # of the path before a JSON value, or of the column name before a CSV value
-MAX_GROWTH = 8  # such paths and names may add this many times the input; after that they are left out
 MAX_TREE_CHARS = 16_000_000  # of JSON, which takes about twenty times its size as a tree; longer JSON is read as text
-MAX_TEXT_CHARS = 40_000_000  # of the resulting text; more would exceed the chunks that an entity may have
 SLICE_CHARS = 1_000_000
 MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook cell
 MAX_HEADERS_CHARS = 16_384  # the headers that identify an e-mail without a suffix must be within these
@@ -90,14 +89,14 @@ def _read(text: str, filename: str) -> Extracted:
     if len(text) <= MAX_TREE_CHARS:
         if suffix == ".ipynb" and (cells := _notebook_to_text(text)) is not None:
             return Extracted(cells, "markdown", formats=frozenset({"notebook"}))
-        if (suffix in _JSON or text.lstrip()[:1] in ("{", "[")) and (lines := _json_to_text(text)) is not None:
+        if (suffix in _JSON or text.lstrip()[:1] in ("{", "[")) and (lines := json_to_text(text)) is not None:
             return Extracted(lines, "json")
-    if suffix in _CSV and (delimiter := _find_delimiter(text, strict=False)):
-        return Extracted(_csv_to_text(text, delimiter), "csv")
+    if suffix in _CSV and (columns := find_columns(text, strict=False)):
+        return Extracted(csv_to_text(text, columns), "csv")
     if text.startswith("#!"):
         return Extracted(text, "code", _shebang_language(text))
-    if suffix in ("", ".txt") and (delimiter := _find_delimiter(text, strict=True)):
-        return Extracted(_csv_to_text(text, delimiter), "csv")
+    if suffix in ("", ".txt") and (columns := find_columns(text, strict=True)):
+        return Extracted(csv_to_text(text, columns), "csv")
     if not suffix and _looks_like_markdown(text[:SNIFF_CHARS]):
         return Extracted(text, "markdown")
     return Extracted(text, "text")
@@ -186,18 +185,6 @@ def _drop_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return re.sub("[\ud800-\udfff]", "", text)
     return text
-
-
-def join_lines(lines: Iterable[str]) -> str:
-    """Join lines to a text, up to the line that exceeds ``MAX_TEXT_CHARS``."""
-    kept: list[str] = []
-    chars = 0
-    for line in lines:
-        kept.append(line)
-        chars += len(line) + 1
-        if chars > MAX_TEXT_CHARS:
-            break
-    return "\n".join(kept)
 
 
 _DOCUMENTS: tuple[tuple[int, bytes, Document], ...] = (
@@ -369,194 +356,3 @@ def _join(value: object) -> str:
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-class _Object(list[tuple[str, Any]]):
-    """A JSON object that keeps the order of its keys, and duplicate keys."""
-
-
-def _json_to_text(text: str) -> str | None:
-    """The values as lines of ``path: value``. None if the text is neither JSON nor JSON Lines."""
-    growth = _Growth(len(text))
-    try:
-        value = _parse_json(text)
-    except (ValueError, RecursionError):
-        lines = (line for line in text.split("\n") if line and not line.isspace())
-        blocks: list[str] = []
-        for count, line in enumerate(lines):
-            try:
-                value = _parse_json(line)
-            except (ValueError, RecursionError):
-                if count < 2:
-                    return None
-                blocks.append(line)
-            else:
-                if count < 2 and not isinstance(value, list):
-                    return None
-                blocks.append("\n".join(_json_lines("", value, growth)))
-        return "\n\n".join(blocks)
-    if isinstance(value, _Object):
-        return "\n".join(_json_object(value, growth)).strip("\n")
-    if isinstance(value, list) and not _fits_a_line(value):
-        return "\n\n".join("\n".join(_json_lines("", item, growth)) for item in value)
-    return "\n".join(_json_lines("", value, growth))
-
-
-def _parse_json(text: str) -> Any:
-    # numbers stay as they are written: no limit on digits, no loss of precision
-    return json.loads(text, object_pairs_hook=_Object, parse_int=str, parse_float=str, parse_constant=str)
-
-
-def _json_object(value: _Object, growth: "_Growth") -> Iterator[str]:
-    for key, item in value:
-        if isinstance(item, list) and item and not _fits_a_line(item):
-            yield ""
-            yield from _json_lines(_clip(key), item, growth)
-            yield ""
-        else:
-            yield growth.add_label(_clip(key), _scalar_to_text(item))
-
-
-def _json_lines(path: str, value: Any, growth: "_Growth") -> Iterator[str]:
-    if not isinstance(value, list) or not value or _fits_a_line(value):
-        yield growth.add_label(path, _scalar_to_text(value))
-        return
-    stack = [_children(path, value)]
-    while stack:
-        child = next(stack[-1], None)
-        if child is None:
-            stack.pop()
-        elif not isinstance(child[1], list) or not child[1] or _fits_a_line(child[1]):
-            yield growth.add_label(child[0], _scalar_to_text(child[1]))
-        else:
-            stack.append(_children(*child))
-
-
-def _children(path: str, value: list[Any]) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, _Object):
-        return ((_clip(f"{path}.{key}" if path else key), item) for key, item in value)
-    return ((_clip(f"{path}[{i}]"), item) for i, item in enumerate(value))
-
-
-def _fits_a_line(value: list[Any]) -> bool:
-    """Whether it is a plain array of short scalars."""
-    return not isinstance(value, _Object) and all(
-        len(item) <= 100 and "\n" not in item if isinstance(item, str) else not isinstance(item, list) for item in value
-    )
-
-
-def _scalar_to_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, _Object):
-        return "{}"
-    if isinstance(value, list):
-        return ", ".join(map(_scalar_to_text, value)) if value else "[]"
-    return "null" if value is None else str(value).lower()
-
-
-def _clip(key: str) -> str:
-    if "\n" in key:
-        key = " ".join(key.split())
-    return key if len(key) <= MAX_KEY_CHARS else "…" + key[-MAX_KEY_CHARS:]
-
-
-class _Growth:
-    """The number of characters that labels may still add to a text, so that a small file cannot become a huge one."""
-
-    def __init__(self, chars: int) -> None:
-        self._left = MAX_GROWTH * chars + 10_000
-
-    def add_label(self, label: str, value: str) -> str:
-        if not label or self._left < 0:
-            return value
-        self._left -= len(label)
-        return f"{label}: {value}"
-
-
-_DELIMITERS = ",\t;|"
-_NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/ -]*\d%?")
-SNIFF_ROWS = 50
-
-
-def _find_delimiter(text: str, *, strict: bool) -> str | None:
-    """The column delimiter, or None if there seem to be no columns. ``strict``: the file name does not say it is
-    CSV."""
-    sample = text[:SNIFF_CHARS]
-    if len(text) > len(sample):
-        sample = sample[: sample.rfind("\n") + 1] or sample
-    best: tuple[float, int, str] | None = None
-    for delimiter in _DELIMITERS:
-        try:
-            rows = [row for row in islice(_rows(sample, delimiter, strict=strict), SNIFF_ROWS) if row]
-        except csv.Error:
-            continue
-        widths = [len(row) for row in rows]
-        width = max(set(widths), key=lambda w: (widths.count(w), w), default=0)
-        share = widths.count(width) / max(1, len(widths))
-        if width < 2 or share < 0.5 or (strict and not _is_surely_csv(rows, share, delimiter)):
-            continue
-        if best is None or (share, width) > best[:2]:
-            best = (share, width, delimiter)
-    return best[2] if best else None
-
-
-def _is_surely_csv(rows: list[list[str]], share: float, delimiter: str) -> bool:
-    header = rows[0]
-    return (
-        share == 1
-        and len(rows) >= 4
-        and len(header) >= (2 if delimiter == "\t" else 3)
-        and len(set(header)) == len(header)
-        and all(cell and cell == cell.strip() and len(cell) <= 40 for cell in header)
-        and _is_header(header)
-    )
-
-
-def _csv_to_text(text: str, delimiter: str) -> str:
-    try:
-        return join_lines(rows_to_lines(_rows(text, delimiter), chars=len(text)))
-    except csv.Error:
-        return text  # a quote that is never closed makes a single field of the rest
-
-
-def rows_to_lines(all_rows: Iterable[list[str]], *, chars: int) -> Iterator[str]:
-    """A table as lines of ``column: value``, if its first row names the columns. ``chars``: its approximate size; the
-    names may add at most ``MAX_GROWTH`` times that."""
-    rows = (row for row in all_rows if any(row))
-    growth = _Growth(chars)
-    first = next(rows, [])
-    names = [_clip(" ".join(cell.split())) for cell in first] if _is_header(first) else []
-    is_empty = True
-    if first and not names:
-        is_empty = False
-        yield "; ".join(_cells(first, names, growth))
-    for row in rows:
-        is_empty = False
-        yield "; ".join(_cells(row, names, growth))
-    if is_empty and names:
-        yield "; ".join(names)
-
-
-def _cells(row: list[str], names: list[str], growth: _Growth) -> Iterator[str]:
-    for i, cell in enumerate(row):
-        if value := " ".join(cell.split()):
-            yield growth.add_label(names[i] if i < len(names) else "", value)
-
-
-def _rows(text: str, delimiter: str, *, strict: bool = False) -> Iterator[list[str]]:
-    """``strict``: keep a space after a comma, because it may belong to a sentence."""
-    return csv.reader(_lines(text), delimiter=delimiter, skipinitialspace=not strict)
-
-
-def _lines(text: str) -> Iterator[str]:
-    """The lines with their ends, without copying the whole text."""
-    position = 0
-    while position < len(text):
-        end = text.find("\n", position) + 1 or len(text)
-        yield text[position:end]
-        position = end
-
-
-def _is_header(row: list[str]) -> bool:
-    return any(row) and not any(len(cell) < 40 and _NUMBER.fullmatch(cell.strip()) for cell in row)
