@@ -4,7 +4,6 @@ from kreuzberg import ConcurrencyConfig, ExtractionConfig, KreuzbergError, PostP
 
 from .parts import Refused, Unparseable
 
-WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 OLD_WORD, POWERPOINT = "application/msword", "application/vnd.ms-powerpoint"
 OPENDOCUMENT_TEXT, RTF = "application/vnd.oasis.opendocument.text", "application/rtf"
 

@@ -25,7 +25,7 @@ from typing import IO, Any
 import olefile
 
 from ..sdk import is_private, is_private_name
-from . import convert, epub, mail, outlook, pdf, sheets, slides
+from . import convert, docx, epub, mail, outlook, pdf, sheets, slides
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .parts import (
     MAX_DEPTH,
@@ -257,9 +257,10 @@ class _Reading:
             self._take_parts(slides.read_odp(archive), label, depth)
         elif form == "epub":
             self._take_parts(epub.read(archive), label, depth)
+        elif form == "docx":
+            self._take_parts(docx.read(archive), label, depth)
         else:
-            mime = convert.WORD if form == "docx" else convert.OPENDOCUMENT_TEXT
-            self._add(label, convert.convert(file.read(), mime), "markdown")
+            self._add(label, convert.convert(file.read(), convert.OPENDOCUMENT_TEXT), "markdown")
 
     def _read_tar(self, file: IO[bytes], label: str, depth: int) -> None:
         self._formats.add("archive")

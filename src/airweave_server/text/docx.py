@@ -1,0 +1,98 @@
+"""Word documents (.docx, .docm, .dotx, .dotm) to text, by a walk of our own over their parts."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO
+
+from . import docx_flow, opc, xml
+from .docx_context import Context
+from .docx_walk import Walk
+from .package import PART_ERRORS, Package, describe_failure
+from .parts import LeftOut, Part, Refused, Text, Unparseable
+
+MAIN = "word/document.xml"  # unless a relation says otherwise
+LABELS = {"header": "Header", "footer": "Footer"}
+
+
+def read(archive: zipfile.ZipFile) -> Iterator[Part]:
+    """The text as Markdown, then its headers and footers, then the documents that are embedded in it.
+
+    Notes and comments come after the paragraph or table that refers to them. Raises ``Unparseable`` where the main
+    part is damaged, after the text before that place.
+    """
+    package = Package(archive)
+    main = package.main_part() or MAIN
+    context = Context(package)
+    relations = package.relations(main)
+    for kind, take in (("styles", context.styles.read), ("numbering", context.lists.read)):
+        _read_part(context, relations, kind, take)
+    for kind in ("footnotes", "endnotes", "comments"):
+        _read_notes(context, relations, kind)
+    walk = Walk(context, main)
+    damage: Exception | None = None
+    try:
+        for _ in xml.parse_in_pieces(_open_main(package, main), walk.start, walk.end, walk.characters):
+            yield from walk.parts
+            walk.parts.clear()
+    except PART_ERRORS as error:
+        damage = error
+    walk.finish()
+    if damage is None:
+        walk.blocks.extend(context.other_comments())
+    walk.flush()
+    yield from walk.parts
+    yield from _read_headers(context, walk.headers)
+    yield from context.members
+    if context.images:
+        yield LeftOut("image", count=len(context.images))
+    yield from context.left_out
+    if damage is not None:
+        raise damage
+
+
+def _open_main(package: Package, main: str) -> IO[bytes]:
+    try:
+        return package.open(main)
+    except KeyError:
+        raise Unparseable("it is damaged: its main part is missing") from None
+    except RuntimeError:
+        raise Refused("encrypted") from None
+
+
+def _read_part(
+    context: Context, relations: dict[str, opc.Relation], kind: str, take: Callable[[IO[bytes]], None]
+) -> None:
+    """Read a part that the main part refers to. One that is damaged is read as far as possible, and noted."""
+    for one in relations.values():
+        if one.kind == kind and not one.is_external:
+            try:
+                take(context.package.open(one.target))
+            except PART_ERRORS as error:
+                context.left_out.append(describe_failure(error, one.target))
+
+
+def _read_notes(context: Context, relations: dict[str, opc.Relation], kind: str) -> None:
+    for one in relations.values():
+        if one.kind == kind and not one.is_external:
+            walk = Walk(context, one.target)
+            _read_part(context, {"": one}, kind, partial(_parse, walk))
+
+
+def _parse(walk: Walk, file: IO[bytes]) -> None:
+    xml.parse(file, walk.start, walk.end, walk.characters)
+
+
+def _read_headers(context: Context, headers: list[tuple[str, str]]) -> Iterator[Part]:
+    """Each different header in one section, then each different footer."""
+    for kind, label in LABELS.items():
+        texts: dict[str, None] = {}
+        for part in dict.fromkeys(part for known, part in headers if known == kind):
+            walk = Walk(context, part)
+            try:
+                _parse(walk, context.package.open(part))
+            except PART_ERRORS as error:
+                context.left_out.append(describe_failure(error, part))
+            walk.finish()
+            texts[docx_flow.join(walk.blocks)] = None
+        yield Text(label, "\n\n".join(filter(None, texts)), "markdown")

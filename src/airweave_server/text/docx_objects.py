@@ -1,0 +1,177 @@
+"""What is drawn or embedded in a Word document: images, charts, diagrams, WordArt, documents of other programs."""
+
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO
+
+from . import docx_flow, drawingml, opc
+from .docx_context import Context
+from .docx_flow import Block
+from .package import PART_ERRORS, describe_failure
+from .parts import LeftOut, Member
+
+MAX_OBJECTS = 2_000  # embedded documents
+_RELATIONSHIPS = (
+    "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+    "http://purl.oclc.org/ooxml/officeDocument/relationships",
+)
+_OFFICE = "urn:schemas-microsoft-com:office:office"
+_SPACES = {
+    "a": ("http://schemas.openxmlformats.org/drawingml/2006/main", "http://purl.oclc.org/ooxml/drawingml/main"),
+    "c": ("http://schemas.openxmlformats.org/drawingml/2006/chart", "http://purl.oclc.org/ooxml/drawingml/chart"),
+    "cx": ("http://schemas.microsoft.com/office/drawing/2014/chartex",),
+    "dgm": ("http://schemas.openxmlformats.org/drawingml/2006/diagram", "http://purl.oclc.org/ooxml/drawingml/diagram"),
+    "o": (_OFFICE,),
+    "pic": ("http://schemas.openxmlformats.org/drawingml/2006/picture", "http://purl.oclc.org/ooxml/drawingml/picture"),
+    "v": ("urn:schemas-microsoft-com:vml",),
+    "w": (
+        "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
+        "http://purl.oclc.org/ooxml/wordprocessingml/main",
+    ),
+    "wp": (
+        "http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing",
+        "http://purl.oclc.org/ooxml/drawingml/wordprocessingDrawing",
+    ),
+}
+_FILE_NAME = re.compile(r"[^\n]*\.(png|jpe?g|gif|bmp|emf|wmf|tiff?|svg|webp|pict?)|[A-Za-z]:\\.*|https?://\S+", re.I)
+_EQUATION = re.compile(r"Equation|MathType", re.I)
+
+
+class Objects:
+    """Handles elements of drawings and objects. ``anchor`` adds blocks after the current paragraph."""
+
+    def __init__(
+        self, context: Context, relations: dict[str, opc.Relation], anchor: Callable[[list[Block]], None]
+    ) -> None:
+        self.made = 0  # how much was found; an alternative without anything is not the one to read
+        self._context = context
+        self._relations = relations
+        self._anchor = anchor
+        self._images: list[str] = []  # of the open object
+        self._is_object = self._is_embedded = False
+        self._described = ""
+
+    def handlers(self, prefix: str) -> Iterator[tuple[str, Callable[..., None]]]:
+        for name in dir(self):
+            if name.startswith(prefix):
+                space, _, local = name.removeprefix(prefix).partition("_")
+                for uri in _SPACES[space]:
+                    yield f"{uri} {local}", getattr(self, name)
+
+    def relation_id(self, attributes: dict[str, str], local: str = "id") -> str:
+        found = (attributes.get(f"{space} {local}") for space in _RELATIONSHIPS)
+        return next((id for id in found if id), "")
+
+    def imported(self, attributes: dict[str, str]) -> Member | None:
+        """The document that an ``altChunk`` imports."""
+        part = self._part(self.relation_id(attributes), "member")
+        return None if part is None else Member(_base_name(part), partial(self._open, part), is_named=False)
+
+    def _open(self, part: str) -> IO[bytes]:
+        return self._context.package.open(part)
+
+    def _part(self, id: str, what: str) -> str | None:
+        """The part of a relation. If there is none, that is noted as left out."""
+        one = self._relations.get(id)
+        if one is not None and not one.is_external and self._context.package.has(one.target):
+            return one.target
+        self._context.left_out.append(LeftOut(what, (_base_name(one.target),) if one is not None else ()))
+        return None
+
+    # Drawings
+
+    def _start_wp_docPr(self, attributes: dict[str, str]) -> None:
+        self._describe(attributes.get("descr") or attributes.get("title") or "")
+
+    def _start_pic_cNvPr(self, attributes: dict[str, str]) -> None:
+        self._describe(attributes.get("descr") or "")
+
+    def _describe(self, text: str) -> None:
+        """Read the description of a picture, once, unless it is its file name."""
+        text = docx_flow.clean(text)
+        if text and text != self._described and not _FILE_NAME.fullmatch(text):
+            self._described = text
+            self.made += 1
+            self._anchor([Block(None, "", f"![{text}]")])
+
+    def _start_a_blip(self, attributes: dict[str, str]) -> None:
+        self._add_image(self.relation_id(attributes, "embed") or self.relation_id(attributes, "link"))
+
+    def _start_v_imagedata(self, attributes: dict[str, str]) -> None:
+        self._add_image(self.relation_id(attributes))
+
+    def _start_v_shape(self, attributes: dict[str, str]) -> None:
+        self._describe(attributes.get("alt") or "")
+
+    def _add_image(self, id: str) -> None:
+        one = self._relations.get(id)
+        if one is not None:
+            self.made += 1
+            if self._is_object:
+                self._images.append(one.target)
+            else:
+                self._context.images.add(one.target)
+
+    def _start_v_textpath(self, attributes: dict[str, str]) -> None:
+        if text := docx_flow.clean(attributes.get("string", "")):
+            self.made += 1
+            self._anchor([Block(None, "", text)])
+
+    def _start_c_chart(self, attributes: dict[str, str]) -> None:
+        self.made += 1
+        part = self._part(self.relation_id(attributes), "object")
+        if part is not None:
+            self._read(part, drawingml.read_chart_part)
+
+    _start_cx_chart = _start_c_chart
+
+    def _start_dgm_relIds(self, attributes: dict[str, str]) -> None:
+        self.made += 1
+        part = self._part(self.relation_id(attributes, "dm"), "object")
+        if part is not None:
+            self._read(part, lambda archive, name: drawingml.read_diagram(archive.open(name)))
+
+    def _read(self, part: str, read: Callable[..., list[str]]) -> None:
+        package = self._context.package
+        try:
+            self._anchor([Block(None, "", text) for text in read(package.archive, package.name(part))])
+        except PART_ERRORS as error:
+            self._context.left_out.append(describe_failure(error, part))
+
+    # Embedded documents
+
+    def _start_w_object(self, _: dict[str, str]) -> None:
+        self._is_object, self._is_embedded = True, False
+
+    def _end_w_object(self) -> None:
+        if not self._is_embedded:  # else its image shows the document
+            self._context.images.update(self._images)
+        self._images.clear()
+        self._is_object = False
+
+    def _start_o_OLEObject(self, attributes: dict[str, str]) -> None:
+        kind, id = attributes.get("ProgID", ""), self.relation_id(attributes)
+        self.made += 1
+        self._is_embedded = True
+        if _EQUATION.match(kind):
+            self._context.left_out.append(LeftOut("formula"))
+        elif attributes.get("Type") == "Link":
+            self._context.left_out.append(LeftOut("object", (kind,) if kind else ()))
+        else:
+            self._embed(id)
+
+    def _start_w_control(self, attributes: dict[str, str]) -> None:
+        """A control of a form, whose state only the program knows that draws it."""
+        name = next((value for key, value in attributes.items() if key.endswith(" name")), "")
+        self._is_embedded = True
+        self._context.left_out.append(LeftOut("object", (name,) if name else ()))
+
+    def _embed(self, id: str) -> None:
+        part = self._part(id, "object")
+        if part is not None and len(self._context.members) < MAX_OBJECTS:
+            self._context.members.append(Member(_base_name(part), partial(self._open, part)))
+
+
+def _base_name(part: str) -> str:
+    return part.rpartition("/")[2]
