@@ -25,7 +25,7 @@ from typing import IO, Any
 import olefile
 
 from ..sdk import is_private, is_private_name
-from . import convert, docx, epub, mail, outlook, pdf, sheets, slides
+from . import convert, docx, epub, mail, outlook, pdf, pptx, sheets, slides
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .parts import (
     MAX_DEPTH,
@@ -252,7 +252,7 @@ class _Reading:
         if form in ("xlsx", "xlsb", "ods"):
             self._take_parts(sheets.read(file), label, depth)
         elif form == "pptx":
-            self._take_parts(slides.read_pptx(archive), label, depth)
+            self._take_parts(pptx.read(archive), label, depth)
         elif form == "odp":
             self._take_parts(slides.read_odp(archive), label, depth)
         elif form == "epub":

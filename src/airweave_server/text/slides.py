@@ -1,34 +1,11 @@
-"""Slides to text: PowerPoint (.pptx) and OpenDocument presentations."""
+"""OpenDocument presentations to text."""
 
 import zipfile
 from collections.abc import Iterator
 from typing import IO
 
-from . import opc, xml
+from . import xml
 from .parts import Part, Text
-
-
-def read_pptx(archive: zipfile.ZipFile) -> Iterator[Part]:
-    """The text of each slide, with its notes."""
-    main = "ppt/presentation.xml"
-    targets = opc.relations(archive, main)
-    ids: list[str] = []
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        if xml.local_name(name) == "sldId":
-            ids.extend(value for key, value in attributes.items() if key.endswith("relationships id"))
-
-    xml.parse(archive.open(main), start)
-    for number, id in enumerate(ids, 1):
-        slide = targets.get(id, "")
-        try:
-            texts = [text for _, text in _read_slides(archive.open(slide))]
-            notes = next((one for one in opc.relations(archive, slide).values() if "notesSlide" in one), None)
-            if notes is not None:
-                texts.extend(text for _, text in _read_slides(archive.open(notes)))
-        except KeyError:  # it is listed but missing
-            continue
-        yield Text(f"Slide {number}", "\n\n".join(filter(None, texts)), "markdown")
 
 
 def read_odp(archive: zipfile.ZipFile) -> Iterator[Part]:
