@@ -25,7 +25,7 @@ from typing import IO, Any
 import olefile
 
 from ..sdk import is_private, is_private_name
-from . import convert, docx, epub, mail, outlook, pdf, pptx, sheets, slides
+from . import convert, docx, epub, mail, odf, odf_names, outlook, pdf, pptx, sheets
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .parts import (
     MAX_DEPTH,
@@ -151,6 +151,8 @@ class _Reading:
             self._read_zip(file, label, depth)
         elif form == "tar":
             self._read_tar(file, label, depth)
+        elif form == "odf":
+            self._read_flat(file, head, label, depth)
         elif form in _OPENERS:
             self._read_compressed(file, _OPENERS[form], filename, label, depth)
         else:
@@ -249,18 +251,25 @@ class _Reading:
     def _read_office(self, file: IO[bytes], archive: zipfile.ZipFile, form: str, label: str, depth: int) -> None:
         self._formats.add(form)
         file.seek(0)
-        if form in ("xlsx", "xlsb", "ods"):
+        if form in _OPEN_DOCUMENTS:
+            self._take_parts(odf.read(archive, _OPEN_DOCUMENTS[form]), label, depth)
+        elif form in ("xlsx", "xlsb"):
             self._take_parts(sheets.read(file), label, depth)
         elif form == "pptx":
             self._take_parts(pptx.read(archive), label, depth)
-        elif form == "odp":
-            self._take_parts(slides.read_odp(archive), label, depth)
-        elif form == "epub":
-            self._take_parts(epub.read(archive), label, depth)
         elif form == "docx":
             self._take_parts(docx.read(archive), label, depth)
         else:
-            self._add(label, convert.convert(file.read(), convert.OPENDOCUMENT_TEXT), "markdown")
+            self._take_parts(epub.read(archive), label, depth)
+
+    def _read_flat(self, file: IO[bytes], head: bytes, label: str, depth: int) -> None:
+        """Read an OpenDocument file that is a single XML document."""
+        form = odf_names.flat_form(head)
+        assert form is not None
+        self._formats.add(form)
+        size_bytes = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        self._take_parts(odf.read_flat(file, form, size_bytes=size_bytes), label, depth)
 
     def _read_tar(self, file: IO[bytes], label: str, depth: int) -> None:
         self._formats.add("archive")
@@ -317,6 +326,7 @@ class _Reading:
 
 
 _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")
+_OPEN_DOCUMENTS = {form: form for form in odf_names.FORMS}
 _OLE_STREAMS = {"Workbook": "xls", "Book": "xls", "WordDocument": "doc", "PowerPoint Document": "ppt"}
 _OPENERS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}  # each takes a file
 
@@ -380,18 +390,21 @@ def _office_format(archive: zipfile.ZipFile, names: set[str]) -> str | None:
             if "META-INF/rights.xml" in names:
                 raise Refused("encrypted")
             return "epub"
-        for kind, form in (("text", "odt"), ("spreadsheet", "ods"), ("presentation", "odp")):
-            if mime.startswith(f"application/vnd.oasis.opendocument.{kind}"):
-                manifest = (
-                    archive.open("META-INF/manifest.xml").read(1_000_000) if "META-INF/manifest.xml" in names else b""
-                )
-                if b"encryption-data" in manifest:
-                    raise Refused("encrypted")
-                return form
+        if (opened := odf_names.form_of(mime)) is not None:
+            if b"encryption-data" in _manifest(archive, names):
+                raise Refused("encrypted")
+            return opened
         if mime.startswith("application/vnd.oasis.opendocument."):
             raise Refused("unsupported_format: OpenDocument file")
+    elif "content.xml" in names and (opened := odf_names.packed_form(_manifest(archive, names))) is not None:
+        return opened
     if "META-INF/MANIFEST.MF" in names or "AndroidManifest.xml" in names:
         raise Refused("unsupported_format: Java archive")
     if any(name.endswith(("dist-info/RECORD", "EGG-INFO/PKG-INFO")) for name in names):
         raise Refused("unsupported_format: Python package")
     return None
+
+
+def _manifest(archive: zipfile.ZipFile, names: set[str]) -> bytes:
+    """The list of parts of an OpenDocument package, or as much of it as matters."""
+    return archive.open("META-INF/manifest.xml").read(1_000_000) if "META-INF/manifest.xml" in names else b""

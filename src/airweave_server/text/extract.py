@@ -13,6 +13,7 @@ from typing import Any, Literal
 from . import html
 from .charset import BINARY_SHARE, decode, unusual_share
 from .labels import MAX_GROWTH as MAX_GROWTH
+from .odf_names import flat_form
 from .parts import Extracted, NoText
 from .records import json_to_text
 from .tables import MAX_TEXT_CHARS as MAX_TEXT_CHARS
@@ -26,7 +27,7 @@ SLICE_CHARS = 1_000_000
 MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook cell
 MAX_HEADERS_CHARS = 16_384  # the headers that identify an e-mail without a suffix must be within these
 
-Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email"]
+Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email", "odf"]
 
 
 def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | None:
@@ -37,6 +38,8 @@ def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | N
             return form
     if _is_tar(head):
         return "tar"
+    if flat_form(head) is not None:
+        return "odf"
     if binary := _binary_format(head):
         return NoText(f"unsupported_format: {binary}")
     return "email" if _is_email(head, (filename or "").lower()) else None

@@ -22,6 +22,7 @@ VERSIONS = {
     "msg": 1,
     "none": 1,
     "notebook": 1,
+    "odg": 1,
     "odp": 1,
     "ods": 1,
     "odt": 1,

@@ -1,0 +1,183 @@
+"""OpenDocument to text: documents, spreadsheets, presentations and drawings, as a package or as a single XML file."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from typing import IO
+
+from . import xml
+from .extract import join_lines, rows_to_lines
+from .odf_names import Form
+from .odf_shapes import SHAPES, add_controls
+from .odf_sheets import SHEETS
+from .odf_text import IGNORED, TEXT
+from .odf_walk import Embedded, Found, Handlers, Sheet, Walker, join
+from .parts import LeftOut, Member, Part, Text, Unparseable
+
+MAX_OBJECTS = 2_000  # embedded ones that are read in place
+MAX_OBJECT_DEPTH = 4  # of objects within each other
+_BODY: Handlers = {**TEXT, **SHAPES}
+_DAMAGE = (Unparseable, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
+
+
+def read(archive: zipfile.ZipFile, form: Form) -> Iterator[Part]:
+    """What a package says. A part that is damaged is left out; a damaged main part is read up to there."""
+    package = _Package(archive)
+    walker = package.walker(form)
+    try:
+        walker.read(archive.open("styles.xml"))  # how numbers look, headers and footers
+    except KeyError:
+        pass
+    except _DAMAGE as error:
+        package.found.left_out.append(LeftOut("damaged", ("styles.xml",), note=str(error)[:200]))
+    try:
+        content = archive.open("content.xml")
+    except KeyError:
+        raise Unparseable("it is damaged: it has no content.xml") from None
+    yield from _read_main(walker, content, form, archive.getinfo("content.xml").file_size)
+
+
+def read_flat(file: IO[bytes], form: Form, *, size_bytes: int) -> Iterator[Part]:
+    """What a single XML document says."""
+    package = _Package(None)
+    yield from _read_main(package.walker(form), file, form, size_bytes)
+
+
+def _read_main(walker: Walker, content: IO[bytes], form: Form, size_bytes: int) -> Iterator[Part]:
+    broken: Exception | None = None
+    if form == "ods":
+        sheets = _Sheets(walker, content, size_bytes)
+        yield from sheets.read()
+        broken = sheets.broken
+    else:
+        try:
+            walker.read(content)
+        except _DAMAGE as error:
+            broken = error
+    add_controls(walker)
+    for label, blocks in walker.pages:
+        yield Text(label, join(blocks), "markdown")
+    for text in walker.furniture:
+        walker.sink.add(text)
+    last = walker.sink.blocks
+    if last:
+        yield Text("", join(last), "markdown")
+    found = walker.found
+    yield from found.members
+    yield from found.left_out
+    for place, count in found.images.items():
+        yield LeftOut("image", place, count)
+    if broken is not None:
+        raise broken
+
+
+class _Sheets:
+    """Reads a spreadsheet while it is parsed, row by row."""
+
+    def __init__(self, walker: Walker, content: IO[bytes], size_bytes: int) -> None:
+        self.broken: Exception | None = None
+        self._walker = walker
+        self._size_bytes = size_bytes
+        self._steps = xml.parse_in_pieces(content, walker.start, walker.end, walker.characters)
+
+    def read(self) -> Iterator[Part]:
+        while self._walker.sheets or self._step():
+            while self._walker.sheets:
+                sheet = self._walker.sheets.popleft()
+                rows = self._rows(sheet)
+                lines = join_lines(rows_to_lines(rows, chars=self._size_bytes))
+                for _ in rows:  # beyond what a text may have
+                    pass
+                label = f"Sheet {sheet.title}"
+                yield Text(label, lines, "csv")
+                if sheet.shapes.blocks:
+                    yield Text(label, join(sheet.shapes.blocks), "markdown")
+
+    def _rows(self, sheet: Sheet) -> Iterator[list[str]]:
+        while True:
+            while sheet.rows:
+                row, times = sheet.rows.popleft()
+                for _ in range(times):
+                    yield row
+            if sheet.is_complete or not self._step():
+                return
+
+    def _step(self) -> bool:
+        """Parse a piece more. Returns whether there was one."""
+        try:
+            next(self._steps)
+        except StopIteration:
+            return False
+        except _DAMAGE as error:
+            self.broken = error
+            self._walker.finish()
+            return bool(self._walker.sheets)
+        return True
+
+
+class _Package:
+    """The objects in a package, each of which is read once, however often it is shown."""
+
+    def __init__(self, archive: zipfile.ZipFile | None) -> None:
+        self.found = Found()
+        self._archive = archive
+        self._names = set(archive.namelist()) if archive is not None else set()
+        self._read: set[str] = set()
+
+    def walker(self, form: Form | None, folder: str = "", depth: int = 0) -> Walker:
+        handlers = SHEETS if form == "ods" else _BODY
+        made = Walker(handlers, IGNORED, self.found, partial(self._embed, folder=folder, depth=depth))
+        made.page_name = "Slide" if form == "odp" else "Page"
+        return made
+
+    def _embed(self, outer: Walker, target: str, *, folder: str, depth: int) -> Embedded:
+        path = _resolve(folder, target)
+        if path is None or self._archive is None:
+            self._leave_out(LeftOut("object", outer.place, note=f"linked: {target}"[:200]))
+            return Embedded()
+        if path in self._read:
+            return Embedded()
+        if len(self._read) >= MAX_OBJECTS or depth >= MAX_OBJECT_DEPTH:
+            self._leave_out(LeftOut("too_deep" if depth >= MAX_OBJECT_DEPTH else "object", outer.place))
+            return Embedded()
+        self._read.add(path)
+        if f"{path}/content.xml" in self._names:
+            return self._read_object(outer, path, depth + 1)
+        if path in self._names:
+            place = outer.place[0] if outer.place else ""
+            self.found.members.append(Member(path, partial(self._archive.open, path), place))
+        else:
+            self._leave_out(LeftOut("object", outer.place, note=f"{path} is missing"[:200]))
+        return Embedded()
+
+    def _read_object(self, outer: Walker, path: str, depth: int) -> Embedded:
+        assert self._archive is not None
+        inner = self.walker(None, path, depth)
+        inner.place = outer.place
+        try:
+            inner.read(self._archive.open(f"{path}/content.xml"))
+        except _DAMAGE as error:
+            self._leave_out(LeftOut("damaged", (*outer.place, path)[-1:], note=str(error)[:200]))
+        blocks = [block for _, page in inner.pages for block in page] + inner.sink.blocks
+        if inner.is_formula:
+            return Embedded(formula=" ".join(block.text for block in blocks))
+        return Embedded(blocks)
+
+    def _leave_out(self, one: LeftOut) -> None:
+        self.found.left_out.append(one)
+
+
+def _resolve(folder: str, target: str) -> str | None:
+    """The path in the package that an address names, or None if it is elsewhere."""
+    if "://" in target or target.startswith("/"):
+        return None
+    parts = folder.split("/") if folder else []
+    for part in target.split("/"):
+        if part == "..":
+            if not parts:
+                return None
+            parts.pop()
+        elif part not in ("", "."):
+            parts.append(part)
+    return "/".join(parts) or None

@@ -1,0 +1,299 @@
+"""The walk through the XML of an OpenDocument file: what is open, and where text goes.
+
+What an element means is said by handlers (``odf_text``, ``odf_shapes``, ``odf_sheets``). The text of an element without
+a handler is read like any other.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO
+
+from . import xml
+from .mathml import Formula
+from .odf_lists import Counter, Levels, ListStyles
+from .odf_names import name
+from .parts import LeftOut, Member
+
+MAX_SINKS = 16  # notes, comments and cells within each other; the text of deeper ones goes to the one around them
+REPEATED_CHARS = 1_000_000  # that repeated cells and rows may add to the text of a document
+MAX_GAPS = 20_000_000  # empty cells before others, of all rows together
+
+BREAK = "\v"  # a line break within a paragraph; no character of XML
+PAGE = "\x02"  # where a header or footer has the number of the page; no character of XML
+SEAM = "\x1f"  # between two pieces of a paragraph: a space if they would make one word; no character of XML
+_SEAMS = re.compile(rf"(?<=\w){SEAM}+(?=\w)")
+
+End = Callable[[], None]
+Handler = Callable[["Walker", dict[str, str]], End | None]
+Handlers = dict[str, Handler]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A paragraph, a heading, an item of a list, a table."""
+
+    text: str
+    is_item: bool = False
+    is_comment: bool = False
+
+
+@dataclass(slots=True)
+class OpenList:
+    """``depth``: how many paragraphs were open where the list began: a list in a text box is not in that around it."""
+
+    style: str
+    levels: Levels
+    counter: Counter
+    level: int
+    depth: int
+    is_label_due: bool = False
+    first: int | None = None
+
+
+@dataclass(slots=True)
+class Sink:
+    """A place for blocks: the document, a cell, a note. While a paragraph is open, other blocks wait for its end."""
+
+    blocks: list[Block] = field(default_factory=list)
+    waiting: list[Block] = field(default_factory=list)
+    paragraphs: list[list[str]] = field(default_factory=list)  # the open ones; the inner one is in a box
+    lists: list[OpenList] = field(default_factory=list)
+
+    def add(self, text: str, *, is_item: bool = False, is_comment: bool = False) -> None:
+        if text:
+            (self.waiting if self.paragraphs else self.blocks).append(Block(text, is_item, is_comment))
+
+    def extend(self, blocks: list[Block]) -> None:
+        (self.waiting if self.paragraphs else self.blocks).extend(blocks)
+
+    def close_paragraph(self) -> str:
+        return tidy("".join(self.paragraphs.pop()))
+
+    def release(self) -> None:
+        """Add the blocks that waited for the outermost paragraph."""
+        if self.waiting and not self.paragraphs:
+            self.blocks.extend(self.waiting)
+            self.waiting.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """What an object in a document says. ``formula``: if it is one, which belongs into its sentence."""
+
+    blocks: list[Block] = field(default_factory=list)
+    formula: str = ""
+
+
+@dataclass(slots=True)
+class Table:
+    blocks: list[Block] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    row: list[list[Block]] = field(default_factory=list)
+    gap: int = 0  # empty cells since the last other one
+
+
+@dataclass(slots=True)
+class Frame:
+    """What stands in a frame: the ways to show one thing. ``is_shown``: one of them is read."""
+
+    images: int = 0
+    is_shown: bool = False
+    description: str = ""
+
+
+@dataclass(slots=True)
+class Sheet:
+    """What is read of a sheet. ``rows``: the complete ones, each with how often it stands there; the reader takes them
+    away while the walk goes on."""
+
+    title: str
+    shapes: Sink = field(default_factory=Sink)  # text on the sheet beside its cells
+    rows: deque[tuple[list[str], int]] = field(default_factory=deque)
+    is_complete: bool = False
+    row: list[str] = field(default_factory=list)  # the open one
+    gap: int = 0  # empty cells since the last other one
+    cell: Sink | None = None  # the open one
+
+
+@dataclass(slots=True)
+class Found:
+    """What is found beside text, in a document and all objects in it."""
+
+    left_out: list[LeftOut] = field(default_factory=list)
+    members: list[Member] = field(default_factory=list)
+    images: dict[tuple[str, ...], int] = field(default_factory=dict)  # how many, by place
+
+
+class Walker:
+    """Handles XML events. ``embed``: reads the object of that name in the package."""
+
+    def __init__(
+        self, handlers: Handlers, ignored: frozenset[str], found: Found, embed: Callable[["Walker", str], Embedded]
+    ) -> None:
+        self.handlers = handlers
+        self.embed = embed
+        self.found = found
+        self.sink = Sink()
+        self.place: tuple[str, ...] = ()  # where in the document the walk is: ("Slide 3",)
+        self.is_muted = False  # characters are not text, as within styles
+        self.is_formula = False  # the whole document is one
+
+        self.bodies: list[Handlers] = []  # the handlers outside of styles
+        self.styles = ListStyles()
+        self.parents: dict[str, str] = {}  # of paragraph styles
+        self.numbered: set[str] = set()  # paragraph styles with a list style of their own
+        self.unnumbered: set[str] = set()  # those that take a heading out of the numbering
+        self.is_furniture = False  # within a header or footer
+        self.furniture: dict[str, None] = {}  # headers and footers
+
+        self.outline = Counter()
+        self.counters: dict[str, Counter] = {}  # of lists, by their id and by their style
+        self.labels: list[str] = []  # numbers that stand in the document, of the open paragraphs
+        self.note = ["", ""]  # the open one: its label and its text
+        self.author = ""  # of the open comment
+        self.tables: list[Table | None] = []  # None: nested too deeply, read as if it were no table
+        self.spare_chars = REPEATED_CHARS
+        self.spare_gaps = MAX_GAPS
+
+        self.sheet: Sheet | None = None  # the open one
+        self.sheets: deque[Sheet] = deque()  # those that are not yet taken
+
+        self.frames: list[Frame] = []
+        self.is_chart = False
+        self.controls: dict[str, str] = {}  # the texts of form controls, by their id
+        self.is_title = False  # within the title of a slide
+        self.page_name = "Page"
+        self.pages: list[tuple[str, list[Block]]] = []
+        self.declared: dict[str, str] = {}  # headers and footers of slides
+        self.said: set[str] = set()  # those that are read
+
+        self._ignored = ignored
+        self._sinks: list[Sink] = []
+        self._open: list[End | None] = []
+        self._skipped = 0  # open elements from an ignored one on
+        self._formula: Formula | None = None
+        self._formula_depth = 0
+
+    def read(self, file: IO[bytes]) -> None:
+        """Walk through a whole part. If that fails, what was read before is kept."""
+        try:
+            xml.parse(file, self.start, self.end, self.characters)
+        finally:
+            self.finish()
+
+    def finish(self) -> None:
+        """Close what is open, in a part that is cut short."""
+        self._formula, self._skipped = None, 0
+        while self._open:
+            if (close := self._open.pop()) is not None:
+                close()
+
+    def start(self, element: str, attributes: dict[str, str]) -> None:
+        if self._skipped:
+            self._skipped += 1
+        elif self._formula is not None:
+            self._formula_depth += 1
+            self._formula.start(xml.local_name(element), attributes)
+        elif element in self._ignored:
+            self._skipped = 1
+        elif element == _MATH and not self.is_muted:
+            self.is_formula = not self._open
+            self._formula, self._formula_depth = Formula(), 1
+        else:
+            handler = self.handlers.get(element)
+            self._open.append(None if handler is None else handler(self, attributes))
+
+    def end(self, _element: str) -> None:
+        if self._skipped:
+            self._skipped -= 1
+        elif self._formula is not None:
+            self._formula_depth -= 1
+            if self._formula_depth:
+                self._formula.end()
+            else:
+                text, self._formula = self._formula.text(), None
+                self.add_inline(text)
+        elif (close := self._open.pop()) is not None:
+            close()
+
+    def characters(self, text: str) -> None:
+        if self._skipped or self.is_muted:
+            return
+        if self._formula is not None:
+            self._formula.characters(text)
+        elif self.sink.paragraphs:
+            self.sink.paragraphs[-1].append(text)
+        elif not text.isspace():
+            self.sink.add(tidy(text))
+
+    def add_inline(self, text: str) -> None:
+        """Add to the open paragraph, or as one of its own."""
+        if not text:
+            return
+        if self.sink.paragraphs:
+            self.sink.paragraphs[-1].append(f"{SEAM}{text}{SEAM}")
+        else:
+            self.sink.add(tidy(text))
+
+    def open_sink(self) -> Callable[[], Sink] | None:
+        """Take what follows apart. Returns how to end that, or None if too much is nested."""
+        if len(self._sinks) >= MAX_SINKS:
+            return None
+        outer, inner = self.sink, Sink()
+        self._sinks.append(outer)
+        self.sink = inner
+
+        def close() -> Sink:
+            self._sinks.pop()
+            self.sink = outer
+            return inner
+
+        return close
+
+    def repeats(self, times: int, chars: int) -> int:
+        """How many times something is read that says it is repeated: at most so often that the text stays small."""
+        if times > 1 and chars:
+            times = min(times, 1 + self.spare_chars // chars)
+            self.spare_chars -= (times - 1) * chars
+        return times
+
+    def gaps(self, count: int) -> int:
+        """How many empty cells are kept before another one."""
+        count = min(count, self.spare_gaps)
+        self.spare_gaps -= count
+        return count
+
+
+def make_handlers(handlers: Handlers) -> Handlers:
+    return {name(element): handler for element, handler in handlers.items()}
+
+
+def tidy(text: str) -> str:
+    """One space for all white space in a row; a no-break hyphen is a hyphen, a soft one is none."""
+    if SEAM in text:
+        text = _SEAMS.sub(" ", text).replace(SEAM, "")
+    if not text.isascii():
+        text = text.replace("\u2011", "-").replace("\u00ad", "")
+    if BREAK in text:
+        return "\n".join(" ".join(line.split()) for line in text.split(BREAK)).strip("\n")
+    return " ".join(text.split())
+
+
+def in_line(blocks: list[Block]) -> str:
+    """Blocks as a single line."""
+    return " ".join(" ".join(block.text.split()) for block in blocks)
+
+
+def join(blocks: list[Block]) -> str:
+    """Blocks as Markdown: a blank line between them, none between the items of a list."""
+    parts: list[str] = []
+    for before, block in zip([None, *blocks], blocks, strict=False):
+        if before is not None:
+            parts.append("\n" if before.is_item and block.is_item else "\n\n")
+        parts.append(block.text)
+    return "".join(parts)
+
+
+_MATH = name("math:math")
