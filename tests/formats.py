@@ -8,7 +8,7 @@ import lzma
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.message import EmailMessage
 from typing import IO
 
@@ -43,24 +43,33 @@ def pdf(pages: Pages, *, bookmarks: dict[int, str] | None = None, password: str 
     return file.getvalue()
 
 
-def endless_pdf() -> bytes:
-    """Twenty thousand pages of one long content: small, and whoever reads it is busy for far longer than tests last."""
-    line = b"BT /F1 9 Tf 50 50 Td (words) Tj ET\n" * 20_000
-    kids = b" ".join(b"3 0 R" for _ in range(20_000))
-    objects = [
-        b"<</Type/Catalog/Pages 2 0 R>>",
-        b"<</Type/Pages/Count 20000/Kids[" + kids + b"]>>",
-        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
-        b"<</Length %d>>stream\n%s\nendstream" % (len(line), line),
-        b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-    ]
-    body, places = b"%PDF-1.4\n", []
+def raw_pdf(objects: Sequence[bytes]) -> bytes:
+    """A PDF of these objects, numbered from 1. The first one is the catalog."""
+    body, places = b"%PDF-1.7\n", []
     for number, made in enumerate(objects, 1):
         places.append(len(body))
         body += b"%d 0 obj%s endobj\n" % (number, made)
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
-    end = b"trailer<</Root 1 0 R/Size 6>>\nstartxref\n%d\n%%%%EOF" % len(body)
-    return body + b"xref\n0 6\n0000000000 65535 f \n" + table + end
+    end = b"trailer<</Root 1 0 R/Size %d>>\nstartxref\n%d\n%%%%EOF" % (len(objects) + 1, len(body))
+    return body + b"xref\n0 %d\n0000000000 65535 f \n" % (len(objects) + 1) + table + end
+
+
+def pdf_stream(data: bytes, keys: bytes = b"") -> bytes:
+    return b"<<%s/Length %d>>stream\n%s\nendstream" % (keys, len(data), data)
+
+
+def endless_pdf() -> bytes:
+    """Twenty thousand pages of one long content: small, and whoever reads it is busy for far longer than tests last."""
+    kids = b" ".join(b"3 0 R" for _ in range(20_000))
+    return raw_pdf(
+        [
+            b"<</Type/Catalog/Pages 2 0 R>>",
+            b"<</Type/Pages/Count 20000/Kids[" + kids + b"]>>",
+            b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 99 99]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>>>",
+            pdf_stream(b"BT /F1 9 Tf 50 50 Td (words) Tj ET\n" * 20_000),
+            b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        ]
+    )
 
 
 def scanned_pdf() -> bytes:

@@ -1,21 +1,32 @@
 """PDF to text, page by page, by PDFium."""
 
-import re
+import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
+from itertools import chain
 from typing import IO
 
+import pypdfium2.raw as pdfium
 from pypdfium2 import PdfDocument, PdfiumError
 
-from .parts import LeftOut, Part, Refused, Text, Unparseable
+from . import hyphens, pdf_annotations, pdf_page
+from .extract import MAX_TEXT_CHARS
+from .parts import LeftOut, Member, Part, Refused, Text, Unparseable
 
 MAX_BOOKMARKS = 5_000
+MAX_FILES = 1_000  # that are embedded
 
-_HYPHENS = re.compile("[\x02\ufffe]\r?\n?")  # PDFium's marks for a word that continues on the next line
+UNMAPPED = "its fonts do not tell the characters"
+XFA = "an XFA form, which only some viewers show"
 
 
 def read(file: IO[bytes]) -> Iterator[Part]:
-    """The text of each page. Its label includes the bookmark that the page is under."""
+    """The text of each page, with what annotations say on it, and the embedded files.
+
+    The label of a page includes the bookmark that it is under.
+    """
     try:
         document = PdfDocument(file)
     except PdfiumError as error:
@@ -23,24 +34,100 @@ def read(file: IO[bytes]) -> Iterator[Part]:
             raise Refused("encrypted") from None
         raise Unparseable("it is damaged: the PDF cannot be opened") from None
     with document:
-        titles = _bookmarks(document)
-        title, has_text = "", False
-        for number in range(len(document)):
+        forms = pdf_annotations.Forms(document)
+        try:
+            yield from _Reading(document, forms).parts()
+        finally:
+            forms.close()
+
+
+class _Reading:
+    """One document. All of its pages are read before the first part of it is known: a word that is broken by the end of
+    a line is written as the rest of the document writes it."""
+
+    def __init__(self, document: PdfDocument, forms: pdf_annotations.Forms) -> None:
+        self._document = document
+        self._forms = forms
+        self._labels: list[str] = []
+        self._texts: list[str] = []
+        self._left_out: list[LeftOut] = []
+        self._files: list[pdf_annotations.File] = []
+
+    def parts(self) -> Iterator[Part]:
+        self._read_pages()
+        if self._forms.kind == pdfium.FORMTYPE_XFA_FULL:
+            self._left_out.append(LeftOut("object", note=XFA))
+        if not self._texts and not self._files and not pdfium.FPDFDoc_GetAttachmentCount(self._document):
+            raise Refused("no_text_layer")
+        yield from self._left_out
+        texts = hyphens.join(self._texts)
+        self._texts.clear()
+        for number, label in enumerate(self._labels):
+            text, texts[number] = texts[number], ""  # in memory only once
+            yield Text(label, text, "text")
+        yield from self._embedded()
+
+    def _read_pages(self) -> None:
+        titles = _bookmarks(self._document)
+        title, chars = "", 0
+        for number in range(len(self._document)):
             title = titles.get(number, title)
             try:
-                page = document[number]
-                text = page.get_textpage()
-                content = _HYPHENS.sub("", text.get_text_bounded())
-                text.close()
-                page.close()
+                text = self._read_page(number)
             except PdfiumError:  # this page is damaged; others may not be
-                yield LeftOut("page", (f"page {number + 1}",))
+                self._left_out.append(LeftOut("page", (f"page {number + 1}",)))
                 continue
-            if content and not content.isspace():
-                has_text = True
-                yield Text(f"Page {number + 1} > {title}" if title else f"Page {number + 1}", content, "text")
-        if not has_text:
-            raise Refused("no_text_layer")
+            if text and not text.isspace():
+                self._labels.append(f"Page {number + 1} > {title}" if title else f"Page {number + 1}")
+                self._texts.append(text)
+                chars += len(text)
+                if chars > MAX_TEXT_CHARS:
+                    return  # the rest is left out anyway
+
+    def _read_page(self, number: int) -> str:
+        place = (f"page {number + 1}",)
+        page = self._document[number]
+        try:
+            words = page.get_textpage()
+            try:
+                text = words.get_text_bounded()
+                is_unmapped = bool(text) and pdf_page.is_unmapped(words)
+                if is_unmapped:
+                    text = ""
+                shown = pdf_page.look(page)
+                said = pdf_annotations.read(self._document, number, page, words, self._forms)
+                if said is not None:
+                    if (said.inline or said.under) and not is_unmapped:  # their places are in the whole text
+                        text = words.get_text_range()
+                    self._left_out += said.left_out
+                    self._files += said.files
+            finally:
+                words.close()
+        finally:
+            page.close()
+        if is_unmapped:
+            self._left_out.append(LeftOut("page_without_text", place, note=UNMAPPED))
+        elif shown.is_scan(len("".join(text.split()))):
+            self._left_out.append(LeftOut("page_without_text", place))
+        elif shown.images:
+            self._left_out.append(LeftOut("image", place, shown.images))
+        if said is not None:
+            text = said.add_to(text)
+        return hyphens.mark(pdf_page.tidy(text))
+
+    def _embedded(self) -> Iterator[Part]:
+        """The embedded files, each once."""
+        count = pdfium.FPDFDoc_GetAttachmentCount(self._document)
+        if count > MAX_FILES:
+            yield LeftOut("attachment", count=count - MAX_FILES)
+        handles = (pdfium.FPDFDoc_GetAttachment(self._document, place) for place in range(min(count, MAX_FILES)))
+        seen = set()
+        for file in chain(self._files, map(pdf_annotations.read_file, handles)):
+            if isinstance(file, LeftOut):
+                yield file
+            elif (key := (file.name, hashlib.sha256(file.data).digest())) not in seen:
+                seen.add(key)
+                yield Member(file.name, partial(io.BytesIO, file.data))
 
 
 def _bookmarks(document: PdfDocument) -> dict[int, str]:
