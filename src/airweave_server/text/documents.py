@@ -384,6 +384,8 @@ def _office_format(archive: zipfile.ZipFile, names: set[str]) -> str | None:
                 return form
         if "xl/workbook.bin" in names:
             return "xlsb"
+        if docx.is_document(archive):
+            return "docx"
     if "mimetype" in names:
         mime = archive.open("mimetype").read(100).decode("ascii", "replace").strip()
         if mime == "application/epub+zip":

@@ -1,5 +1,6 @@
 """Word documents (.docx, .docm, .dotx, .dotm) to text, by a walk of our own over their parts."""
 
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,6 +14,16 @@ from .parts import LeftOut, Part, Refused, Text, Unparseable
 
 MAIN = "word/document.xml"  # unless a relation says otherwise
 LABELS = {"header": "Header", "footer": "Footer"}
+
+
+def is_document(archive: zipfile.ZipFile) -> bool:
+    """Whether a package is a Word document, whatever the name of its main part."""
+    package = Package(archive)
+    main = package.main_part()
+    return main is not None and _TYPE.search(package.content_type(main)) is not None
+
+
+_TYPE = re.compile(r"(wordprocessingml|ms-word)\.(document|template)")
 
 
 def read(archive: zipfile.ZipFile) -> Iterator[Part]:

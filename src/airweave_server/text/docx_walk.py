@@ -29,7 +29,6 @@ _MATH = (
     "http://purl.oclc.org/ooxml/officeDocument/math",
 )
 _COMPATIBILITY = ("http://schemas.openxmlformats.org/markup-compatibility/2006",)
-_DELETED = ("delText", "delInstrText")  # never read, as they have no handler
 # Elements that are passed over with all that is in them.
 _SKIPPED = (
     "pPrChange",
@@ -229,7 +228,7 @@ class Walk:
         try:
             code = int(attribute(attributes, "char") or "", 16)
             font = attribute(attributes, "font") or ""
-            self._sink.append(fonts.sign(code, font) if fonts.is_private(code) else chr(code))
+            self._sink.append(fonts.sign(code, font) if code < 0x100 or fonts.is_private(code) else chr(code))
         except ValueError:
             return
 
