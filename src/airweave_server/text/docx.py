@@ -3,10 +3,9 @@
 import re
 import zipfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import IO
 
-from . import docx_flow, opc, xml
+from . import docx_flow, opc
 from .docx_context import Context
 from .docx_walk import Walk
 from .package import PART_ERRORS, Package, describe_failure
@@ -43,7 +42,7 @@ def read(archive: zipfile.ZipFile) -> Iterator[Part]:
     walk = Walk(context, main)
     damage: Exception | None = None
     try:
-        for _ in xml.parse_in_pieces(_open_main(package, main), walk.start, walk.end, walk.characters):
+        for _ in walk.pieces(_open_main(package, main)):
             yield from walk.parts
             walk.parts.clear()
     except PART_ERRORS as error:
@@ -87,11 +86,7 @@ def _read_notes(context: Context, relations: dict[str, opc.Relation], kind: str)
     for one in relations.values():
         if one.kind == kind and not one.is_external:
             walk = Walk(context, one.target)
-            _read_part(context, {"": one}, kind, partial(_parse, walk))
-
-
-def _parse(walk: Walk, file: IO[bytes]) -> None:
-    xml.parse(file, walk.start, walk.end, walk.characters)
+            _read_part(context, {"": one}, kind, walk.read)
 
 
 def _read_headers(context: Context, headers: list[tuple[str, str]]) -> Iterator[Part]:
@@ -101,7 +96,7 @@ def _read_headers(context: Context, headers: list[tuple[str, str]]) -> Iterator[
         for part in dict.fromkeys(part for known, part in headers if known == kind):
             walk = Walk(context, part)
             try:
-                _parse(walk, context.package.open(part))
+                walk.read(context.package.open(part))
             except PART_ERRORS as error:
                 context.left_out.append(describe_failure(error, part))
             walk.finish()

@@ -1,39 +1,18 @@
 """What is drawn or embedded in a Word document: images, charts, diagrams, WordArt, documents of other programs."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import IO
 
 from . import docx_flow, drawingml, opc
 from .docx_context import Context
 from .docx_flow import Block
+from .docx_names import SPACES, find_handlers
 from .package import PART_ERRORS, describe_failure
 from .parts import LeftOut, Member
 
 MAX_OBJECTS = 2_000  # embedded documents
-_RELATIONSHIPS = (
-    "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
-    "http://purl.oclc.org/ooxml/officeDocument/relationships",
-)
-_OFFICE = "urn:schemas-microsoft-com:office:office"
-_SPACES = {
-    "a": ("http://schemas.openxmlformats.org/drawingml/2006/main", "http://purl.oclc.org/ooxml/drawingml/main"),
-    "c": ("http://schemas.openxmlformats.org/drawingml/2006/chart", "http://purl.oclc.org/ooxml/drawingml/chart"),
-    "cx": ("http://schemas.microsoft.com/office/drawing/2014/chartex",),
-    "dgm": ("http://schemas.openxmlformats.org/drawingml/2006/diagram", "http://purl.oclc.org/ooxml/drawingml/diagram"),
-    "o": (_OFFICE,),
-    "pic": ("http://schemas.openxmlformats.org/drawingml/2006/picture", "http://purl.oclc.org/ooxml/drawingml/picture"),
-    "v": ("urn:schemas-microsoft-com:vml",),
-    "w": (
-        "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
-        "http://purl.oclc.org/ooxml/wordprocessingml/main",
-    ),
-    "wp": (
-        "http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing",
-        "http://purl.oclc.org/ooxml/drawingml/wordprocessingDrawing",
-    ),
-}
 _FILE_NAME = re.compile(r"[^\n]*\.(png|jpe?g|gif|bmp|emf|wmf|tiff?|svg|webp|pict?)|[A-Za-z]:\\.*|https?://\S+", re.I)
 _EQUATION = re.compile(r"Equation|MathType", re.I)
 
@@ -52,15 +31,11 @@ class Objects:
         self._is_object = self._is_embedded = False
         self._described = ""
 
-    def handlers(self, prefix: str) -> Iterator[tuple[str, Callable[..., None]]]:
-        for name in dir(self):
-            if name.startswith(prefix):
-                space, _, local = name.removeprefix(prefix).partition("_")
-                for uri in _SPACES[space]:
-                    yield f"{uri} {local}", getattr(self, name)
+    def handlers(self, prefix: str) -> dict[str, Callable[..., None]]:
+        return {element: getattr(self, name) for element, name in find_handlers(Objects, prefix)}
 
     def relation_id(self, attributes: dict[str, str], local: str = "id") -> str:
-        found = (attributes.get(f"{space} {local}") for space in _RELATIONSHIPS)
+        found = (attributes.get(f"{space} {local}") for space in SPACES["r"])
         return next((id for id in found if id), "")
 
     def imported(self, attributes: dict[str, str]) -> Member | None:

@@ -36,38 +36,49 @@ class Styles:
 
     def read(self, file: IO[bytes]) -> None:
         style = Style()
-        is_numbering = False
+
+        def open_style(attributes: dict[str, str]) -> None:
+            nonlocal style
+            style = Style()
+            kind, id = attribute(attributes, "type") or "paragraph", attribute(attributes, "styleId") or ""
+            if len(self._styles) < MAX_STYLES:
+                self._styles[id] = style
+            if kind == "paragraph" and attribute(attributes, "default") in ("1", "true", "on"):
+                self.default = id
+
+        def set_name(attributes: dict[str, str]) -> None:
+            style.name = style.name or (attribute(attributes, "val") or "").lower()
+
+        def set_base(attributes: dict[str, str]) -> None:
+            style.base = attribute(attributes, "val") or ""
+
+        def set_outline(attributes: dict[str, str]) -> None:
+            style.outline = number(attribute(attributes, "val") or "")
+
+        def set_list(attributes: dict[str, str]) -> None:
+            style.list_id = attribute(attributes, "val")
+
+        def set_level(attributes: dict[str, str]) -> None:
+            style.level = number(attribute(attributes, "val") or "")
+
+        handlers = {
+            "style": open_style,
+            "name": set_name,
+            "basedOn": set_base,
+            "outlineLvl": set_outline,
+            "numId": set_list,
+            "ilvl": set_level,
+        }
+        handlers = {space + local: handler for space in _SPACES for local, handler in handlers.items()}
 
         def start(name: str, attributes: dict[str, str]) -> None:
-            nonlocal style, is_numbering
-            local = xml.local_name(name)
-            value = attribute(attributes, "val") or ""
-            if local == "style":
-                style = Style()
-                kind, id = attribute(attributes, "type") or "paragraph", attribute(attributes, "styleId") or ""
-                if len(self._styles) < MAX_STYLES:
-                    self._styles[id] = style
-                if kind == "paragraph" and attribute(attributes, "default") in ("1", "true", "on"):
-                    self.default = id
-            elif local == "name" and not style.name:
-                style.name = value.lower()
-            elif local == "basedOn":
-                style.base = value
-            elif local == "outlineLvl":
-                style.outline = number(value)
-            elif local == "numPr":
-                is_numbering = True
-            elif local == "numId" and is_numbering:
-                style.list_id = value
-            elif local == "ilvl" and is_numbering:
-                style.level = number(value)
+            if (handler := handlers.get(name)) is not None:
+                handler(attributes)
+            elif name in _PASSED:
+                stream.pass_over(name)
 
-        def end(name: str) -> None:
-            nonlocal is_numbering
-            if xml.local_name(name) == "numPr":
-                is_numbering = False
-
-        xml.parse(file, start, end)
+        stream = xml.Stream(start)
+        stream.read(file)
         self.placeholders = {id for id, one in self._styles.items() if one.name == "placeholder text"}
 
     def resolve(self, id: str) -> Style:
@@ -137,7 +148,7 @@ class Lists:
 
     def read(self, file: IO[bytes]) -> None:
         reader = _Reader(self._kinds, self._lists)
-        xml.parse(file, reader.start, reader.end)
+        reader.stream.read(file)
         styles = {one.style: one for one in self._kinds.values() if one.style}
         for kind in self._kinds.values():
             if not kind.levels and kind.link in styles:
@@ -193,6 +204,7 @@ class _Reader:
     """Handles the elements of the numbering part."""
 
     def __init__(self, kinds: dict[str, _Kind], lists: dict[str, _List]) -> None:
+        self.stream = xml.Stream(self.start, self.end)
         self._kinds, self._lists = kinds, lists
         self._kind: _Kind | None = None
         self._list: _List | None = None
@@ -200,6 +212,9 @@ class _Reader:
         self._override = 0
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
+        if name in _PASSED_IN_LISTS:
+            self.stream.pass_over(name)
+            return
         local = xml.local_name(name)
         value = attribute(attributes, "val") or ""
         if local == "abstractNum" and len(self._kinds) < MAX_LISTS:
@@ -259,6 +274,14 @@ _SPACES = (
     "http://schemas.openxmlformats.org/wordprocessingml/2006/main ",
     "http://purl.oclc.org/ooxml/wordprocessingml/main ",
 )
+
+
+_PASSED = {
+    space + local
+    for space in _SPACES
+    for local in ("latentStyles", "docDefaults", "rPr", "tblPr", "trPr", "tcPr", "tblStylePr", "pBdr", "tabs")
+}
+_PASSED_IN_LISTS = {space + local for space in _SPACES for local in ("pPr", "rPr", "numPicBullet")}
 
 
 def attribute(attributes: dict[str, str], local: str) -> str | None:

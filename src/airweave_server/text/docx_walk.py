@@ -4,11 +4,14 @@ What Word shows is read: deleted text, instructions of fields and old properties
 search is for what a document holds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO
 
 from . import docx_flow, fields, fonts, omml, xml
 from .docx_context import Context
 from .docx_flow import BREAK, LIST, Block, Field, Paragraph, Story, Table
+from .docx_names import SPACES, find_handlers
 from .docx_objects import Objects
 from .docx_styles import BODY, attribute, number
 from .parts import LeftOut, Part, Text
@@ -19,32 +22,25 @@ MAX_FORMULA_NODES = 50_000
 MAX_FORMULA_DEPTH = 150
 FLUSH_CHARS = 1_000_000  # a longer text is handed on in pieces
 CHECKED, UNCHECKED = "☒", "☐"
+# What a piece of a part may hold if a sign of a symbol font is in it: U+F0xx, a reference, or UTF-16.
+_SIGNS = (*(bytes((0xEF, second)) for second in range(0x80, 0x84)), b"&#", b"\0")
 
-_WORD = (
-    "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
-    "http://purl.oclc.org/ooxml/wordprocessingml/main",
-)
-_MATH = (
-    "http://schemas.openxmlformats.org/officeDocument/2006/math",
-    "http://purl.oclc.org/ooxml/officeDocument/math",
-)
-_COMPATIBILITY = ("http://schemas.openxmlformats.org/markup-compatibility/2006",)
-# Elements that are passed over with all that is in them.
-_SKIPPED = (
-    "pPrChange",
-    "rPrChange",
-    "tblPrChange",
-    "trPrChange",
-    "tcPrChange",
-    "sectPrChange",
-    "tblGridChange",
-    "tblPrExChange",
-    "numberingChange",
-    "tabs",
-    "tblPr",
-    "tblGrid",
-    "docDefaults",
-)
+# Properties that say nothing of the text. None of them holds an element of its own name.
+_PASSED = {
+    f"{uri} {local}"
+    for space, locals in (
+        (
+            "w",
+            ("pPrChange", "tblPrChange", "trPrChange", "tcPrChange", "sectPrChange", "tblGridChange", "tblPrExChange"),
+        ),
+        ("w", ("numberingChange", "tabs", "pBdr", "tblPr", "tblPrEx", "tblGrid", "tcBorders", "tcMar", "pgBorders")),
+        ("wps", ("spPr", "style", "bodyPr")),
+        ("pic", ("spPr",)),
+        ("v", ("shapetype", "formulas")),
+    )
+    for uri in SPACES[space]
+    for local in locals
+}
 
 
 class Walk:
@@ -80,32 +76,41 @@ class Walk:
         self._made = 0  # texts
         self._starts = self._handlers("_start_")
         self._ends = self._handlers("_end_")
+        self._stream = xml.Stream(self._start, self._end, self._characters)
+        self._reads_fonts = True  # symbols are in the piece that is being read
+        self._marks = {f"{uri} {local}": self._join_paragraph for uri in SPACES["w"] for local in ("del", "moveFrom")}
 
     @property
     def blocks(self) -> list[Block]:
         return self._story.blocks
 
-    def start(self, name: str, attributes: dict[str, str]) -> None:
+    def pieces(self, file: IO[bytes]) -> Iterator[None]:
+        """Read the part piece by piece; yields when ``parts`` may be taken."""
+        for data in self._stream.pieces(file):
+            yield  # what was found in the piece before
+            self._reads_fonts = any(sign in data for sign in _SIGNS)
+
+    def read(self, file: IO[bytes]) -> None:
+        for _ in self.pieces(file):
+            pass
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
         if self._busy:
             self._busy += 1
             if self._formula:
                 self._open_node(name, attributes)
-            return
-        handler = self._starts.get(name)
-        if handler is not None:
+        elif (handler := self._starts.get(name)) is not None:
             handler(attributes)
 
-    def end(self, name: str) -> None:
+    def _end(self, name: str) -> None:
         if self._busy:
             self._busy -= 1
             if self._formula:
                 self._close_node()
-            return
-        handler = self._ends.get(name)
-        if handler is not None:
+        elif (handler := self._ends.get(name)) is not None:
             handler()
 
-    def characters(self, text: str) -> None:
+    def _characters(self, text: str) -> None:
         if self._out is not None:
             if self._font:
                 text = "".join(fonts.sign(ord(c), self._font) if fonts.is_private(ord(c)) else c for c in text)
@@ -130,18 +135,22 @@ class Walk:
         self._chars = 0
 
     def _handlers(self, prefix: str) -> dict[str, Callable[..., None]]:
-        found: dict[str, Callable[..., None]] = dict(self._objects.handlers(prefix))
-        for name in dir(self):
-            if name.startswith(prefix):
-                space, _, local = name.removeprefix(prefix).partition("_")
-                for uri in {"w": _WORD, "m": _MATH, "mc": _COMPATIBILITY}[space]:
-                    found[f"{uri} {local}"] = getattr(self, name)
+        found = self._objects.handlers(prefix)
+        found |= {element: getattr(self, name) for element, name in find_handlers(Walk, prefix)}
         if prefix == "_start_":
-            found |= {f"{uri} {local}": self._skip for uri in _WORD for local in _SKIPPED}
+            found |= {name: partial(self._pass, name) for name in _PASSED}
+            found |= {f"{uri} rPr": partial(self._pass_properties, f"{uri} rPr") for uri in SPACES["w"]}
         return found
 
-    def _skip(self, _: dict[str, str]) -> None:
-        self._busy = 1
+    def _pass(self, name: str, _: dict[str, str]) -> None:
+        self._stream.pass_over(name)
+
+    def _pass_properties(self, name: str, _: dict[str, str]) -> None:
+        """Pass over the properties of characters, if nothing of them matters here."""
+        if self._is_in_properties:
+            self._stream.pass_over(name, self._marks)
+        elif not self._placeholders and not self._reads_fonts:
+            self._stream.pass_over(name)
 
     # Paragraphs and runs
 
@@ -293,12 +302,15 @@ class Walk:
         if self._is_in_row_properties:
             if self._tables:
                 self._tables[-1].is_deleted = True
-        elif self._is_in_properties and self._story.paragraph is not None:
-            self._story.paragraph.is_joined = True
         else:
             self._busy = 1
 
     _start_w_moveFrom = _start_w_del
+
+    def _join_paragraph(self) -> None:
+        """The end of the paragraph is deleted."""
+        if self._story.paragraph is not None:
+            self._story.paragraph.is_joined = True
 
     def _start_w_trPr(self, _: dict[str, str]) -> None:
         self._is_in_row_properties = True
