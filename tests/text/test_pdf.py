@@ -170,9 +170,10 @@ def test_comments_are_read_with_their_authors_and_once() -> None:
     assert text_with(annotation("Highlight", b"/T(Ann)/Contents(Next)")) == "Name:\nNext"  # only what it marks
 
 
-def test_an_address_that_is_not_shown_is_read() -> None:
+def test_the_address_of_a_link_without_words_is_read() -> None:
     link = b"/A<</S/URI/URI(https://x.org/4711)>>"
     assert text_with(annotation("Link", link)) == "Name:\nNext\nhttps://x.org/4711"
+    assert text_with(annotation("Link", link + b"/Rect[50 695 90 715]")) == "Name:\nNext"
     assert text_with(annotation("Link", link), lines=("see x.org/", "4711")) == "see x.org/\n4711"
     script = annotation("Link", b"/A<</S/JavaScript/JS(app.alert\\(1\\))>>")
     assert text_with(script, annotation("Link", b"/A<</S/URI/URI(javascript:x)>>")) == "Name:\nNext"
@@ -239,6 +240,25 @@ def test_forms_of_letters_become_letters() -> None:
     data = pdf([shown("A x")], more=[pdf_stream(cmap)])
     data = data.replace(b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>", font)
     assert read(data).text.strip() == "fi x"
+
+
+def in_arabic(line: str) -> str:
+    """How a line is read whose letters a, b, c and d are drawn as seen, lam with alef, meem and noon."""
+    cmap = (
+        b"/CIDInit/ProcSet findresource begin begincmap 1 begincodespacerange<00><ff>endcodespacerange "
+        b"4 beginbfchar<61><0633><62><06440627><63><0645><64><0646>endbfchar endcmap end"
+    )
+    font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding"
+    data = pdf([shown(line)], more=[pdf_stream(cmap)]).replace(font, font + b"/ToUnicode 10 0 R")
+    return read(data).text.strip()
+
+
+def test_text_from_right_to_left_is_read_in_its_order() -> None:
+    assert in_arabic("cba") == "\u0633\u0644\u0627\u0645"  # salam, with its ligature
+    assert in_arabic("cba dba") == "\u0633\u0644\u0627\u0646 \u0633\u0644\u0627\u0645"
+    for identifier in ("QX-7781", "7781-QX", "PO/4711.B", "A.B@X.ORG"):
+        words = in_arabic(f"cba {identifier} dba").split()
+        assert sorted(words) == sorted(["\u0633\u0644\u0627\u0645", "\u0633\u0644\u0627\u0646", identifier])
 
 
 def test_a_page_whose_fonts_do_not_tell_the_characters_is_said() -> None:

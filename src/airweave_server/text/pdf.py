@@ -11,7 +11,7 @@ from typing import IO
 import pypdfium2.raw as pdfium
 from pypdfium2 import PdfDocument, PdfiumError
 
-from . import hyphens, pdf_annotations, pdf_page
+from . import hyphens, pdf_annotations, pdf_page, pdf_rtl
 from .extract import MAX_TEXT_CHARS
 from .parts import LeftOut, Member, Part, Refused, Text, Unparseable
 
@@ -94,10 +94,14 @@ class _Reading:
                 is_unmapped = bool(text) and pdf_page.is_unmapped(words)
                 if is_unmapped:
                     text = ""
+                elif pdf_rtl.has_any(text):
+                    text = pdf_rtl.read(words) or text
                 shown = pdf_page.look(page)
                 said = pdf_annotations.read(self._document, number, page, words, self._forms)
                 if said is not None:
-                    if (said.inline or said.under) and not is_unmapped:  # their places are in the whole text
+                    if (
+                        (said.inline or said.under) and not is_unmapped and not pdf_rtl.has_any(text)
+                    ):  # their places are in the whole text
                         text = words.get_text_range()
                     self._left_out += said.left_out
                     self._files += said.files

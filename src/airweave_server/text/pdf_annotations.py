@@ -4,6 +4,7 @@ import ctypes
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pypdfium2.raw as pdfium
 from pypdfium2 import PdfDocument, PdfPage, PdfTextPage
@@ -58,7 +59,7 @@ class Annotated:
         """The text of the page with what its annotations say."""
         ends = [(end if (end := text.find("\r", place)) >= 0 else len(text), said) for place, said in self.under]
         pieces, start = [], 0
-        for place, said in sorted([*self.inline, *ends], key=lambda one: one[0]):
+        for place, said in sorted([*map(partial(_at_word, text), self.inline), *ends], key=lambda one: one[0]):
             place = min(place, len(text))
             pieces += [text[start:place], said]
             start = place
@@ -109,13 +110,18 @@ def read(document: PdfDocument, number: int, page: PdfPage, words: PdfTextPage, 
         return None
     said = Annotated()
     found = [
-        one for place in range(min(count, MAX_ANNOTATIONS)) if (one := _read_one(document, page, place, forms, said))
+        one
+        for place in range(min(count, MAX_ANNOTATIONS))
+        if (one := _read_one(document, page, place, words, forms, said))
     ]
     if count > MAX_ANNOTATIONS:
         said.left_out.append(LeftOut("rest", (f"page {number + 1}",), note=f"annotations after {MAX_ANNOTATIONS:,}"))
     shown = [one for one in found if one.kind in _APPEARANCES]
     if shown:
         _read_appearances(document, number, page, shown)
+        for one in shown:  # some programs write it on the page as well
+            if one.appearance and _compact(one.appearance) in _compact(words.get_text_bounded(*one.box)):
+                one.appearance = ""
     content = None
     for one in found:
         if one.kind == pdfium.FPDF_ANNOT_WIDGET:
@@ -133,7 +139,9 @@ def read(document: PdfDocument, number: int, page: PdfPage, words: PdfTextPage, 
     return said
 
 
-def _read_one(document: PdfDocument, page: PdfPage, place: int, forms: Forms, said: Annotated) -> _Annotation | None:
+def _read_one(
+    document: PdfDocument, page: PdfPage, place: int, words: PdfTextPage, forms: Forms, said: Annotated
+) -> _Annotation | None:
     annotation = pdfium.FPDFPage_GetAnnot(page, place)
     if not annotation:
         return None
@@ -141,14 +149,15 @@ def _read_one(document: PdfDocument, page: PdfPage, place: int, forms: Forms, sa
         kind = pdfium.FPDFAnnot_GetSubtype(annotation)
         if pdfium.FPDFAnnot_GetFlags(annotation) & _HIDDEN or kind == pdfium.FPDF_ANNOT_POPUP:
             return None
-        if kind == pdfium.FPDF_ANNOT_LINK:
-            if link := _link(document, annotation):
-                said.links.append(link)
-            return None
         rect = pdfium.FS_RECTF()
         pdfium.FPDFAnnot_GetRect(annotation, rect)
         box = (*sorted((rect.left, rect.right)), *sorted((rect.bottom, rect.top)))
-        one = _Annotation(kind, (box[0], box[2], box[1], box[3]), "")
+        box = box[0], box[2], box[1], box[3]
+        if kind == pdfium.FPDF_ANNOT_LINK:  # one with words is read by them, as on a web page
+            if (link := _link(document, annotation)) and not words.get_text_bounded(*box).strip():
+                said.links.append(link)
+            return None
+        one = _Annotation(kind, box, "")
         if kind == pdfium.FPDF_ANNOT_WIDGET:
             if one.box[0] == one.box[2] or one.box[1] == one.box[3]:
                 return None  # not shown
@@ -179,12 +188,14 @@ def _field(annotation: "pdfium.FPDF_ANNOTATION", one: _Annotation, forms: Forms)
         one.text = _CHECKED[(_string(annotation, b"AS") or _field_value(handle, annotation)) not in ("", "Off")]
     elif kind in (pdfium.FPDF_FORMFIELD_COMBOBOX, pdfium.FPDF_FORMFIELD_LISTBOX):
         count = min(pdfium.FPDFAnnot_GetOptionCount(handle, annotation), MAX_OPTIONS)
-        chosen = [
+        chosen = [n for n in range(count) if pdfium.FPDFAnnot_IsOptionSelected(handle, annotation, n)]
+        if kind == pdfium.FPDF_FORMFIELD_LISTBOX and not chosen:  # it shows them all
+            chosen = list(range(count))
+        labels = [
             _wide(lambda buffer, size, n=n: pdfium.FPDFAnnot_GetOptionLabel(handle, annotation, n, buffer, size))
-            for n in range(count)
-            if pdfium.FPDFAnnot_IsOptionSelected(handle, annotation, n)
+            for n in chosen
         ]
-        one.text = ", ".join(chosen) or _field_value(handle, annotation)
+        one.text = ", ".join(filter(None, labels)) or _field_value(handle, annotation)
     elif kind == pdfium.FPDF_FORMFIELD_TEXTFIELD:
         if pdfium.FPDFAnnot_GetFormFieldFlags(handle, annotation) & pdfium.FPDF_FORMFLAG_TEXT_PASSWORD:
             return None
@@ -229,7 +240,20 @@ def _place(value: str, one: _Annotation, words: PdfTextPage, said: Annotated) ->
     if index >= 0:
         said.under.append((pdfium.FPDFText_GetTextIndexFromCharIndex(words, index) + 1, f" {value} "))
         return
-    said.below.append(value)
+    if value != _CHECKED[False]:
+        said.below.append(value)
+
+
+def _at_word(text: str, inline: tuple[int, str]) -> tuple[int, str]:
+    """The same, not within a word: the state of a box before it, a value behind it."""
+    place, said = inline
+    if said.strip() in _CHECKED.values() and not said.startswith(" "):
+        while 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum():
+            place -= 1
+    else:
+        while 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum():
+            place += 1
+    return place, said
 
 
 def _char_left(words: PdfTextPage, index: int) -> float:

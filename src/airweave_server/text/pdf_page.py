@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pypdfium2.raw as pdfium
 from pypdfium2 import PdfPage, PdfTextPage
 
-MAX_OBJECTS = 2_000  # of a page that are looked at for images
+MAX_OBJECTS = 1_000  # of a page that are looked at for images
 MAX_FORM_DEPTH = 4
 MIN_IMAGE_PIXELS = 64  # of the shorter side: a smaller image shows no words
 LARGE_SHARE = 0.1  # of a page with text that an image covers to be counted
@@ -19,10 +19,10 @@ MIN_DRAWN_SEGMENTS = 100  # of lines and curves that may be the outlines of word
 SAMPLED_CHARS = 24  # of a page, to see whether its font tells characters
 UNMAPPED_SHARE = 0.5  # of characters that the font does not tell: the page says nothing
 
-_RIGHT_TO_LEFT = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
+_TEXT, _PATH = pdfium.FPDF_PAGEOBJ_TEXT, pdfium.FPDF_PAGEOBJ_PATH
 # Ligatures and the forms that letters take within a word; not "²" or "½", which mean something else than their letters.
 _PRESENTED = re.compile("[\ufb00-\ufb4f\ufb50-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]+")
-_SPACES = re.compile("[ \xa0\u2000-\u200a\u202f\u205f\u3000]+")
+_ODD_SPACES = re.compile("[\xa0\u2000-\u200a\u202f\u205f\u3000]")
 _UNSEEN = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
 
@@ -47,19 +47,21 @@ def tidy(text: str) -> str:
     text = text.replace("\r\n", "\n")
     if not text.isascii():
         text = _PRESENTED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
-        text = _UNSEEN.sub("", text)
-    return _SPACES.sub(" ", text)
+        text = _ODD_SPACES.sub(" ", _UNSEEN.sub("", text))
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text
 
 
 def is_unmapped(words: PdfTextPage) -> bool:
     """Whether the fonts of a page do not tell which characters its glyphs are."""
-    count = words.count_chars()
+    count, handle = words.count_chars(), words.raw
     step = max(1, count // SAMPLED_CHARS)
     seen = wrong = 0
     for place in range(0, count, step):
-        if pdfium.FPDFText_GetUnicode(words, place) not in (0x0A, 0x0D, 0x20):
+        if pdfium.FPDFText_GetUnicode(handle, place) not in (0x0A, 0x0D, 0x20):
             seen += 1
-            wrong += pdfium.FPDFText_HasUnicodeMapError(words, place) == 1
+            wrong += pdfium.FPDFText_HasUnicodeMapError(handle, place) == 1
     return wrong > UNMAPPED_SHARE * seen
 
 
@@ -67,16 +69,16 @@ def look(page: PdfPage) -> Shown:
     """What the page shows besides text, as far as its first ``MAX_OBJECTS`` objects go."""
     shown = Shown()
     area = pdfium.FPDF_GetPageWidthF(page) * pdfium.FPDF_GetPageHeightF(page)
-    room = MAX_OBJECTS
-    things = [(pdfium.FPDFPage_GetObject, page, pdfium.FPDFPage_CountObjects(page), 1.0, 0)]
+    room, kind_of = MAX_OBJECTS, pdfium.FPDFPageObj_GetType
+    things = [(pdfium.FPDFPage_GetObject, page.raw, pdfium.FPDFPage_CountObjects(page), 1.0, 0)]
     while things and area > 0:
         get, owner, count, scale, depth = things.pop()
         for place in range(min(count, room)):
             thing = get(owner, place)
-            kind = pdfium.FPDFPageObj_GetType(thing)
-            if kind == pdfium.FPDF_PAGEOBJ_TEXT:
+            kind = kind_of(thing)
+            if kind == _TEXT:
                 shown.text_objects += 1
-            elif kind == pdfium.FPDF_PAGEOBJ_PATH:
+            elif kind == _PATH:
                 if shown.segments < MIN_DRAWN_SEGMENTS:
                     shown.segments += max(0, pdfium.FPDFPath_CountSegments(thing))
             elif kind == pdfium.FPDF_PAGEOBJ_IMAGE:
