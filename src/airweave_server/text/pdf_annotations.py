@@ -154,7 +154,7 @@ def _read_one(
         box = (*sorted((rect.left, rect.right)), *sorted((rect.bottom, rect.top)))
         box = box[0], box[2], box[1], box[3]
         if kind == pdfium.FPDF_ANNOT_LINK:  # one with words is read by them, as on a web page
-            if (link := _link(document, annotation)) and not words.get_text_bounded(*box).strip():
+            if (link := _link(document, annotation)) and not _has_words(words, box):
                 said.links.append(link)
             return None
         one = _Annotation(kind, box, "")
@@ -309,6 +309,12 @@ def _link(document: PdfDocument, annotation: "pdfium.FPDF_ANNOTATION") -> str:
     pdfium.FPDFAction_GetURIPath(document, action, buffer, size)
     address = "".join(buffer.value.decode("utf-8", "replace").split())
     return address if _SCHEME.match(address) else ""
+
+
+def _has_words(words: PdfTextPage, box: Box) -> bool:
+    left, bottom, right, top = box
+    place = (left + right) / 2, (bottom + top) / 2, (right - left) / 2, (top - bottom) / 2
+    return pdfium.FPDFText_GetCharIndexAtPos(words.raw, *place) >= 0
 
 
 def _bare(link: str) -> str:
