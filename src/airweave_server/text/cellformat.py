@@ -93,7 +93,9 @@ class CellFormat:
 
     def __init__(self, code: str) -> None:
         self._sections = _parse(code) if 0 < len(code) <= MAX_CODE_CHARS else ()
-        self._is_general = not self._sections or (len(self._sections) == 1 and self._sections[0].kind == "general")
+        self._is_general = not self._sections or (
+            len(self._sections) == 1 and [kind for kind, _ in self._sections[0].tokens] == ["general"]
+        )
 
     def show(self, raw: str, *, is_1904: bool = False) -> str:
         """A number as a person sees it, followed by its value in brackets if the format hides a part of that. ``raw``
@@ -104,6 +106,8 @@ class CellFormat:
         try:
             number = Decimal(value)
         except InvalidOperation:
+            return value
+        if not number.is_finite():
             return value
         section, is_absolute = self._choose(number)
         if section is None:
@@ -415,9 +419,11 @@ def _show_date(section: _Section, serial: float, is_1904: bool) -> str | None:
             made.append(_show_unit(said, year, month, day, weekday, clock, second))
     shown = " ".join("".join(made).split())
     if "elapsed" in kinds:
-        is_whole = not second or "s" in kinds
-        return shown if is_whole else f"{shown} ({days * 24 + hour}:{minute:02}:{second:02})"
-    clock_time = f"{hour:02}:{minute:02}" + (f":{second:02}" if second else "")
+        total = int(serial * 86_400 + 0.5)
+        is_whole = not total % 60 or "s" in kinds
+        return shown if is_whole else f"{shown} ({total // 3600}:{total // 60 % 60:02}:{total % 60:02})"
+    exact = min(86_399, int((serial - int(serial)) * 86_400 + 0.5)) if "s" not in kinds else seconds
+    clock_time = f"{exact // 3600:02}:{exact // 60 % 60:02}" + (f":{exact % 60:02}" if exact % 60 else "")
     shows_time = all(unit in kinds or not amount for unit, amount in (("h", hour), ("minute", minute), ("s", second)))
     if kinds.isdisjoint("ymdeba"):
         if days == 0:

@@ -25,7 +25,7 @@ from typing import IO, Any
 import olefile
 
 from ..sdk import is_private, is_private_name
-from . import convert, docx, epub, mail, odf, odf_names, outlook, pdf, pptx, sheets
+from . import convert, docx, epub, mail, odf, odf_names, outlook, pdf, pptx, sheets, xlsx
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .parts import (
     MAX_DEPTH,
@@ -253,7 +253,9 @@ class _Reading:
         file.seek(0)
         if form in _OPEN_DOCUMENTS:
             self._take_parts(odf.read(archive, _OPEN_DOCUMENTS[form]), label, depth)
-        elif form in ("xlsx", "xlsb"):
+        elif form == "xlsx":
+            self._take_parts(xlsx.read(archive), label, depth)
+        elif form == "xlsb":
             self._take_parts(sheets.read(file), label, depth)
         elif form == "pptx":
             self._take_parts(pptx.read(archive), label, depth)

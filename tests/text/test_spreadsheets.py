@@ -1,0 +1,250 @@
+"""Spreadsheets: a cell reads as a person sees it, and what is drawn or noted on a sheet is read too."""
+
+import io
+import time
+import zipfile
+from dataclasses import dataclass, field
+
+from airweave_server.text.documents import read
+from airweave_server.text.parts import Extracted, LeftOut
+
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+R = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+A = "http://schemas.openxmlformats.org/drawingml/2006/main"
+XDR = "http://schemas.openxmlformats.org/drawingml/2006/spreadsheetDrawing"
+MC = "http://schemas.openxmlformats.org/markup-compatibility/2006"
+THREADS = "http://schemas.microsoft.com/office/spreadsheetml/2018/threadedcomments"
+
+
+@dataclass
+class Workbook:
+    """``sheets``: what is in the worksheet element, by name; ``formats``: the code of each cell style; ``relations``:
+    (type, target) of "workbook", "sheet1" and so on."""
+
+    sheets: dict[str, str]
+    strings: str = ""
+    formats: list[str] = field(default_factory=list)
+    parts: dict[str, str | bytes] = field(default_factory=dict)
+    relations: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    properties: str = ""
+
+    def data(self) -> bytes:
+        names = enumerate(self.sheets, 1)
+        sheets = "".join(f'<sheet name="{name}" sheetId="{i}" r:id="rId{i}"/>' for i, name in names)
+        own = [("worksheet", f"worksheets/sheet{i}.xml") for i in range(1, len(self.sheets) + 1)]
+        own += [("sharedStrings", "sharedStrings.xml"), ("styles", "styles.xml")]
+        codes = "".join(
+            f'<numFmt numFmtId="{200 + i}" formatCode="{code.replace(chr(34), "&quot;")}"/>'
+            for i, code in enumerate(self.formats)
+        )
+        styles = "".join(f'<xf numFmtId="{200 + i}"/>' for i in range(len(self.formats)))
+        parts: dict[str, str | bytes] = {
+            "[Content_Types].xml": "<Types/>",
+            "_rels/.rels": relations([("officeDocument", "xl/workbook.xml")]),
+            "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{R}">{self.properties}<sheets>{sheets}</sheets>'
+            "</workbook>",
+            "xl/_rels/workbook.xml.rels": relations(own + self.relations.get("workbook", [])),
+            "xl/sharedStrings.xml": f'<sst xmlns="{MAIN}">{self.strings}</sst>',
+            "xl/styles.xml": f'<styleSheet xmlns="{MAIN}"><numFmts>{codes}</numFmts><cellXfs>{styles}</cellXfs>'
+            "</styleSheet>",
+        }
+        for i, body in enumerate(self.sheets.values(), 1):
+            parts[f"xl/worksheets/sheet{i}.xml"] = f'<worksheet xmlns="{MAIN}" xmlns:r="{R}">{body}</worksheet>'
+            parts[f"xl/worksheets/_rels/sheet{i}.xml.rels"] = relations(self.relations.get(f"sheet{i}", []))
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in (parts | self.parts).items():
+                archive.writestr(name, content)
+        return file.getvalue()
+
+    def read(self) -> Extracted:
+        found = read(io.BytesIO(self.data()), filename="a.xlsx")
+        assert isinstance(found, Extracted), found
+        return found
+
+    def text(self) -> str:
+        return self.read().text
+
+
+def relations(found: list[tuple[str, str]]) -> str:
+    each = "".join(
+        f'<Relationship Id="rId{i}" Type="{R}/{kind}" Target="{target}"/>' for i, (kind, target) in enumerate(found, 1)
+    )
+    space = "http://schemas.openxmlformats.org/package/2006/relationships"
+    return f'<Relationships xmlns="{space}">{each}</Relationships>'
+
+
+def said(text: str, place: str = "") -> str:
+    reference = f'r="{place}"' if place else ""
+    return f'<c {reference} t="inlineStr"><is><t>{text}</t></is></c>'
+
+
+def row(*cells: str, number: int | None = None) -> str:
+    return f"<row{f' r={chr(34)}{number}{chr(34)}' if number else ''}>{''.join(cells)}</row>"
+
+
+def rows(*found: str) -> str:
+    return f"<sheetData>{''.join(found)}</sheetData>"
+
+
+def sheet_of(*found: str, **other: object) -> Workbook:
+    return Workbook({"One": rows(*found)}, **other)  # type: ignore[arg-type]
+
+
+def test_numbers_read_as_they_are_shown() -> None:
+    formats = ["General", "0.00%", "00000", "[h]:mm", "dd/mm/yyyy"]
+    values = ("1234567890123456", "0.1225", "1067", "1.0625", "46353")
+    names = row(*map(said, ("Card", "Rate", "Zip", "Time", "Day")))
+    cells = "".join(f'<c s="{style}"><v>{value}</v></c>' for style, value in enumerate(values))
+    assert sheet_of(names, row(cells), formats=formats).text() == (
+        "Card: 1234567890123456; Rate: 12.25% (0.1225); Zip: 01067 (1067); Time: 25:30; "
+        "Day: 27/11/2026 (2026-11-27)\n\n"
+    )
+
+
+def test_every_type_of_cell_is_read() -> None:
+    strings = (
+        "<si><t>plain</t></si><si><r><t>rich </t></r><r><t xml:space='preserve'> text</t></r>"
+        "<rPh sb='0' eb='1'><t>phonetic</t></rPh></si><si><t>a_x000D_b_x005F_x0041_ &lt;T&gt; *c_d*\\ so\u00adft</t>"
+        "</si>"
+    )
+    cells = (
+        '<c t="s"><v>0</v></c><c t="s"><v>1</v></c><c t="s"><v>2</v></c><c t="s"><v>77</v></c>'
+        '<c t="b"><v>1</v></c><c t="e"><v>#N/A</v></c><c t="str"><f>A1&amp;"x"</f><v>computed</v></c>'
+        '<c><f>1+1</f><v>2</v></c><c t="d"><v>2026-11-27T00:00:00</v></c>'
+    )
+    text = sheet_of(row(cells), strings=strings, formats=["yyyy-mm-dd"]).text()
+    assert text == ("plain; rich text; a b_x0041_ <T> *c_d*\\ soft; TRUE; #N/A; computed; 1900-01-02; 2026-11-27\n\n")
+    assert "phonetic" not in text
+
+
+def test_a_formula_without_a_value_is_said() -> None:
+    cells = (
+        '<c t="str"><f>IF(1,"")</f><v></v></c><c><f>A1</f></c><c><f>HYPERLINK("http://x","Our ""page""")</f><v/></c>'
+    )
+    found = sheet_of(row(said("a"), cells)).read()
+    assert found.text == 'a; Our "page"\n\n'
+    assert found.left_out == (LeftOut("formula", ("Sheet One",), 1, "the file has no value of a formula"),)
+
+
+def test_comments_stand_below_their_cells_and_a_thread_once() -> None:
+    comments = (
+        f'<comments xmlns="{MAIN}"><authors><author>Ann</author><author>tc={{1}}</author></authors><commentList>'
+        '<comment ref="B2" authorId="0"><text><r><t>Ann:\n</t></r><r><t>net of tax</t></r></text></comment>'
+        '<comment ref="A3" authorId="1"><text><t>[Threaded comment] old copy</t></text></comment>'
+        '<comment ref="A9" authorId="7"><text><t>on nothing</t></text></comment></commentList></comments>'
+    )
+    threads = (
+        f'<ThreadedComments xmlns="{THREADS}"><threadedComment ref="A3" personId="p"><text>why?</text>'
+        "</threadedComment>"
+        '<threadedComment ref="A3" personId="q"><text>so</text></threadedComment></ThreadedComments>'
+    )
+    people = '<person id="p" displayName="Bob"/><person id="q" displayName="Cy"/>'
+    people = f'<personList xmlns="{THREADS}">{people}</personList>'
+    table = row(said("Name"), said("Cost")), row(said("a"), "<c><v>1</v></c>"), row(said("b"), "<c><v>2</v></c>")
+    book = sheet_of(*table)
+    book.parts = {"xl/comments1.xml": comments, "xl/threads.xml": threads, "xl/persons/person.xml": people}
+    book.relations = {
+        "workbook": [("person", "persons/person.xml")],
+        "sheet1": [("comments", "../comments1.xml"), ("threadedComment", "../threads.xml")],
+    }
+    assert book.text() == (
+        "Name: a; Cost: 1\nCost: [Comment by Ann: net of tax]\nName: b; Cost: 2\nName: [Comment by Bob: why?]\n"
+        "Name: [Comment by Cy: so]\nName: [Comment: on nothing]\n\n"
+    )
+
+
+def test_drawings_page_headers_and_embedded_documents_are_read_once() -> None:
+    def box(text: str) -> str:
+        return f"<xdr:sp><xdr:txBody><a:p><a:r><a:t>{text}</a:t></a:r></a:p></xdr:txBody></xdr:sp>"
+
+    drawing = (
+        f'<xdr:wsDr xmlns:xdr="{XDR}" xmlns:a="{A}" xmlns:mc="{MC}" xmlns:r="{R}"><xdr:twoCellAnchor>{box("in a box")}'
+        f'</xdr:twoCellAnchor><mc:AlternateContent><mc:Choice Requires="a14">'
+        f"<xdr:twoCellAnchor>{box('Button 1')}"
+        "</xdr:twoCellAnchor></mc:Choice><mc:Fallback/></mc:AlternateContent><xdr:oneCellAnchor><xdr:pic>"
+        '<xdr:nvPicPr><xdr:cNvPr descr="a logo"/></xdr:nvPicPr></xdr:pic></xdr:oneCellAnchor></xdr:wsDr>'
+    )
+    vml = (
+        '<xml xmlns:v="urn:v" xmlns:x="urn:x"><v:shape id="1"><v:textbox><div>Button 1<br></div></v:textbox>'
+        '<x:ClientData ObjectType="Button"/></v:shape><v:shape id="2"><v:textbox><div>Press &amp; hold</div>'
+        '</v:textbox></v:shape><v:shape id="3"><v:textbox><div>a note</div></v:textbox>'
+        '<x:ClientData ObjectType="Note"/></v:shape></xml>'
+    )
+    header = (
+        '<headerFooter><oddHeader>&amp;L&amp;"Arial,Bold"&amp;12Our &amp;&amp; Co&amp;RPage &amp;P of &amp;N'
+        "</oddHeader>"
+        "<oddFooter>&amp;C&amp;KFF0000Secret&amp;D</oddFooter></headerFooter>"
+    )
+    body = rows(row(said("cell")))
+    book = Workbook({"One": body + header, "Two": body + header})
+    book.parts = {"xl/drawings/d.xml": drawing, "xl/drawings/v.vml": vml}
+    book.parts["xl/embeddings/notes.csv"] = "Name,Amount\npear,4\n"
+    book.relations["sheet1"] = [
+        ("vmlDrawing", "../drawings/v.vml"),
+        ("drawing", "../drawings/d.xml"),
+        ("package", "../embeddings/notes.csv"),
+        ("oleObject", "../embeddings/gone.bin"),
+    ]
+    found = book.read()
+    assert found.text == (
+        "cell\n\nin a box\n\nButton 1\n\n[Image: a logo]\n\nPress & hold\n\nOur & Co Page of\n\nSecret\n\n"
+        "Name: pear; Amount: 4\n\ncell\n\n"
+    )
+    labels = [section.label for section in found.sections]
+    assert labels == ["Sheet One", "Sheet One", "Sheet One > notes.csv", "Sheet Two"]
+    assert {(one.what, one.where) for one in found.left_out} == {
+        ("image", ("Sheet One",)),
+        ("object", ("Sheet One > gone.bin",)),
+    }
+
+
+def test_a_missing_or_damaged_part_is_said_and_the_rest_is_read() -> None:
+    book = Workbook({"One": rows(row(said("first"))) + "<open>", "Gone": "", "Three": rows(row(said("third")))})
+    book.relations = {"sheet3": [("comments", "../none.xml"), ("drawing", "../none.xml")]}
+    book.parts = {"xl/styles.xml": "<broken"}
+    data = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(book.data())) as old, zipfile.ZipFile(data, "w") as new:
+        for name in old.namelist():
+            if name != "xl/worksheets/sheet2.xml":
+                new.writestr(name, old.read(name))
+    found = read(data, filename="a.xlsx")
+    assert isinstance(found, Extracted)
+    assert found.text == "first\n\nthird\n\n"
+    assert [(one.what, one.where[0]) for one in found.left_out] == [
+        ("damaged", "styles.xml"),
+        ("damaged", "Sheet One"),
+        ("damaged", "Sheet Gone"),
+        ("damaged", "Sheet Three"),
+        ("damaged", "Sheet Three"),
+    ]
+
+
+def test_places_may_be_far_missing_or_wrong() -> None:
+    cells = row(said("a", "B1"), said("b"), said("c", "A1")), row(said("far", "XFD1048576"), number=1_048_576)
+    assert sheet_of(*cells).text() == "c; a; b\nfar\n\n"
+    assert sheet_of(row(said("x", "!!"), said("y", "ZZZZ9"), number=99_999_999)).text() == "x; y\n\n"
+
+
+def test_columns_far_apart_take_bounded_time() -> None:
+    wide = "".join(row(said(f"left{i}"), said(f"right {i}", f"XFD{i}"), number=i) for i in range(1, 2_001))
+    began_at = time.process_time()
+    text = sheet_of(wide).text()
+    assert time.process_time() - began_at < 10  # two thousand rows of 16,384 cells would take a minute
+    assert text.count("; right ") == 2_000
+
+
+def test_a_title_is_no_header_and_a_row_is_found_by_its_own_values() -> None:
+    names = row(said("Part"), said("Price"), said("Place"))
+    title = row(said("Price list of November"))
+    body = [row(said(f"QX-{i}"), f"<c><v>{i}</v></c>", said(f"shelf {i}")) for i in range(60)]
+    text = sheet_of(title, row(), names, *body[:30], names, *body[30:]).text()
+    lines = text.strip().split("\n")
+    assert lines[0] == "Price list of November"
+    assert lines[31] == "Part: QX-30; Price: 30; Place: shelf 30"
+    assert len(lines) == 61
+
+
+def test_dates_count_from_1904_if_the_workbook_says_so() -> None:
+    cells = row('<c s="0"><v>44891</v></c>')
+    assert sheet_of(cells, formats=["yyyy-mm-dd"], properties='<workbookPr date1904="1"/>').text() == "2026-11-27\n\n"
