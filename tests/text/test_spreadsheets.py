@@ -248,3 +248,16 @@ def test_a_title_is_no_header_and_a_row_is_found_by_its_own_values() -> None:
 def test_dates_count_from_1904_if_the_workbook_says_so() -> None:
     cells = row('<c s="0"><v>44891</v></c>')
     assert sheet_of(cells, formats=["yyyy-mm-dd"], properties='<workbookPr date1904="1"/>').text() == "2026-11-27\n\n"
+
+
+def test_names_of_parts_may_be_written_in_any_case_and_with_backslashes() -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(sheet_of(row(said("words"))).data())) as old, zipfile.ZipFile(data, "w") as new:
+        for name in old.namelist():
+            new.writestr(name.replace("/", "\\").replace("workbook.xml", "Workbook.XML"), old.read(name))
+        for one in new.infolist():
+            one.filename = one.filename.replace("/", "\\")
+    found = read(data, filename="a.xlsx")
+    assert isinstance(found, Extracted)
+    assert found.text == "words\n\n"
+    assert found.formats == {"xlsx"}

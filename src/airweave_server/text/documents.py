@@ -27,6 +27,7 @@ import olefile
 from ..sdk import is_private, is_private_name
 from . import convert, docx, epub, mail, odf, odf_names, outlook, pdf, pptx, sheets, xlsx
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
+from .package import Package
 from .parts import (
     MAX_DEPTH,
     Extracted,
@@ -374,20 +375,36 @@ def _describe_damage(error: Exception) -> str:
     return f"it cannot be parsed: {type(error).__name__}: {error}"
 
 
+# The formats of packages, by the folder of the part that they are about, or by words of its declared type.
+_FOLDERS = {"word": "docx", "ppt": "pptx", "xl": "xlsx"}
+_TYPES = {
+    "wordprocessingml": "docx",
+    "ms-word": "docx",
+    "presentationml": "pptx",
+    "ms-powerpoint": "pptx",
+    "spreadsheetml": "xlsx",
+    "ms-excel": "xlsx",
+}
+
+
+def _package_format(archive: zipfile.ZipFile) -> str | None:
+    """The format of an Open Packaging package. Some programs write its names in other cases or with backslashes."""
+    package = Package(archive)
+    usual = ("word/document.xml", "ppt/presentation.xml", "xl/workbook.xml", "xl/workbook.bin")
+    main = package.main_part() or next(filter(package.has, usual), None)
+    if main is None:
+        return None
+    form = _FOLDERS.get(main.partition("/")[0].lower())
+    if form is None:
+        declared = package.content_type(main)
+        form = next((found for words, found in _TYPES.items() if words in declared), None)
+    return "xlsb" if form == "xlsx" and main.lower().endswith(".bin") else form
+
+
 def _office_format(archive: zipfile.ZipFile, names: set[str]) -> str | None:
     """The format of an office document in a zip file, or None for a plain archive. Raises ``Refused`` for others."""
-    if "[Content_Types].xml" in names:
-        for part, form in (
-            ("word/document.xml", "docx"),
-            ("ppt/presentation.xml", "pptx"),
-            ("xl/workbook.xml", "xlsx"),
-        ):
-            if part in names:
-                return form
-        if "xl/workbook.bin" in names:
-            return "xlsb"
-        if docx.is_document(archive):
-            return "docx"
+    if "[content_types].xml" in {name.lower() for name in names} and (form := _package_format(archive)) is not None:
+        return form
     if "mimetype" in names:
         mime = archive.open("mimetype").read(100).decode("ascii", "replace").strip()
         if mime == "application/epub+zip":

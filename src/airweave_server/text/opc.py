@@ -2,7 +2,7 @@
 
 import zipfile
 from contextlib import suppress
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from . import xml
 
@@ -34,21 +34,29 @@ def relations(archive: zipfile.ZipFile, part: str) -> dict[str, str]:
 
 def list_relations(archive: zipfile.ZipFile, part: str) -> list[Relation]:
     """All that a part refers to, in the order of the file; nothing if it refers to nothing."""
+    with suppress(KeyError):
+        return read_relations(archive.open(relations_part(part)), part)
+    return []
+
+
+def relations_part(part: str) -> str:
+    """The name of the part that lists the relations of ``part``, or of the package if that is ""."""
     folder, _, name = part.rpartition("/")
+    return f"{folder}/_rels/{name}.rels" if folder else f"_rels/{name}.rels"
+
+
+def read_relations(file: IO[bytes], part: str) -> list[Relation]:
+    folder = part.rpartition("/")[0]
     found: list[Relation] = []
 
     def start(element: str, attributes: dict[str, str]) -> None:
         if xml.local_name(element) == "Relationship":
             kind = attributes.get("Type", "").rpartition("/")[2]
             target, is_external = attributes.get("Target", ""), attributes.get("TargetMode") == "External"
-            found.append(
-                Relation(
-                    attributes.get("Id", ""), kind, target if is_external else resolve(folder, target), is_external
-                )
-            )
+            place = target if is_external else resolve(folder, target.replace("\\", "/"))
+            found.append(Relation(attributes.get("Id", ""), kind, place, is_external))
 
-    with suppress(KeyError):
-        xml.parse(archive.open(f"{folder}/_rels/{name}.rels" if folder else f"_rels/{name}.rels"), start)
+    xml.parse(file, start)
     return found
 
 

@@ -43,7 +43,7 @@ class Package:
         """What a part refers to, by id; what the package itself refers to for ``""``. Empty if it cannot be read."""
         found: list[opc.Relation] = []
         with suppress(*PART_ERRORS):
-            found = opc.list_relations(self.archive, self.name(part) if part else "")
+            found = opc.read_relations(self.open(opc.relations_part(part)), part)
         return {one.id: one if one.is_external else one._replace(target=self._existing(one.target)) for one in found}
 
     def main_part(self) -> str | None:
