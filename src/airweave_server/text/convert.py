@@ -5,7 +5,7 @@ from kreuzberg import ConcurrencyConfig, ExtractionConfig, KreuzbergError, PostP
 from .parts import Refused, Unparseable
 
 OLD_WORD, POWERPOINT = "application/msword", "application/vnd.ms-powerpoint"
-OPENDOCUMENT_TEXT, RTF = "application/vnd.oasis.opendocument.text", "application/rtf"
+OPENDOCUMENT_TEXT = "application/vnd.oasis.opendocument.text"
 
 
 def convert(data: bytes, mime: str) -> str:

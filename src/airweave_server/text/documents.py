@@ -25,7 +25,7 @@ from typing import IO, Any
 import olefile
 
 from ..sdk import is_private, is_private_name
-from . import convert, docx, epub, mail, odf, odf_names, outlook, pdf, pptx, sheets, xlsx
+from . import convert, docx, epub, mail, odf, odf_names, ole, outlook, pdf, pptx, rtf, sheets, xlsx
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .package import Package
 from .parts import (
@@ -161,7 +161,7 @@ class _Reading:
             if form == "pdf":
                 self._take_parts(pdf.read(file), label, depth)
             elif form == "rtf":
-                self._add(label, convert.convert(file.read(), convert.RTF), "markdown")
+                self._take_parts(rtf.read(file), label, depth)
             else:
                 self._take_parts(mail.read(file, is_inside=depth > 0), label, depth)
 
@@ -308,14 +308,18 @@ class _Reading:
 
     def _read_ole(self, file: IO[bytes], label: str, depth: int) -> None:
         """Read an OLE file: an Office document from before 2007, or an Outlook message."""
-        with olefile.OleFileIO(file) as ole:
-            if ole.exists("EncryptedPackage") or ole.exists("EncryptionInfo"):
+        with olefile.OleFileIO(file) as storage:
+            if storage.exists("EncryptedPackage") or storage.exists("EncryptionInfo"):
                 raise Refused("encrypted")
-            if ole.exists("__properties_version1.0"):
+            if storage.exists("__properties_version1.0"):
                 self._formats.add("msg")
-                self._take_parts(outlook.read(ole, is_inside=depth > 0), label, depth)
+                self._take_parts(outlook.read(storage, is_inside=depth > 0), label, depth)
                 return
-            form = next((form for stream, form in _OLE_STREAMS.items() if ole.exists(stream)), None)
+            form = next((form for stream, form in _OLE_STREAMS.items() if storage.exists(stream)), None)
+            if form is None and (inner := ole.open_package(storage)) is not None:
+                self._formats.add("archive")
+                self._read_member(inner, label, depth)
+                return
         if form is None:
             raise Refused("unsupported_format: OLE file")
         self._formats.add(form)

@@ -40,6 +40,8 @@ def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | N
         return "tar"
     if flat_form(head) is not None:
         return "odf"
+    if _RTF.match(head):
+        return "rtf"
     if binary := _binary_format(head):
         return NoText(f"unsupported_format: {binary}")
     return "email" if _is_email(head, (filename or "").lower()) else None
@@ -198,8 +200,9 @@ _DOCUMENTS: tuple[tuple[int, bytes, Document], ...] = (
     (0, b"\xfd7zXZ\0", "xz"),
     (4, b"1AY&SY", "bzip2"),
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole"),
-    (0, b"{\\rtf", "rtf"),
 )
+# Word opens these too: with a byte order mark, or white space, in front.
+_RTF = re.compile(rb"(?:\xef\xbb\xbf)?[\s\0]{0,1024}+\{\s{0,16}+\\u?rtf")
 _TAR_HEADER_BYTES = 512
 
 
