@@ -344,7 +344,7 @@ FORMATS: dict[str, tuple[Callable[[], bytes], list[tuple[str, str]]]] = {
     ),
     "a.doc": (old_word, [("", "Old words, café."), ("", "Another paragraph.")]),
     "a.xls": (old_workbook, [("Sheet Old", "Name: apple; Amount: 3")]),
-    "a.ppt": (old_slides, [("", "Old slides"), ("", "A point of them.")]),
+    "a.ppt": (old_slides, [("Slide 1", "# Old slides\n\nA point of them.")]),
     "a.zip": (lambda: zipped(MEMBERS), [("notes/a.md", "In the first file."), ("b.csv", "Name: apple; Amount: 3")]),
     "a.tar": (lambda: tarred(MEMBERS), [("notes/a.md", "In the first file."), ("b.csv", "Name: apple; Amount: 3")]),
     "a.tar.gz": (lambda: gzip.compress(tarred(MEMBERS)), [("notes/a.md", "In the first file.")]),

@@ -25,7 +25,7 @@ from typing import IO, Any
 import olefile
 
 from ..sdk import is_private, is_private_name
-from . import convert, docx, epub, mail, odf, odf_names, ole, outlook, pdf, pptx, rtf, sheets, xlsx
+from . import doc, docx, epub, mail, odf, odf_names, ole, outlook, pdf, ppt, pptx, rtf, sheets, xlsx
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .package import Package
 from .parts import (
@@ -320,16 +320,14 @@ class _Reading:
                 self._formats.add("archive")
                 self._read_member(inner, label, depth)
                 return
-        if form is None:
-            raise Refused("unsupported_format: OLE file")
-        self._formats.add(form)
+            if form is None:
+                raise Refused("unsupported_format: OLE file")
+            self._formats.add(form)
+            if form != "xls":
+                self._take_parts(doc.read(storage) if form == "doc" else ppt.read(storage), label, depth)
+                return
         file.seek(0)
-        if form == "xls":
-            self._take_parts(sheets.read(file), label, depth)
-        elif form == "doc":
-            self._add(label, convert.convert(file.read(), convert.OLD_WORD), "markdown")
-        else:
-            self._add(label, convert.convert(file.read(), convert.POWERPOINT), "markdown")
+        self._take_parts(sheets.read(file), label, depth)
 
 
 _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")

@@ -13,7 +13,7 @@ from .parts import LeftOut, Member, Part
 
 MAGIC = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 NATIVE = "\x01Ole10Native"
-_CONTENTS = ("Package", "CONTENTS", "Contents", "CONTENT")  # streams that are a whole file
+_CONTENTS = ("Package", "package_stream", "CONTENTS", "Contents", "CONTENT")  # streams that are a whole file
 # Streams of a document, or of an object that holds one.
 DOCUMENT_STREAMS = frozenset({"WordDocument", "Workbook", "Book", "PowerPoint Document", NATIVE, *_CONTENTS})
 _EQUATION = re.compile(r"Equation|MathType", re.I)
@@ -48,11 +48,16 @@ def read_object(data: bytes, name: str) -> Part:
 
 def describe(data: bytes, name: str) -> Part:
     """A document inside another one, from the bytes of it: a member, or that it is left out."""
-    if _EQUATION.match(name):
+    if is_equation(name):
         return LeftOut("formula")
     if not data.startswith((MAGIC, b"PK\x03\x04", b"%PDF-")):
         return LeftOut("object", (name,) if name else ())
     return Member(name or "object", partial(io.BytesIO, data))
+
+
+def is_equation(name: str) -> bool:
+    """Whether a class of objects is that of formulas, whose data no one reads here."""
+    return _EQUATION.match(name) is not None
 
 
 def open_package(file: olefile.OleFileIO) -> Member | None:
