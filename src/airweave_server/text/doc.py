@@ -9,6 +9,7 @@ from itertools import pairwise
 import olefile
 
 from . import doc_tables, fields, fonts, ole
+from .doc_lists import Lists
 from .doc_tables import Fib, Piece, Runs, cps, properties
 from .flow import Flow, tidy
 from .parts import LeftOut, Member, Part, Text, Unparseable
@@ -57,7 +58,8 @@ class _Document:
         self._starts = [piece.start for piece in self._pieces]
         self._characters = Runs(self._part(doc_tables.CHARACTERS), stream, of_paragraphs=False)
         self._paragraphs = Runs(self._part(doc_tables.PARAGRAPHS), stream, of_paragraphs=True)
-        self._levels = doc_tables.heading_levels(self._part(doc_tables.STYLES))
+        self._styles = doc_tables.read_styles(self._part(doc_tables.STYLES))
+        self._lists = Lists(self._part(doc_tables.LISTS), self._part(doc_tables.LIST_USES))
         self._fonts = doc_tables.font_names(self._part(doc_tables.FONTS))
         self._text = "".join(map(self._decode, self._pieces))
         self.images = 0
@@ -203,23 +205,26 @@ class _Document:
     def _end(self, flow: Flow, mark: str, place: int) -> None:
         """End a paragraph, a cell or a row."""
         run = self._paragraphs.at(self._place_in_stream(place))
-        found = properties(run.changes) if run is not None else {}
-        depth = int.from_bytes(found.get(doc_tables.DEPTH, b"\1")[:4], "little", signed=True)
+        style = self._styles.get(run.style) if run is not None else None
+        found = {**(style.changes if style is not None else {}), **(properties(run.changes) if run is not None else {})}
+        depth = _number(found, doc_tables.DEPTH, 1)
         is_inside = _is_set(found, doc_tables.IN_TABLE)
-        if mark == "\x07":
-            if _is_set(found, doc_tables.ROW_END) or (not is_inside and not flow.inline):
-                flow.end_row(1)
-            else:
-                flow.end_cell(1)
+        list_level = _number(found, doc_tables.LIST_LEVEL, 0)
+        is_end_of_row = mark == "\x07" and (_is_set(found, doc_tables.ROW_END) or not (is_inside or flow.inline))
+        if (use := _number(found, doc_tables.LIST_USE, 0)) and flow.inline and not is_end_of_row:
+            flow.prefix = self._lists.number(use, list_level)
+        if is_end_of_row:
+            flow.end_row(1)
+        elif mark == "\x07":
+            flow.end_cell(1)
         elif _is_set(found, doc_tables.INNER_ROW_END):
             flow.end_row(max(2, depth))
         elif _is_set(found, doc_tables.INNER_CELL):
             flow.end_cell(max(2, depth))
         else:
-            level = found.get(doc_tables.OUTLINE, b"\x09")[:1]
-            outline = level[0] + 1 if level and level[0] < 9 else 0
-            heading = outline or (self._levels.get(run.style, 0) if run is not None else 0)
-            flow.end_paragraph(max(1, depth) if is_inside else 0, heading=heading)
+            outline = _number(found, doc_tables.OUTLINE, 9)
+            heading = outline + 1 if 0 <= outline < 9 else style.heading if style is not None else 0
+            flow.end_paragraph(max(1, depth) if is_inside else 0, heading=heading, indent=list_level)
 
     def _place_in_stream(self, place: int) -> int:
         number = bisect_right(self._starts, place) - 1
@@ -282,6 +287,10 @@ def _split(pair: re.Match[str]) -> str:
     """A character beyond 0xFFFF as the two that it is in UTF-16, so that places count right."""
     code = ord(pair[0]) - 0x10000
     return chr(0xD800 + (code >> 10)) + chr(0xDC00 + (code & 0x3FF))
+
+
+def _number(found: dict[int, bytes], number: int, default: int) -> int:
+    return int.from_bytes(found.get(number, b""), "little") if found.get(number) else default
 
 
 def _is_set(found: dict[int, bytes], number: int) -> bool:

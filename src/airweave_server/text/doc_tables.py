@@ -67,6 +67,8 @@ class Fib:
         if number >= self._pairs or at + 8 > len(self._stream) or not is_known:
             return b""
         place, size = struct.unpack_from("<II", self._stream, at)
+        if number == LISTS and size:
+            return table[place:]  # what follows belongs to it
         return table[place : place + size]
 
 
@@ -205,30 +207,52 @@ def _read_runs(table: bytes, stream: bytes, *, of_paragraphs: bool) -> Iterator[
                 yield Run(bounds[run], bounds[run + 1], data[at + 1 : at + 1 + data[at]])
 
 
-def heading_levels(sheet: bytes) -> dict[int, int]:
-    """The level of each style that is a heading or made from one (MS-DOC 2.9.271)."""
-    levels = {number: number for number in range(1, 10)}  # these numbers are those of the nine headings
+@dataclass(frozen=True, slots=True)
+class Style:
+    """``heading``: its level, 0 if it is none. ``changes``: the properties of its paragraphs."""
+
+    heading: int
+    changes: dict[int, bytes]
+
+
+def read_styles(sheet: bytes) -> dict[int, Style]:
+    """The styles of paragraphs that are headings or lists, or made from one (MS-DOC 2.9.271), by number."""
+    found = {number: Style(number, {}) for number in range(1, 10)}  # these numbers are those of the nine headings
     if len(sheet) < 6:
-        return levels
+        return found
     at = 2 + struct.unpack_from("<H", sheet)[0]
-    count = struct.unpack_from("<H", sheet, 2)[0]
-    for number in range(count):
+    count, base_size = struct.unpack_from("<HH", sheet, 2)
+    for number in range(min(count, MAX_STYLES)):
         if at + 2 > len(sheet):
             break
         size = struct.unpack_from("<H", sheet, at)[0]
-        if size >= 4 and at + 6 <= len(sheet):
-            kind, base = struct.unpack_from("<HH", sheet, at + 2)
-            kind &= 0xFFF
-            if 1 <= kind <= 9:
-                levels[number] = kind
-            elif kind == _TITLE:
-                levels[number] = 1
-            elif (level := levels.get(base >> 4)) is not None and number not in levels:
-                levels[number] = level
+        style = sheet[at + 2 : at + 2 + size]
         at += 2 + size + size % 2
-    return levels
+        if len(style) < 6:
+            continue
+        kind, base, _ = struct.unpack_from("<HHH", style)
+        if base & 0xF != _OF_PARAGRAPHS:
+            continue
+        above = found.get(base >> 4, Style(0, {})) if base >> 4 != number else Style(0, {})
+        kind &= 0xFFF
+        heading = kind if 1 <= kind <= 9 else 1 if kind == _TITLE else above.heading
+        own = _style_changes(style, base_size)
+        listed = {key: own[key] for key in (LIST_USE, LIST_LEVEL, OUTLINE) if key in own}
+        found[number] = Style(heading, {**above.changes, **listed})
+    return found
 
 
+def _style_changes(style: bytes, base_size: int) -> dict[int, bytes]:
+    if base_size + 2 > len(style):
+        return {}
+    name = struct.unpack_from("<H", style, base_size)[0]
+    at = base_size + 2 + 2 * name + 2
+    size = int.from_bytes(style[at : at + 2], "little")
+    return properties(style[at + 4 : at + 2 + size])
+
+
+MAX_STYLES = 4_096
+_OF_PARAGRAPHS = 1
 _TITLE = 62
 
 
