@@ -88,13 +88,17 @@ def drop_changed(
     return {(row[0], row[1]) for row in kept}
 
 
-def vectors_by_hash(session: Session, entity_rows: Sequence[int]) -> dict[bytes, Pair]:
-    """The current vectors of these entities' chunks, by chunk hash, so that unchanged text is not embedded again."""
+def vectors_by_hash(
+    session: Session, entity_rows: Sequence[int], hashes: Sequence[bytes] | None = None
+) -> dict[bytes, Pair]:
+    """The current vectors of these entities' chunks, by chunk hash, so that unchanged text is not embedded again.
+    ``hashes``: only those of these chunks."""
     rows = session.execute(
         text("""
-            select hash, halfvec_send(embedding), halfvec_send(embedding_2) from chunk where entity_row = any(:rows)
+            select hash, halfvec_send(embedding), halfvec_send(embedding_2) from chunk
+            where entity_row = any(:rows) and (cast(:hashes as bytea[]) is null or hash = any(:hashes))
         """),
-        {"rows": list(entity_rows)},
+        {"rows": list(entity_rows), "hashes": None if hashes is None else list(hashes)},
     )
     return {row[0]: (row[1], row[2]) for row in rows}
 

@@ -34,7 +34,7 @@ from ..text import identifiers, versions
 from ..text.chunk import Chunk
 from ..text.parsers import Parsers
 from ..text.parts import COMPLETE, Extracted, LeftOut, NoText, Unparseable, describe
-from ..text.reading import MAX_CHUNKS, Reader, as_unparseable, cut
+from ..text.reading import MAX_CHUNKS, Reader, as_unparseable, cut, max_chunks
 from . import diff
 from .scrub import scrub
 from .signals import Signals
@@ -53,8 +53,6 @@ QUARANTINE_AFTER = 3  # crashes on one entity that was read alone
 UNKNOWN: Pair = (None, None)
 
 _OUTCOMES = {INDEXED: "kept", SKIPPED: "skipped", FAILED: "failed"}  # of an unchanged entity
-
-_TOO_MANY = LeftOut("rest", note=f"what comes after {MAX_CHUNKS:,} chunks")
 
 log = structlog.get_logger(__name__)
 
@@ -304,7 +302,7 @@ class Writer:
             entry = self._make_entry(entity, SKIPPED, reason=found.reason, pipeline=made_by, empties=True)
             self._change(Change(entry, before, pieces=[], counts_as="skipped"))
             return
-        content, metadata = diff.fingerprint(entity, found.text), diff.metadata_fingerprint(entity, found.left_out)
+        content, metadata = diff.fingerprint(entity, found.pieces()), diff.metadata_fingerprint(entity, found.left_out)
         indexed = before is not None and before.fingerprint == content and before.pipeline == made_by
         alone = entity.id not in self._pending.changes
         if indexed and alone and before is not None and before.metadata_fingerprint == metadata:
@@ -323,11 +321,14 @@ class Writer:
         pieces = self._make_pieces(entity, cut(found))
         if indexed and alone and before is not None:
             change.entry = _with_left_out(
-                replace(entry, chunks=before.chunks), found.left_out, is_cut=before.chunks >= MAX_CHUNKS
+                replace(entry, chunks=before.chunks),
+                found.left_out,
+                is_cut=before.chunks >= max_chunks(found),
+                most=max_chunks(found),
             )
             self._change(change)
-        elif len(found.text) > BIG_CHARS:
-            self._stage_big(change, pieces, found.left_out)
+        elif found.chars > BIG_CHARS:
+            self._stage_big(change, pieces, found.left_out, most=max_chunks(found))
         else:
             change.pieces = list(islice(pieces, MAX_CHUNKS))
             entry = replace(entry, chunks=len(change.pieces))
@@ -415,14 +416,14 @@ class Writer:
             digest = hashlib.sha256(f"{heading}\x00{chunk.text}".encode()).digest()[:16]
             yield Piece(ordinal, heading, chunk.text, digest, named)
 
-    def _stage_big(self, change: Change, pieces: Iterator[Piece], left_out: Sequence[LeftOut]) -> None:
-        """Stage the pieces of a big entity in several transactions; the last one swaps them in."""
+    def _stage_big(self, change: Change, pieces: Iterator[Piece], left_out: Sequence[LeftOut], *, most: int) -> None:
+        """Stage up to ``most`` pieces of a big entity in several transactions; the last one swaps them in."""
         self.commit()  # the transactions of this entity must not contain earlier ones
-        have = self._stored_embeddings([change])
         chunk_rows.unstage(self._session, self._partition.id)
         staged, group = 0, list(islice(pieces, STAGE_AT_ONCE))
-        while group and staged < MAX_CHUNKS:
-            group = group[: MAX_CHUNKS - staged]
+        while group and staged < most:
+            group = group[: most - staged]
+            have = self._stored_embeddings([change], group)  # of the whole entity they might not fit into memory
             try:
                 made = self._embed(group, have)
             except _Refused as refused:
@@ -435,7 +436,7 @@ class Writer:
             self._session.commit()
             staged += len(group)
             group = list(islice(pieces, STAGE_AT_ONCE))
-        change.entry = _with_left_out(replace(change.entry, chunks=staged), left_out, is_cut=bool(group))
+        change.entry = _with_left_out(replace(change.entry, chunks=staged), left_out, is_cut=bool(group), most=most)
         change.staged = True
         self._change(change)
         self.commit()
@@ -453,12 +454,14 @@ class Writer:
         self._pending.met.add(row)
         self._pending.deleted.discard(row)
 
-    def _stored_embeddings(self, changes: Sequence[Change]) -> dict[bytes, Pair]:
+    def _stored_embeddings(self, changes: Sequence[Change], pieces: Sequence[Piece] | None = None) -> dict[bytes, Pair]:
+        """The stored vectors of these entities by the hash of their text. ``pieces``: only the vectors of these."""
         rows = [change.known.row for change in changes if change.known is not None and change.known.chunks]
         if not rows:
             return {}
         with self._aside() as session:
-            found = chunk_rows.vectors_by_hash(session, rows)
+            hashes = None if pieces is None else [piece.hash for piece in pieces]
+            found = chunk_rows.vectors_by_hash(session, rows, hashes)
         if (stale := self._target.models.stale) is not None:
             found = {piece: _with_vector(pair, stale, None) for piece, pair in found.items()}
         return found
@@ -652,9 +655,10 @@ class _Refused(Exception):
         return next((self._reasons[piece.hash] for piece in pieces if piece.hash in self._reasons), None)
 
 
-def _with_left_out(entry: Entry, left_out: Sequence[LeftOut], *, is_cut: bool) -> Entry:
-    """The entry of an indexed entity, with what is not in its chunks. ``is_cut``: it has more than may be indexed."""
-    every = (*left_out, _TOO_MANY) if is_cut else left_out
+def _with_left_out(entry: Entry, left_out: Sequence[LeftOut], *, is_cut: bool, most: int = MAX_CHUNKS) -> Entry:
+    """The entry of an indexed entity, with what is not in its chunks. ``is_cut``: it has more than the ``most`` that
+    may be indexed."""
+    every = (*left_out, LeftOut("rest", note=f"what comes after {most:,} chunks")) if is_cut else left_out
     return replace(
         entry,
         left_out=[one.as_json() for one in every],

@@ -72,4 +72,4 @@ def _fingerprint(entity: Entity, reader: Reader) -> str | None:
         found = reader.read(entity)
     except (Unreadable, Unparseable):
         return None
-    return "" if isinstance(found, NoText) else diff.fingerprint(entity, found.text).hex()
+    return "" if isinstance(found, NoText) else diff.fingerprint(entity, found.pieces()).hex()

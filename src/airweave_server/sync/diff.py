@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -131,12 +131,13 @@ def is_unchanged(known: Known, entity: Entity, *, force: bool) -> bool:
     return known.state == INDEXED or known.retries_left == 0
 
 
-def fingerprint(entity: Entity, text: str) -> bytes:
-    """SHA-256 of the indexed part of an entity."""
+def fingerprint(entity: Entity, text: Iterable[str]) -> bytes:
+    """SHA-256 of the indexed part of an entity. ``text``: its text in pieces, however it is divided."""
     digest = hashlib.sha256()
-    for part in (entity.name, entity.type, text):
-        for start in range(0, len(part), HASHED_AT_ONCE):
-            digest.update(part[start : start + HASHED_AT_ONCE].encode())
+    for parts in ((entity.name,), (entity.type,), text):
+        for part in parts:
+            for start in range(0, len(part), HASHED_AT_ONCE):
+                digest.update(part[start : start + HASHED_AT_ONCE].encode())
         digest.update(b"\x00")
     return digest.digest()
 

@@ -348,7 +348,7 @@ def _open_and_cut(item: Entity, reader: Reader) -> _Opened:
         if isinstance(found, NoText):
             return _Opened(size, "skipped", found.reason)
         texts = [f"{chunk.heading}\n{chunk.text}" for chunk in islice(cut(found), MAX_CHUNKS)]
-        return _Opened(size or len(found.text), left_out=_kinds_of(found.left_out), texts=texts)
+        return _Opened(size or found.chars, left_out=_kinds_of(found.left_out), texts=texts)
     except Unreadable as error:
         return _Opened(size, "skipped", str(error))
     except Unparseable as error:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import NamedTuple
 
 CHUNKER_VERSION = "2"
@@ -31,18 +31,19 @@ class Chunk:
     heading: str
 
 
-def chunks(text: str, kind: str) -> Iterator[Chunk]:
-    """Yield the chunks of a text in order.
+def chunks(text: str | Iterable[str], kind: str) -> Iterator[Chunk]:
+    """Yield the chunks of a text in order. It may come in pieces that end where lines end.
 
     Joined, they are the text without blank lines at its beginning, without more than two consecutive blank lines, and
     without runs of white space longer than a chunk. ``kind`` is that of ``Extracted``; any other is cut like plain
     text. Takes linear time, and memory for one line.
     """
+    lines = _lines(text) if isinstance(text, str) else chain.from_iterable(map(_lines, text))
     if kind in ("markdown", "html"):
-        return _pack(_markdown_units(_lines(text)))
+        return _pack(_markdown_units(lines))
     if kind == "code":
-        return _pack(_code_units(_lines(text)))
-    return _pack(_text_units(_lines(text)))
+        return _pack(_code_units(lines))
+    return _pack(_text_units(lines))
 
 
 # The quality of a cut before a unit. A full chunk is cut at the best place in its second half.

@@ -94,9 +94,9 @@ def _read(text: str, filename: str) -> Extracted:
     if len(text) <= MAX_TREE_CHARS:
         if suffix == ".ipynb" and (cells := _notebook_to_text(text)) is not None:
             return Extracted(cells, "markdown", formats=frozenset({"notebook"}))
-        if (suffix in _JSON or text.lstrip()[:1] in ("{", "[")) and (lines := json_to_text(text)) is not None:
+        if (suffix in JSON_SUFFIXES or text.lstrip()[:1] in ("{", "[")) and (lines := json_to_text(text)) is not None:
             return Extracted(lines, "json")
-    if suffix in _CSV and (columns := find_columns(text, strict=False)):
+    if suffix in TABLE_SUFFIXES and (columns := find_columns(text, strict=False)):
         return Extracted(csv_to_text(text, columns), "csv")
     if text.startswith("#!"):
         return Extracted(text, "code", _shebang_language(text))
@@ -109,8 +109,8 @@ def _read(text: str, filename: str) -> Extracted:
 
 _MARKDOWN = frozenset({".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"})
 _HTML = frozenset({".html", ".htm", ".xhtml", ".shtml"})
-_JSON = frozenset({".json", ".jsonl", ".ndjson", ".geojson", ".jsonld", ".ipynb", ".webmanifest", ".har"})
-_CSV = frozenset({".csv", ".tsv", ".tab", ".psv"})
+JSON_SUFFIXES = frozenset({".json", ".jsonl", ".ndjson", ".geojson", ".jsonld", ".ipynb", ".webmanifest", ".har"})
+TABLE_SUFFIXES = frozenset({".csv", ".tsv", ".tab", ".psv"})
 _TEXT = frozenset({".log", ".rst", ".adoc", ".tex", ".org", ".ini", ".cfg", ".conf", ".properties", ".srt"})
 _LANGUAGES = {
     **dict.fromkeys((".py", ".pyi", ".pyx", ".pyw"), "python"),

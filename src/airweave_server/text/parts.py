@@ -1,8 +1,10 @@
 """What is read of a document: text, what is left out of it, and the documents inside it. Knows no format."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
+
+from .spool import SpooledText
 
 Kind = Literal["text", "markdown", "html", "json", "csv", "code"]
 
@@ -108,6 +110,7 @@ class Extracted:
     ``kind`` says how to chunk it. ``html`` is now Markdown-like text; ``json`` and ``csv`` are lines of ``key: value``.
     ``sections``, if there are any, cover the whole text in order. ``left_out``: what of the document is not in the
     text; empty if all of it is. ``formats``: those that were read, names of ``versions.VERSIONS``.
+    ``spooled``: a text too long for memory; ``text`` is then "".
     """
 
     text: str
@@ -116,6 +119,18 @@ class Extracted:
     sections: tuple[Section, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     formats: frozenset[str] = frozenset()
+    spooled: SpooledText | None = None
+
+    @property
+    def chars(self) -> int:
+        return self.spooled.chars if self.spooled is not None else len(self.text)
+
+    def pieces(self) -> Iterator[str]:
+        """The text in order, in pieces of any length."""
+        if self.spooled is None:
+            yield self.text
+        else:
+            yield from self.spooled
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import BinaryIO
 
 import structlog
 
-from ..sdk import Entity, Unreadable
+from ..sdk import Entity, Unavailable, Unreadable
 from . import html
 from .chunk import CHUNK_CHARS, Chunk, chunks
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
+from .long import LONG_BYTES, MAX_LONG_CHUNKS, read_long
 from .parsers import Parsers
 from .parts import Extracted, Kind, LeftOut, NoText, Unparseable
 
@@ -62,7 +63,13 @@ class Reader:
                 return NoText(TOO_LARGE)
             if form is not None:
                 return self._parsers.read(_limit_size(head, content), filename=filename, beat=self._beat)
-            parts, is_all = _read_start(head, content)
+            parts, is_all = _read_start([head], content, LONG_BYTES)
+            if not is_all:
+                head = _join_pieces(parts)
+                if (table := self._read_long(head, content, filename)) is not None:
+                    return table
+                parts, is_all = _read_start([head], content, TEXT_BYTES)
+                del head
         try:
             found = extract(_join_pieces(parts), filename=filename)
         except Exception as error:  # around one entity: its bytes must not end the read of the others
@@ -72,6 +79,26 @@ class Reader:
         if isinstance(found, NoText):
             return NoText(f"too_large: {found.reason}, as far as it was read", found.formats)
         return replace(found, left_out=(*found.left_out, _TOO_LONG))
+
+    def _read_long(self, head: bytes, content: Iterator[bytes], filename: str) -> Extracted | None:
+        """A table that is too long for memory; None if it is no table, and then nothing of ``content`` is taken."""
+        raised: list[Exception] = []  # by the source, or to give up
+
+        def watched() -> Iterator[bytes]:
+            try:
+                for piece in content:
+                    self._beat()
+                    yield piece
+            except Exception as error:
+                raised.append(error)
+                raise
+
+        try:
+            return read_long(head, watched(), filename=filename)
+        except Exception as error:
+            if error in raised or isinstance(error, Unavailable):
+                raise
+            raise as_unparseable(error) from error
 
     def _content(self, stream: BinaryIO) -> Iterator[bytes]:
         """The content of the stream in pieces of ``READ_BYTES``. ``waiting`` is entered only while the source is
@@ -88,10 +115,15 @@ class Reader:
             yield parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def max_chunks(found: Extracted) -> int:
+    """How many chunks of it are indexed."""
+    return MAX_CHUNKS if found.spooled is None else MAX_LONG_CHUNKS
+
+
 def cut(found: Extracted) -> Iterator[Chunk]:
     """The chunks of a text, section by section if it has any. The heading of a chunk starts with its section."""
     if not found.sections:
-        yield from chunks(found.text, found.kind)
+        yield from chunks(found.spooled or found.text, found.kind)
         return
     ends = [section.start for section in found.sections[1:]] + [len(found.text)]
     for section, end in zip(found.sections, ends, strict=True):
@@ -126,15 +158,16 @@ def as_unparseable(error: Exception) -> Unparseable:
     return Unparseable(f"it cannot be parsed: {type(error).__name__}: {error}")
 
 
-def _read_start(head: bytes, content: Iterator[bytes]) -> tuple[list[bytes], bool]:
-    """The first ``TEXT_BYTES`` of the content, in pieces, and whether that is all of it."""
-    parts, room = [head], TEXT_BYTES - len(head)
-    for piece in content:
-        if len(piece) > room:
-            return [*parts, piece[:room]], False
+def _read_start(parts: list[bytes], content: Iterator[bytes], most: int) -> tuple[list[bytes], bool]:
+    """The first ``most`` bytes of the content or somewhat more, in pieces, and whether that is all of it. ``parts``:
+    what is read of it already."""
+    room = most - sum(map(len, parts))
+    while room >= 0:
+        if (piece := next(content, None)) is None:
+            return parts, True
         parts.append(piece)
         room -= len(piece)
-    return parts, True
+    return parts, False
 
 
 def _join_pieces(parts: list[bytes]) -> bytes:

@@ -1,10 +1,14 @@
 """JSON and JSON Lines to lines of ``path: value``."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from .labels import Growth, clip
+from .tables import split_lines
+
+MAX_LINE_CHARS = 2_000_000  # of a line of JSON Lines; a longer one is left as it is, for a tree takes 20 times its size
 
 
 class _Object(list[tuple[str, Any]]):
@@ -17,25 +21,39 @@ def json_to_text(text: str) -> str | None:
     try:
         value = _parse_json(text)
     except (ValueError, RecursionError):
-        lines = (line for line in text.split("\n") if line and not line.isspace())
-        blocks: list[str] = []
-        for count, line in enumerate(lines):
-            try:
-                value = _parse_json(line)
-            except (ValueError, RecursionError):
-                if count < 2:
-                    return None
-                blocks.append(line)
-            else:
-                if count < 2 and not isinstance(value, list):
-                    return None
-                blocks.append("\n".join(_json_lines("", value, growth)))
-        return "\n\n".join(blocks)
+        if not are_json_lines(text):
+            return None
+        return "\n\n".join(json_lines_to_blocks(split_lines(text), growth))
     if isinstance(value, _Object):
         return "\n".join(_json_object(value, growth)).strip("\n")
     if isinstance(value, list) and not _fits_a_line(value):
         return "\n\n".join("\n".join(_json_lines("", item, growth)) for item in value)
     return "\n".join(_json_lines("", value, growth))
+
+
+def are_json_lines(text: str) -> bool:
+    """Whether the first lines are objects or arrays, each by itself."""
+    lines = (line for line in split_lines(text) if not line.isspace())
+    try:
+        values = [_parse_json(line) for line in islice(lines, 2)]
+    except (ValueError, RecursionError):
+        return False
+    return bool(values) and all(isinstance(value, list) for value in values)
+
+
+def json_lines_to_blocks(lines: Iterable[str], growth: Growth) -> Iterator[str]:
+    """The values of each line as lines of ``path: value``. A line that is not JSON stays as it is."""
+    for line in lines:
+        if line.isspace():
+            continue
+        try:
+            if len(line) > MAX_LINE_CHARS:
+                raise ValueError("too long for a tree")
+            value = _parse_json(line)
+        except (ValueError, RecursionError):
+            yield line.rstrip("\n")
+        else:
+            yield "\n".join(_json_lines("", value, growth))
 
 
 def _parse_json(text: str) -> Any:

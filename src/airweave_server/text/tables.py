@@ -18,7 +18,7 @@ MAX_NAME_CHARS = 200  # of a cell that may be one of the names in the middle of 
 MAX_RECOVERIES = 3  # rows with a quote that is never closed; after that a quote is a character like others
 
 _DELIMITERS = ",\t;|"
-_SEP_LINE = re.compile(r'\s*"?sep=(.)"?[ \t]*(?:\n|\Z)', re.I)  # by which Excel is told the delimiter
+_SEP_LINE = re.compile(r'[ \t]*"?sep=(.)"?[ \t]*(?:\n|\Z)', re.I)  # by which Excel is told the delimiter
 _NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/ -]*\d%?")
 _VALUE = re.compile(
     r"[^\s@]+@[^\s@]+\.[a-z]{2,}|(?:https?|ftp)://\S+|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[T ]\d{1,2}:\d\d\S*", re.I
