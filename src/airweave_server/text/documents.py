@@ -27,6 +27,7 @@ import olefile
 from ..sdk import is_private, is_private_name
 from . import doc, docx, epub, mail, odf, odf_names, ole, outlook, pdf, ppt, pptx, rtf, sheets, xlsx
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
+from .litter import find_litter
 from .package import Package
 from .parts import (
     MAX_DEPTH,
@@ -136,6 +137,8 @@ class _Reading:
         """Read one document. ``label``: its place in the outermost one, or "" for the outermost itself."""
         head = file.read(SAMPLE_BYTES)
         file.seek(0)
+        if (reason := find_litter(head, PurePosixPath(filename.replace("\\", "/")).name)) is not None:
+            raise Refused(reason)
         form = detect_format(head, filename=filename)
         if isinstance(form, NoText):
             raise Refused(form.reason)
@@ -196,7 +199,7 @@ class _Reading:
         """Read a member of an archive or an attachment. If it cannot be read, note that it is left out."""
         name = clean(member.name).encode("utf-8", "replace").decode() or "unnamed"
         parts = PurePosixPath(name.replace("\\", "/")).parts
-        if any(part in (".DS_Store", "__MACOSX") or part.startswith("._") for part in parts) or is_private(parts):
+        if is_private(parts) or find_litter(b"", "", parts[:-1]) is not None:
             return
         self._members += 1
         if self._members > MAX_MEMBERS:
@@ -355,7 +358,7 @@ def _refused(reason: str, place: str) -> Iterator[LeftOut]:
         yield LeftOut("page_without_text", (place,))
     elif reason.startswith("unsupported_format") and "image" in reason:
         yield LeftOut("image", (place,))
-    elif not reason.startswith(("empty", "no_text", "never_read")):
+    elif not reason.startswith(("empty", "no_text", "never_read", "litter")):
         yield LeftOut("member", (place,), note=reason)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from . import html
 from .charset import BINARY_SHARE, decode, unusual_share
 from .labels import MAX_GROWTH as MAX_GROWTH
+from .links import is_link_name, read_link
 from .odf_names import flat_form
 from .parts import Extracted, NoText
 from .records import json_to_text
@@ -59,6 +60,10 @@ def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
     if found is not None and found != "email":
         return found if isinstance(found, NoText) else NoText(f"unsupported_format: {found}")
     decoded = decode(data)
+    if filename is not None and is_link_name(filename):
+        link = read_link(data, clean(decoded.text) if decoded else None, filename=filename)
+        if link is not None:
+            return Extracted(_drop_surrogates(clean(link)), "text", formats=frozenset({"link"}))
     del data  # it may be large, and the caller holds no reference to it
     if decoded is None:
         return NoText("unsupported_format: binary data")

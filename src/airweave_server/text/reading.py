@@ -12,6 +12,7 @@ from ..sdk import Entity, Unavailable, Unreadable
 from . import html
 from .chunk import CHUNK_CHARS, Chunk, chunks
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
+from .litter import find_litter
 from .long import LONG_BYTES, MAX_LONG_CHUNKS, read_long
 from .parsers import Parsers
 from .parts import Extracted, Kind, LeftOut, NoText, Unparseable
@@ -56,6 +57,8 @@ class Reader:
                 stream = opened.enter_context(entity.open())
             content = self._content(stream)
             head = next(content, b"")
+            if (reason := find_litter(head[:SAMPLE_BYTES], filename, entity.id.split("/")[:-1])) is not None:
+                return NoText(reason)
             form = detect_format(head[:SAMPLE_BYTES], filename=filename)
             if isinstance(form, NoText):
                 return form

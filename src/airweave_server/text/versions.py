@@ -18,6 +18,7 @@ VERSIONS = {
     "epub": 1,
     "html": 1,
     "json": 1,
+    "link": 1,
     "markdown": 1,
     "msg": 1,
     "none": 1,
