@@ -620,7 +620,7 @@ class Writer:
             progressed=bool(met - self._met) or done or cursor != self._partition.cursor,
         )
         session.commit()
-        tally.pop("incomplete")
+        tally.pop("incomplete", None)
         for outcome, count in tally.items():
             metrics.ENTITIES.labels(target.source, outcome).inc(count)
         for change in changes:
