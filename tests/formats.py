@@ -1,5 +1,6 @@
 """Files in every format that is read, made by the libraries that write them or, where there is none, byte by byte."""
 
+import base64
 import bz2
 import gzip
 import io
@@ -214,6 +215,31 @@ def email(*, subject: str = "Quarterly résumé", attached: dict[str, bytes] | N
     return made.as_bytes()
 
 
+def mailbox() -> bytes:
+    """Two messages, the first of which quotes the line that begins a message."""
+    line = b"From ann@x.org Thu Jan  4 10:00:00 2024\n"
+    quoting = b"Subject: Quoted\nFrom: bob@x.org\n\nHe wrote:\n\n>From that day on.\n\n"
+    return line + quoting + line + email(subject="Another", attached={"b.csv": b"Name,Amount\napple,3\n"})
+
+
+def winmail() -> bytes:
+    """What Outlook attaches instead of its attachments (TNEF): a body and a file."""
+
+    def attribute(level: int, kind: int, data: bytes) -> bytes:
+        return struct.pack("<BII", level, kind, len(data)) + data + struct.pack("<H", sum(data) & 0xFFFF)
+
+    return struct.pack("<IH", 0x223E9F78, 1) + b"".join(
+        attribute(*one)
+        for one in (
+            (1, 0x00069007, struct.pack("<II", 1252, 0)),
+            (1, 0x0002800C, "The café in it.".encode("cp1252") + b"\0"),
+            (2, 0x00069002, bytes(14)),
+            (2, 0x00018010, b"table.csv\0"),
+            (2, 0x0006800F, b"Name,Amount\napple,3\n"),
+        )
+    )
+
+
 def outlook() -> bytes:
     """A message with a file and another message attached."""
 
@@ -335,6 +361,15 @@ FORMATS: dict[str, tuple[Callable[[], bytes], list[tuple[str, str]]]] = {
             ("report.docx", "Compose it."), ("in.zip > notes/a.md", "In the first file."),
         ],
     ),
+    "a.mbox": (
+        mailbox,
+        [
+            ("Quoted", "He wrote:\n\nFrom that day on."), ("Another", "The plain body."),
+            ("Another > b.csv", "Name: apple; Amount: 3"),
+        ],
+    ),
+    "winmail.dat": (winmail, [("", "The café in it."), ("table.csv", "Name: apple; Amount: 3")]),
+    "a.b64": (lambda: base64.encodebytes(rich_text()), [("", "café costs 3 €"), ("", "| apple | 3 |")]),
     "a.msg": (
         outlook,
         [

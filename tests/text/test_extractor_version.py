@@ -35,6 +35,8 @@ TEXTS = {
     "notebook.ipynb": json.dumps(
         {"cells": [{"cell_type": "markdown", "source": ["# Title"]}, {"cell_type": "code", "source": "1 + 1"}]}
     ),
+    "event.ics": "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:Review\r\nDTSTART:20260702T100000Z\r\nDESCRIPTION:Words\\n"
+    "more.\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n",
     "mail.eml": "From: a@example.com\nTo: b@example.com\nSubject: Hello\n\nSome words.\n",
 }
 ENCODED = {

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from charset_normalizer import from_bytes
 
+from . import iso2022
+
 CHARSET_SAMPLE_BYTES = 16_384  # enough to tell an encoding
 # Control characters that text does not contain.
 _UNUSUAL = bytes([*range(0x07), *range(0x0E, 0x1B), *range(0x1C, 0x20), 0x7F])
@@ -62,11 +64,8 @@ def decode(data: bytes) -> Decoded | None:
         return _decode_legacy(data)
     if unusual > BINARY_SHARE_UTF8:
         return None
-    if "\x1b$" in text:
-        try:
-            return Decoded(data.decode("iso2022_jp"), "iso2022_jp")
-        except UnicodeDecodeError:
-            pass
+    if iso2022.is_encoded(data):
+        return Decoded(iso2022.decode(data), "iso2022_jp")
     return Decoded(text, "utf-8")
 
 

@@ -13,6 +13,7 @@ import lzma
 import pkgutil
 import re
 import tarfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -25,7 +26,26 @@ from typing import IO, Any
 import olefile
 
 from ..sdk import is_private, is_private_name
-from . import doc, docx, epub, mail, odf, odf_names, ole, outlook, pdf, ppt, pptx, rtf, sheets, xlsx
+from . import (
+    charset,
+    doc,
+    docx,
+    encoded,
+    epub,
+    mail,
+    mailbox,
+    odf,
+    odf_names,
+    ole,
+    outlook,
+    pdf,
+    ppt,
+    pptx,
+    rtf,
+    sheets,
+    tnef,
+    xlsx,
+)
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .litter import find_litter
 from .package import Package
@@ -45,11 +65,14 @@ from .parts import (
 )
 
 MAX_MEMBERS = 1_000  # of an archive or an e-mail, including nested ones
+MAX_MAILBOX_MEMBERS = 20_000  # attachments of a mailbox, and what they hold
 MAX_MEMBER_BYTES = 64 * 1024 * 1024
 MAX_UNPACKED_BYTES = 512 * 1024 * 1024  # of all members together
 MAX_RATIO = 200  # of the unpacked size to the size of the file, above ``RATIO_FROM_BYTES``
 RATIO_FROM_BYTES = 16 * 1024 * 1024
 MAX_LABEL_CHARS = 300
+DEFAULT_SECONDS = 60.0
+SHARE_OF_TIME = 0.7  # of the time of a document; one that takes all of it is not read at all
 MAX_REASON_CHARS = 500
 # One of each library that loads something at its first document. The PDF has an empty page: for one with text PDFium
 # would look through the fonts of the system, which it does not need for what the text says.
@@ -75,12 +98,13 @@ def load() -> None:
         read(io.BytesIO(data), filename=name)
 
 
-def read(file: IO[bytes], *, filename: str) -> Extracted | NoText:
-    """The text of a document, including its members and attachments.
+def read(file: IO[bytes], *, filename: str, seconds: float = DEFAULT_SECONDS) -> Extracted | NoText:
+    """The text of a document, including its members and attachments. After most of ``seconds``, the rest of a document
+    of many parts is left out.
 
     Raises ``Unparseable`` if it is damaged, and ``MemoryError``.
     """
-    reading = _Reading(size_bytes=file.seek(0, io.SEEK_END))
+    reading = _Reading(size_bytes=file.seek(0, io.SEEK_END), seconds=seconds * SHARE_OF_TIME)
     file.seek(0)
     try:
         reading.take(file, filename, "", depth=0)
@@ -100,12 +124,15 @@ def read(file: IO[bytes], *, filename: str) -> Extracted | NoText:
 class _Reading:
     """The text read so far, and how much may still be unpacked."""
 
-    def __init__(self, *, size_bytes: int) -> None:
+    def __init__(self, *, size_bytes: int, seconds: float) -> None:
+        self._seconds = seconds
+        self._ends_at = time.monotonic() + seconds
         self._allowed_bytes = min(MAX_UNPACKED_BYTES, max(RATIO_FROM_BYTES, MAX_RATIO * size_bytes))
         self._parts: list[str] = []
         self._sections: list[Section] = []
         self._chars = 0
         self._members = 0
+        self._members_allowed = MAX_MEMBERS
         self._left_out: list[LeftOut] = []
         self._refused: list[str] = []  # why members have no text
         self._formats: set[str] = set()
@@ -165,12 +192,22 @@ class _Reading:
                 self._take_parts(pdf.read(file), label, depth)
             elif form == "rtf":
                 self._take_parts(rtf.read(file), label, depth)
+            elif form == "mbox":
+                self._members_allowed = MAX_MAILBOX_MEMBERS
+                self._take_parts(mailbox.read(file, is_inside=depth > 0), label, depth)
+            elif form == "tnef":
+                self._take_parts(tnef.read(file.read()), label, depth)
+            elif form == "encoded":
+                self._read_encoded(file, filename, label, depth)
             else:
                 self._take_parts(mail.read(file, is_inside=depth > 0), label, depth)
 
     def _take_parts(self, parts: Iterable[Part], label: str, depth: int) -> None:
         """Add the parts of one document."""
         for part in parts:
+            if time.monotonic() > self._ends_at:
+                self._left_out.append(LeftOut("rest", note=f"what comes after {self._seconds:g} s of reading"))
+                raise _Full
             if isinstance(part, Text):
                 self._add(_join_labels(label, part.label), part.text, part.kind)
             elif isinstance(part, LeftOut):
@@ -180,6 +217,8 @@ class _Reading:
 
     def _add(self, label: str, text: str, kind: Kind) -> None:
         text = clean(text).encode("utf-8", "ignore").decode()  # no lone surrogates
+        text, left_out = encoded.strip(text)
+        self._left_out.extend(_at(label, one) for one in left_out)
         if not text or text.isspace():
             return
         room = MAX_TEXT_CHARS - self._chars
@@ -202,8 +241,8 @@ class _Reading:
         if is_private(parts) or find_litter(b"", "", parts[:-1]) is not None:
             return
         self._members += 1
-        if self._members > MAX_MEMBERS:
-            self._left_out.append(LeftOut("rest", note=f"what comes after {MAX_MEMBERS:,} members"))
+        if self._members > self._members_allowed:
+            self._left_out.append(LeftOut("rest", note=f"what comes after {self._members_allowed:,} members"))
             raise _Full
         place = _join_labels(label, name)
         if not self._may_descend(depth, place):
@@ -301,6 +340,18 @@ class _Reading:
             if depth >= MAX_DEPTH:
                 raise Refused(f"it is nested deeper than {MAX_DEPTH} archives")
             self.take(io.BytesIO(self._unpack(unpacked, name)), name, label, depth=depth + 1)
+
+    def _read_encoded(self, file: IO[bytes], filename: str, label: str, depth: int) -> None:
+        """Read a file that is base64 or uuencoded, if what it holds is a document."""
+        content = encoded.open_file(file.read())
+        head = content.read(SAMPLE_BYTES)
+        content.seek(0)
+        name = PurePosixPath(filename).stem or filename
+        if depth >= MAX_DEPTH or (detect_format(head, filename=None) is None and charset.decode(head) is None):
+            raise Refused("no_text: it is encoded bytes")
+        if is_private_name(name):
+            raise Refused("never_read: the name of the encoded file is one of those that are never read")
+        self.take(content, name, label, depth=depth + 1)
 
     def _may_descend(self, depth: int, place: str) -> bool:
         """Whether a member at this depth may be read. If not, note that it is left out."""

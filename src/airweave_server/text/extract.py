@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from . import html
+from . import calendar, encoded, html, mailbox
 from .charset import BINARY_SHARE, decode, unusual_share
 from .labels import MAX_GROWTH as MAX_GROWTH
 from .links import is_link_name, read_link
@@ -26,9 +26,8 @@ SAMPLE_BYTES = 65_536  # enough to tell text from binary
 MAX_TREE_CHARS = 16_000_000  # of JSON, which takes about twenty times its size as a tree; longer JSON is read as text
 SLICE_CHARS = 1_000_000
 MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook cell
-MAX_HEADERS_CHARS = 16_384  # the headers that identify an e-mail without a suffix must be within these
 
-Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email", "odf"]
+Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email", "mbox", "tnef", "encoded", "odf"]
 
 
 def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | None:
@@ -45,7 +44,15 @@ def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | N
         return "rtf"
     if binary := _binary_format(head):
         return NoText(f"unsupported_format: {binary}")
-    return "email" if _is_email(head, (filename or "").lower()) else None
+    suffix = PurePosixPath((filename or "").lower().replace("\\", "/")).suffix
+    if suffix not in _MARKDOWN and suffix not in _LANGUAGES:
+        if mailbox.is_mailbox(head):
+            return "mbox"
+        if _is_email(head, suffix):
+            return "email"
+        if encoded.is_file(head):
+            return "encoded"
+    return None
 
 
 def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
@@ -57,7 +64,7 @@ def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
     if not data:
         return NoText("empty")
     found = detect_format(data[:SAMPLE_BYTES], filename=None)
-    if found is not None and found != "email":
+    if found is not None and found not in ("email", "mbox", "encoded"):
         return found if isinstance(found, NoText) else NoText(f"unsupported_format: {found}")
     decoded = decode(data)
     if filename is not None and is_link_name(filename):
@@ -71,6 +78,9 @@ def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
     if not text or text.isspace():
         return NoText("empty")
     extracted = _read(text, (filename or "").lower())
+    text, left_out = encoded.strip(extracted.text)
+    if left_out:
+        extracted = replace(extracted, text=text, left_out=(*extracted.left_out, *left_out))
     formats = extracted.formats or frozenset({extracted.kind})
     if decoded.encoding != "utf-8":
         formats |= {"charset"}
@@ -94,6 +104,8 @@ def _read(text: str, filename: str) -> Extracted:
         return Extracted(text, "code", language)
     if suffix in _TEXT:
         return Extracted(text, "text")
+    if calendar.START.match(text):
+        return Extracted(calendar.to_text(text), "markdown", formats=frozenset({"calendar"}))
     if html.START.match(text) or (suffix in _HTML and html.TAG.search(text, 0, SNIFF_CHARS)):
         return Extracted(html.to_text(text), "html")
     if len(text) <= MAX_TREE_CHARS:
@@ -205,6 +217,7 @@ _DOCUMENTS: tuple[tuple[int, bytes, Document], ...] = (
     (0, b"\xfd7zXZ\0", "xz"),
     (4, b"1AY&SY", "bzip2"),
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole"),
+    (0, b"\x78\x9f\x3e\x22", "tnef"),
 )
 # Word opens these too: with a byte order mark, or white space, in front.
 _RTF = re.compile(rb"(?:\xef\xbb\xbf)?[\s\0]{0,1024}+\{\s{0,16}+\\u?rtf")
@@ -220,21 +233,27 @@ def _is_tar(head: bytes) -> bool:
     return checksum.isdigit() and len(checksum) <= 7 and sum(header[:148]) + 256 + sum(header[156:]) == int(checksum, 8)
 
 
-_EMAIL_SUFFIXES = (".eml", ".mht", ".mhtml")
-_FIRST_HEADER = re.compile(rb"\s*+[!-9;-~]{1,80}:[ \t]")
+_EMAIL_SUFFIXES = (".eml", ".emlx", ".mht", ".mhtml", ".mbox", ".mbx", ".mail", ".nws")
+_FIRST_HEADER = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*+(?:\d{1,12}[ \t]*\r?\n)?(?:>?From [^\r\n]*\r?\n)?[!-9;-~]{1,80}[ \t]*:(?!//)"
+)
+_HEADERS_END = re.compile(rb"\r?\n[ \t]*\r?\n|\r\r")
+_MIME = re.compile(rb"[\r\n]content-type[ \t]*:\s*(?:multipart/|message/|text/(?:html|plain))")
 
 
-def _is_email(head: bytes, filename: str) -> bool:
+def _is_email(head: bytes, suffix: str) -> bool:
+    """Whether a file is a message, of any name, or a web page that is saved as one (MHTML)."""
     if _FIRST_HEADER.match(head) is None:
         return False
-    name = PurePosixPath(filename.replace("\\", "/"))
-    if name.suffix in _EMAIL_SUFFIXES:
+    if suffix in _EMAIL_SUFFIXES:
         return True
-    # the names in a Maildir contain dots and commas
-    if name.suffix and not name.suffix[1:].isdigit() and "," not in name.suffix:
+    if suffix in _TEXT:
         return False
-    block = b"\n" + head[:MAX_HEADERS_CHARS].replace(b"\r\n", b"\n").partition(b"\n\n")[0].lower()
-    return b"\nfrom:" in block and b"\nmessage-id:" in block and (b"\ndate:" in block or b"\nreceived:" in block)
+    block = b"\n" + _HEADERS_END.split(head.lstrip(), maxsplit=1)[0].lower()
+    lines = block.replace(b"\r", b"\n")
+    if b"\nfrom:" in lines and b"\nmessage-id:" in lines and (b"\ndate:" in lines or b"\nreceived:" in lines):
+        return True
+    return b"\nmime-version:" in lines and _MIME.search(lines) is not None
 
 
 # Binary formats: offset of the magic number, magic number, common name.

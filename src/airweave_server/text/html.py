@@ -69,9 +69,10 @@ MAX_ROW_CHARS = 1_000  # a longer row is a layout, not data
 MAX_INDENT = 6  # levels of nested lists
 
 
-def to_text(html: str) -> str:
-    """The text of a page, with headings, lists, tables and code as in Markdown. Takes linear time."""
-    page = _Page()
+def to_text(html: str, *, whole: bool = False) -> str:
+    """The text of a page, with headings, lists, tables and code as in Markdown. Takes linear time. ``whole``: it is no
+    page of a site but a message or a chapter, of which nothing is left out."""
+    page = _Page(whole)
     is_xml = html.lstrip()[:5] == "<?xml"  # in XML any element may close itself
     position = 0
     unclosed: set[str] = set()
@@ -105,7 +106,8 @@ def to_text(html: str) -> str:
 class _Page:
     """Turns tags and text, in page order, into lines. Keeps no tree, so nesting may be arbitrarily deep."""
 
-    def __init__(self) -> None:
+    def __init__(self, whole: bool) -> None:
+        self._whole = whole
         self._lines: list[str] = []
         self._around: list[int] = []  # the numbers of the lines around the main part
         self._main_chars = 0
@@ -139,12 +141,12 @@ class _Page:
     def open(self, name: str, tag: str) -> None:
         if name in _INLINE:
             return
-        part = _classify(name, tag)
+        part = "" if self._whole else _classify(name, tag)
         if part:
             self._row = False  # the table is layout, not data
         self._start(name)
         if name not in _VOID:
-            if name in _DROPPED and self._dropped_at is None:
+            if name in _DROPPED and self._dropped_at is None and not (self._whole and name == "nav"):
                 self._dropped_at = len(self._stack)
             if part == "main" and self._main_at is None:
                 self._main_at = len(self._stack)

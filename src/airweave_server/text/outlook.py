@@ -1,60 +1,144 @@
 """Outlook messages (.msg, MS-OXMSG) to text: a message, its attachments, and the messages inside it."""
 
+import io
+import struct
 from collections.abc import Iterator
 from functools import partial
 
 import olefile
 
-from .extract import extract
+from ..sdk import is_private_name
+from . import html, mapi, words
 from .mail import message_text
-from .parts import MAX_DEPTH, Extracted, Kind, LeftOut, Member, Part, Text
+from .parts import MAX_DEPTH, Kind, LeftOut, Member, Part, Text
 
-_TEXT_TYPES = (("001F", "utf-16-le"), ("001E", None))  # PtypString and PtypString8 (MS-OXCDATA 2.11.1)
+_UNICODE, _STRING8, _BINARY = "001F", "001E", "0102"  # MS-OXCDATA 2.11.1
+_PROPERTIES = "__properties_version1.0"
+_NAMED = "__nameid_version1.0"
+_DATE = 0x40
 
 
 def read(ole: olefile.OleFileIO, *, is_inside: bool) -> Iterator[Part]:
     """The message under its subject, then what is attached. ``is_inside``: it is itself in another document."""
-    yield from _read_message(ole, (), "", is_inside=is_inside, depth=0)
+    reading = _Reading(ole)
+    yield from reading.message((), "", is_inside=is_inside, depth=0)
 
 
-def _read_message(
-    ole: olefile.OleFileIO, at: tuple[str, ...], label: str, *, is_inside: bool, depth: int
-) -> Iterator[Part]:
-    people = f"{_text(ole, at, '0C1A')} {_text(ole, at, '5D01') or _text(ole, at, '0C1F')}".strip()
-    fields = {"From": people, "To": _text(ole, at, "0E04"), "Cc": _text(ole, at, "0E03")}
-    subject, body = _text(ole, at, "0037"), _text(ole, at, "1000")
-    kind: Kind = "text"
-    if not body and ole.exists([*at, "__substg1.0_10130102"]):
-        page = extract(ole.openstream([*at, "__substg1.0_10130102"]).read(), filename="body.html")
-        if isinstance(page, Extracted):
-            body, kind = page.text, page.kind
-    own = message_text(subject, fields, body, kind)
-    yield Text(_join(label, own.label), own.text, own.kind)
-    place = _join(label, own.label) if is_inside else label
-    storages = {tuple(entry[: len(at) + 1]) for entry in ole.listdir() if tuple(entry[: len(at)]) == at}
-    for attached in sorted(storage for storage in storages if storage[-1].startswith("__attach_version1.0_")):
-        name = _text(ole, attached, "3707") or _text(ole, attached, "3704")
-        inner = (*attached, "__substg1.0_3701000D")
-        if ole.exists([*attached, "__substg1.0_37010102"]):
-            content = partial(ole.openstream, [*attached, "__substg1.0_37010102"])
+class _Reading:
+    """Reads the properties of a message and of those inside it."""
+
+    def __init__(self, ole: olefile.OleFileIO) -> None:
+        self._ole = ole
+        self._streams = {tuple(entry) for entry in ole.listdir(streams=True, storages=False)}
+        self._below: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        for entry in self._streams:
+            for n in range(1, len(entry)):
+                self._below.setdefault(entry[: n - 1], set()).add(entry[:n])
+        self._named = self._read_names()
+
+    def message(self, at: tuple[str, ...], label: str, *, is_inside: bool, depth: int) -> Iterator[Part]:
+        fixed = self._fixed(at, 24 if at else 32)
+        charset = mapi.charset(fixed.get(mapi.MESSAGE_CODEPAGE, (0, 0))[1]) or mapi.charset(
+            fixed.get(mapi.INTERNET_CODEPAGE, (0, 0))[1]
+        )
+        address = self._text(at, mapi.SENDER_SMTP, charset) or self._text(at, mapi.SENDER_ADDRESS, charset)
+        sender = self._text(at, mapi.SENDER_NAME, charset)
+        fields = {
+            "From": f"{sender} {address}".strip() if address != sender else sender,
+            "To": self._text(at, mapi.DISPLAY_TO, charset),
+            "Cc": self._text(at, mapi.DISPLAY_CC, charset),
+            "Date": next(
+                filter(None, (mapi.date(fixed.get(id, (0, 0))[1]) for id in (mapi.SUBMITTED, mapi.DELIVERED))), ""
+            ),
+        }
+        body, kind = self._body(at, charset, fixed.get(mapi.INTERNET_CODEPAGE, (0, 0))[1])
+        body = "\n".join([*self._details(at, fixed, charset), body])
+        own = message_text(self._text(at, mapi.SUBJECT, charset), fields, body, kind)
+        yield Text(_join(label, own.label), own.text, own.kind)
+        place = _join(label, own.label) if is_inside else label
+        if not body.strip() and (rtf := mapi.decompress(self._bytes(at, mapi.RTF))):
+            yield Member("message.rtf", partial(io.BytesIO, rtf), place=_join(label, own.label), is_named=False)
+        if self._text(at, mapi.MESSAGE_CLASS, charset).lower().startswith("ipm.note.smime"):
+            is_signed = "multipartsigned" in self._text(at, mapi.MESSAGE_CLASS, charset).lower()
+            if not is_signed and not body.strip():
+                yield LeftOut("encrypted", (place or "message",))
+        storages = self._below.get(at, set())
+        for attached in sorted(one for one in storages if one[-1].startswith("__attach_version1.0_")):
+            yield from self._attached(attached, place, charset, depth)
+
+    def _attached(self, at: tuple[str, ...], place: str, charset: str, depth: int) -> Iterator[Part]:
+        names = [self._text(at, id, charset) for id in (mapi.ATTACHED_NAME, mapi.ATTACHED_SHORT_NAME)]
+        name = next(filter(None, names), "") or self._text(at, mapi.ATTACHED_TITLE, charset)
+        if any(map(is_private_name, filter(None, names))):
+            return
+        inner = (*at, "__substg1.0_3701000D")
+        if (*at, f"__substg1.0_3701{_BINARY}") in self._streams:
+            content = partial(self._ole.openstream, [*at, f"__substg1.0_3701{_BINARY}"])
             yield Member(name or "attachment", content, place=place)
-        elif not ole.exists([*inner, "__properties_version1.0"]):
-            continue
+        elif (*inner, _PROPERTIES) not in self._streams:
+            yield LeftOut("attachment", (_join(place, name or "attachment"),))
         elif depth < MAX_DEPTH:
-            yield from _read_message(ole, inner, place, is_inside=True, depth=depth + 1)
+            yield from self.message(inner, place, is_inside=True, depth=depth + 1)
         else:
             yield LeftOut("too_deep", (_join(place, name or "message"),))
 
+    def _body(self, at: tuple[str, ...], charset: str, codepage: int) -> tuple[str, Kind]:
+        body = self._text(at, mapi.BODY, charset)
+        if body.strip():
+            return body, "text"
+        page = self._bytes(at, mapi.HTML)
+        if page:
+            return html.to_text(words.decode_text(page.rstrip(b"\0"), mapi.charset(codepage) or charset).text), "html"
+        text = self._text(at, mapi.HTML, charset)
+        return (html.to_text(text), "html") if text else ("", "text")
 
-def _text(ole: olefile.OleFileIO, at: tuple[str, ...], property_id: str) -> str:
-    for kind, encoding in _TEXT_TYPES:
-        if ole.exists([*at, f"__substg1.0_{property_id}{kind}"]):
-            data = ole.openstream([*at, f"__substg1.0_{property_id}{kind}"]).read()
-            if encoding:
-                return str(data.decode(encoding, "replace")).rstrip("\0")
-            found = extract(data, filename="a.txt")
-            return found.text if isinstance(found, Extracted) else ""
-    return ""
+    def _details(self, at: tuple[str, ...], fixed: dict[int, tuple[int, int]], charset: str) -> list[str]:
+        """The fields of an appointment, a task or a contact."""
+        lines = []
+        for id, name in self._named.items():
+            kind, value = fixed.get(id, (0, 0))
+            said = mapi.date(value) if kind == _DATE else self._text(at, id, charset)
+            if said:
+                lines.append(f"{name}: {said}")
+        if self._text(at, mapi.MESSAGE_CLASS, charset).lower().startswith("ipm.contact"):
+            lines += mapi.contact_lines({id: self._text(at, id, charset) for id in mapi.CONTACT_FIELDS.values()})
+        return [*dict.fromkeys(lines), ""] if lines else []
+
+    def _read_names(self) -> dict[int, str]:
+        """What the named properties that people read are called, by the number they have in this file."""
+        entries = self._bytes((_NAMED,), 0x0003)
+        found = {}
+        for position in range(0, len(entries) - 7, 8):
+            name, info, index = struct.unpack_from("<IHH", entries, position)
+            if not info & 1 and name in mapi.NAMED_FIELDS:
+                found[0x8000 + index] = mapi.NAMED_FIELDS[name]
+        return found
+
+    def _fixed(self, at: tuple[str, ...], header: int) -> dict[int, tuple[int, int]]:
+        """The type and the value of each property of a fixed size."""
+        path = (*at, _PROPERTIES)
+        if path not in self._streams:
+            return {}
+        data = self._ole.openstream([*path]).read()
+        found = {}
+        for position in range(header, len(data) - 15, 16):
+            kind, id, _, value = struct.unpack_from("<HHIQ", data, position)
+            found[id] = (kind, value & 0xFFFFFFFF if kind == 3 else value)
+        return found
+
+    def _bytes(self, at: tuple[str, ...], id: int) -> bytes:
+        path = (*at, f"__substg1.0_{id:04X}{_BINARY}")
+        return self._ole.openstream([*path]).read() if path in self._streams else b""
+
+    def _text(self, at: tuple[str, ...], id: int, charset: str) -> str:
+        for kind in (_UNICODE, _STRING8):
+            path = (*at, f"__substg1.0_{id:04X}{kind}")
+            if path in self._streams:
+                data = self._ole.openstream([*path]).read()
+                if kind == _UNICODE:
+                    return str(data.decode("utf-16-le", "replace")).rstrip("\0")
+                return words.decode_text(data.rstrip(b"\0"), charset).text
+        return ""
 
 
 def _join(label: str, name: str) -> str:

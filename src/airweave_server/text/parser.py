@@ -48,15 +48,15 @@ def main(memory_bytes: int, seconds: float, line: int, user: tuple[int, int] | N
         file, filename = requests.get()
         _limit_cpu(seconds)
         with file:
-            head, text = _answer(file, filename)
+            head, text = _answer(file, filename, seconds)
         answers.write(json.dumps(head | {"text_bytes": len(text)}).encode() + b"\n")
         answers.write(text)
         answers.flush()
 
 
-def _answer(file: IO[bytes], filename: str) -> tuple[dict[str, Any], bytes]:
+def _answer(file: IO[bytes], filename: str, seconds: float) -> tuple[dict[str, Any], bytes]:
     try:
-        found = documents.read(file, filename=filename)
+        found = documents.read(file, filename=filename, seconds=seconds)
     except Unparseable as error:
         return {"unparseable": str(error)}, b""
     except MemoryError:

@@ -17,6 +17,7 @@ WHAT = {
     "chapter": "a chapter is missing",
     "damaged": "it is damaged",
     "encoding": "the encoding is a guess",
+    "encoded": "encoded bytes are not read",
     "encrypted": "it is encrypted",
     "formula": "a formula is not read",
     "image": "an image is not read",
@@ -30,7 +31,7 @@ WHAT = {
     "words": "words are not read",
 }
 
-COMPLETE = ("encoding", "image")  # said, but no words are known to be missing
+COMPLETE = ("encoded", "encoding", "image")  # said, but no words are known to be missing
 
 
 class Unparseable(Exception):

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import structlog
 
 from ..sdk import Entity, Unavailable, Unreadable
-from . import html
+from . import encoded, html
 from .chunk import CHUNK_CHARS, Chunk, chunks
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
 from .litter import find_litter
@@ -143,7 +143,8 @@ def _read_text(text: str, form: str) -> Extracted | NoText:
             raise as_unparseable(error) from error
     kinds: dict[str, Kind] = {"html": "html", "plain": "text"}
     kind = kinds.get(form, "markdown")
-    return Extracted(text, kind, formats=frozenset({kind})) if text.strip() else NoText("empty")
+    text, left_out = encoded.strip(text)
+    return Extracted(text, kind, left_out=left_out, formats=frozenset({kind})) if text.strip() else NoText("empty")
 
 
 def fields_as_text(entity: Entity) -> str:

@@ -18,8 +18,8 @@ def parse(
     end: Callable[[str], None] | None = None,
     characters: Callable[[str], None] | None = None,
 ) -> None:
-    """Parse XML without building a tree. Element names have the form "namespace local". A document type is refused,
-    because with one a small file can expand to a huge one."""
+    """Parse XML without building a tree. Element names have the form "namespace local". A document type that declares
+    something itself is refused, because with one a small file can expand to a huge one."""
     parser = _make_parser(start, end, characters)
     with file:
         try:
@@ -171,8 +171,9 @@ def _make_parser(
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.buffer_text = True
 
-    def refuse(*_: object) -> None:
-        raise Unparseable("it declares a document type, which no office document does")
+    def refuse(name: str, system: str | None, public: str | None, declares: bool) -> None:
+        if declares:
+            raise Unparseable("it declares a document type, which no office document does")
 
     parser.StartDoctypeDeclHandler = refuse
     parser.StartElementHandler = start

@@ -1,0 +1,160 @@
+"""Bytes written as characters: base64, uuencode, yEnc and armor in a text. They say nothing and are not indexed.
+
+Short ones stay: hashes, keys and tokens are words that people search.
+"""
+
+import binascii
+import io
+import re
+from collections.abc import Iterator
+from typing import IO
+
+from .parts import LeftOut
+
+LEAST_CHARS = 200  # of base64 that is left out
+RUN_CHARS = 60  # of it without a break: a line of base64 is at least as long
+LEAST_URI_CHARS = 40  # of the base64 of a data: URI
+_HEAD_CHARS = 4_096
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_IS_BASE64 = bytes(byte in _ALPHABET for byte in range(256))
+_RUN = b"\x01" * RUN_CHARS
+# Lines of base64, or string literals of it. Only its end is padded.
+_BREAK = r"(?:\\r|\\n|&#1[03];|&#x[aAdD];|[\s\"'`,;>#*\\+]){1,100}"
+_BLOCK = re.compile(
+    rf"[A-Za-z0-9+/]{{{RUN_CHARS},}}+(?:{_BREAK}[A-Za-z0-9+/]{{{RUN_CHARS},}}+)*+(?:{_BREAK}[A-Za-z0-9+/]{{1,{RUN_CHARS}}}(?![A-Za-z0-9+/._-]))?(?:\s?=){{0,2}}"
+)
+_URL_SAFE = re.compile(rf"[A-Za-z0-9_-]{{{LEAST_CHARS},}}+={{0,2}}")
+_URI = re.compile(rf"(data:[\w.+/;=-]{{0,200}}?;base64,)[A-Za-z0-9+/=_%-]{{{LEAST_URI_CHARS},}}+", re.I)
+_MARK = r"[^\S\n]*+(?:[>#*|/]+[^\S\n]*+)?"  # of a quotation or a comment
+_ARMOR = re.compile(
+    rf"^({_MARK})-----BEGIN ([A-Z0-9 ]{{1,60}})-----[^\S\n]*+\n((?:(?!\1-----)[^\n]*+\n)++)\1-----END \2-----",
+    re.M,
+)
+_ARMORED_LINE = re.compile(rf"{_MARK}(?:[A-Za-z0-9+/=]{{0,100}}|[A-Z][A-Za-z-]{{2,30}}: [^\n]*)[^\S\n]*")
+_UU = re.compile(
+    r"^begin(?: [0-7]{3,4} ([^\n]{1,255})\n(?:[!-`][ -`]{0,99}[^\S\n]*+\n)*+(?:[` ]?\n)?end"
+    r"|-base64 [0-7]{3,4} ([^\n]{1,255})\n(?:[A-Za-z0-9+/=]{1,100}[^\S\n]*+\n)*+====)[^\S\n]*$",
+    re.M,
+)
+_YENC = re.compile(r"^=ybegin [^\n]*\n(?:(?!=yend)[^\n]*\n)*+(?:=yend[^\n]*$)?", re.M)
+
+
+def strip(text: str) -> tuple[str, tuple[LeftOut, ...]]:
+    """The text without what is encoded in it, and what that was. Takes linear time."""
+    count = encrypted = 0
+    if "-----BEGIN " in text:
+        text, count, encrypted = _strip_armor(text)
+    if "\nbegin" in text or text.startswith("begin"):
+        text, n = _UU.subn(_strip_uu, text)
+        count += n
+    if "=ybegin " in text:
+        text, n = _YENC.subn("", text)
+        count += n
+    if ";base64," in text:
+        text, n = _URI.subn(r"\1", text)
+        count += n
+    pieces: list[str] = []
+    position = 0
+    for start, end in _find(text):
+        pieces.append(text[position:start])
+        position = end
+    if pieces:
+        text = "".join([*pieces, text[position:]])
+    count += len(pieces)
+    left_out = [LeftOut("encoded", count=count)] if count else []
+    if encrypted:
+        left_out.append(LeftOut("encrypted", count=encrypted))
+    return text, tuple(left_out)
+
+
+def _find(text: str) -> Iterator[tuple[int, int]]:
+    """Where base64 is. Only places with ``RUN_CHARS`` fit characters in a row are looked at, which few texts have."""
+    fit = text.encode("ascii", "replace").translate(_IS_BASE64)
+    position = 0
+    while (start := fit.find(_RUN, position)) >= 0:
+        while start > position and fit[start - 1]:
+            start -= 1
+        block = _BLOCK.match(text, start)
+        if block is None:
+            position = start + RUN_CHARS
+            continue
+        position = max(block.end(), start + 1)
+        if is_base64(block[0]) and text[start - 1 : start] not in ("-", "_", "."):
+            yield start, block.end()
+
+
+def is_base64(block: str) -> bool:
+    """Whether a block of fit characters is base64, and neither digits, letters of a genome, nor a path."""
+    body = re.sub(r"\\[rn]|&#\w+;|[^A-Za-z0-9+/]", "", block[:_HEAD_CHARS])
+    if len(block) < LEAST_CHARS or len(body) < LEAST_CHARS * 0.9:
+        return False
+    lower = sum(c.islower() for c in body)
+    upper = sum(c.isupper() for c in body)
+    digits = sum(c.isdigit() for c in body)
+    if body.count("A") + body.count("/") > 0.8 * len(body):  # zeros, or ones
+        return True
+    return min(upper, lower) >= 0.1 * len(body) and digits >= 0.02 * len(body) and digits <= 0.5 * len(body)
+
+
+def _strip_armor(text: str) -> tuple[str, int, int]:
+    encoded = encrypted = 0
+
+    def leave_out(found: re.Match[str]) -> str:
+        nonlocal encoded, encrypted
+        if any(_ARMORED_LINE.fullmatch(line) is None for line in found[3].splitlines()):
+            return found[0]  # words between two lines that look like it
+        if found[2] == "PGP MESSAGE" or found[2] == "PKCS7" or found[2] == "CMS":
+            encrypted += 1
+        else:
+            encoded += 1
+        return f"{found[1]}-----BEGIN {found[2]}-----\n{found[1]}-----END {found[2]}-----"
+
+    return _ARMOR.sub(leave_out, text), encoded, encrypted
+
+
+def _strip_uu(found: re.Match[str]) -> str:
+    return f"begin {found[1] or found[2]}\nend"
+
+
+def find_files(text: str) -> Iterator[tuple[str, bytes]]:
+    """The name and the content of each uuencoded file in a text."""
+    for found in _UU.finditer(text):
+        yield (found[1] or found[2]).strip(), decode_file(found[0].encode("ascii", "replace"))
+
+
+def decode_file(data: bytes) -> bytes:
+    """The bytes of a file that is nothing but base64, or uuencoded."""
+    head, _, rest = data.lstrip().partition(b"\n")
+    if head.startswith(b"begin "):
+        pieces = []
+        for line in rest.splitlines():
+            if line.strip() in (b"end", b"`", b""):
+                break
+            size = (((line[0] - 32) & 63) * 8 + 5) // 6 + 1  # some programs write more than that
+            try:
+                pieces.append(binascii.a2b_uu(line[: max(size, 1)]))
+            except binascii.Error:
+                continue
+        return b"".join(pieces)
+    body = rest if head.startswith((b"begin-base64 ", b"-----BEGIN ")) else data
+    body = re.sub(rb"[^A-Za-z0-9+/]+", b"", re.sub(rb"^(?:====|-----END ).*", b"", body, flags=re.M))
+    body = body[:-1] if len(body) % 4 == 1 else body
+    return binascii.a2b_base64(body + b"=" * (-len(body) % 4))
+
+
+_FILE = re.compile(
+    rb"\s*+(?:begin(?:-base64)? [0-7]{3,4} \S[^\r\n]{0,255}\r?\n(?=[!-`a-z])"
+    rb"|(?:[A-Za-z0-9+/]{60,}+\s*+)+(?:[A-Za-z0-9+/]{1,60}+\s*+)?={0,2}\s*+\Z)"
+)
+
+
+def is_file(head: bytes) -> bool:
+    """Whether a file is nothing but base64, or uuencoded, told by its first bytes."""
+    head = head[:_HEAD_CHARS]
+    if len(head) < LEAST_CHARS or _FILE.match(head) is None:
+        return False
+    return head.lstrip().startswith(b"begin") or is_base64(head.decode("ascii"))
+
+
+def open_file(data: bytes) -> IO[bytes]:
+    return io.BytesIO(decode_file(data))
