@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-START = re.compile(r"\s*+BEGIN:(?:VCALENDAR|VCARD)\s*+(?:\n|\Z)", re.I)
+MAX_FOLDED_CHARS = 65_536  # of a line in quoted-printable that goes on
+
+START = re.compile(r"\s*+BEGIN:(?:VCALENDAR|VCARD)[ \t]*+(?:\n|\Z)", re.I)
 _UNFOLD = re.compile(r"\r?\n[ \t]")
 _LINE = re.compile(r"([A-Za-z0-9.-]{1,100})((?:;[^:\";]*+(?:\"[^\"\n]*+\"[^:\";]*+)*+)*+):(.*)", re.S)
 _PARAM = re.compile(r";([A-Za-z0-9-]{1,60})(?:=((?:\"[^\"]*+\"|[^;\"]++)*+))?")
@@ -54,7 +56,7 @@ def to_text(text: str, *, without: str = "") -> str:
         name, value = found[1].lower().rpartition(".")[2], found[3]  # item1.EMAIL belongs to a group
         if name == "begin":
             inner = value.strip().lower()
-            if inner in _KINDS and held and not open_parts[1:]:
+            if inner in _KINDS and held and len(open_parts) <= 1:
                 blocks.append(_describe("", held, known))  # of the calendar itself
                 held = []
             open_parts.append(inner)
@@ -79,7 +81,7 @@ def _lines(text: str) -> Iterator[str]:
         if held:
             line, held = held + "\n" + line, ""
         head = line.partition(":")[0].upper()
-        if line.endswith("=") and "QUOTED-PRINTABLE" in head and len(line) < 1_000_000:
+        if line.endswith("=") and "QUOTED-PRINTABLE" in head and len(line) < MAX_FOLDED_CHARS:
             held = line
             continue
         yield line
@@ -88,7 +90,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _describe(kind: str, properties: list[_Property], known: str) -> str:
-    title = ""
+    titles: dict[str, str] = {}
     lines: list[str] = []
     description: list[str] = []
     for one in properties:
@@ -102,13 +104,14 @@ def _describe(kind: str, properties: list[_Property], known: str) -> str:
         if not said:
             continue
         if one.name in _TITLES:
-            title = title or said
+            titles.setdefault(one.name, said)
         elif one.name == "description":
             if known and " ".join(_TAG.findall(said)) in known:
                 continue
             description.append(said)
         else:
             lines.append(f"{_NAMES[one.name]}: {said}")
+    title = next((titles[name] for name in _TITLES if name in titles), "")
     if not (title or lines or description):
         return ""
     head = [f"# {kind}: {title}" if kind and title else f"# {title or kind}"] if kind or title else []

@@ -72,7 +72,7 @@ MAX_RATIO = 200  # of the unpacked size to the size of the file, above ``RATIO_F
 RATIO_FROM_BYTES = 16 * 1024 * 1024
 MAX_LABEL_CHARS = 300
 DEFAULT_SECONDS = 60.0
-SHARE_OF_TIME = 0.7  # of the time of a document; one that takes all of it is not read at all
+SHARE_OF_TIME = 0.7  # of the time of a document that a mailbox may take
 MAX_REASON_CHARS = 500
 # One of each library that loads something at its first document. The PDF has an empty page: for one with text PDFium
 # would look through the fonts of the system, which it does not need for what the text says.
@@ -99,8 +99,8 @@ def load() -> None:
 
 
 def read(file: IO[bytes], *, filename: str, seconds: float = DEFAULT_SECONDS) -> Extracted | NoText:
-    """The text of a document, including its members and attachments. After most of ``seconds``, the rest of a document
-    of many parts is left out.
+    """The text of a document, including its members and attachments. After most of ``seconds``, the rest of a mailbox
+    is left out.
 
     Raises ``Unparseable`` if it is damaged, and ``MemoryError``.
     """
@@ -194,7 +194,7 @@ class _Reading:
                 self._take_parts(rtf.read(file), label, depth)
             elif form == "mbox":
                 self._members_allowed = MAX_MAILBOX_MEMBERS
-                self._take_parts(mailbox.read(file, is_inside=depth > 0), label, depth)
+                self._take_parts(self._in_time(mailbox.read(file, is_inside=depth > 0)), label, depth)
             elif form == "tnef":
                 self._take_parts(tnef.read(file.read()), label, depth)
             elif form == "encoded":
@@ -202,12 +202,18 @@ class _Reading:
             else:
                 self._take_parts(mail.read(file, is_inside=depth > 0), label, depth)
 
+    def _in_time(self, parts: Iterable[Part]) -> Iterator[Part]:
+        """The parts for which there is time. The rest is left out, for a document that takes all of its time is not
+        read at all."""
+        for part in parts:
+            if time.monotonic() > self._ends_at:
+                yield LeftOut("rest", note=f"what comes after {self._seconds:g} s of reading")
+                return
+            yield part
+
     def _take_parts(self, parts: Iterable[Part], label: str, depth: int) -> None:
         """Add the parts of one document."""
         for part in parts:
-            if time.monotonic() > self._ends_at:
-                self._left_out.append(LeftOut("rest", note=f"what comes after {self._seconds:g} s of reading"))
-                raise _Full
             if isinstance(part, Text):
                 self._add(_join_labels(label, part.label), part.text, part.kind)
             elif isinstance(part, LeftOut):

@@ -249,7 +249,7 @@ def _is_email(head: bytes, suffix: str) -> bool:
         return True
     if suffix in _TEXT:
         return False
-    block = b"\n" + _HEADERS_END.split(head.lstrip(), maxsplit=1)[0].lower()
+    block = b"\n" + _HEADERS_END.split(head.removeprefix(b"\xef\xbb\xbf").lstrip(), maxsplit=1)[0].lower()
     lines = block.replace(b"\r", b"\n")
     if b"\nfrom:" in lines and b"\nmessage-id:" in lines and (b"\ndate:" in lines or b"\nreceived:" in lines):
         return True

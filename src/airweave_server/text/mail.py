@@ -3,6 +3,7 @@
 import io
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import IO
@@ -137,6 +138,8 @@ class _Walk:
         kind = part.type
         if part.is_too_deep:
             yield LeftOut("too_deep", (self.place,) if self.place else ())
+        if part.is_cut:
+            yield LeftOut("rest", note=f"the parts after {mime.MAX_PARTS:,}")
         if kind.startswith("multipart/") and part.parts:
             yield from self._multipart(part)
         elif kind.startswith("multipart/"):
@@ -235,9 +238,8 @@ class _Walk:
         data = part.content()
         if _ENCODED_BODY.match(data) and len(data.strip()) >= LEAST_ENCODED:
             decoded = mime.decode_base64(data)
-            said = words.decode_text(decoded, part.charset or "utf-8")
-            if _is_sane(said.text):
-                data = decoded
+            with suppress(UnicodeDecodeError):
+                data = decoded if _is_sane(decoded.decode("utf-8")) else data
         said = words.decode_text(data, part.charset)
         self.guessed = self.guessed or said.is_guess
         return said.text.replace("\r\n", "\n").replace("\r", "\n")

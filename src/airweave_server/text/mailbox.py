@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from typing import IO
 
 from . import mail
@@ -22,13 +23,9 @@ def read(file: IO[bytes], *, is_inside: bool) -> Iterator[Part]:
     """Each message under its subject, with what is attached to it; a mailbox of one message is that message."""
     messages = split(file)
     first = next(messages, b"")
-    second = next(messages, None)
-    if second is None:
-        yield from _read_one(first, 1, is_inside=is_inside)
-        return
-    yield from _read_one(first, 1, is_inside=True)
-    yield from _read_one(second, 2, is_inside=True)
-    for number, message in enumerate(messages, 3):
+    more = list(islice(messages, 1))
+    yield from _read_one(first, 1, is_inside=is_inside or bool(more))
+    for number, message in enumerate(chain(more, messages), 2):
         if number > MAX_MESSAGES:
             rest = 1 + sum(1 for _ in messages)
             yield LeftOut("rest", count=rest, note=f"the messages after {MAX_MESSAGES:,}")

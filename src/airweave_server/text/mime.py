@@ -13,7 +13,7 @@ from functools import cached_property
 from . import words
 
 MAX_NESTING = 30  # of multiparts in one another; what is deeper is one part
-MAX_PARTS = 10_000  # of one message; the rest is one part
+MAX_PARTS = 10_000  # of one message; the rest is left out
 MAX_HEADER_BYTES = 65_536  # of one header
 MAX_HEADERS = 10_000  # of one part
 _HEADER = re.compile(rb"([!-9;-~]{1,200}?)[ \t]*+:[ \t]*+")
@@ -21,6 +21,7 @@ _BOUNDARY_GUESS = re.compile(rb"^--([^\s][^\r\n]{0,99}?)[ \t]*\r?\n(?=content-)"
 _TYPE = re.compile(r"\s*+([\w!#$&^.+-]+/[\w!#$&^.+-]+)")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/=]+")
 _WORDS_LINE = re.compile(rb"^[^\r\n]*\S[ \t]+\S[^\r\n]*$", re.M)
+_END = re.compile(rb"=[ \t\r]*\n|\n\r?\n")  # of base64, before words that follow it
 _SOFT_BREAK = re.compile(rb"=[ \t]+(?=\r?\n|\Z)")
 _BAD_QUOTED = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r?\n|\Z)")
 
@@ -36,6 +37,7 @@ class Part:
     parent_type: str = ""
     parts: "list[Part]" = field(default_factory=list)
     is_too_deep: bool = False
+    is_cut: bool = False  # it has more parts than ``MAX_PARTS``
 
     @cached_property
     def _typed(self) -> tuple[str, dict[str, str]]:
@@ -127,7 +129,7 @@ def _parse(data: bytes, start: int, end: int, parent_type: str, depth: int, coun
     for first, last in _find_parts(data, start, end, part.param("boundary")):
         counted.parts += 1
         if counted.parts > MAX_PARTS:
-            part.is_too_deep = True
+            part.is_cut = True
             break
         part.parts.append(_parse(data, first, last, part.type, depth + 1, counted))
     return part
@@ -217,11 +219,11 @@ def decode_base64(body: bytes, *, is_text: bool = False) -> bytes:
     not base64 is kept: all of it, if the encoding is wrongly declared, or the lines after its end."""
     tail = b""
     if is_text and (said := _WORDS_LINE.search(body)):
-        before = body[: said.start()].strip()
-        if not before:
+        ended = _END.search(body, 0, said.start())
+        if not body[: said.start()].strip():
             return body
-        if before.endswith(b"=") or b"\n\n" in body[: said.start()].replace(b"\r", b"")[-3:]:
-            body, tail = before, b"\n" + body[said.start() :]
+        if ended is not None and body[: ended.start()].strip():
+            body, tail = body[: ended.start() + 1], b"\n" + body[ended.end() :]
     pieces = []
     for piece in _NOT_BASE64.sub(b"", body).split(b"="):
         if len(piece) % 4 == 1:

@@ -2,6 +2,7 @@
 or in the one that they are in."""
 
 import binascii
+import codecs
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
@@ -38,9 +39,7 @@ _CHARSETS = {
     **{f"x-{name}": name for name in ("koi8-r", "koi8-u", "cp1250", "cp1251", "cp1252", "iso-8859-2", "iso-8859-15")},
 }
 _SINGLE = re.compile(r"cp(?!932|949|950|936)\d|iso8859|koi8|mac|latin|tis|hp|ptcp|kz")
-_UNFIT = frozenset(
-    {"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "utf-16", "utf-32", "mbcs", "oem"}
-)
+_UNFIT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", "undefined", "mbcs", "oem"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +108,11 @@ def _codec(name: str) -> str | None:
         known = _CHARSETS.get(form, form)
         try:
             # a codec of bytes to bytes, such as "hex", decodes no text; and "" is no name
-            b"a".decode(known)
-        except (LookupError, ValueError, UnicodeError):
+            b"a".decode(known, "replace")
+            found = codecs.lookup(known).name
+        except (LookupError, ValueError):
             continue
-        if known.replace("-", "_") not in _UNFIT:
-            return known
-        return "utf-16" if known == "utf-16" else None
+        return None if found in _UNFIT else found
     return None
 
 
