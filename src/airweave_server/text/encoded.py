@@ -7,6 +7,7 @@ import binascii
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import IO
 
 from .parts import LeftOut
@@ -15,8 +16,8 @@ LEAST_CHARS = 200  # of base64 that is left out
 RUN_CHARS = 60  # of it without a break: a line of base64 is at least as long
 LEAST_URI_CHARS = 40  # of the base64 of a data: URI
 _HEAD_CHARS = 4_096
-_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-_IS_BASE64 = bytes(byte in _ALPHABET for byte in range(256))
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
+_IS_FIT = bytes(byte in _ALPHABET for byte in range(256))
 _RUN = b"\x01" * RUN_CHARS
 # Lines of base64, or string literals of it. Only its end is padded.
 _BREAK = r"(?:\\r|\\n|&#1[03];|&#x[aAdD];|[\s\"'`,;>#*\\+]){1,100}"
@@ -36,6 +37,7 @@ _UU = re.compile(
     r"|-base64 [0-7]{3,4} ([^\n]{1,255})\n(?:[A-Za-z0-9+/=]{1,100}[^\S\n]*+\n)*+====)[^\S\n]*$",
     re.M,
 )
+_LDIF_VALUE = re.compile(r"^([A-Za-z][\w;.-]{0,100}):: *([A-Za-z0-9+/=]++)[^\S\n]*$", re.M)
 _YENC = re.compile(r"^=ybegin [^\n]*\n(?:(?!=yend)[^\n]*\n)*+(?:=yend[^\n]*$)?", re.M)
 
 
@@ -69,18 +71,14 @@ def strip(text: str) -> tuple[str, tuple[LeftOut, ...]]:
 
 def _find(text: str) -> Iterator[tuple[int, int]]:
     """Where base64 is. Only places with ``RUN_CHARS`` fit characters in a row are looked at, which few texts have."""
-    fit = text.encode("ascii", "replace").translate(_IS_BASE64)
+    fit = text.encode("ascii", "replace").translate(_IS_FIT)
     position = 0
     while (start := fit.find(_RUN, position)) >= 0:
-        while start > position and fit[start - 1]:
-            start -= 1
-        block = _BLOCK.match(text, start)
-        if block is None:
-            position = start + RUN_CHARS
-            continue
-        position = max(block.end(), start + 1)
-        if is_base64(block[0]) and text[start - 1 : start] not in ("-", "_", "."):
-            yield start, block.end()
+        ends = [found.end() for pattern in (_BLOCK, _URL_SAFE) if (found := pattern.match(text, start)) is not None]
+        end = max(ends, default=start)
+        if is_base64(text[start:end]):
+            yield start, end
+        position = max(end, start + RUN_CHARS)
 
 
 def is_base64(block: str) -> bool:
@@ -93,7 +91,21 @@ def is_base64(block: str) -> bool:
     digits = sum(c.isdigit() for c in body)
     if body.count("A") + body.count("/") > 0.8 * len(body):  # zeros, or ones
         return True
-    return min(upper, lower) >= 0.1 * len(body) and digits >= 0.02 * len(body) and digits <= 0.5 * len(body)
+    least = 0.1 if digits >= 0.02 * len(body) else 0.2  # names in a path have fewer capitals
+    return min(upper, lower) >= least * len(body) and digits <= 0.5 * len(body)
+
+
+def decode_ldif(text: str) -> str:
+    """A directory in LDIF (RFC 2849) with its values decoded, but for those that are no text."""
+
+    def decode(found: re.Match[str]) -> str:
+        with suppress(ValueError):
+            value = binascii.a2b_base64(found[2]).decode("utf-8")
+            if value.isprintable():
+                return f"{found[1]}: {value}"
+        return ""
+
+    return _LDIF_VALUE.sub(decode, re.sub(r"\n ", "", text))
 
 
 def _strip_armor(text: str) -> tuple[str, int, int]:

@@ -104,6 +104,8 @@ def _read(text: str, filename: str) -> Extracted:
         return Extracted(text, "code", language)
     if suffix in _TEXT:
         return Extracted(text, "text")
+    if suffix == ".ldif":
+        return Extracted(encoded.decode_ldif(text), "text")
     if calendar.START.match(text):
         return Extracted(calendar.to_text(text), "markdown", formats=frozenset({"calendar"}))
     if html.START.match(text) or (suffix in _HTML and html.TAG.search(text, 0, SNIFF_CHARS)):
