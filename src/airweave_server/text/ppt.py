@@ -281,10 +281,11 @@ def _texts(parts: Iterable[Record]) -> Iterator[tuple[int, str]]:
                 yield kind, _without(text, stand_ins)
             text, stand_ins = "", set()
             kind = one.data[one.start] if one.end > one.start else 1
-        elif one.kind == _WIDE:
-            text += one.text()
-        elif one.kind == _NARROW:
-            text += one.content().decode("latin-1")
+        elif one.kind in (_WIDE, _NARROW):
+            if text:
+                yield kind, _without(text, stand_ins)
+                kind, stand_ins = 1, set()
+            text = one.text() if one.kind == _WIDE else one.content().decode("latin-1")
         elif one.kind in _STAND_INS and one.end - one.start >= 4:
             stand_ins.add(struct.unpack_from("<I", one.data, one.start)[0])
     if text:
