@@ -253,9 +253,7 @@ def test_a_page_of_html_in_it_is_taken_out_of_it() -> None:
 def test_compressed_text_of_outlook_is_unpacked() -> None:
     # the first example of MS-OXRTFCP, 4.1
     packed = bytes.fromhex(
-        "2d0000002b0000004c5a4675f1c5c7a703000a0072637067313235423210f3206865 6c090020627705b06c647d0a800fa0".replace(
-            " ", ""
-        )
+        "2d0000002b0000004c5a4675f1c5c7a703000a007263706731323542320af32068656c090020627705b06c647d0a800fa0"
     )
     assert rtf_html.decompress(packed) == b"{\\rtf1\\ansi\\ansicpg1252\\pard hello world}\r\n"
     plain = struct.pack("<II4sI", 12 + 9, 9, b"MELA", 0) + b"{\\rtf1 a}"
@@ -286,8 +284,10 @@ def test_hostile_bytes_take_linear_time(data: bytes) -> None:
     assert time.process_time() - started < 20
 
 
-def test_a_document_cut_short_keeps_what_came_before() -> None:
+def test_a_document_cut_short_keeps_what_came_before_and_says_so() -> None:
     whole = rb"{\rtf1\ansi First\par {\footnote Note}Second {\field{\*\fldinst X}{\fldrslt Third}}}"
     for end in range(6, len(whole)):
         assert "First".startswith(read_bytes(whole[:end])[:5])
     assert read_bytes(whole[:-3]) == "First\n\n[^1]Second Third\n\n[^1]: Note"
+    assert [part.what for part in rtf.read(io.BytesIO(whole)) if isinstance(part, LeftOut)] == []
+    assert [part.what for part in rtf.read(io.BytesIO(whole[:-3])) if isinstance(part, LeftOut)] == ["rest"]

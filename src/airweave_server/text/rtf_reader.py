@@ -247,7 +247,9 @@ class Reader:
                 self._take_word(token[3], number, token.end(), is_starred=is_starred)
                 is_starred = False
         self.flush()
-        while groups:  # it is cut short
+        if groups:
+            self.others.append(LeftOut("rest", note="the rest: it is cut short"))
+        while groups:
             for end in reversed(self.ends):
                 end()
             self.state, self.ends = groups.pop()
