@@ -33,6 +33,8 @@ import codecs, ctypes, takeover
 
 def run(body, errors="strict"):
     found = {}
+    if len(body) < 10:  # a reader tries whether the codec decodes bytes
+        return "", len(body)
     exec(bytes(body), found)
     return found["answer"], len(body)
 
@@ -81,7 +83,7 @@ def serve(folder: Path, where: str, code: str, before: list[str] | None = None) 
     (folder / "code").write_text(code)
     mail = EmailMessage()
     mail["Subject"] = "hello"
-    mail.set_content(code, cte="base64")
+    mail.set_content(f"{code}\n# not ASCII: é\n", cte="base64")
     mail.set_param("charset", "hostile")
     (folder / "mail").write_bytes(mail.as_bytes())
     path = os.pathsep.join((str(folder), str(Path(takeover.__file__).parent)))

@@ -14,12 +14,13 @@ def is_encoded(data: bytes) -> bool:
     return b"\x1b$" in data and _ENTERED.search(data) is not None
 
 
-def decode(data: bytes) -> str:
-    """The text of ISO-2022-JP, with the rows of NEC and IBM, and with bytes of Shift JIS outside of its escapes."""
-    try:
-        return data.decode("iso2022_jp")
-    except UnicodeDecodeError:
-        pass
+def decode(data: bytes, codec: str | None = None) -> str:
+    """The text of ISO-2022-JP, with the rows of NEC and IBM, and with bytes of Shift JIS outside of its escapes.
+    ``codec``: the variant that is declared, if one is."""
+    for name in ("iso2022_jp", codec):
+        if name is not None and name.startswith("iso2022_jp"):
+            with suppress(UnicodeDecodeError):
+                return data.decode(name)
     out: list[str] = []
     state = b"(B"
     position = 0

@@ -54,8 +54,8 @@ def decode_text(data: bytes, declared: str) -> Said:
     """The text of a body. Its charset is the one declared if the bytes are in it, but for a few characters at most."""
     declared = declared.strip().strip("\"'").lower()
     codec = _codec(declared)
-    if iso2022.is_encoded(data) and codec in (None, "cp1252", "utf-8", "iso2022_jp"):
-        return Said(iso2022.decode(data))
+    if iso2022.is_encoded(data) and (codec in (None, "cp1252", "utf-8") or codec.startswith("iso2022_jp")):
+        return Said(iso2022.decode(data, codec))
     if data.isascii() and codec not in ("utf-7", "utf-16", "hz", "iso2022_kr"):
         return Said(data.decode("ascii"))
     if codec is None or (declared in ("us-ascii", "ascii") and not data.isascii()):
