@@ -1,17 +1,21 @@
 """Word documents (.docx, .docm, .dotx, .dotm) to text, by a walk of our own over their parts."""
 
+import io
 import re
 import zipfile
 from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import IO
 
 from . import docx_flow, opc
 from .docx_context import Context
+from .docx_styles import Styles
 from .docx_walk import Walk
 from .package import PART_ERRORS, Package, describe_failure
 from .parts import LeftOut, Part, Refused, Text, Unparseable
 
 MAIN = "word/document.xml"  # unless a relation says otherwise
+MAX_REMEMBERED_BYTES = 512 * 1024  # of a part with styles
 LABELS = {"header": "Header", "footer": "Footer"}
 
 
@@ -35,8 +39,8 @@ def read(archive: zipfile.ZipFile) -> Iterator[Part]:
     main = package.main_part() or MAIN
     context = Context(package)
     relations = package.relations(main)
-    for kind, take in (("styles", context.styles.read), ("numbering", context.lists.read)):
-        _read_part(context, relations, kind, take)
+    _read_part(context, relations, "styles", partial(_read_styles, context))
+    _read_part(context, relations, "numbering", context.lists.read)
     for kind in ("footnotes", "endnotes", "comments"):
         _read_notes(context, relations, kind)
     walk = Walk(context, main)
@@ -80,6 +84,30 @@ def _read_part(
                 take(context.package.open(one.target))
             except PART_ERRORS as error:
                 context.left_out.append(describe_failure(error, one.target))
+
+
+def _read_styles(context: Context, file: IO[bytes]) -> None:
+    with file:
+        data = file.read(MAX_REMEMBERED_BYTES + 1)
+        if len(data) <= MAX_REMEMBERED_BYTES:
+            context.styles, error = _parse_styles(data)
+            if error is not None:
+                raise error
+            return
+        file.seek(0)
+        context.styles.read(file)
+
+
+@lru_cache(maxsize=16)
+def _parse_styles(data: bytes) -> tuple[Styles, Unparseable | None]:
+    """The styles in the bytes of a part, as far as they are not damaged. Many documents of one template have the same,
+    which take as long to read as ten pages."""
+    styles = Styles()
+    try:
+        styles.read(io.BytesIO(data))
+    except Unparseable as error:
+        return styles, error.with_traceback(None)
+    return styles, None
 
 
 def _read_notes(context: Context, relations: dict[str, opc.Relation], kind: str) -> None:

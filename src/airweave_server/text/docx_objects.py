@@ -8,7 +8,7 @@ from typing import IO
 from . import docx_flow, drawingml, opc
 from .docx_context import Context
 from .docx_flow import Block
-from .docx_names import SPACES, find_handlers
+from .docx_names import find_handlers
 from .package import PART_ERRORS, describe_failure
 from .parts import LeftOut, Member
 
@@ -35,8 +35,7 @@ class Objects:
         return {element: getattr(self, name) for element, name in find_handlers(Objects, prefix)}
 
     def relation_id(self, attributes: dict[str, str], local: str = "id") -> str:
-        found = (attributes.get(f"{space} {local}") for space in SPACES["r"])
-        return next((id for id in found if id), "")
+        return attributes.get(f"r:{local}", "")
 
     def imported(self, attributes: dict[str, str]) -> Member | None:
         """The document that an ``altChunk`` imports."""
@@ -138,7 +137,7 @@ class Objects:
 
     def _start_w_control(self, attributes: dict[str, str]) -> None:
         """A control of a form, whose state only the program knows that draws it."""
-        name = next((value for key, value in attributes.items() if key.endswith(" name")), "")
+        name = attributes.get("w:name")
         self._is_embedded = True
         self._context.left_out.append(LeftOut("object", (name,) if name else ()))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from . import numerals, xml
+from .docx_names import PREFIXES
 
 MAX_STYLES = 20_000
 MAX_BASES = 50  # styles that one style is based on, one after the other
@@ -40,36 +41,37 @@ class Styles:
         def open_style(attributes: dict[str, str]) -> None:
             nonlocal style
             style = Style()
-            kind, id = attribute(attributes, "type") or "paragraph", attribute(attributes, "styleId") or ""
-            if len(self._styles) < MAX_STYLES:
+            kind, id = attributes.get("w:type") or "paragraph", attributes.get("w:styleId") or ""
+            if kind == "table":
+                stream.pass_over("w:style")
+            elif len(self._styles) < MAX_STYLES:
                 self._styles[id] = style
-            if kind == "paragraph" and attribute(attributes, "default") in ("1", "true", "on"):
+            if kind == "paragraph" and attributes.get("w:default") in ("1", "true", "on"):
                 self.default = id
 
         def set_name(attributes: dict[str, str]) -> None:
-            style.name = style.name or (attribute(attributes, "val") or "").lower()
+            style.name = style.name or (attributes.get("w:val") or "").lower()
 
         def set_base(attributes: dict[str, str]) -> None:
-            style.base = attribute(attributes, "val") or ""
+            style.base = attributes.get("w:val") or ""
 
         def set_outline(attributes: dict[str, str]) -> None:
-            style.outline = number(attribute(attributes, "val") or "")
+            style.outline = number(attributes.get("w:val") or "")
 
         def set_list(attributes: dict[str, str]) -> None:
-            style.list_id = attribute(attributes, "val")
+            style.list_id = attributes.get("w:val")
 
         def set_level(attributes: dict[str, str]) -> None:
-            style.level = number(attribute(attributes, "val") or "")
+            style.level = number(attributes.get("w:val") or "")
 
         handlers = {
-            "style": open_style,
-            "name": set_name,
-            "basedOn": set_base,
-            "outlineLvl": set_outline,
-            "numId": set_list,
-            "ilvl": set_level,
+            "w:style": open_style,
+            "w:name": set_name,
+            "w:basedOn": set_base,
+            "w:outlineLvl": set_outline,
+            "w:numId": set_list,
+            "w:ilvl": set_level,
         }
-        handlers = {space + local: handler for space in _SPACES for local, handler in handlers.items()}
 
         def start(name: str, attributes: dict[str, str]) -> None:
             if (handler := handlers.get(name)) is not None:
@@ -77,7 +79,7 @@ class Styles:
             elif name in _PASSED:
                 stream.pass_over(name)
 
-        stream = xml.Stream(start)
+        stream = xml.Stream(PREFIXES, start)
         stream.read(file)
         self.placeholders = {id for id, one in self._styles.items() if one.name == "placeholder text"}
 
@@ -86,7 +88,9 @@ class Styles:
         id = id or self.default
         found = self._resolved.get(id)
         if found is None:
-            found = self._resolved[id] = self._resolve(id)
+            found = self._resolve(id)
+            if id in self._styles:
+                self._resolved[id] = found
         return found
 
     def _resolve(self, id: str) -> Style:
@@ -204,7 +208,7 @@ class _Reader:
     """Handles the elements of the numbering part."""
 
     def __init__(self, kinds: dict[str, _Kind], lists: dict[str, _List]) -> None:
-        self.stream = xml.Stream(self.start, self.end)
+        self.stream = xml.Stream(PREFIXES, self.start, self.end)
         self._kinds, self._lists = kinds, lists
         self._kind: _Kind | None = None
         self._list: _List | None = None
@@ -215,15 +219,15 @@ class _Reader:
         if name in _PASSED_IN_LISTS:
             self.stream.pass_over(name)
             return
-        local = xml.local_name(name)
-        value = attribute(attributes, "val") or ""
+        local = name.removeprefix("w:")
+        value = attributes.get("w:val") or ""
         if local == "abstractNum" and len(self._kinds) < MAX_LISTS:
-            self._kind = self._kinds[attribute(attributes, "abstractNumId") or ""] = _Kind()
+            self._kind = self._kinds[attributes.get("w:abstractNumId") or ""] = _Kind()
         elif local == "num" and len(self._lists) < MAX_LISTS:
-            self._list = self._lists[attribute(attributes, "numId") or ""] = _List()
+            self._list = self._lists[attributes.get("w:numId") or ""] = _List()
         elif local == "lvl":
             self._level = Level()
-            at = number(attribute(attributes, "ilvl") or "")
+            at = number(attributes.get("w:ilvl") or "")
             if self._list is not None:
                 self._list.levels[at] = self._level
             elif self._kind is not None:
@@ -234,7 +238,7 @@ class _Reader:
             if local == "abstractNumId":
                 self._list.kind = value
             elif local == "lvlOverride":
-                self._override = number(attribute(attributes, "ilvl") or "")
+                self._override = number(attributes.get("w:ilvl") or "")
             elif local == "startOverride":
                 self._list.starts[self._override] = number(value)
         elif self._kind is not None:
@@ -248,7 +252,7 @@ class _Reader:
             level.start = number(value)
         elif local == "numFmt":
             level.form = value
-            shown = attribute(attributes, "format") or ""
+            shown = attributes.get("w:format") or ""
             if value == "custom" and shown.startswith("0"):
                 level.form = "decimalZero" if shown.startswith("01") else "decimal"
         elif local == "lvlText":
@@ -261,7 +265,7 @@ class _Reader:
             level.style = value
 
     def end(self, name: str) -> None:
-        local = xml.local_name(name)
+        local = name.removeprefix("w:")
         if local == "lvl":
             self._level = None
         elif local == "num":
@@ -270,26 +274,11 @@ class _Reader:
             self._kind = None
 
 
-_SPACES = (
-    "http://schemas.openxmlformats.org/wordprocessingml/2006/main ",
-    "http://purl.oclc.org/ooxml/wordprocessingml/main ",
-)
-
-
 _PASSED = {
-    space + local
-    for space in _SPACES
+    f"w:{local}"
     for local in ("latentStyles", "docDefaults", "rPr", "tblPr", "trPr", "tcPr", "tblStylePr", "pBdr", "tabs")
 }
-_PASSED_IN_LISTS = {space + local for space in _SPACES for local in ("pPr", "rPr", "numPicBullet")}
-
-
-def attribute(attributes: dict[str, str], local: str) -> str | None:
-    """An attribute of WordprocessingML, of its transitional or its strict form."""
-    for space in _SPACES:
-        if (value := attributes.get(space + local)) is not None:
-            return value
-    return None
+_PASSED_IN_LISTS = ("w:pPr", "w:rPr", "w:numPicBullet")
 
 
 def number(text: str) -> int:

@@ -11,9 +11,9 @@ from typing import IO
 from . import docx_flow, fields, fonts, omml, xml
 from .docx_context import Context
 from .docx_flow import BREAK, LIST, Block, Field, Paragraph, Story, Table
-from .docx_names import SPACES, find_handlers
+from .docx_names import PREFIXES, find_handlers
 from .docx_objects import Objects
-from .docx_styles import BODY, attribute, number
+from .docx_styles import BODY, number
 from .parts import LeftOut, Part, Text
 
 MAX_STORIES = 100  # boxes and tables in each other
@@ -26,21 +26,11 @@ CHECKED, UNCHECKED = "☒", "☐"
 _SIGNS = (*(bytes((0xEF, second)) for second in range(0x80, 0x84)), b"&#", b"\0")
 
 # Properties that say nothing of the text. None of them holds an element of its own name.
-_PASSED = {
-    f"{uri} {local}"
-    for space, locals in (
-        (
-            "w",
-            ("pPrChange", "tblPrChange", "trPrChange", "tcPrChange", "sectPrChange", "tblGridChange", "tblPrExChange"),
-        ),
-        ("w", ("numberingChange", "tabs", "pBdr", "tblPr", "tblPrEx", "tblGrid", "tcBorders", "tcMar", "pgBorders")),
-        ("wps", ("spPr", "style", "bodyPr")),
-        ("pic", ("spPr",)),
-        ("v", ("shapetype", "formulas")),
-    )
-    for uri in SPACES[space]
-    for local in locals
-}
+_PASSED = (
+    *("w:pPrChange", "w:tblPrChange", "w:trPrChange", "w:tcPrChange", "w:sectPrChange", "w:tblGridChange"),
+    *("w:tblPrExChange", "w:numberingChange", "w:tabs", "w:pBdr", "w:tblPr", "w:tblPrEx", "w:tblGrid", "w:tcBorders"),
+    *("w:tcMar", "w:pgBorders", "wps:spPr", "wps:style", "wps:bodyPr", "pic:spPr", "v:shapetype", "v:formulas"),
+)
 
 
 class Walk:
@@ -76,9 +66,9 @@ class Walk:
         self._made = 0  # texts
         self._starts = self._handlers("_start_")
         self._ends = self._handlers("_end_")
-        self._stream = xml.Stream(self._start, self._end, self._characters)
+        self._stream = xml.Stream(PREFIXES, self._start, self._end, self._characters)
         self._reads_fonts = True  # symbols are in the piece that is being read
-        self._marks = {f"{uri} {local}": self._join_paragraph for uri in SPACES["w"] for local in ("del", "moveFrom")}
+        self._marks = {"w:del": self._join_paragraph, "w:moveFrom": self._join_paragraph}
 
     @property
     def blocks(self) -> list[Block]:
@@ -139,18 +129,17 @@ class Walk:
         found |= {element: getattr(self, name) for element, name in find_handlers(Walk, prefix)}
         if prefix == "_start_":
             found |= {name: partial(self._pass, name) for name in _PASSED}
-            found |= {f"{uri} rPr": partial(self._pass_properties, f"{uri} rPr") for uri in SPACES["w"]}
         return found
 
     def _pass(self, name: str, _: dict[str, str]) -> None:
         self._stream.pass_over(name)
 
-    def _pass_properties(self, name: str, _: dict[str, str]) -> None:
+    def _start_w_rPr(self, _: dict[str, str]) -> None:
         """Pass over the properties of characters, if nothing of them matters here."""
         if self._is_in_properties:
-            self._stream.pass_over(name, self._marks)
+            self._stream.pass_over("w:rPr", self._marks)
         elif not self._placeholders and not self._reads_fonts:
-            self._stream.pass_over(name)
+            self._stream.pass_over("w:rPr")
 
     # Paragraphs and runs
 
@@ -180,22 +169,22 @@ class Walk:
 
     def _start_w_pStyle(self, attributes: dict[str, str]) -> None:
         if self._story.paragraph is not None:
-            self._story.paragraph.style = attribute(attributes, "val") or ""
+            self._story.paragraph.style = attributes.get("w:val") or ""
 
     def _start_w_numId(self, attributes: dict[str, str]) -> None:
         if self._story.paragraph is not None:
-            self._story.paragraph.list_id = attribute(attributes, "val")
+            self._story.paragraph.list_id = attributes.get("w:val")
 
     def _start_w_ilvl(self, attributes: dict[str, str]) -> None:
         if self._story.paragraph is not None:
-            self._story.paragraph.level = number(attribute(attributes, "val") or "")
+            self._story.paragraph.level = number(attributes.get("w:val") or "")
 
     def _start_w_outlineLvl(self, attributes: dict[str, str]) -> None:
         if self._story.paragraph is not None:
-            self._story.paragraph.outline = number(attribute(attributes, "val") or "")
+            self._story.paragraph.outline = number(attributes.get("w:val") or "")
 
     def _start_w_framePr(self, attributes: dict[str, str]) -> None:
-        if self._story.paragraph is not None and attribute(attributes, "dropCap") in ("drop", "margin"):
+        if self._story.paragraph is not None and attributes.get("w:dropCap") in ("drop", "margin"):
             self._story.paragraph.is_joined = True  # its letter is the first of the next paragraph
 
     def _start_w_r(self, _: dict[str, str]) -> None:
@@ -204,12 +193,12 @@ class Walk:
             self._sink, self._muted = self._muted, None
 
     def _start_w_rFonts(self, attributes: dict[str, str]) -> None:
-        font = attribute(attributes, "ascii") or attribute(attributes, "hAnsi") or ""
+        font = attributes.get("w:ascii") or attributes.get("w:hAnsi") or ""
         self._font = font if font.startswith(("Sym", "Wing", "Web")) else ""
 
     def _start_w_rStyle(self, attributes: dict[str, str]) -> None:
         if self._placeholders and self._placeholders[-1]:
-            style = attribute(attributes, "val") or ""
+            style = attributes.get("w:val") or ""
             if style in self._context.styles.placeholders and self._muted is None:
                 self._muted, self._sink = self._sink, []
 
@@ -235,8 +224,8 @@ class Walk:
 
     def _start_w_sym(self, attributes: dict[str, str]) -> None:
         try:
-            code = int(attribute(attributes, "char") or "", 16)
-            font = attribute(attributes, "font") or ""
+            code = int(attributes.get("w:char") or "", 16)
+            font = attributes.get("w:font") or ""
             self._sink.append(fonts.sign(code, font) if code < 0x100 or fonts.is_private(code) else chr(code))
         except ValueError:
             return
@@ -324,7 +313,7 @@ class Walk:
     # Fields, content controls, ruby
 
     def _start_w_fldChar(self, attributes: dict[str, str]) -> None:
-        kind, story = attribute(attributes, "fldCharType"), self._story
+        kind, story = attributes.get("w:fldCharType"), self._story
         if kind == "begin" and len(story.fields) < MAX_FIELDS:
             story.fields.append(Field(self._sink))
             self._sink = story.fields[-1].held
@@ -346,28 +335,28 @@ class Walk:
 
     def _start_w_listEntry(self, attributes: dict[str, str]) -> None:
         if self._story.fields:
-            self._story.fields[-1].choices.append(attribute(attributes, "val") or "")
+            self._story.fields[-1].choices.append(attributes.get("w:val") or "")
 
     def _start_w_result(self, attributes: dict[str, str]) -> None:
         if self._story.fields:
-            self._story.fields[-1].chosen = number(attribute(attributes, "val") or "")
+            self._story.fields[-1].chosen = number(attributes.get("w:val") or "")
 
     def _start_w_default(self, attributes: dict[str, str]) -> None:
         if self._story.fields and (one := self._story.fields[-1]).is_checked is None:
-            value = attribute(attributes, "val") or ""
+            value = attributes.get("w:val") or ""
             one.is_checked = value in ("1", "true", "on")
             one.chosen = one.chosen or number(value)
 
     def _start_w_checked(self, attributes: dict[str, str]) -> None:
         if self._story.fields:
-            self._story.fields[-1].is_checked = attribute(attributes, "val") in (None, "1", "true", "on")
+            self._story.fields[-1].is_checked = attributes.get("w:val") in (None, "1", "true", "on")
 
     def _start_w_sdt(self, _: dict[str, str]) -> None:
         self._placeholders.append(False)
 
     def _start_w_showingPlcHdr(self, attributes: dict[str, str]) -> None:
         if self._placeholders:
-            self._placeholders[-1] = attribute(attributes, "val") not in ("0", "false", "off")
+            self._placeholders[-1] = attributes.get("w:val") not in ("0", "false", "off")
 
     def _end_w_sdt(self) -> None:
         if self._placeholders:
@@ -408,7 +397,7 @@ class Walk:
                 top = next(reversed([*top]))
             self._formula.append(top)
             return
-        node = xml.Node(name, attributes)
+        node = xml.Node(_local(name), {_local(key): value for key, value in attributes.items()})
         top.children.append(node)
         self._formula.append(node)
 
@@ -518,7 +507,7 @@ class Walk:
             self._open_story()
 
     def _start_w_gridSpan(self, attributes: dict[str, str]) -> None:
-        self._story.span = max(1, min(number(attribute(attributes, "val") or ""), docx_flow.MAX_SPAN))
+        self._story.span = max(1, min(number(attributes.get("w:val") or ""), docx_flow.MAX_SPAN))
 
     def _end_w_tc(self) -> None:
         if not self._cells.pop():
@@ -540,7 +529,7 @@ class Walk:
         self._open_note("comment", attributes)
 
     def _open_note(self, kind: str, attributes: dict[str, str]) -> None:
-        self._note = kind, attribute(attributes, "id") or "", attribute(attributes, "author") or ""
+        self._note = kind, attributes.get("w:id") or "", attributes.get("w:author") or ""
         self._base = 1
         self._open_story()
 
@@ -558,13 +547,13 @@ class Walk:
         self._refer("endnote", attributes)
 
     def _refer(self, kind: str, attributes: dict[str, str]) -> None:
-        label, blocks = self._context.refer(kind, attribute(attributes, "id") or "")
+        label, blocks = self._context.refer(kind, attributes.get("w:id") or "")
         if label:
             self._sink.append(f"[^{label}]")
             self._pending += blocks
 
     def _start_w_commentReference(self, attributes: dict[str, str]) -> None:
-        self._pending += self._context.take_comment(attribute(attributes, "id") or "")
+        self._pending += self._context.take_comment(attributes.get("w:id") or "")
 
     # Other parts
 
@@ -590,6 +579,10 @@ class Walk:
         self._close_paragraph()
         self.flush()
         self.parts.append(member)
+
+
+def _local(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _shown(one: Field) -> str:
