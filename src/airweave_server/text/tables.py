@@ -19,7 +19,8 @@ MAX_RECOVERIES = 3  # rows with a quote that is never closed; after that a quote
 
 _DELIMITERS = ",\t;|"
 _SEP_LINE = re.compile(r'[ \t]*"?sep=(.)"?[ \t]*(?:\n|\Z)', re.I)  # by which Excel is told the delimiter
-_NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/ -]*\d%?")
+_NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/ -]*\d ?[%€$£]?")
+_WITH_VALUE = re.compile(r"([^()]*\d[^()]*) \((?:(-?\d[\d.E+-]*)|\d{4}-\d\d-\d\d(?: [\d:]+)?)\)")  # 12.25% (0.1225)
 _VALUE = re.compile(
     r"[^\s@]+@[^\s@]+\.[a-z]{2,}|(?:https?|ftp)://\S+|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[T ]\d{1,2}:\d\d\S*", re.I
 )
@@ -360,7 +361,10 @@ def _is_number(cell: str) -> bool:
 
 
 def _is_value(cell: str) -> bool:
-    return _is_number(cell) or (len(cell) < 300 and _VALUE.fullmatch(cell) is not None)
+    if _is_number(cell) or (len(cell) < 300 and _VALUE.fullmatch(cell) is not None):
+        return True
+    match = _WITH_VALUE.fullmatch(cell[:100]) if cell.endswith(")") else None
+    return match is not None and (match[2] is None or not any(map(str.isalpha, match[1])))
 
 
 def _shape(cell: str) -> str:
