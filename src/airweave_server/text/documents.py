@@ -16,7 +16,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -44,6 +44,7 @@ from . import (
     rtf,
     sheets,
     tnef,
+    xls,
     xlsx,
 )
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
@@ -383,16 +384,17 @@ class _Reading:
             if form is None:
                 raise Refused("unsupported_format: OLE file")
             self._formats.add(form)
-            if form != "xls":
-                self._take_parts(doc.read(storage) if form == "doc" else ppt.read(storage), label, depth)
-                return
-        file.seek(0)
-        self._take_parts(sheets.read(file), label, depth)
+            self._take_parts(_OLE_READERS[form](storage), label, depth)
 
 
 _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")
 _OPEN_DOCUMENTS = {form: form for form in odf_names.FORMS}
 _OLE_STREAMS = {"Workbook": "xls", "Book": "xls", "WordDocument": "doc", "PowerPoint Document": "ppt"}
+_OLE_READERS: dict[str, Callable[[olefile.OleFileIO], Iterator[Part]]] = {
+    "xls": xls.read,
+    "doc": doc.read,
+    "ppt": ppt.read,
+}
 _OPENERS: dict[str, Any] = {"gzip": gzip.open, "bzip2": bz2.open, "xz": lzma.open}  # each takes a file
 
 

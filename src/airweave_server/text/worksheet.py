@@ -18,9 +18,12 @@ _NOT_READ = ("extLst", "rPh", "conditionalFormatting", "dataValidations", "scena
 
 
 def decode(text: str) -> str:
-    """A string of the file as it reads: ``_x000D_`` stands for a character there, a soft hyphen does not show."""
-    if "_x" in text:
-        text = _ESCAPED.sub(_unescape, text)
+    """A string of the file as it reads: ``_x000D_`` stands for a character there."""
+    return visible(_ESCAPED.sub(_unescape, text) if "_x" in text else text)
+
+
+def visible(text: str) -> str:
+    """A text with plain hyphens, and without the soft ones, which do not show."""
     return text if text.isascii() else text.translate(_HIDDEN)
 
 
