@@ -18,7 +18,7 @@ import openpyxl
 import pptx
 import xlwt
 from odf import draw, style, table, text
-from odf.opendocument import OpenDocumentPresentation, OpenDocumentSpreadsheet, OpenDocumentText
+from odf.opendocument import OpenDocumentDrawing, OpenDocumentPresentation, OpenDocumentSpreadsheet, OpenDocumentText
 from pptx.util import Inches
 from reportlab.lib import pdfencrypt
 from reportlab.pdfgen import canvas
@@ -161,6 +161,30 @@ def open_slides() -> bytes:
             page.addElement(frame)
         made.presentation.addElement(page)
     return _saved(made.save)
+
+
+def open_drawing() -> bytes:
+    made = OpenDocumentDrawing()
+    layout = style.PageLayout(name="layout")
+    master = style.MasterPage(name="master", pagelayoutname=layout)
+    made.automaticstyles.addElement(layout)
+    made.masterstyles.addElement(master)
+    page, shape = draw.Page(masterpagename=master), draw.Rect(width="10cm", height="5cm")
+    shape.addElement(text.P(text="In a box"))
+    page.addElement(shape)
+    made.drawing.addElement(page)
+    return _saved(made.save)
+
+
+def flat_open_text() -> bytes:
+    return (
+        b'<?xml version="1.0" encoding="UTF-8"?>\n<office:document '
+        b'xmlns:office="urn:oasis:names:tc:opendocument:xmlns:office:1.0" '
+        b'xmlns:text="urn:oasis:names:tc:opendocument:xmlns:text:1.0" '
+        b'office:mimetype="application/vnd.oasis.opendocument.text"><office:body><office:text>'
+        b'<text:h text:outline-level="2">Docker</text:h><text:p>Compose it.</text:p>'
+        b"</office:text></office:body></office:document>"
+    )
 
 
 def _open_table(name: str) -> table.Table:
@@ -358,6 +382,8 @@ FORMATS: dict[str, tuple[Callable[[], bytes], list[tuple[str, str]]]] = {
     "a.odt": (open_text, [("", "## Docker\n\nCompose it."), ("", "| apple | 3 |")]),
     "a.ods": (open_sheet, [("Sheet Fruit", "Name: apple; Amount: 3\nName: pear; Amount: 4")]),
     "a.odp": (open_slides, [("Slide 1", "# Title 1\n\nPoint 1"), ("Slide 2", "Point 2")]),
+    "a.odg": (open_drawing, [("Page 1", "In a box")]),
+    "a.fodt": (flat_open_text, [("", "## Docker\n\nCompose it.")]),
     "a.epub": (book, [("", "# Chapter one\n\nWords of one."), ("", "# Chapter two")]),
     "a.rtf": (rich_text, [("", "café costs 3 €"), ("", "| apple | 3 |"), ("", "The end.")]),
     "a.eml": (

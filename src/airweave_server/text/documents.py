@@ -388,7 +388,7 @@ class _Reading:
 
 
 _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")
-_OPEN_DOCUMENTS = {form: form for form in odf_names.FORMS}
+_OPEN_DOCUMENTS: dict[str, odf_names.Form] = {"odt": "odt", "ods": "ods", "odp": "odp", "odg": "odg"}
 _OLE_STREAMS = {"Workbook": "xls", "Book": "xls", "WordDocument": "doc", "PowerPoint Document": "ppt"}
 _OLE_READERS: dict[str, Callable[[olefile.OleFileIO], Iterator[Part]]] = {
     "xls": xls.read,

@@ -32,10 +32,11 @@ def read(archive: zipfile.ZipFile, form: Form) -> Iterator[Part]:
     except _DAMAGE as error:
         package.found.left_out.append(LeftOut("damaged", ("styles.xml",), note=str(error)[:200]))
     try:
-        content = archive.open("content.xml")
-    except KeyError:
-        raise Unparseable("it is damaged: it has no content.xml") from None
-    yield from _read_main(walker, content, form, archive.getinfo("content.xml").file_size)
+        size_bytes = archive.getinfo("content.xml").file_size
+    except KeyError:  # a template of styles alone has none
+        yield from _read_parts(walker)
+        return
+    yield from _read_main(walker, archive.open("content.xml"), form, size_bytes)
 
 
 def read_flat(file: IO[bytes], form: Form, *, size_bytes: int) -> Iterator[Part]:
@@ -55,6 +56,13 @@ def _read_main(walker: Walker, content: IO[bytes], form: Form, size_bytes: int) 
             walker.read(content)
         except _DAMAGE as error:
             broken = error
+    yield from _read_parts(walker)
+    if broken is not None:
+        raise broken
+
+
+def _read_parts(walker: Walker) -> Iterator[Part]:
+    """What the walk has found, without sheets."""
     add_controls(walker)
     for label, blocks in walker.pages:
         yield Text(label, join(blocks), "markdown")
@@ -68,8 +76,6 @@ def _read_main(walker: Walker, content: IO[bytes], form: Form, size_bytes: int) 
     yield from found.left_out
     for place, count in found.images.items():
         yield LeftOut("image", place, count)
-    if broken is not None:
-        raise broken
 
 
 class _Sheets:
@@ -111,8 +117,7 @@ class _Sheets:
             return False
         except _DAMAGE as error:
             self.broken = error
-            self._walker.finish()
-            return bool(self._walker.sheets)
+            self._walker.finish()  # completes what was open
         return True
 
 

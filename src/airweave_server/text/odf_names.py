@@ -63,10 +63,9 @@ _FORMS: dict[str, Form] = {
     "chart": "odg",
     "formula": "odg",
 }
-FORMS = frozenset(_FORMS.values())
 _FLAT = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*+(?:<\?xml[^>]{0,200}>\s*+)?(?:<!--.{0,2000}?-->\s*+)?<office:document\s", re.S
 )
-_FLAT_MIME = re.compile(rb"\soffice:mimetype=[\"']([a-z.-]{1,100})[\"']")
+_FLAT_MIME = re.compile(rb"\soffice:mimetype=[\"']([a-z./-]{1,100})[\"']")
 _ROOT = re.compile(rb"<[^<>]{0,500}:full-path=[\"']/[\"'][^<>]{0,500}>")
-_MEDIA_TYPE = re.compile(rb":media-type=[\"']([a-z.-]{1,100})[\"']")
+_MEDIA_TYPE = re.compile(rb":media-type=[\"']([a-z./-]{1,100})[\"']")

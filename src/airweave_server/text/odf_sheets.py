@@ -7,7 +7,7 @@ from functools import partial
 from .odf_names import name, number
 from .odf_shapes import SHAPES, add_controls
 from .odf_tables import COLUMNS, MAX_REPEATS, ROWS, read_cell, read_row, read_table, value_of
-from .odf_text import TEXT
+from .odf_text import TEXT, page_field
 from .odf_walk import End, Handler, Handlers, Sheet, Sink, Walker
 
 MAX_COLUMNS = 16_384
@@ -103,6 +103,7 @@ def with_value(shown: str, attributes: dict[str, str]) -> str:
     if (value := attributes.get(_VALUE)) is not None and attributes.get(_TYPE) != "boolean":
         value = _plain(value)
         is_shown = any(_shorten(one) == value.lstrip("-") for one in _NUMBER.findall(shown))
+        is_shown = is_shown or (value in ("0", "1") and not _NUMBER.search(shown))  # TRUE, whose value is 1
     elif (value := attributes.get(_DATE)) is not None:
         value = value.removesuffix("T00:00:00")
         is_shown = value in shown or value.replace("T", " ") in shown
@@ -138,9 +139,22 @@ _DURATION = re.compile(r"-?PT(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:[.,]\d
 _NAME, _TYPE, _VALUE = name("table:name"), name("office:value-type"), name("office:value")
 _DATE, _TIME = name("office:date-value"), name("office:time-value")
 _SHAPES = (
-    "caption", "circle", "connector", "control", "custom-shape", "ellipse", "frame", "g", "line", "measure", "path",
-    "polygon", "polyline", "rect", "regular-polygon",
-)  # fmt: skip
+    "caption",
+    "circle",
+    "connector",
+    "control",
+    "custom-shape",
+    "ellipse",
+    "frame",
+    "g",
+    "line",
+    "measure",
+    "path",
+    "polygon",
+    "polyline",
+    "rect",
+    "regular-polygon",
+)
 
 SHEETS: Handlers = {
     **TEXT,
@@ -149,5 +163,7 @@ SHEETS: Handlers = {
     name("table:table-row"): _row,
     name("table:table-cell"): _cell,
     name("table:covered-table-cell"): _cell,
+    # every spreadsheet has these in a header that nobody wrote
+    **{name(f"text:{field}"): page_field for field in ("date", "sheet-name", "time", "title")},
     **{name(f"draw:{shape}"): _beside_cells(SHAPES.get(name(f"draw:{shape}"))) for shape in _SHAPES},
 }

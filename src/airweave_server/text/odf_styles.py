@@ -3,9 +3,7 @@
 import re
 
 from .odf_names import name
-from .odf_walk import PAGE, End, Walker, make_handlers
-
-PAGE_WORDS = 2  # that may stand beside the number of a page and say nothing: "Page 3 of 12"
+from .odf_walk import FIELD, End, Walker, make_handlers
 
 
 def read_styles(walker: Walker, _: dict[str, str]) -> End:
@@ -38,10 +36,9 @@ def _furniture(walker: Walker, attributes: dict[str, str]) -> End | None:
     def end() -> None:
         walker.handlers, walker.is_muted, walker.is_furniture = STYLES, True, False
         for block in close().blocks:
-            is_number = PAGE in block.text
-            text = block.text.replace(PAGE, "").strip()
-            if text and not (is_number and len(re.findall(r"\w+", text)) <= PAGE_WORDS):
-                walker.furniture[text] = None
+            # "Page 3 of 12" says nothing: a word for each field
+            if len(_WORD.findall(block.text)) > block.text.count(FIELD):
+                walker.furniture[" ".join(block.text.replace(FIELD, "").split())] = None
 
     return end
 
@@ -73,13 +70,20 @@ STYLES = make_handlers(
         "text:outline-level-style": _level,
         **dict.fromkeys(
             (
-                "style:header", "style:header-left", "style:header-first", "loext:header-first",
-                "style:footer", "style:footer-left", "style:footer-first", "loext:footer-first",
+                "style:header",
+                "style:header-left",
+                "style:header-first",
+                "loext:header-first",
+                "style:footer",
+                "style:footer-left",
+                "style:footer-first",
+                "loext:footer-first",
             ),
             _furniture,
         ),
     }
-)  # fmt: skip
+)
 
 _DISPLAY, _FAMILY, _PARENT = name("style:display"), name("style:family"), name("style:parent-style-name")
 _LIST_STYLE, _STYLE_NAME = name("style:list-style-name"), name("style:name")
+_WORD = re.compile(r"\w+")

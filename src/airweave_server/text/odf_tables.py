@@ -9,6 +9,8 @@ MAX_REPEATS = 1_048_576
 
 
 def read_table(walker: Walker, _: dict[str, str]) -> End:
+    if walker.frames:
+        walker.frames[-1].is_shown = True
     walker.tables.append(Table() if len(walker.tables) < MAX_TABLES else None)
 
     def close() -> None:

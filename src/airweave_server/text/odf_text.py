@@ -7,7 +7,7 @@ from .odf_lists import MAX_LEVEL, MAX_NUMBER, Counter
 from .odf_names import name, number
 from .odf_styles import read_styles
 from .odf_tables import read_cell, read_row, read_table
-from .odf_walk import BREAK, PAGE, Block, End, OpenList, Walker, in_line, join, make_handlers
+from .odf_walk import BREAK, FIELD, Block, End, OpenList, Walker, in_line, join, make_handlers
 
 MAX_HEADING = 6  # of Markdown
 MAX_LABEL_CHARS = 40  # of a note
@@ -244,7 +244,7 @@ def _page_number(walker: Walker, _: dict[str, str]) -> End:
     """Not read: it is that of the page on which the document was saved."""
     was, walker.is_muted = walker.is_muted, True
     if walker.is_furniture and walker.sink.paragraphs:
-        walker.sink.paragraphs[-1].append(PAGE)
+        walker.sink.paragraphs[-1].append(FIELD)
 
     def close() -> None:
         walker.is_muted = was
@@ -252,8 +252,9 @@ def _page_number(walker: Walker, _: dict[str, str]) -> End:
     return close
 
 
-def _page_field(walker: Walker, attributes: dict[str, str]) -> End | None:
-    return _page_number(walker, attributes) if walker.is_furniture else None
+def page_field(walker: Walker, attributes: dict[str, str]) -> End | None:
+    """A field that in headers and footers says something else on each page or each day."""
+    return _page_number(walker, attributes) if walker.is_furniture and attributes.get(_FIXED) != "true" else None
 
 
 TEXT = make_handlers(
@@ -279,11 +280,10 @@ TEXT = make_handlers(
         "text:number": _label,
         "text:numbered-paragraph": _numbered_paragraph,
         "text:p": _paragraph,
-        "text:page-count": _page_field,
+        "text:page-count": page_field,
         "text:page-number": _page_number,
         "text:ruby-text": _ruby_text,
         "text:s": _space,
-        "text:sheet-name": _page_field,
         "text:tab": _space,
     }
 )
@@ -292,14 +292,30 @@ IGNORED = frozenset(
     map(
         name,
         (
-            "dc:date", "loext:sender-initials", "meta:creator-initials", "meta:date-string", "office:binary-data",
-            "office:event-listeners", "office:font-face-decls", "office:meta", "office:script", "office:scripts",
-            "office:settings", "table:tracked-changes", "text:alphabetical-index-source", "text:bibliography-source",
-            "text:illustration-index-source", "text:object-index-source", "text:script", "text:table-index-source",
-            "text:table-of-content-source", "text:tracked-changes", "text:user-index-source",
+            "dc:date",
+            "loext:sender-initials",
+            "meta:creator-initials",
+            "meta:date-string",
+            "office:binary-data",
+            "office:event-listeners",
+            "office:font-face-decls",
+            "office:meta",
+            "office:script",
+            "office:scripts",
+            "office:settings",
+            "table:tracked-changes",
+            "text:alphabetical-index-source",
+            "text:bibliography-source",
+            "text:illustration-index-source",
+            "text:object-index-source",
+            "text:script",
+            "text:table-index-source",
+            "text:table-of-content-source",
+            "text:tracked-changes",
+            "text:user-index-source",
         ),
     )
-)  # fmt: skip
+)
 
 _CONTINUED, _CONTINUES = name("text:continue-list"), name("text:continue-numbering")
 _ID, _LIST_ID, _LEVEL, _LIST_STYLE = (
@@ -308,6 +324,7 @@ _ID, _LIST_ID, _LEVEL, _LIST_STYLE = (
     name("text:level"),
     name("style:list-style-name"),
 )
+_FIXED = name("text:fixed")
 _IS_HEADER, _RESTART = name("text:is-list-header"), name("text:restart-numbering")
 _OUTLINE_LEVEL, _START = name("text:outline-level"), name("text:start-value")
 _STRING_VALUE, _STYLE, _STYLE_NAME = name("text:string-value"), name("text:style-name"), name("style:name")

@@ -18,10 +18,11 @@ from .parts import LeftOut, Member
 
 MAX_SINKS = 16  # notes, comments and cells within each other; the text of deeper ones goes to the one around them
 REPEATED_CHARS = 1_000_000  # that repeated cells and rows may add to the text of a document
-MAX_GAPS = 20_000_000  # empty cells before others, of all rows together
+MAX_GAP = 64  # empty cells before another one, which are always kept
+MAX_GAPS = 5_000_000  # those beyond, of all rows together
 
 BREAK = "\v"  # a line break within a paragraph; no character of XML
-PAGE = "\x02"  # where a header or footer has the number of the page; no character of XML
+FIELD = "\x02"  # where a header or footer has the number of the page or today's date; no character of XML
 SEAM = "\x1f"  # between two pieces of a paragraph: a space if they would make one word; no character of XML
 _SEAMS = re.compile(rf"(?<=\w){SEAM}+(?=\w)")
 
@@ -261,9 +262,9 @@ class Walker:
 
     def gaps(self, count: int) -> int:
         """How many empty cells are kept before another one."""
-        count = min(count, self.spare_gaps)
-        self.spare_gaps -= count
-        return count
+        more = min(max(0, count - MAX_GAP), self.spare_gaps)
+        self.spare_gaps -= more
+        return min(count, MAX_GAP) + more
 
 
 def make_handlers(handlers: Handlers) -> Handlers:
