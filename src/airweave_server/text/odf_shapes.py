@@ -141,7 +141,8 @@ def _option(walker: Walker, attributes: dict[str, str]) -> None:
 
 
 def _shown_control(walker: Walker, attributes: dict[str, str]) -> None:
-    walker.add_inline(walker.controls.pop(attributes.get(_CONTROL, ""), ""))
+    if text := walker.controls.pop(attributes.get(_CONTROL, ""), ""):
+        walker.add_inline(f" {text} ")
 
 
 def add_controls(walker: Walker) -> None:

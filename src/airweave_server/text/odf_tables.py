@@ -49,7 +49,7 @@ def read_row(walker: Walker, attributes: dict[str, str]) -> End | None:
 
 def _end_lines(table: Table) -> None:
     if table.lines:
-        table.blocks.append(Block("\n".join(table.lines)))
+        table.blocks.append(Block("\n".join(table.lines), is_table=True))
         table.lines = []
 
 

@@ -11,12 +11,12 @@ from .odf_walk import BREAK, FIELD, Block, End, OpenList, Walker, in_line, join,
 
 MAX_HEADING = 6  # of Markdown
 MAX_LABEL_CHARS = 40  # of a note
+HEADING_STYLE = "Heading_20_"  # and the level: the name of a style in whatever language
 MAX_PARENTS = 20  # of a style
 
 
 def _paragraph(walker: Walker, attributes: dict[str, str]) -> End:
-    style = attributes.get(_STYLE, "")
-    return _open_paragraph(walker, 1 if _is_title(walker, style) else 0, "")
+    return _open_paragraph(walker, _heading_level(walker, attributes.get(_STYLE, "")), "")
 
 
 def _heading(walker: Walker, attributes: dict[str, str]) -> End:
@@ -63,14 +63,17 @@ def _open_paragraph(walker: Walker, heading: int, label: str) -> End:
     return close
 
 
-def _is_title(walker: Walker, style: str) -> bool:
+def _heading_level(walker: Walker, style: str) -> int:
+    """The level of a paragraph that is no heading but looks like one; 0 for others."""
     for _ in range(MAX_PARENTS):
         if style == "Title":
-            return True
+            return 1
+        if style.startswith(HEADING_STYLE):
+            return number(style.removeprefix(HEADING_STYLE), 1, 1, MAX_LEVEL)
         style = walker.parents.get(style, "")
         if not style:
             break
-    return False
+    return 0
 
 
 def _is_unnumbered(walker: Walker, style: str) -> bool:

@@ -38,6 +38,7 @@ class Block:
     text: str
     is_item: bool = False
     is_comment: bool = False
+    is_table: bool = False
 
 
 @dataclass(slots=True)
@@ -283,8 +284,13 @@ def tidy(text: str) -> str:
 
 
 def in_line(blocks: list[Block]) -> str:
-    """Blocks as a single line."""
-    return " ".join(" ".join(block.text.split()) for block in blocks)
+    """Blocks as a single line; the rows of a table as ``a, b; c, d``."""
+    return " ".join(_rows_in_line(block.text) if block.is_table else " ".join(block.text.split()) for block in blocks)
+
+
+def _rows_in_line(table: str) -> str:
+    rows = (row[2:-2] for row in table.split("\n") if not row.startswith("| --- |"))
+    return "; ".join(", ".join(filter(None, row.split(" | "))) for row in rows)
 
 
 def join(blocks: list[Block]) -> str:
