@@ -219,6 +219,14 @@ class Settings(BaseSettings):
     parse_memory_mb: int = Field(
         default=400, ge=200, description="Memory that reading one document may use, in MB; two are read at once."
     )
+    ocr: bool = Field(
+        default=False, description="Whether pages that are images are read, by tesseract, which must be installed."
+    )
+    ocr_languages: str = Field(
+        default="eng",
+        pattern=r"^[A-Za-z]\w*(/\w+)*(\+\w+(/\w+)*)*$",
+        description="The languages of such pages, by tesseract's names, such as `eng+deu`.",
+    )
     full_sync_every_h: float = Field(
         default=24.0, gt=0, description="Hours after which a source that does not report deletes is read in full again."
     )
@@ -331,6 +339,10 @@ class Settings(BaseSettings):
             with suppress(RuntimeError, OSError):  # the user has no home; the current directory was deleted
                 found.append(find())
         return tuple(path for path in found if path.is_absolute() and not _is_of_system(path))
+
+    def languages_for_ocr(self) -> str | None:
+        """The languages of pages that are images; None if such pages are not read."""
+        return self.ocr_languages if self.ocr else None
 
     def place(self) -> Path:
         """The data directory. Raises ``Unstartable`` if there is no default for this user."""

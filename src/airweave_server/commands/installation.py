@@ -146,7 +146,9 @@ def audit(
         raise Unstartable("--content reads the content at the source; add --source")
     settings = read_settings(data_dir=data_dir)
     all_right, asked = True, False
-    parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
+    parsers = Parsers(
+        seconds=settings.parse_s, memory_mb=settings.parse_memory_mb, ocr_languages=settings.languages_for_ocr()
+    )
     with installation.open_database(installation.database_url(settings)) as database, closing(parsers):
         database.migrate()
         request = auditing.AuditRequest(

@@ -62,7 +62,9 @@ class Connections:
         self._vault = vault
         self._settings = settings
         self._previews = threading.BoundedSemaphore(PREVIEWS)
-        self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
+        self._parsers = Parsers(
+            seconds=settings.parse_s, memory_mb=settings.parse_memory_mb, ocr_languages=settings.languages_for_ocr()
+        )
 
     def source(self, short_name: str) -> type[Source[Any, Any]]:
         """Return the source with this name, if this server offers it. Raises ``NotFound``."""

@@ -17,6 +17,7 @@ from ..db.usage import Scheduled, Use, Waiting
 from ..sdk import ConfigError, EmbedderError, Unavailable
 from ..settings import Settings
 from ..sync.connector import traits_of
+from ..text import ocr
 from ..text.parsers import Parsers
 from .backup import kept_keys
 
@@ -69,6 +70,8 @@ def examine(database: Database, settings: Settings) -> Report:
     facts["server"] = "hidden from its OS user's other processes" if sandbox.hide() else "not hidden on this system"
     facts["parsers"], trouble = _parsers(settings)
     findings += trouble
+    facts["ocr"], trouble = describe_ocr(settings)
+    findings += trouble
     if settings.database_url is None:
         disk = shutil.disk_usage(settings.place())
         facts["free"] = f"{decimal(disk.free)} of {decimal(disk.total)}"
@@ -101,7 +104,9 @@ def _embedder(settings: Settings) -> tuple[str, list[Finding]]:
 
 def _parsers(settings: Settings) -> tuple[str, list[Finding]]:
     """What holds back the processes that read documents, as one of them reports it."""
-    parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
+    parsers = Parsers(
+        seconds=settings.parse_s, memory_mb=settings.parse_memory_mb, ocr_languages=settings.languages_for_ocr()
+    )
     try:
         in_force = parsers.in_force()
     except Unavailable as error:
@@ -112,6 +117,28 @@ def _parsers(settings: Settings) -> tuple[str, list[Finding]]:
     if sandbox.FILTERED not in in_force:
         facts.append("may open files and connections: this system cannot filter their calls")
     return "; ".join(facts), []
+
+
+def describe_ocr(settings: Settings) -> tuple[str, list[Finding]]:
+    """Whether pages that are images are read, and what is missing if they should be."""
+    try:
+        installed = ocr.examine()
+    except (ConfigError, Unavailable) as error:
+        if not settings.ocr:
+            return "off; tesseract is not installed", []
+        do = "install tesseract 5 (Debian: apt install tesseract-ocr, macOS: brew install tesseract), or set OCR=false"
+        return "does not work", [Finding(f"OCR is true, but {error}", do)]
+    known = f"tesseract {installed.version} reads {', '.join(installed.languages)}"
+    if not settings.ocr:
+        return f"off; {known}", []
+    missing = [one for one in settings.ocr_languages.split("+") if one not in installed.languages]
+    return f"on, {settings.ocr_languages}; {known}", [
+        Finding(
+            f"OCR_LANGUAGES names {one}, which tesseract does not have",
+            f"install it (Debian: apt install tesseract-ocr-{one}), or change OCR_LANGUAGES",
+        )
+        for one in missing
+    ]
 
 
 def _of_moves(session: Session, settings: Settings) -> Iterator[Finding]:

@@ -80,7 +80,9 @@ class SyncService:
         self._settings = settings
         self._lock = threading.Lock()
         self._terminated: list[SyncPartition] = []  # their steps were ended by the database, not by a crash
-        self._parsers = Parsers(seconds=settings.parse_s, memory_mb=settings.parse_memory_mb)
+        self._parsers = Parsers(
+            seconds=settings.parse_s, memory_mb=settings.parse_memory_mb, ocr_languages=settings.languages_for_ocr()
+        )
         self._owner = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
     def run(self, job_id: UUID, signals: Signals) -> Outcome:

@@ -58,6 +58,7 @@ from .parts import (
     Member,
     NoText,
     Part,
+    Recognize,
     Refused,
     Section,
     Text,
@@ -99,13 +100,15 @@ def load() -> None:
         read(io.BytesIO(data), filename=name)
 
 
-def read(file: IO[bytes], *, filename: str, seconds: float = DEFAULT_SECONDS) -> Extracted | NoText:
+def read(
+    file: IO[bytes], *, filename: str, seconds: float = DEFAULT_SECONDS, recognize: Recognize | None = None
+) -> Extracted | NoText:
     """The text of a document, including its members and attachments. After most of ``seconds``, the rest of a mailbox
-    is left out.
+    is left out. ``recognize`` reads pages that are images.
 
     Raises ``Unparseable`` if it is damaged, and ``MemoryError``.
     """
-    reading = _Reading(size_bytes=file.seek(0, io.SEEK_END), seconds=seconds * SHARE_OF_TIME)
+    reading = _Reading(size_bytes=file.seek(0, io.SEEK_END), seconds=seconds * SHARE_OF_TIME, recognize=recognize)
     file.seek(0)
     try:
         reading.take(file, filename, "", depth=0)
@@ -125,9 +128,10 @@ def read(file: IO[bytes], *, filename: str, seconds: float = DEFAULT_SECONDS) ->
 class _Reading:
     """The text read so far, and how much may still be unpacked."""
 
-    def __init__(self, *, size_bytes: int, seconds: float) -> None:
+    def __init__(self, *, size_bytes: int, seconds: float, recognize: Recognize | None) -> None:
         self._seconds = seconds
         self._ends_at = time.monotonic() + seconds
+        self._recognize = recognize
         self._allowed_bytes = min(MAX_UNPACKED_BYTES, max(RATIO_FROM_BYTES, MAX_RATIO * size_bytes))
         self._parts: list[str] = []
         self._sections: list[Section] = []
@@ -190,7 +194,7 @@ class _Reading:
         else:
             self._formats.add(form)
             if form == "pdf":
-                self._take_parts(pdf.read(file), label, depth)
+                self._take_parts(pdf.read(file, self._recognize), label, depth)
             elif form == "rtf":
                 self._take_parts(rtf.read(file), label, depth)
             elif form == "mbox":

@@ -1,8 +1,9 @@
 """The program of one parser process: reads the documents that ``parsers`` sends, until its standard input is closed.
 
 A request is one line of JSON; the open file of the document comes through a socket. An answer is one line of JSON,
-followed by the text. The first answer names what ``sandbox.seal`` put in force. The process holds no secrets, limits
-itself, opens no file, and ends when its parent does; code that takes it over ends with its CPU time at the latest.
+followed by the text. Before it may come pages that are images, each a line and its pixels, answered by a line with its
+words. The first answer names what ``sandbox.seal`` put in force. The process holds no secrets, limits itself, opens no
+file, and ends when its parent does; code that takes it over ends with its CPU time at the latest.
 """
 
 import json
@@ -17,7 +18,7 @@ from typing import IO, Any
 
 from .. import sandbox
 from . import documents
-from .parts import NoText, Unparseable
+from .parts import NoText, Picture, Recognize, Unparseable
 
 MAX_OPEN_FILES = 64
 CPU_SPARE_S = 5  # beyond the allowed time: the parent enforces that, and this limit applies when the parent is gone
@@ -34,8 +35,9 @@ def main(memory_bytes: int, seconds: float, line: int, user: tuple[int, int] | N
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # these are meant for the server, which ends this process itself
     documents.load()
-    requests: queue.SimpleQueue[tuple[IO[bytes], str]] = queue.SimpleQueue()
-    threading.Thread(target=_listen, args=(requests, socket.socket(fileno=line)), daemon=True).start()
+    requests: queue.SimpleQueue[tuple[IO[bytes], str, bool]] = queue.SimpleQueue()
+    words: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_listen, args=(requests, words, socket.socket(fileno=line)), daemon=True).start()
     _limit(resource.RLIMIT_DATA, memory_bytes)
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_NOFILE, MAX_OPEN_FILES)
@@ -44,19 +46,31 @@ def main(memory_bytes: int, seconds: float, line: int, user: tuple[int, int] | N
     in_force = sandbox.seal(user)
     answers.write(json.dumps({"in_force": in_force}).encode() + b"\n")
     answers.flush()
+
+    def recognize(picture: Picture) -> str | None:
+        """Hand a page over to be read, and wait for its words."""
+        answers.write(json.dumps({"picture": [picture.width, picture.height]}).encode() + b"\n")
+        answers.write(picture.pixels)
+        answers.flush()
+        found = words.get()
+        _limit_cpu(seconds)
+        return found
+
     while True:
-        file, filename = requests.get()
+        file, filename, has_ocr = requests.get()
         _limit_cpu(seconds)
         with file:
-            head, text = _answer(file, filename, seconds)
+            head, text = _answer(file, filename, seconds, recognize if has_ocr else None)
         answers.write(json.dumps(head | {"text_bytes": len(text)}).encode() + b"\n")
         answers.write(text)
         answers.flush()
 
 
-def _answer(file: IO[bytes], filename: str, seconds: float) -> tuple[dict[str, Any], bytes]:
+def _answer(
+    file: IO[bytes], filename: str, seconds: float, recognize: Recognize | None
+) -> tuple[dict[str, Any], bytes]:
     try:
-        found = documents.read(file, filename=filename, seconds=seconds)
+        found = documents.read(file, filename=filename, seconds=seconds, recognize=recognize)
     except Unparseable as error:
         return {"unparseable": str(error)}, b""
     except MemoryError:
@@ -72,10 +86,18 @@ def _answer(file: IO[bytes], filename: str, seconds: float) -> tuple[dict[str, A
     return head, found.text.encode("utf-8", "replace")
 
 
-def _listen(requests: "queue.SimpleQueue[tuple[IO[bytes], str]]", line: socket.socket) -> None:
-    for request in sys.stdin.buffer:
+def _listen(
+    requests: "queue.SimpleQueue[tuple[IO[bytes], str, bool]]",
+    words: "queue.SimpleQueue[str | None]",
+    line: socket.socket,
+) -> None:
+    for said in sys.stdin.buffer:
+        request = json.loads(said)
+        if "words" in request:
+            words.put(request["words"])
+            continue
         _, (document, *_), _, _ = socket.recv_fds(line, 1, 1)
-        requests.put((os.fdopen(document, "rb"), json.loads(request)["filename"]))
+        requests.put((os.fdopen(document, "rb"), request["filename"], request["ocr"]))
     os._exit(0)
 
 

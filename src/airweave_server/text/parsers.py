@@ -21,6 +21,7 @@ from .. import accounts
 from ..errors import Unstartable
 from ..sdk import Unavailable
 from ..sdk.process import Ended, Limits, NotRunnable, Process, ProcessFailed, TookTooLong, TooMuchMemory, TooMuchOutput
+from . import ocr
 from .extract import clean
 from .parts import MAX_PLACES, WHAT, Extracted, Kind, LeftOut, NoText, Section, Unparseable
 from .versions import VERSIONS
@@ -46,9 +47,12 @@ log = structlog.get_logger(__name__)
 
 class Parsers:
     """Reads documents, each within ``seconds`` and ``memory_mb``. Thread-safe. A process that has been idle for
-    ``idle_s`` seconds is ended."""
+    ``idle_s`` seconds is ended. ``ocr_languages``: those of pages that are images; None: they are not read."""
 
-    def __init__(self, *, seconds: float, memory_mb: int, idle_s: float = IDLE_S) -> None:
+    def __init__(
+        self, *, seconds: float, memory_mb: int, idle_s: float = IDLE_S, ocr_languages: str | None = None
+    ) -> None:
+        self._ocr_languages = ocr_languages
         self._idle_s = idle_s
         self._seconds = seconds
         self._memory_bytes = memory_mb * 1_000_000
@@ -85,12 +89,14 @@ class Parsers:
             self._release(process, fit=process.is_fit())
 
     def _parse(self, document: IO[bytes], filename: str, beat: Callable[[], None]) -> Extracted | NoText:
+        languages = self._ocr_languages
         while True:
+            recognizer = ocr.Recognizer(languages, beat) if languages is not None else None
             process = self._acquire(beat)
             was_used = process.documents > 0
             fit = False
             try:
-                head, text = process.ask(document, filename, beat)
+                head, text = process.ask(document, filename, beat, recognizer)
                 fit = "no_memory" not in head
             except Ended as death:
                 if was_used:  # an earlier document may have damaged it: try again in a new one
@@ -185,7 +191,9 @@ class _Process:
         """Wait for its first answer. Raises ``ProcessFailed`` if it could not start."""
         self.in_force = [str(word) for word in json.loads(self._process.read_line())["in_force"]]
 
-    def ask(self, document: IO[bytes], filename: str, beat: Callable[[], None]) -> tuple[dict[str, Any], bytes]:
+    def ask(
+        self, document: IO[bytes], filename: str, beat: Callable[[], None], recognizer: ocr.Recognizer | None
+    ) -> tuple[dict[str, Any], bytes]:
         """The head and the text of its answer. Raises ``Unparseable`` if a limit is exceeded, ``Ended`` if it died."""
         self.documents += 1
         self._process.beat = beat
@@ -193,8 +201,10 @@ class _Process:
         try:
             with suppress(OSError):  # it has died, as the next line notices
                 socket.send_fds(self._line, [b"d"], [document.fileno()])
-            self._process.write(json.dumps({"filename": filename}).encode() + b"\n")
+            self._process.write(json.dumps({"filename": filename, "ocr": recognizer is not None}).encode() + b"\n")
             head = _parse_head(self._process.read_line())
+            if recognizer is not None:
+                head = self._recognize(head, recognizer)
             size = head.get("text_bytes", 0)
             if not isinstance(size, int) or not 0 <= size <= MAX_TEXT_BYTES:
                 raise Unparseable("too_large: it holds too much text")
@@ -205,6 +215,21 @@ class _Process:
             raise Unparseable(_too_much(self._memory_bytes)) from None
         except TooMuchOutput:
             raise Unparseable("too_large: it has too many parts") from None
+
+    def _recognize(self, head: dict[str, Any], recognizer: ocr.Recognizer) -> dict[str, Any]:
+        """Read the pages that it hands over, until its answer comes. Returns the head of that."""
+        for _ in range(ocr.MAX_PAGES + 2):  # after the last one it is told that there are no more
+            if "picture" not in head:
+                return head
+            match head["picture"]:
+                case [int(width), int(height)] if 0 < width * height <= 2 * ocr.MAX_PIXELS and width > 0:
+                    words = recognizer.read(width, height, self._process.read_exactly(width * height))
+                case _:
+                    break
+            self._process.renew(self._seconds)
+            self._process.write(json.dumps({"words": words}).encode() + b"\n")
+            head = _parse_head(self._process.read_line())
+        raise Unparseable("the parser sent an invalid answer: it has other pages than it may")
 
     def is_fit(self) -> bool:
         return (

@@ -23,6 +23,7 @@ WHAT = {
     "image": "an image is not read",
     "member": "a file in it is not read",
     "object": "an embedded object is not read",
+    "ocr": "read by OCR, so characters may be others",
     "page": "a page cannot be read",
     "page_without_text": "no text layer",
     "rest": "what comes after it is not read",
@@ -31,7 +32,7 @@ WHAT = {
     "words": "words are not read",
 }
 
-COMPLETE = ("encoded", "encoding", "image")  # said, but no words are known to be missing
+COMPLETE = ("encoded", "encoding", "image", "ocr")  # said, but no words are known to be missing
 
 
 class Unparseable(Exception):
@@ -75,6 +76,19 @@ class Text:
     label: str
     text: str
     kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A page in gray: a byte for each pixel, row by row."""
+
+    width: int
+    height: int
+    pixels: bytes
+
+
+# Reads the words on a page: "" if there are none, None if no more pages of the document are read.
+Recognize = Callable[[Picture], str | None]
 
 
 @dataclass(frozen=True, slots=True)

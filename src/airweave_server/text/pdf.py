@@ -9,11 +9,11 @@ from itertools import chain
 from typing import IO
 
 import pypdfium2.raw as pdfium
-from pypdfium2 import PdfDocument, PdfiumError
+from pypdfium2 import PdfDocument, PdfiumError, PdfPage
 
-from . import hyphens, pdf_annotations, pdf_page, pdf_rtl
+from . import hyphens, pdf_annotations, pdf_page, pdf_picture, pdf_rtl
 from .extract import MAX_TEXT_CHARS
-from .parts import LeftOut, Member, Part, Refused, Text, Unparseable
+from .parts import LeftOut, Member, Part, Recognize, Refused, Text, Unparseable
 
 MAX_BOOKMARKS = 5_000
 MAX_FILES = 1_000  # that are embedded
@@ -22,10 +22,10 @@ UNMAPPED = "its fonts do not tell the characters"
 XFA = "an XFA form, which only some viewers show"
 
 
-def read(file: IO[bytes]) -> Iterator[Part]:
+def read(file: IO[bytes], recognize: Recognize | None = None) -> Iterator[Part]:
     """The text of each page, with what annotations say on it, and the embedded files.
 
-    The label of a page includes the bookmark that it is under.
+    The label of a page includes the bookmark that it is under. ``recognize`` reads pages that are images.
     """
     try:
         document = PdfDocument(file)
@@ -36,7 +36,7 @@ def read(file: IO[bytes]) -> Iterator[Part]:
     with document:
         forms = pdf_annotations.Forms(document)
         try:
-            yield from _Reading(document, forms).parts()
+            yield from _Reading(document, forms, recognize).parts()
         finally:
             forms.close()
 
@@ -45,9 +45,10 @@ class _Reading:
     """One document. All of its pages are read before the first part of it is known: a word that is broken by the end of
     a line is written as the rest of the document writes it."""
 
-    def __init__(self, document: PdfDocument, forms: pdf_annotations.Forms) -> None:
+    def __init__(self, document: PdfDocument, forms: pdf_annotations.Forms, recognize: Recognize | None) -> None:
         self._document = document
         self._forms = forms
+        self._recognize = recognize
         self._labels: list[str] = []
         self._texts: list[str] = []
         self._left_out: list[LeftOut] = []
@@ -73,18 +74,20 @@ class _Reading:
         for number in range(len(self._document)):
             title = titles.get(number, title)
             try:
-                text = self._read_page(number)
+                text, is_recognized = self._read_page(number)
             except PdfiumError:  # this page is damaged; others may not be
                 self._left_out.append(LeftOut("page", (f"page {number + 1}",)))
                 continue
             if text and not text.isspace():
-                self._labels.append(f"Page {number + 1} > {title}" if title else f"Page {number + 1}")
+                label = f"Page {number + 1} (OCR)" if is_recognized else f"Page {number + 1}"
+                self._labels.append(f"{label} > {title}" if title else label)
                 self._texts.append(text)
                 chars += len(text)
                 if chars > MAX_TEXT_CHARS:
                     return  # the rest is left out anyway
 
-    def _read_page(self, number: int) -> str:
+    def _read_page(self, number: int) -> tuple[str, bool]:
+        """The text of the page, and whether it was read from its image."""
         place = (f"page {number + 1}",)
         page = self._document[number]
         try:
@@ -97,6 +100,8 @@ class _Reading:
                 elif pdf_rtl.has_any(text):
                     text = pdf_rtl.read(words) or text
                 shown = pdf_page.look(page)
+                is_scan = is_unmapped or shown.is_scan(len("".join(text.split())))
+                recognized = self._read_image(page, shown) if is_scan else ""
                 said = pdf_annotations.read(self._document, number, page, words, self._forms)
                 if said is not None:
                     if (
@@ -109,15 +114,25 @@ class _Reading:
                 words.close()
         finally:
             page.close()
-        if is_unmapped:
-            self._left_out.append(LeftOut("page_without_text", place, note=UNMAPPED))
-        elif shown.is_scan(len("".join(text.split()))):
-            self._left_out.append(LeftOut("page_without_text", place))
+        if recognized:
+            self._left_out.append(LeftOut("ocr", place))
+        elif is_scan:
+            self._left_out.append(LeftOut("page_without_text", place, note=UNMAPPED if is_unmapped else ""))
         elif shown.images:
             self._left_out.append(LeftOut("image", place, shown.images))
         if said is not None:
-            text = said.add_to(text)
-        return hyphens.mark(pdf_page.tidy(text))
+            text = said.add_to(text) if not recognized else said.add_below(recognized)
+        return hyphens.mark(pdf_page.tidy(text if said is not None else recognized or text)), bool(recognized)
+
+    def _read_image(self, page: PdfPage, shown: pdf_page.Shown) -> str:
+        """The words of a page without text, if they are wanted and can be read."""
+        if self._recognize is None or shown.image_pixels > pdf_picture.MAX_IMAGE_PIXELS:
+            return ""
+        picture = pdf_picture.draw(page)
+        words = self._recognize(picture) if picture is not None else ""
+        if words is None:  # no more
+            self._recognize = None
+        return words or ""
 
     def _embedded(self) -> Iterator[Part]:
         """The embedded files, each once."""

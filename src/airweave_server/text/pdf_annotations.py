@@ -56,14 +56,20 @@ class Annotated:
     left_out: list[LeftOut] = field(default_factory=list)
 
     def add_to(self, text: str) -> str:
-        """The text of the page with what its annotations say."""
+        """The text of the page, as PDFium counts it, with what its annotations say."""
         ends = [(end if (end := text.find("\r", place)) >= 0 else len(text), said) for place, said in self.under]
         pieces, start = [], 0
         for place, said in sorted([*map(partial(_at_word, text), self.inline), *ends], key=lambda one: one[0]):
             place = min(place, len(text))
             pieces += [text[start:place], said]
             start = place
-        text = "".join((*pieces, text[start:]))
+        return self._add_rest("".join((*pieces, text[start:])))
+
+    def add_below(self, text: str) -> str:
+        """Another text of the page, with what its annotations say below it."""
+        return self._add_rest("\n".join((text, *(said.strip() for _, said in (*self.inline, *self.under)))))
+
+    def _add_rest(self, text: str) -> str:
         shown = "".join(text.split()).casefold()
         links = [link for link in dict.fromkeys(self.links) if _bare(link) not in shown]
         return "\n".join(filter(None, (text.rstrip() if self.below or links else text, *self.below, *links)))
@@ -314,7 +320,7 @@ def _link(document: PdfDocument, annotation: "pdfium.FPDF_ANNOTATION") -> str:
 def _has_words(words: PdfTextPage, box: Box) -> bool:
     left, bottom, right, top = box
     place = (left + right) / 2, (bottom + top) / 2, (right - left) / 2, (top - bottom) / 2
-    return pdfium.FPDFText_GetCharIndexAtPos(words.raw, *place) >= 0
+    return bool(pdfium.FPDFText_GetCharIndexAtPos(words.raw, *place) >= 0)
 
 
 def _bare(link: str) -> str:

@@ -32,6 +32,7 @@ class Shown:
 
     images: int = 0  # that are large
     image_share: float = 0.0
+    image_pixels: int = 0  # of the largest one
     segments: int = 0  # of lines and curves
     text_objects: int = 0
 
@@ -96,6 +97,7 @@ def look(page: PdfPage) -> Shown:
 def _add_image(shown: Shown, image: "pdfium.FPDF_PAGEOBJECT", scale: float) -> None:
     width, height = ctypes.c_uint(), ctypes.c_uint()
     pdfium.FPDFImageObj_GetImagePixelSize(image, width, height)
+    shown.image_pixels = max(shown.image_pixels, width.value * height.value)
     bounds = [ctypes.c_float() for _ in range(4)]
     if not pdfium.FPDFPageObj_GetBounds(image, *bounds):
         return
