@@ -13,6 +13,7 @@ from airweave_server.text.parts import Extracted
 COMPRESSED = bytes.fromhex(  # the example of MS-OXRTFCP 3.1.1: "hello world"
     "2d0000002b0000004c5a4675f1c5c7a703000a007263706731323542320af32068656c090020627705b06c647d0a800fa0"
 )
+ENVELOPED = bytes.fromhex("308006092a864886f70d010703a080") + bytes(100)
 SUBMITTED = int((datetime(2026, 7, 2, 8, 0, tzinfo=UTC) - datetime(1601, 1, 1, tzinfo=UTC)).total_seconds() * 10**7)
 
 
@@ -107,5 +108,5 @@ def test_an_appointment_and_a_contact_are_read() -> None:
 def test_an_encrypted_message_says_so() -> None:
     found = read({"__substg1.0_0037001F": wide("Secret"), "__substg1.0_001A001F": wide("IPM.Note.SMIME"),
                   "__attach_version1.0_#00000000/__substg1.0_3707001F": wide("smime.p7m"),
-                  "__attach_version1.0_#00000000/__substg1.0_37010102": b"\x30\x80" + bytes(100)})  # fmt: skip
+                  "__attach_version1.0_#00000000/__substg1.0_37010102": ENVELOPED})  # fmt: skip
     assert "encrypted" in {one.what for one in found.left_out}

@@ -1,9 +1,17 @@
-"""Signed S/MIME messages (CMS, RFC 5652): the content that is signed. Knows no key and verifies nothing."""
+"""Signed messages and files (S/MIME, .p7m; CMS, RFC 5652): the content that is signed. Knows no key and verifies
+nothing."""
 
 _SIGNED = bytes.fromhex("2a864886f70d010702")
 _DATA = bytes.fromhex("2a864886f70d010701")
+_ANY = bytes.fromhex("06092a864886f70d0107")  # of any of these kinds
+_HEAD_BYTES = 20
 MAX_DEPTH = 20
 MAX_PIECES = 100_000  # of a content that is written in pieces
+
+
+def is_cms(head: bytes) -> bool:
+    """Whether a file is signed or encrypted (.p7m), told by its first bytes."""
+    return head.startswith(b"\x30") and _ANY in head[:_HEAD_BYTES]
 
 
 class _Invalid(Exception):
@@ -11,7 +19,7 @@ class _Invalid(Exception):
 
 
 def signed_content(data: bytes) -> bytes | None:
-    """The message in what is signed, b"" if there is none; None if it is not signed but encrypted, or neither."""
+    """The message or the file that is signed, b"" if it is elsewhere; None if it is encrypted, or no CMS at all."""
     try:
         kind = _enter(data, 0, len(data), 0x30)
         id, position = _take(data, *kind, 0x06)

@@ -28,6 +28,7 @@ import olefile
 from ..sdk import is_private, is_private_name
 from . import (
     charset,
+    cms,
     doc,
     docx,
     encoded,
@@ -192,7 +193,7 @@ class _Reading:
         elif form in _OPENERS:
             self._read_compressed(file, _OPENERS[form], filename, label, depth)
         else:
-            self._formats.add(form)
+            self._formats.add("archive" if form == "cms" else form)
             if form == "pdf":
                 self._take_parts(pdf.read(file, self._recognize), label, depth)
             elif form == "rtf":
@@ -202,8 +203,8 @@ class _Reading:
                 self._take_parts(self._in_time(mailbox.read(file, is_inside=depth > 0)), label, depth)
             elif form == "tnef":
                 self._take_parts(tnef.read(file.read()), label, depth)
-            elif form == "encoded":
-                self._read_encoded(file, filename, label, depth)
+            elif form in ("encoded", "cms"):
+                self._read_wrapped(file, form, filename, label, depth)
             else:
                 self._take_parts(mail.read(file, is_inside=depth > 0), label, depth)
 
@@ -352,17 +353,23 @@ class _Reading:
                 raise Refused(f"it is nested deeper than {MAX_DEPTH} archives")
             self.take(io.BytesIO(self._unpack(unpacked, name)), name, label, depth=depth + 1)
 
-    def _read_encoded(self, file: IO[bytes], filename: str, label: str, depth: int) -> None:
-        """Read a file that is base64 or uuencoded, if what it holds is a document."""
-        content = encoded.open_file(file.read())
-        head = content.read(SAMPLE_BYTES)
-        content.seek(0)
-        name = PurePosixPath(filename).stem or filename
-        if depth >= MAX_DEPTH or (detect_format(head, filename=None) is None and charset.decode(head) is None):
-            raise Refused("no_text: it is encoded bytes")
+    def _read_wrapped(self, file: IO[bytes], form: str, filename: str, label: str, depth: int) -> None:
+        """Read the file that is written as characters in another one, or is signed by it."""
+        content = cms.signed_content(file.read()) if form == "cms" else encoded.decode_file(file.read())
+        if content is None:
+            raise Refused("encrypted")
+        head = content[:SAMPLE_BYTES]
+        if not head or (detect_format(head, filename=None) is None and charset.decode(head) is None):
+            raise Refused(f"no_text: it is {'a signature' if form == 'cms' else 'encoded bytes'}")
+        if not self._may_descend(depth, label):
+            return
+        path = PurePosixPath(filename)
+        name = path.stem if path.suffix else filename
         if is_private_name(name):
-            raise Refused("never_read: the name of the encoded file is one of those that are never read")
-        self.take(content, name, label, depth=depth + 1)
+            raise Refused("never_read: the name of the file in it is one of those that are never read")
+        if form == "cms" and "." not in name:
+            name += ".eml"  # smime.p7m: a message whose headers are few
+        self.take(io.BytesIO(content), name, label, depth=depth + 1)
 
     def _may_descend(self, depth: int, place: str) -> bool:
         """Whether a member at this depth may be read. If not, note that it is left out."""

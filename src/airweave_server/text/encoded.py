@@ -4,11 +4,9 @@ Short ones stay: hashes, keys and tokens are words that people search.
 """
 
 import binascii
-import io
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import IO
 
 from .parts import LeftOut
 
@@ -166,7 +164,3 @@ def is_file(head: bytes) -> bool:
     if len(head) < LEAST_CHARS or _FILE.match(head) is None:
         return False
     return head.lstrip().startswith(b"begin") or is_base64(head.decode("ascii"))
-
-
-def open_file(data: bytes) -> IO[bytes]:
-    return io.BytesIO(decode_file(data))

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from . import calendar, encoded, html, mailbox
+from . import calendar, cms, encoded, html, mailbox
 from .charset import BINARY_SHARE, decode, unusual_share
 from .labels import MAX_GROWTH as MAX_GROWTH
 from .links import is_link_name, read_link
@@ -27,7 +27,9 @@ MAX_TREE_CHARS = 16_000_000  # of JSON, which takes about twenty times its size 
 SLICE_CHARS = 1_000_000
 MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook cell
 
-Document = Literal["pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email", "mbox", "tnef", "encoded", "odf"]
+Document = Literal[
+    "pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email", "mbox", "tnef", "encoded", "odf", "cms"
+]
 
 
 def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | None:
@@ -42,6 +44,8 @@ def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | N
         return "odf"
     if _RTF.match(head):
         return "rtf"
+    if cms.is_cms(head):
+        return "cms"
     if binary := _binary_format(head):
         return NoText(f"unsupported_format: {binary}")
     suffix = PurePosixPath((filename or "").lower().replace("\\", "/")).suffix
@@ -240,6 +244,7 @@ _FIRST_HEADER = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*+(?:\d{1,12}[ \t]*\r?\n)?(?:>?From [^\r\n]*\r?\n)?[!-9;-~]{1,80}[ \t]*:(?!//)"
 )
 _HEADERS_END = re.compile(rb"\r?\n[ \t]*\r?\n|\r\r")
+_MULTIPART = re.compile(rb"[\r\n]content-type[ \t]*:\s*multipart/[a-z-]+;(?:[^\r\n]|[\r\n]+[ \t])*boundary=")
 _MIME = re.compile(rb"[\r\n]content-type[ \t]*:\s*(?:multipart/|message/|text/(?:html|plain))")
 
 
@@ -255,7 +260,9 @@ def _is_email(head: bytes, suffix: str) -> bool:
     lines = block.replace(b"\r", b"\n")
     if b"\nfrom:" in lines and b"\nmessage-id:" in lines and (b"\ndate:" in lines or b"\nreceived:" in lines):
         return True
-    return b"\nmime-version:" in lines and _MIME.search(lines) is not None
+    if b"\nmime-version:" in lines and _MIME.search(lines) is not None:
+        return True
+    return _MULTIPART.search(lines) is not None
 
 
 # Binary formats: offset of the magic number, magic number, common name.

@@ -58,10 +58,6 @@ class _Reading:
         place = _join(label, own.label) if is_inside else label
         if not body.strip() and (rtf := mapi.decompress(self._bytes(at, mapi.RTF))):
             yield Member("message.rtf", partial(io.BytesIO, rtf), place=_join(label, own.label), is_named=False)
-        if self._text(at, mapi.MESSAGE_CLASS, charset).lower().startswith("ipm.note.smime"):
-            is_signed = "multipartsigned" in self._text(at, mapi.MESSAGE_CLASS, charset).lower()
-            if not is_signed and not body.strip():
-                yield LeftOut("encrypted", (place or "message",))
         storages = self._below.get(at, set())
         for attached in sorted(one for one in storages if one[-1].startswith("__attach_version1.0_")):
             yield from self._attached(attached, place, charset, depth)
