@@ -46,6 +46,7 @@ BATCH_S = 2.0
 BATCH_CHARS = 4_000_000  # of text that a batch holds in memory
 BIG_CHARS = 1_000_000  # an entity above this is written through the staging table
 STAGE_AT_ONCE = 1_000
+KEPT_VECTORS = 50_000  # of a big entity that are held in memory; those of more chunks are looked up group by group
 EMBED_AT_ONCE = 128
 STOP_AFTER_S = 2.0  # a batch that takes longer to embed is given up when asked to stop
 CAREFUL_AFTER = 2  # crashes; a single one is rarely the fault of an entity
@@ -421,9 +422,14 @@ class Writer:
         self.commit()  # the transactions of this entity must not contain earlier ones
         chunk_rows.unstage(self._session, self._partition.id)
         staged, group = 0, list(islice(pieces, STAGE_AT_ONCE))
+        is_known = change.known is not None and change.known.chunks <= KEPT_VECTORS
+        stored = self._stored_embeddings([change]) if is_known else {}
         while group and staged < most:
             group = group[: most - staged]
-            have = self._stored_embeddings([change], group)  # of the whole entity they might not fit into memory
+            if is_known:
+                have = {piece.hash: stored[piece.hash] for piece in group if piece.hash in stored}
+            else:
+                have = self._stored_embeddings([change], group)
             try:
                 made = self._embed(group, have)
             except _Refused as refused:

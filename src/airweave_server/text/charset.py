@@ -5,7 +5,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from charset_normalizer import from_bytes
+import chardet
 
 from . import iso2022
 
@@ -21,20 +21,59 @@ _BOMS = (  # longer ones first: the mark of UTF-32 begins with that of UTF-16
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# The encodings that charset-normalizer chooses from. With more of them it only errs more often.
+# The encodings that a guess chooses from. With rarer ones it only errs more often.
 _CANDIDATES = [
-    *("cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256"),
-    *("shift_jis", "cp932", "euc_jp", "gb18030", "big5", "cp949", "euc_kr"),
+    *("cp1252", "iso8859-15", "cp850", "cp437", "mac-roman"),
+    *("cp1250", "iso8859-2", "cp852", "cp1257", "iso8859-13", "cp1254", "cp1258"),
+    *("cp1251", "koi8-r", "koi8-u", "cp866", "iso8859-5", "mac-cyrillic", "cp1253", "iso8859-7"),
+    *("cp1255", "iso8859-8", "cp1256", "iso8859-6", "cp874"),
+    *("cp932", "euc_jis_2004", "gb18030", "big5hkscs", "cp949", "euc_kr", "utf-16-le", "utf-16-be"),
 ]
-_LATIN = ("cp1252", "cp1250", "cp1254")
-_DECLARED = re.compile(rb"""(?:charset|encoding|coding)\s{0,9}[=:]\s{0,9}["']?([a-zA-Z0-9_-]{3,20})""")
-_DECLARABLE = re.compile(r"iso-?8859|windows-|cp\d|koi8|shift|sjis|euc|gb|big5|tis|mac|latin|ks_c")
+# A guess is sure if the text has so many bytes beyond ASCII and the confidence is so high; and, with few of them, if
+# what the next encoding reads is much less likely. Of a thousand sure guesses of one to twelve lines one was wrong.
+SURE_BYTES = 3
+SURE_CONFIDENCE = 0.02
+FEW_BYTES = 20
+NEXT_SHARE = 0.8
+_UNLIKELY = 0.2  # what a guess is worth whose words are none, for each kind of fault
+_DECLARED = re.compile(
+    rb"""(?:charset|encoding|coding|fenc)\s{0,9}[=:]\s{0,9}["']?([a-zA-Z0-9_.:-]{3,20})"""
+    rb"""|@charset\s{1,9}["']([a-zA-Z0-9_-]{3,20})|\\usepackage\[([a-zA-Z0-9-]{3,20})\]\{inputenc\}"""
+)
+_DECLARABLE = re.compile(
+    r"iso-?8859|windows-|cp-?\d|koi8|shift|sjis|x-sjis|euc|gb|big5|tis|mac|latin|ks_c|ansinew|applemac"
+)
+_DECLARED_BYTES = 2_048  # at the beginning, where an encoding is declared
+_MODELINE_BYTES = 400  # at the end, where Vim finds it too
+_MODELINE = re.compile(rb"\bvim?:[^\n]{0,200}\b(?:fileencoding|fenc)=([a-zA-Z0-9_-]{3,20})")
+_OTHER_NAMES = {"ansinew": "cp1252", "applemac": "mac_roman", "x-sjis": "cp932", "latin9": "iso8859-15"}
+# What bytes hold that are declared as the first: programs write the second and call it so.
+_SUPERSETS = {
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "iso8859-11": "cp874",
+    "tis-620": "cp874",
+    "shift_jis": "cp932",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "euc_kr": "cp949",
+    "big5": "big5hkscs",
+}
+_UTF7 = re.compile(rb"charset\s*=\s*[\"']?(?:utf-7|unicode-1-1-utf-7)\b", re.I)
+_HZ = re.compile(rb"~\{((?:[\x21-\x77][\x21-\x7e])+)~\}")
+_HZ_COMMON = (*range(0x21, 0x24), *range(0x30, 0x58))  # first bytes of punctuation and of the common characters
 _HIGH = re.compile(rb"[\x80-\xff]")
 _HIGH_BYTES = bytes(range(0x80, 0x100))
 _PRINTABLE = bytes(range(0x20, 0x7F))
-_FOREIGN = re.compile("[\u0370-\u06ff]+")  # Greek, Cyrillic, Hebrew, Arabic
-_MIXED = re.compile("[a-zA-Z][\u0370-\u06ff]|[\u0370-\u06ff][a-zA-Z]")
-_SIGN_IN_WORD = re.compile(r"[^\W\d_][¡-¶¸-¿×÷€][^\W\d_]")
+_FOREIGN = re.compile("[\u0370-\u06ff]")  # Greek, Cyrillic, Hebrew, Arabic
+_FAULTS = (
+    re.compile("[a-zA-ZÀ-ʯ][\u0370-\u06ff]|[\u0370-\u06ff][a-zA-ZÀ-ʯ]"),  # "cafй" is not Russian
+    re.compile(r"[^\W\d_][¡-¶¸-¿×÷€†‡•‰‗„˝˛¨¸„“”Ŀ─-▟][^\W\d_]"),  # za¿ó³æ
+    re.compile("[a-zß-öø-ÿа-яα-ω][À-ÖØ-ÞŠŽŒŐŰА-ЯΑ-Ω][a-zß-öø-ÿа-яα-ω]"),
+    re.compile("[\x80-\x9f]"),
+)
+_KATAKANA = re.compile(rb"(?:[\xa1-\xdf]|[\x00-\x7f])+")  # of half width
+_VOICED = re.compile(rb"[\xb3\xb6-\xc4\xca-\xce]\xde|[\xca-\xce]\xdf|[\xb1-\xdc]\xb0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,50 +103,121 @@ def decode(data: bytes) -> Decoded | None:
         return _decode_legacy(data)
     if unusual > BINARY_SHARE_UTF8:
         return None
-    if iso2022.is_encoded(data):
+    return _decode_ascii(data, text) if text.isascii() else Decoded(text, "utf-8")
+
+
+def _decode_ascii(data: bytes, text: str) -> Decoded:
+    """Text of ASCII bytes, which some encodings use for all characters."""
+    encodings: list[str] = []
+    if "\x1b$)C" in text:
+        encodings = ["iso2022_kr"]
+    elif iso2022.is_encoded(data):
         return Decoded(iso2022.decode(data), "iso2022_jp")
+    elif "~{" in text and _is_hz(data):
+        encodings = ["hz"]
+    elif _UTF7.search(data[:_DECLARED_BYTES]):
+        encodings = ["utf-7"]
+    for encoding in encodings:
+        try:
+            return Decoded(data.decode(encoding), encoding)
+        except UnicodeDecodeError:
+            pass
     return Decoded(text, "utf-8")
 
 
+def _is_hz(data: bytes) -> bool:
+    leads = [lead for run in _HZ.findall(data[:CHARSET_SAMPLE_BYTES]) for lead in run[::2]]
+    return len(leads) > 1 and sum(lead in _HZ_COMMON for lead in leads) >= 0.9 * len(leads)
+
+
 def _decode_legacy(data: bytes) -> Decoded:
+    if (declared := _declared_encoding(data)) is not None:
+        text = data.decode(declared, "replace")
+        if text.count("\ufffd") <= len(text) / 200:
+            return Decoded(text, declared)
     text = data.decode("utf-8", "replace")
     bad = text.count("\ufffd")
     whole = len(text) - bad - len(data.translate(None, _HIGH_BYTES))  # valid multi-byte characters
-    if whole > 10 * bad:
-        return Decoded(text, "utf-8")  # damaged
-    if (declared := _DECLARED.search(data[:1024])) and _DECLARABLE.match(name := declared[1].decode().lower()):
-        try:
-            return Decoded(data.decode(name, "replace"), name)
-        except LookupError:
-            pass
-    encoding = _guess_encoding(data)
-    return Decoded(data.decode(encoding, "replace"), encoding)
+    if whole > bad:
+        return _decode_mixed(data)
+    encoding, is_sure = _guess_encoding(data)
+    return Decoded(data.decode(encoding, "replace"), encoding, is_sure)
 
 
-def _guess_encoding(data: bytes) -> str:
+def _declared_encoding(data: bytes) -> str | None:
+    """The encoding that the text names, as Python names it; None if it names none of those that it may be in."""
+    found = _DECLARED.search(data[:_DECLARED_BYTES]) or _MODELINE.search(data[-_MODELINE_BYTES:])
+    if found is None:
+        return None
+    name = next(filter(None, found.groups())).decode().lower()
+    name = _OTHER_NAMES.get(name, name)
+    if _DECLARABLE.match(name) is None:
+        return None
+    try:
+        encoding = codecs.lookup(name).name
+    except LookupError:
+        return None
+    return _SUPERSETS.get(encoding, encoding)
+
+
+def _decode_mixed(data: bytes) -> Decoded:
+    """UTF-8 with lines in another encoding, such as a log that two programs write. Bytes that are damaged in a line of
+    UTF-8 become U+FFFD."""
+    lines = data.split(b"\n")
+    others = []
+    for i, line in enumerate(lines):
+        if not line.isascii():
+            text = line.decode("utf-8", "replace")
+            if (bad := text.count("\ufffd")) and len(text) - bad == len(line.translate(None, _HIGH_BYTES)):
+                others.append(i)
+    if not others:
+        return Decoded(data.decode("utf-8", "replace"), "utf-8")
+    encoding, _ = _guess_encoding(b"\n".join(lines[i] for i in others))
+    for i in others:
+        lines[i] = lines[i].decode(encoding, "replace").encode()
+    return Decoded(b"\n".join(lines).decode("utf-8", "replace"), encoding, is_sure=False)
+
+
+def _guess_encoding(data: bytes) -> tuple[str, bool]:
+    """The likeliest encoding, and whether another one is unlikely."""
     first = _HIGH.search(data)
     start = max(0, first.start() - 200) if first else 0
     sample = data[start : start + CHARSET_SAMPLE_BYTES]
     if len(data) > start + len(sample):
         sample = sample[: max(sample.rfind(b"\n"), sample.rfind(b" "))] or sample  # do not cut within a character
-    best = from_bytes(sample, cp_isolation=_CANDIDATES).best() or from_bytes(sample[:-1]).best()
-    encoding = best.encoding if best else "cp1252"
-    text = sample.decode(encoding, "replace")
-    foreign = len(_FOREIGN.findall(text))
-    if encoding in _LATIN or len(_MIXED.findall(text)) * 2 > foreign > 0:  # "cafй" is not Russian
-        return _choose_latin(sample, encoding)
-    return encoding
+    sample = b"\n".join(dict.fromkeys(sample.split(b"\n")))  # a line that comes again and again would bias the guess
+    if _KATAKANA.fullmatch(sample) and len(_VOICED.findall(sample)) * 8 >= len(_HIGH.findall(sample)):
+        return "cp932", True
+    scores: dict[str, tuple[float, str]] = {}  # of each text that an encoding reads
+    for guess in chardet.detect_all(sample, ignore_threshold=True, include_encodings=_CANDIDATES):
+        if guess["encoding"] is None:
+            continue
+        encoding = codecs.lookup(guess["encoding"]).name
+        encoding = _SUPERSETS.get(encoding, encoding)
+        try:
+            text = sample.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        score = guess["confidence"] * _UNLIKELY ** _count_faults(text)
+        before = scores.get(text, (score, encoding))  # of encodings that read the same, the one that is used most
+        scores[text] = max(before[0], score), min(before[1], encoding, key=_commonness)
+    if not scores:
+        return "cp1252", False
+    (best, encoding), *others = sorted(scores.values(), key=lambda one: -one[0])
+    high = len(_HIGH.findall(sample))
+    is_close = bool(others) and others[0][0] > NEXT_SHARE * best
+    return encoding, high >= SURE_BYTES and best >= SURE_CONFIDENCE and not (is_close and high < FEW_BYTES)
 
 
-def _choose_latin(sample: bytes, guess: str) -> str:
-    """Choose among the three Latin encodings, which share most letters and are easily confused: Western European,
-    unless the spelling indicates another."""
-    text = sample.decode("cp1252", "replace")
-    if any(c in text for c in "ðþý") and not any(c in text for c in "áíóúæ"):
-        return "cp1254"  # Turkish ğ ş ı stand where Icelandic ð þ ý do
-    if _SIGN_IN_WORD.search(text) or ("ø" in text and any(c in text for c in "ìùò")):
-        return "cp1250"  # Polish za¿ó³æ, Czech kùò
-    return guess if guess == "cp1254" else "cp1252"
+def _commonness(encoding: str) -> int:
+    return _CANDIDATES.index(encoding) if encoding in _CANDIDATES else len(_CANDIDATES)
+
+
+def _count_faults(text: str) -> int:
+    """How many kinds of faults show that a text is decoded wrongly: in its words, or few letters of another script."""
+    letters = sum(map(str.isalpha, text))
+    is_sprinkled = 0 < len(_FOREIGN.findall(text)) < 0.15 * letters
+    return is_sprinkled + sum(fault.search(text) is not None for fault in _FAULTS)
 
 
 def _detect_wide(data: bytes) -> str | None:

@@ -48,6 +48,7 @@ from . import (
     xls,
     xlsx,
 )
+from .charset import decode
 from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
 from .litter import find_litter
 from .package import Package
@@ -97,6 +98,7 @@ def load() -> None:
     for module in pkgutil.iter_modules(encodings.__path__):
         with suppress(LookupError):  # two of them exist on Windows only
             codecs.lookup(module.name)
+    decode(b"caf\xe9")  # loads what guesses encodings
     for name, data in SAMPLES.items():
         read(io.BytesIO(data), filename=name)
 

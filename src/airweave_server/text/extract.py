@@ -15,7 +15,7 @@ from .charset import BINARY_SHARE, decode, unusual_share
 from .labels import MAX_GROWTH as MAX_GROWTH
 from .links import is_link_name, read_link
 from .odf_names import flat_form
-from .parts import Extracted, NoText
+from .parts import Extracted, LeftOut, NoText
 from .records import json_to_text
 from .tables import MAX_TEXT_CHARS as MAX_TEXT_CHARS
 from .tables import SNIFF_CHARS, csv_to_text, find_columns
@@ -88,6 +88,9 @@ def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
     formats = extracted.formats or frozenset({extracted.kind})
     if decoded.encoding != "utf-8":
         formats |= {"charset"}
+    if not decoded.is_sure:
+        guessed = LeftOut("encoding", note=f"the encoding is a guess: {decoded.encoding}")
+        extracted = replace(extracted, left_out=(*extracted.left_out, guessed))
     text = _drop_surrogates(extracted.text)
     if not text or text.isspace():
         return NoText("no_text", formats)

@@ -91,7 +91,7 @@ class _Decoder:
         yield ends.decode(decoder.decode(b"", final=True) if errors == "replace" else "", final=True)
 
     def left_out(self) -> list[LeftOut]:
-        return [LeftOut("encoding", note=f"guessed: {self.encoding}")] if self._is_guess else []
+        return [LeftOut("encoding", note=f"the encoding is a guess: {self.encoding}")] if self._is_guess else []
 
 
 def _count(texts: Iterable[str], growth: Growth) -> Iterator[str]:
