@@ -51,6 +51,7 @@ class Walk:
         self._sink = self._story.loose
         self._out: list[str] | None = None  # where characters go
         self._pending: list[Block] = []  # notes and comments, for the end of the paragraph or table
+        self._drawn: list[str] = []  # text of a shape that is no paragraph of Word
         self._font = ""
         self._muted: list[str] | None = None  # the sink, while a placeholder is passed over
         self._placeholders: list[bool] = []  # open content controls: whether each shows its placeholder
@@ -114,6 +115,7 @@ class Walk:
             self._anchor_to(self._stories[-1], self._close_story())
         self._close_paragraph()
         self._flush_loose(self._story)
+        self._close_joined()
         self._story.blocks += self._pending
         self._pending = []
 
@@ -434,12 +436,16 @@ class Walk:
         self._close_paragraph()
         story = self._story
         self._flush_loose(story)
-        if story.joined is not None:
-            made, story.joined = story.joined, None
-            self._add(story, self._block(made), made.after)
+        self._close_joined()
         self._story = self._stories.pop()
         self._sink = story.outer
         return story.blocks
+
+    def _close_joined(self) -> None:
+        """Add a paragraph that should go on with the next one, and there is none."""
+        made, self._story.joined = self._story.joined, None
+        if made is not None:
+            self._add(self._story, self._block(made), made.after)
 
     def _anchor(self, blocks: list[Block]) -> None:
         """Add blocks after the current paragraph."""
@@ -466,6 +472,30 @@ class Walk:
         blocks = self._close_story()
         self._anchor(blocks)
 
+    def _start_a_t(self, _: dict[str, str]) -> None:
+        self._out = self._drawn
+        self._made += 1
+
+    def _end_a_t(self) -> None:
+        self._out = None
+
+    def _start_a_br(self, _: dict[str, str]) -> None:
+        self._drawn.append(BREAK)
+
+    def _end_a_p(self) -> None:
+        """Add text of a shape: a paragraph of DrawingML, or what a box of VML holds without one of Word."""
+        text = docx_flow.clean("".join(self._drawn))
+        self._drawn.clear()
+        if text:
+            self._anchor([Block(None, "", text)])
+
+    def _start_v_textbox(self, _: dict[str, str]) -> None:
+        self._out = self._drawn
+
+    def _end_v_textbox(self) -> None:
+        self._out = None
+        self._end_a_p()
+
     def _start_w_tbl(self, _: dict[str, str]) -> None:
         if self._is_too_deep():
             return
@@ -473,9 +503,7 @@ class Walk:
             self._busy = 1
             return
         self._close_paragraph()
-        if (joined := self._story.joined) is not None:
-            self._story.joined = None
-            self._add(self._story, self._block(joined), joined.after)
+        self._close_joined()
         self._flush_loose(self._story)
         self._tables.append(Table())
         self._owners.append(len(self._stories))

@@ -101,7 +101,7 @@ def _scripted(node: Node, depth: int) -> str:
 
 
 def _before(node: Node, depth: int) -> str:
-    return _scripts(_part(node, "sub", depth), _part(node, "sup", depth)) + _part(node, "e", depth)
+    return _join([_scripts(_part(node, "sub", depth), _part(node, "sup", depth)), _part(node, "e", depth)])
 
 
 def _sum(node: Node, depth: int) -> str:
