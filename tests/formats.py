@@ -88,7 +88,9 @@ def word() -> bytes:
     made.add_heading("Install", 1)
     made.add_paragraph("Run the installer, “naïvely”.")
     made.add_heading("Docker", 2)
-    made.add_paragraph("Compose it.")
+    composed = made.add_paragraph("Compose it.")
+    made.add_comment(composed.runs, "Which version?", author="Ann")
+    made.sections[0].header.paragraphs[0].text = "Internal"
     grid = made.add_table(rows=len(ROWS), cols=2)
     for i, row in enumerate(ROWS):
         for j, cell in enumerate(row):
@@ -373,7 +375,13 @@ FORMATS: dict[str, tuple[Callable[[], bytes], list[tuple[str, str]]]] = {
         lambda: pdf([["First page."], ["Second", "Name Amount", "apple 3"]], bookmarks={1: "Results"}),
         [("Page 1", "First page."), ("Page 2 > Results", "Name Amount\napple 3")],
     ),
-    "a.docx": (word, [("", "## Docker\n\nCompose it."), ("", "| apple | 3 |"), ("", "“naïvely”")]),
+    "a.docx": (
+        word,
+        [
+            ("", "## Docker\n\nCompose it.\n\n[Comment by Ann: Which version?]"), ("", "| apple | 3 |"),
+            ("", "“naïvely”"), ("Header", "Internal"),
+        ],
+    ),
     "a.xlsx": (
         workbook,
         [("Sheet Budget", "Item: Rent; Cost: 1200.5\nItem: Food; Cost: 300"), ("Sheet People", "Age: 30")],
