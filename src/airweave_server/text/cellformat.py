@@ -114,6 +114,9 @@ class CellFormat:
             return value
         try:
             if section.kind == "date":
+                if number < 0 and any(kind == "elapsed" for kind, _ in section.tokens):
+                    shown = _show_date(section, float(-number), is_1904)
+                    return f"-{shown}" if shown else value
                 return _show_date(section, float(number), is_1904) or value
             shown = _show_number(section, abs(number) if is_absolute else number, value)
         except (ArithmeticError, ValueError):
@@ -364,7 +367,7 @@ def _arrange_date(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
         if kind == "date" and said[0] == "m" and len(said) < 3:
             before = [tokens[one] for one in units if one < place][-1:]
             after = [tokens[one] for one in units if one > place][:1]
-            if (before and before[0][1][0] in "h") or (after and after[0][1][0] == "s"):
+            if (before and before[0][1][0] in "hs") or (after and after[0][1][0] == "s"):
                 kind = "minute"
         elif kind == "digit" and arranged and arranged[-1][0] == "decimals":
             arranged[-1] = ("decimals", arranged[-1][1] + said)
