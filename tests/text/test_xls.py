@@ -134,7 +134,7 @@ def test_embedded_documents_are_read() -> None:
         workbook(record(0x203, words(0, 0, 0), struct.pack("<d", 5))),
         MBD01__Package=b"# A file of words\n",
         MBD02__Workbook=inner,
-        MBD03__CONTENTS=b"?",
+        MBD03__Oddity=b"?",
     )
     assert found.text == "5\n\n# A file of words\n\n7\n\n"
     assert [section.label for section in found.sections] == ["Sheet S", "MBD01", "MBD02 > Sheet S"]

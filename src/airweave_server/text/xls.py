@@ -1,14 +1,14 @@
 """Excel files before 2007 (.xls, from Excel 5 on; [MS-XLS]) to text: the rows of each sheet, then what is on it."""
 
-import io
 import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 import olefile
 
-from . import biff
+from . import biff, ole
 from .cellformat import GENERAL, CellFormat, formats
 from .extract import join_lines
 from .grid import Comments, Row, describe_comment, to_lines
@@ -39,27 +39,20 @@ class _Found:
     headers: list[str] = field(default_factory=list)
 
 
-def read(ole: olefile.OleFileIO) -> Iterator[Part]:
-    stream = next((name for name in STREAMS if ole.exists(name)), None)
+def read(file: olefile.OleFileIO) -> Iterator[Part]:
+    stream = next((name for name in STREAMS if file.exists(name)), None)
     if stream is None:
         raise Unparseable("it is damaged: it has no workbook")
-    yield from _Workbook(ole.openstream(stream).read()).read()
-    yield from _read_objects(ole)
+    yield from _Workbook(file.openstream(stream).read()).read()
+    yield from _read_objects(file)
 
 
-def _read_objects(ole: olefile.OleFileIO) -> Iterator[Part]:
+def _read_objects(file: olefile.OleFileIO) -> Iterator[Part]:
     """The documents that are embedded: each has a storage of its own."""
-    names = dict.fromkeys(path[0] for path in ole.listdir() if len(path) > 1 and path[0].upper().startswith("MBD"))
-    for name in names:
-        if ole.exists(f"{name}/Package"):
-            data = ole.openstream(f"{name}/Package").read()
-            yield Member(name, lambda data=data: io.BytesIO(data))  # type: ignore[misc]
-        elif (stream := next((one for one in STREAMS if ole.exists(f"{name}/{one}")), None)) is not None:
-            try:
-                for part in _Workbook(ole.openstream(f"{name}/{stream}").read()).read():
-                    yield Text(f"{name} > {part.label}", part.text, part.kind) if isinstance(part, Text) else part
-            except (Refused, *_DAMAGE):
-                yield LeftOut("object", (name,))
+    streams = [path for path in file.listdir() if len(path) > 1 and path[0].upper().startswith("MBD")]
+    for name in dict.fromkeys(path[0] for path in streams):
+        if any(path[0] == name and path[1] in ole.DOCUMENT_STREAMS for path in streams):
+            yield Member(name, partial(ole.open_storage, file, [name]))
         else:
             yield LeftOut("object", (name,))
 
