@@ -118,6 +118,70 @@ def old_workbook() -> bytes:
     return _saved(made.save)
 
 
+def binary_workbook() -> bytes:
+    """A workbook of records with one sheet, "Binary": cells of each way to store a value, and a comment."""
+
+    def record(kind: int, data: bytes = b"") -> bytes:
+        head = bytes([kind]) if kind < 128 else bytes([kind & 127 | 128, kind >> 7])
+        size = len(data)
+        return head + (bytes([size]) if size < 128 else bytes([size & 127 | 128, size >> 7])) + data
+
+    def said(text: str) -> bytes:
+        return struct.pack("<I", len(text)) + text.encode("utf-16-le")
+
+    def cell(kind: int, column: int, data: bytes, style: int = 0) -> bytes:
+        return record(kind, struct.pack("<II", column, style) + data)
+
+    def row(number: int, *cells: bytes) -> bytes:
+        return record(0, struct.pack("<I", number) + bytes(13)) + b"".join(cells)
+
+    def related(*found: tuple[str, str]) -> bytes:
+        kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+        each = (
+            f'<Relationship Id="r{i}" Type="{kinds}/{kind}" Target="{target}"/>'
+            for i, (kind, target) in enumerate(found, 1)
+        )
+        space = "http://schemas.openxmlformats.org/package/2006/relationships"
+        return f'<Relationships xmlns="{space}">{"".join(each)}</Relationships>'.encode()
+
+    names = row(0, *(cell(7, i, struct.pack("<I", i)) for i in range(2)), cell(6, 2, said("Rate")))
+    values = row(
+        1,
+        cell(6, 0, said("apple")),
+        cell(2, 1, struct.pack("<I", 3 << 2 | 2)),
+        cell(5, 2, struct.pack("<d", 0.1225), style=1),
+    )
+    others = row(
+        2,
+        cell(8, 0, said("pear") + bytes(6)),
+        cell(9, 1, struct.pack("<d", 4) + bytes(6)),
+        cell(10, 2, b"\1" + bytes(6)),
+        cell(3, 3, b"\x2a"),
+        cell(62, 4, b"\0" + said("rich")),
+    )
+    header = record(479, bytes(2) + said("&CCompany &P") + b"\xff" * 4)
+    comment = struct.pack("<IIIII", 0, 1, 1, 1, 1) + bytes(16)
+    return zipped(
+        {
+            "[Content_Types].xml": b"<Types/>",
+            "_rels/.rels": related(("officeDocument", "xl/workbook.bin")),
+            "xl/workbook.bin": record(156, struct.pack("<II", 0, 1) + said("r1") + said("Binary")),
+            "xl/_rels/workbook.bin.rels": related(
+                ("worksheet", "worksheets/sheet1.bin"), ("sharedStrings", "sharedStrings.bin"), ("styles", "styles.bin")
+            ),
+            "xl/sharedStrings.bin": record(19, b"\0" + said("Name")) + record(19, b"\0" + said("Amount")),
+            "xl/styles.bin": record(44, struct.pack("<H", 200) + said("0.00%"))
+            + record(617)
+            + record(47, bytes(16))
+            + record(47, struct.pack("<HH", 0, 200) + bytes(12))
+            + record(618),
+            "xl/worksheets/sheet1.bin": names + values + others + header,
+            "xl/worksheets/_rels/sheet1.bin.rels": related(("comments", "../comments1.bin")),
+            "xl/comments1.bin": record(632, said("Ann")) + record(635, comment) + record(637, b"\0" + said("net")),
+        }
+    )
+
+
 def slides() -> bytes:
     made = pptx.Presentation()
     for number in (1, 2):
@@ -418,6 +482,7 @@ FORMATS: dict[str, tuple[Callable[[], bytes], list[tuple[str, str]]]] = {
         ],
     ),
     "a.doc": (old_word, [("", "Old words, café."), ("", "Another paragraph.")]),
+    "a.xlsb": (binary_workbook, [("Sheet Binary", "Name: apple; Amount: 3; Rate: 12.25% (0.1225)")]),
     "a.xls": (old_workbook, [("Sheet Old", "Name: apple; Amount: 3")]),
     "a.ppt": (old_slides, [("Slide 1", "# Old slides\n\nA point of them.")]),
     "a.zip": (lambda: zipped(MEMBERS), [("notes/a.md", "In the first file."), ("b.csv", "Name: apple; Amount: 3")]),

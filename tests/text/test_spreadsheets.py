@@ -5,6 +5,7 @@ import time
 import zipfile
 from dataclasses import dataclass, field
 
+import formats
 from airweave_server.text.documents import read
 from airweave_server.text.parts import Extracted, LeftOut
 
@@ -261,3 +262,28 @@ def test_names_of_parts_may_be_written_in_any_case_and_with_backslashes() -> Non
     assert isinstance(found, Extracted)
     assert found.text == "words\n\n"
     assert found.formats == {"xlsx"}
+
+
+def test_a_binary_workbook_reads_as_its_twin_in_xml() -> None:
+    found = read(io.BytesIO(formats.binary_workbook()), filename="a.xlsb")
+    assert isinstance(found, Extracted)
+    assert found.text == (
+        "Name: apple; Amount: 3; Rate: 12.25% (0.1225)\nAmount: [Comment by Ann: net]\n"
+        "Name: pear; Amount: 4; Rate: TRUE; #N/A; rich\n\nCompany\n\n"
+    )
+    assert found.formats == {"xlsb"}
+    assert not found.left_out
+
+
+def test_a_binary_workbook_that_is_damaged_keeps_the_rows_before() -> None:
+    data = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(formats.binary_workbook())) as old, zipfile.ZipFile(data, "w") as new:
+        for name in old.namelist():
+            whole = old.read(name)
+            new.writestr(
+                name, whole[:-80] if name.endswith("sheet1.bin") else b"" if "strings" in name.lower() else whole
+            )
+    found = read(data, filename="a.xlsb")
+    assert isinstance(found, Extracted)
+    assert "apple; 3; Rate: 12.25% (0.1225)" in found.text
+    assert found.left_out == (LeftOut("damaged", ("Sheet Binary",)),)

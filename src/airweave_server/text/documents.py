@@ -43,9 +43,9 @@ from . import (
     ppt,
     pptx,
     rtf,
-    sheets,
     tnef,
     xls,
+    xlsb,
     xlsx,
 )
 from .charset import decode
@@ -313,7 +313,7 @@ class _Reading:
         elif form == "xlsx":
             self._take_parts(xlsx.read(archive), label, depth)
         elif form == "xlsb":
-            self._take_parts(sheets.read(file), label, depth)
+            self._take_parts(xlsb.read(archive), label, depth)
         elif form == "pptx":
             self._take_parts(pptx.read(archive), label, depth)
         elif form == "docx":

@@ -85,8 +85,8 @@ class _Workbook:
                 continue
             is_in_strings = kind == 0xFC
             if kind == biff.BOF:
-                self._is_wide = data[:2] == b"\0\6"
-                if data[:2] not in (b"\0\6", b"\0\5"):
+                self._is_wide = data[1:2] == b"\6"
+                if data[1:2] not in (b"\6", b"\5"):
                     raise Refused("unsupported_format: Excel before version 5")
             elif kind == 0x2F:
                 raise Refused("encrypted")

@@ -3,12 +3,14 @@
 import html
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from . import xml
 from .cellformat import CellFormat, formats
 from .extract import join_lines
-from .grid import Comments, Place, describe_comment, parse_reference, to_lines
+from .grid import Comments, Place, Row, describe_comment, parse_reference, to_lines
+from .opc import Relation
 from .package import PART_ERRORS, Package
 from .parts import LeftOut, Part, Text, Unparseable
 from .shapes import Block, Shapes, member, tidy
@@ -81,6 +83,40 @@ class Drawings:
                 yield text
 
 
+class Threads:
+    """The comments that are answered in threads; the same in .xlsx and .xlsb. Of each thread the file also has a copy
+    as an ordinary comment. ``relations``: those of the workbook, which lists the people."""
+
+    def __init__(self, package: Package, relations: Iterable[Relation]) -> None:
+        self._package = package
+        self._people: dict[str, str] = {}
+        for one in relations:
+            if one.kind == "person" and not one.is_external:
+                with suppress(*PART_ERRORS):
+                    for person in xml.tree(package.open(one.target)):
+                        self._people[person.attributes.get("id", "")] = person.attributes.get("displayName", "")
+
+    def read(self, part: str, label: str) -> tuple[Comments, set[Place], list[LeftOut]]:
+        """The comments of a sheet in threads, the cells that have them, and what of them cannot be read."""
+        comments: Comments = {}
+        places: set[Place] = set()
+        try:
+            for one in self._package.relations(part).values():
+                if one.kind != "threadedComment" or one.is_external:
+                    continue
+                for node in xml.tree(self._package.open(one.target)):
+                    place = parse_reference(node.attributes.get("ref", ""))
+                    text = node.child("text")
+                    if place is not None and text is not None:
+                        author = self._people.get(node.attributes.get("personId", ""), "")
+                        said = describe_comment(author, decode(text.text()))
+                        comments.setdefault(place.row, []).append((place.column, said))
+                        places.add(place)
+        except PART_ERRORS:
+            return comments, places, [LeftOut("damaged", (label,), note="its comments cannot be read")]
+        return comments, places, []
+
+
 def _wrap(root: Node) -> Node:
     top = Node("", {})
     top.children.append(root)
@@ -99,16 +135,13 @@ class _Workbook:
         self._is_1904 = properties is not None and properties.attributes.get("date1904") in ("1", "true", "on")
         self._strings = Strings()
         self._formats: list[CellFormat] = []
-        self._people: dict[str, str] = {}
+        self._threads = Threads(package, self._relations.values())
         for one in self._relations.values():
             try:
                 if one.kind == "sharedStrings":
                     Strings.read(package.open(one.target), self._strings)
                 elif one.kind == "styles":
                     self._formats = _read_formats(xml.tree(package.open(one.target)))
-                elif one.kind == "person":
-                    for person in xml.tree(package.open(one.target)):
-                        self._people[person.attributes.get("id", "")] = person.attributes.get("displayName", "")
             except PART_ERRORS:
                 self.left_out.append(LeftOut("damaged", (one.target.rpartition("/")[2],)))
 
@@ -119,14 +152,11 @@ class _Workbook:
             yield LeftOut("damaged", (label,), note="a sheet is missing")
             return
         part = relation.target
-        comments, damage = self._read_comments(part, label)
-        if damage is not None:
-            yield damage
+        comments, damaged = self._read_comments(part, label)
         sheet = Worksheet(self._strings, self._formats, is_1904=self._is_1904)
         size = self._package.archive.getinfo(self._package.name(part)).file_size
-        damaged: list[LeftOut] = []
 
-        def rows() -> Iterator[tuple[int, list[tuple[int, str]]]]:
+        def rows() -> Iterator[Row]:
             try:
                 yield from sheet.rows(self._package.open(part))
             except PART_ERRORS as error:
@@ -139,30 +169,17 @@ class _Workbook:
             note = "the file has no value of a formula"
             yield LeftOut("formula", (label,), sheet.uncalculated, note)
 
-    def _read_comments(self, part: str, label: str) -> tuple[Comments, LeftOut | None]:
-        """The comments on the cells of a sheet. Of a thread the file also has a copy as an ordinary comment."""
-        comments: Comments = {}
-        related = [one for one in self._package.relations(part).values() if not one.is_external]
-        threads: set[Place] = set()
+    def _read_comments(self, part: str, label: str) -> tuple[Comments, list[LeftOut]]:
+        comments, in_threads, left_out = self._threads.read(part, label)
         try:
-            for one in related:
-                if one.kind == "threadedComment":
-                    for node in xml.tree(self._package.open(one.target)):
-                        place = parse_reference(node.attributes.get("ref", ""))
-                        text = node.child("text")
-                        if place is not None and text is not None:
-                            author = self._people.get(node.attributes.get("personId", ""), "")
-                            said = describe_comment(author, decode(text.text()))
-                            comments.setdefault(place.row, []).append((place.column, said))
-                            threads.add(place)
-            for one in related:
-                if one.kind == "comments":
+            for one in self._package.relations(part).values():
+                if one.kind == "comments" and not one.is_external:
                     for at, author, said in _read_notes(xml.tree(self._package.open(one.target))):
-                        if at not in threads:
+                        if at not in in_threads:
                             comments.setdefault(at.row, []).append((at.column, describe_comment(author, said)))
         except PART_ERRORS:
-            return comments, LeftOut("damaged", (label,), note="its comments cannot be read")
-        return comments, None
+            left_out.append(LeftOut("damaged", (label,), note="its comments cannot be read"))
+        return comments, left_out
 
 
 def _read_notes(root: Node) -> Iterator[tuple[Place, str, str]]:
