@@ -200,6 +200,31 @@ def test_drawings_page_headers_and_embedded_documents_are_read_once() -> None:
     }
 
 
+def test_a_chart_says_its_titles_series_and_categories_and_no_values_that_cells_have() -> None:
+    space = "http://schemas.openxmlformats.org/drawingml/2006/chart"
+    chart = (
+        f'<c:chartSpace xmlns:c="{space}" xmlns:a="{A}"><c:chart><c:title><c:tx><c:rich><a:p><a:r>'
+        "<a:t>Sales</a:t></a:r></a:p></c:rich></c:tx></c:title><c:plotArea><c:barChart><c:ser><c:tx><c:strRef><c:strCache>"
+        '<c:pt idx="0"><c:v>Apples</c:v></c:pt></c:strCache></c:strRef></c:tx><c:cat><c:strRef><c:strCache>'
+        '<c:pt idx="0"><c:v>North</c:v></c:pt><c:pt idx="1"><c:v>South</c:v></c:pt></c:strCache></c:strRef></c:cat>'
+        '<c:val><c:numRef><c:numCache><c:pt idx="0"><c:v>4711</c:v></c:pt></c:numCache></c:numRef></c:val></c:ser>'
+        "</c:barChart></c:plotArea></c:chart></c:chartSpace>"
+    )
+    drawing = (
+        f'<xdr:wsDr xmlns:xdr="{XDR}" xmlns:a="{A}" xmlns:r="{R}"><xdr:twoCellAnchor><xdr:graphicFrame><a:graphic>'
+        f'<a:graphicData><c:chart xmlns:c="{space}" r:id="rId1"/></a:graphicData></a:graphic></xdr:graphicFrame>'
+        "</xdr:twoCellAnchor></xdr:wsDr>"
+    )
+    book = sheet_of(row(said("cell")))
+    book.parts = {
+        "xl/charts/c.xml": chart,
+        "xl/drawings/d.xml": drawing,
+        "xl/drawings/_rels/d.xml.rels": relations([("chart", "../charts/c.xml")]),
+    }
+    book.relations["sheet1"] = [("drawing", "../drawings/d.xml")]
+    assert book.text() == "cell\n\nSales\n\nApples\n\nNorth; South\n\n"
+
+
 def test_a_missing_or_damaged_part_is_said_and_the_rest_is_read() -> None:
     book = Workbook({"One": rows(row(said("first"))) + "<open>", "Gone": "", "Three": rows(row(said("third")))})
     book.relations = {"sheet3": [("comments", "../none.xml"), ("drawing", "../none.xml")]}
@@ -287,3 +312,25 @@ def test_a_binary_workbook_that_is_damaged_keeps_the_rows_before() -> None:
     assert isinstance(found, Extracted)
     assert "apple; 3; Rate: 12.25% (0.1225)" in found.text
     assert found.left_out == (LeftOut("damaged", ("Sheet Binary",)),)
+
+
+def test_hostile_sheets_cost_bounded_time_and_memory() -> None:
+    bomb = b'<!DOCTYPE x [<!ENTITY a "haha">]><worksheet xmlns="' + MAIN.encode() + b'"><sheetData/></worksheet>'
+    empty = (
+        f'<worksheet xmlns="{MAIN}"><sheetData>{"<row/>" * 300_000}{"<c s=%s/>" % (chr(34) + "1" + chr(34)) * 300_000}'
+    )
+    deep = f'<worksheet xmlns="{MAIN}"><sheetData>{"<a>" * 300_000}'
+    far = row(*(said(str(i), f"XFD{i % 9}") for i in range(100_000)))
+    for hostile in (
+        bomb,
+        empty + "</sheetData></worksheet>",
+        deep,
+        f'<worksheet xmlns="{MAIN}">{rows(far)}</worksheet>',
+    ):
+        book = Workbook({"One": "", "Two": rows(row(said("well")))})
+        book.parts["xl/worksheets/sheet1.xml"] = hostile
+        began_at = time.process_time()
+        found = book.read()
+        assert time.process_time() - began_at < 10
+        assert "well" in found.text
+        assert len(found.text) < 100

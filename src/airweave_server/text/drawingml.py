@@ -16,9 +16,9 @@ MAX_EMPTY_SHARE = 4  # a table of a chart may have so many cells for each value;
 MAX_LIST_DEPTH = 8  # of a diagram, as it is indented
 
 
-def read_chart_part(archive: zipfile.ZipFile, part: str) -> list[str]:
+def read_chart_part(archive: zipfile.ZipFile, part: str, *, with_values: bool = True) -> list[str]:
     """The text of a chart, and of the shapes that are drawn on it. Raises ``KeyError`` if the part is missing."""
-    blocks = read_chart(archive.open(part))
+    blocks = read_chart(archive.open(part), with_values=with_values)
     for one in opc.list_relations(archive, part):
         if one.kind == "chartUserShapes" and not one.is_external:
             with suppress(KeyError):
@@ -26,11 +26,12 @@ def read_chart_part(archive: zipfile.ZipFile, part: str) -> list[str]:
     return blocks
 
 
-def read_chart(file: IO[bytes]) -> list[str]:
-    """The titles of a chart and of its axes, and its categories and values as a table with a column for each series."""
+def read_chart(file: IO[bytes], *, with_values: bool = True) -> list[str]:
+    """The titles of a chart and of its axes, and its categories and values as a table with a column for each series.
+    Without values, those that cells have too, the names of the series and the categories in a line each."""
     chart = _Chart()
     xml.parse(file, chart.start, chart.end, chart.characters)
-    return [*chart.lines, *_tables(chart.series)]
+    return [*chart.lines, *(_tables(chart.series) if with_values else _names(chart.series))]
 
 
 def read_diagram(file: IO[bytes]) -> list[str]:
@@ -180,6 +181,12 @@ class _Chart(_Paragraphs):
             for index, text in level.items():
                 series.categories[index] = f"{text} {series.categories.get(index, '')}".strip()
         self._levels = []
+
+
+def _names(series: list[_Series]) -> Iterator[str]:
+    yield "; ".join(dict.fromkeys(one.name for one in series if one.name))
+    categories = dict.fromkeys(said for one in series for _, said in sorted(one.categories.items()))
+    yield "; ".join(said for said in categories if any(map(str.isalpha, said)))
 
 
 def _tables(series: list[_Series]) -> Iterator[str]:

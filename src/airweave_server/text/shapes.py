@@ -44,11 +44,13 @@ class Shapes:
         *,
         is_read: Callable[[str], bool] = read_all,
         said: set[str] | None = None,
+        with_values: bool = True,
     ) -> None:
         self._package = package
         self._place = place
         self._relations = package.relations(part)
         self._is_read = is_read
+        self._with_values = with_values
         self._said = set() if said is None else said
 
     def read(self, node: Node) -> Iterator[Block]:
@@ -137,7 +139,9 @@ class Shapes:
         try:
             if target is None:
                 raise KeyError("chart")
-            yield from drawingml.read_chart_part(self._package.archive, self._package.name(target.target))
+            part = self._package.name(target.target)
+            blocks = drawingml.read_chart_part(self._package.archive, part, with_values=self._with_values)
+            yield from filter(None, blocks)
         except PART_ERRORS:
             yield LeftOut("object", (self._place,), note="a chart cannot be read")
 

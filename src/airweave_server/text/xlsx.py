@@ -63,7 +63,8 @@ class Drawings:
 
     def _read_drawing(self, part: str, label: str) -> list[Block]:
         try:
-            return list(Shapes(self._package, part, label).read(_wrap(xml.tree(self._package.open(part)))))
+            shapes = Shapes(self._package, part, label, with_values=False)
+            return list(shapes.read(_wrap(xml.tree(self._package.open(part)))))
         except PART_ERRORS:
             return [LeftOut("damaged", (label,), note="a drawing cannot be read")]
 
