@@ -11,7 +11,7 @@ from .extract import join_lines, rows_to_lines
 from .odf_names import Form
 from .odf_shapes import SHAPES, add_controls
 from .odf_sheets import SHEETS
-from .odf_text import IGNORED, TEXT
+from .odf_text import TEXT
 from .odf_walk import Embedded, Found, Handlers, Sheet, Walker, join
 from .parts import LeftOut, Member, Part, Text, Unparseable
 
@@ -132,7 +132,7 @@ class _Package:
 
     def walker(self, form: Form | None, folder: str = "", depth: int = 0) -> Walker:
         handlers = SHEETS if form == "ods" else _BODY
-        made = Walker(handlers, IGNORED, self.found, partial(self._embed, folder=folder, depth=depth))
+        made = Walker(handlers, self.found, partial(self._embed, folder=folder, depth=depth))
         made.page_name = "Slide" if form == "odp" else "Page"
         return made
 

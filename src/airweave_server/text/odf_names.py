@@ -28,8 +28,10 @@ def name(short: str) -> str:
 
 def number(value: str | None, default: int, least: int, most: int) -> int:
     """An attribute that is a whole number, within bounds."""
+    if value is None:
+        return default
     try:
-        return min(max(int((value or "")[:12]), least), most)
+        return min(max(int(value[:12]), least), most)
     except ValueError:
         return default
 

@@ -7,7 +7,7 @@ from functools import partial
 from .odf_names import name, number
 from .odf_shapes import SHAPES, add_controls
 from .odf_tables import COLUMNS, MAX_REPEATS, ROWS, read_cell, read_row, read_table, value_of
-from .odf_text import TEXT, page_field
+from .odf_text import TEXT, page_field, read_paragraph
 from .odf_walk import End, Handler, Handlers, Sheet, Sink, Walker
 
 MAX_COLUMNS = 16_384
@@ -37,11 +37,11 @@ def _row(walker: Walker, attributes: dict[str, str]) -> End | None:
     if sheet is None or walker.tables:
         return read_row(walker, attributes)
     sheet.row, sheet.gap = [], 0
-    times = number(attributes.get(ROWS), 1, 1, MAX_REPEATS)
 
     def close() -> None:
         if sheet.row:
-            sheet.rows.append((sheet.row, walker.repeats(times, sum(map(len, sheet.row)))))
+            times = number(attributes.get(ROWS), 1, 1, MAX_REPEATS)
+            sheet.rows.append((sheet.row, walker.repeats(times, sum(map(len, sheet.row))) if times > 1 else 1))
             sheet.row = []
 
     return close
@@ -51,23 +51,38 @@ def _cell(walker: Walker, attributes: dict[str, str]) -> End | None:
     sheet = walker.sheet
     if sheet is None or walker.tables or sheet.cell is not None:
         return read_cell(walker, attributes)
-    close = walker.open_sink()
+    close = walker.open_sink(sheet.spare)
     if close is None:
         return None
-    sheet.cell = walker.sink
-    times = number(attributes.get(COLUMNS), 1, 1, MAX_COLUMNS)
+    sheet.cell = sheet.spare
 
     def end() -> None:
+        sink = close()
         sheet.cell = None
-        text = _show_cell(close(), attributes)
+        text = _show_cell(sink, attributes)
+        sink.blocks.clear()
+        times = number(attributes.get(COLUMNS), 1, 1, MAX_COLUMNS)
         if not text:
             sheet.gap += times
             return
-        sheet.row.extend([""] * walker.gaps(min(sheet.gap, MAX_COLUMNS)))
-        sheet.gap = 0
-        sheet.row.extend([text] * walker.repeats(times, len(text)))
+        if sheet.gap:
+            sheet.row.extend([""] * walker.gaps(min(sheet.gap, MAX_COLUMNS)))
+            sheet.gap = 0
+        if times == 1:
+            sheet.row.append(text)
+        else:
+            sheet.row.extend([text] * walker.repeats(times, len(text)))
 
     return end
+
+
+def _paragraph(walker: Walker, attributes: dict[str, str]) -> End | None:
+    """A line of a cell, which is no heading or item of a list; elsewhere a paragraph like those of texts."""
+    sink, sheet = walker.sink, walker.sheet
+    if sheet is None or sink is not sheet.cell or sink.paragraphs or sink.lists:
+        return read_paragraph(walker, attributes)
+    sink.paragraphs.append([])
+    return sink.end_line
 
 
 def _beside_cells(handler: Handler | None) -> Handler:
@@ -90,9 +105,11 @@ def _end_shape(shapes: Sink, close: Callable[[], Sink], inner: End | None) -> No
 
 def _show_cell(sink: Sink, attributes: dict[str, str]) -> str:
     """The text of a cell as a person sees it, and its value in brackets if the text hides a part of that."""
-    texts = [block.text for block in sink.blocks if not block.is_comment]
-    comments = [block.text for block in sink.blocks if block.is_comment]
-    shown = "\n".join(texts)
+    blocks = sink.blocks
+    if len(blocks) == 1 and not blocks[0].is_comment:
+        return with_value(blocks[0].text, attributes)
+    shown = "\n".join(block.text for block in blocks if not block.is_comment)
+    comments = [block.text for block in blocks if block.is_comment]
     return "\n".join(filter(None, (with_value(shown, attributes), *comments)))
 
 
@@ -100,7 +117,11 @@ def with_value(shown: str, attributes: dict[str, str]) -> str:
     """``1,234 (1234)``, but ``5.00 €``."""
     if not shown:
         return value_of(attributes)
+    if not attributes or attributes.get(_TYPE) == "string":
+        return shown
     if (value := attributes.get(_VALUE)) is not None and attributes.get(_TYPE) != "boolean":
+        if value == shown:
+            return shown
         value = _plain(value)
         is_shown = any(_shorten(one) == value.lstrip("-") for one in _NUMBER.findall(shown))
         is_shown = is_shown or (value in ("0", "1") and not _NUMBER.search(shown))  # TRUE, whose value is 1
@@ -159,6 +180,7 @@ _SHAPES = (
 SHEETS: Handlers = {
     **TEXT,
     **SHAPES,
+    name("text:p"): _paragraph,
     name("table:table"): _sheet,
     name("table:table-row"): _row,
     name("table:table-cell"): _cell,

@@ -61,6 +61,7 @@ def _bullet(walker: Walker, attributes: dict[str, str]) -> None:
 
 STYLES = make_handlers(
     {
+        "office:binary-data": Walker.ignore,
         "style:style": _style,
         "text:list-style": _list_style,
         "text:list-level-style-number": _level,

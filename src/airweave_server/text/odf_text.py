@@ -15,7 +15,7 @@ HEADING_STYLE = "Heading_20_"  # and the level: the name of a style in whatever 
 MAX_PARENTS = 20  # of a style
 
 
-def _paragraph(walker: Walker, attributes: dict[str, str]) -> End:
+def read_paragraph(walker: Walker, attributes: dict[str, str]) -> End:
     return _open_paragraph(walker, _heading_level(walker, attributes.get(_STYLE, "")), "")
 
 
@@ -260,8 +260,34 @@ def page_field(walker: Walker, attributes: dict[str, str]) -> End | None:
     return _page_number(walker, attributes) if walker.is_furniture and attributes.get(_FIXED) != "true" else None
 
 
+# Elements whose content is no text of the document: templates of indexes, what was deleted, settings, data.
+_IGNORED = (
+    "dc:date",
+    "loext:sender-initials",
+    "meta:creator-initials",
+    "meta:date-string",
+    "office:binary-data",
+    "office:event-listeners",
+    "office:font-face-decls",
+    "office:meta",
+    "office:script",
+    "office:scripts",
+    "office:settings",
+    "table:tracked-changes",
+    "text:alphabetical-index-source",
+    "text:bibliography-source",
+    "text:illustration-index-source",
+    "text:object-index-source",
+    "text:script",
+    "text:table-index-source",
+    "text:table-of-content-source",
+    "text:tracked-changes",
+    "text:user-index-source",
+)
 TEXT = make_handlers(
     {
+        **dict.fromkeys(_IGNORED, Walker.ignore),
+        "math:math": Walker.read_formula,
         "dc:creator": _author,
         "office:annotation": _comment,
         "office:automatic-styles": read_styles,
@@ -282,7 +308,7 @@ TEXT = make_handlers(
         "text:note-citation": _note_label,
         "text:number": _label,
         "text:numbered-paragraph": _numbered_paragraph,
-        "text:p": _paragraph,
+        "text:p": read_paragraph,
         "text:page-count": page_field,
         "text:page-number": _page_number,
         "text:ruby-text": _ruby_text,
@@ -290,36 +316,6 @@ TEXT = make_handlers(
         "text:tab": _space,
     }
 )
-# Elements whose content is no text of the document: templates of indexes, what was deleted, settings, data.
-IGNORED = frozenset(
-    map(
-        name,
-        (
-            "dc:date",
-            "loext:sender-initials",
-            "meta:creator-initials",
-            "meta:date-string",
-            "office:binary-data",
-            "office:event-listeners",
-            "office:font-face-decls",
-            "office:meta",
-            "office:script",
-            "office:scripts",
-            "office:settings",
-            "table:tracked-changes",
-            "text:alphabetical-index-source",
-            "text:bibliography-source",
-            "text:illustration-index-source",
-            "text:object-index-source",
-            "text:script",
-            "text:table-index-source",
-            "text:table-of-content-source",
-            "text:tracked-changes",
-            "text:user-index-source",
-        ),
-    )
-)
-
 _CONTINUED, _CONTINUES = name("text:continue-list"), name("text:continue-numbering")
 _ID, _LIST_ID, _LEVEL, _LIST_STYLE = (
     name("xml:id"),

@@ -31,7 +31,7 @@ Handler = Callable[["Walker", dict[str, str]], End | None]
 Handlers = dict[str, Handler]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Block:
     """A paragraph, a heading, an item of a list, a table."""
 
@@ -72,6 +72,11 @@ class Sink:
 
     def close_paragraph(self) -> str:
         return tidy("".join(self.paragraphs.pop()))
+
+    def end_line(self) -> None:
+        """Add the innermost paragraph as it is."""
+        self.add(self.close_paragraph())
+        self.release()
 
     def release(self) -> None:
         """Add the blocks that waited for the outermost paragraph."""
@@ -117,6 +122,7 @@ class Sheet:
     row: list[str] = field(default_factory=list)  # the open one
     gap: int = 0  # empty cells since the last other one
     cell: Sink | None = None  # the open one
+    spare: Sink = field(default_factory=Sink)  # an empty one, for the next cell
 
 
 @dataclass(slots=True)
@@ -131,9 +137,7 @@ class Found:
 class Walker:
     """Handles XML events. ``embed``: reads the object of that name in the package."""
 
-    def __init__(
-        self, handlers: Handlers, ignored: frozenset[str], found: Found, embed: Callable[["Walker", str], Embedded]
-    ) -> None:
+    def __init__(self, handlers: Handlers, found: Found, embed: Callable[["Walker", str], Embedded]) -> None:
         self.handlers = handlers
         self.embed = embed
         self.found = found
@@ -171,12 +175,11 @@ class Walker:
         self.declared: dict[str, str] = {}  # headers and footers of slides
         self.said: set[str] = set()  # those that are read
 
-        self._ignored = ignored
         self._sinks: list[Sink] = []
         self._open: list[End | None] = []
-        self._skipped = 0  # open elements from an ignored one on
+        self._is_apart = False  # within an element that is ignored, or a formula
+        self._deeper = 0  # open elements within that
         self._formula: Formula | None = None
-        self._formula_depth = 0
 
     def read(self, file: IO[bytes]) -> None:
         """Walk through a whole part. If that fails, what was read before is kept."""
@@ -187,48 +190,53 @@ class Walker:
 
     def finish(self) -> None:
         """Close what is open, in a part that is cut short."""
-        self._formula, self._skipped = None, 0
+        self._deeper = 0
         while self._open:
-            if (close := self._open.pop()) is not None:
-                close()
+            self.end("")
 
     def start(self, element: str, attributes: dict[str, str]) -> None:
-        if self._skipped:
-            self._skipped += 1
-        elif self._formula is not None:
-            self._formula_depth += 1
-            self._formula.start(xml.local_name(element), attributes)
-        elif element in self._ignored:
-            self._skipped = 1
-        elif element == _MATH and not self.is_muted:
-            self.is_formula = not self._open
-            self._formula, self._formula_depth = Formula(), 1
-        else:
-            handler = self.handlers.get(element)
-            self._open.append(None if handler is None else handler(self, attributes))
+        if self._is_apart:
+            self._deeper += 1
+            if self._formula is not None:
+                self._formula.start(xml.local_name(element), attributes)
+            return
+        handler = self.handlers.get(element)
+        self._open.append(None if handler is None else handler(self, attributes))
 
     def end(self, _element: str) -> None:
-        if self._skipped:
-            self._skipped -= 1
-        elif self._formula is not None:
-            self._formula_depth -= 1
-            if self._formula_depth:
+        if self._deeper:
+            self._deeper -= 1
+            if self._formula is not None:
                 self._formula.end()
-            else:
-                text, self._formula = self._formula.text(), None
-                self.add_inline(text)
         elif (close := self._open.pop()) is not None:
             close()
 
     def characters(self, text: str) -> None:
-        if self._skipped or self.is_muted:
+        if self.is_muted:
             return
-        if self._formula is not None:
-            self._formula.characters(text)
+        if self._is_apart:
+            if self._formula is not None:
+                self._formula.characters(text)
         elif self.sink.paragraphs:
             self.sink.paragraphs[-1].append(text)
         elif not text.isspace():
             self.sink.add(tidy(text))
+
+    def ignore(self, _: dict[str, str]) -> End:
+        """Handle an element whose content is not read."""
+        self._is_apart = True
+        return self._end_apart
+
+    def read_formula(self, _: dict[str, str]) -> End:
+        """Handle a formula, which is read by rules of its own."""
+        self.is_formula = not self._open
+        self._is_apart, self._formula = True, Formula()
+        return self._end_apart
+
+    def _end_apart(self) -> None:
+        formula, self._is_apart, self._formula = self._formula, False, None
+        if formula is not None:
+            self.add_inline(formula.text())
 
     def add_inline(self, text: str) -> None:
         """Add to the open paragraph, or as one of its own."""
@@ -239,20 +247,17 @@ class Walker:
         else:
             self.sink.add(tidy(text))
 
-    def open_sink(self) -> Callable[[], Sink] | None:
+    def open_sink(self, inner: Sink | None = None) -> Callable[[], Sink] | None:
         """Take what follows apart. Returns how to end that, or None if too much is nested."""
         if len(self._sinks) >= MAX_SINKS:
             return None
-        outer, inner = self.sink, Sink()
-        self._sinks.append(outer)
-        self.sink = inner
+        self._sinks.append(self.sink)
+        self.sink = Sink() if inner is None else inner
+        return self._close_sink
 
-        def close() -> Sink:
-            self._sinks.pop()
-            self.sink = outer
-            return inner
-
-        return close
+    def _close_sink(self) -> Sink:
+        inner, self.sink = self.sink, self._sinks.pop()
+        return inner
 
     def repeats(self, times: int, chars: int) -> int:
         """How many times something is read that says it is repeated: at most so often that the text stays small."""
@@ -301,6 +306,3 @@ def join(blocks: list[Block]) -> str:
             parts.append("\n" if before.is_item and block.is_item else "\n\n")
         parts.append(block.text)
     return "".join(parts)
-
-
-_MATH = name("math:math")
