@@ -261,6 +261,28 @@ def test_text_from_right_to_left_is_read_in_its_order() -> None:
         assert sorted(words) == sorted(["\u0633\u0644\u0627\u0645", "\u0633\u0644\u0627\u0646", identifier])
 
 
+def test_words_have_spaces_where_there_are_gaps() -> None:
+    line = b"BT /F1 10 Tf 50 %d Td (read file) Tj 3.2 Tc 35.6 0 Td (,t) Tj 0 Tc 8.8 0 Td (he rest) Tj ET\n"
+    wide = b"BT /F1 10 Tf 3.2 Tc 50 660 Td (WIDE) Tj ET\n"
+    found = read(pdf([line % 700 + line % 680 + wide + shown("a.b,c", top=600)]))
+    assert found.text.split("\n")[:4] == ["read file, the rest", "read file, the rest", "WIDE", "a.b,c"]
+    torn = b" ".join(
+        b"[(%c)-110(%c)-110(n)-110(g)-110(a)-110(p)-110(o)-110(r)-180(e)-300( )]TJ" % (a, a) for a in b"ST" * 12
+    )
+    words = read(pdf([b"BT /F1 9 Tf 20 700 Td " + torn + b" ET"])).text.split()
+    assert words == ["SSngapore", "TTngapore"] * 12
+
+
+def test_letters_with_their_bytes_in_the_wrong_order_are_mended() -> None:
+    cmap = (
+        b"/CIDInit/ProcSet findresource begin begincmap 1 begincodespacerange<00><ff>endcodespacerange "
+        b"4 beginbfchar<61><6100><62><6200><63><6300><64><6400>endbfchar endcmap end"
+    )
+    font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding"
+    data = pdf([shown("abcd dcba")], more=[pdf_stream(cmap)]).replace(font, font + b"/ToUnicode 10 0 R")
+    assert read(data).text.strip() == "abcd dcba"
+
+
 def test_a_page_whose_fonts_do_not_tell_the_characters_is_said() -> None:
     keys = b"<</Type/Font/Subtype/Type0/BaseFont/X/Encoding/Identity-H/DescendantFonts[11 0 R]>>"
     cid = (

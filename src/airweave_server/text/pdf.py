@@ -11,7 +11,7 @@ from typing import IO
 import pypdfium2.raw as pdfium
 from pypdfium2 import PdfDocument, PdfiumError, PdfPage
 
-from . import hyphens, pdf_annotations, pdf_page, pdf_picture, pdf_rtl
+from . import hyphens, pdf_annotations, pdf_page, pdf_picture, pdf_rtl, pdf_spaces
 from .extract import MAX_TEXT_CHARS
 from .parts import LeftOut, Member, Part, Recognize, Refused, Text, Unparseable
 
@@ -99,6 +99,8 @@ class _Reading:
                     text = ""
                 elif pdf_rtl.has_any(text):
                     text = pdf_rtl.read(words) or text
+                elif pdf_spaces.is_suspicious(text):
+                    text = pdf_spaces.repair(words) or text
                 shown = pdf_page.look(page)
                 is_scan = is_unmapped or shown.is_scan(len("".join(text.split())))
                 recognized = self._read_image(page, shown) if is_scan else ""

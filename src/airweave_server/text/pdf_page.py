@@ -22,6 +22,8 @@ UNMAPPED_SHARE = 0.5  # of characters that the font does not tell: the page says
 _TEXT, _PATH = pdfium.FPDF_PAGEOBJ_TEXT, pdfium.FPDF_PAGEOBJ_PATH
 # Ligatures and the forms that letters take within a word; not "²" or "½", which mean something else than their letters.
 _PRESENTED = re.compile("[\ufb00-\ufb4f\ufb50-\ufdcf\ufdf0-\ufdff\ufe70-\ufefc]+")
+# Letters whose two bytes some programs write in the wrong order.
+_SWAPPED = re.compile("[" + "".join(chr(code << 8) for code in range(0x20, 0x7F)) + "]")
 _ODD_SPACES = re.compile("[\xa0\u2000-\u200a\u202f\u205f\u3000]")
 _UNSEEN = re.compile("[\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]")
 
@@ -47,6 +49,8 @@ def tidy(text: str) -> str:
     """The text of a page with the characters that people write, and lines that end with ``\\n``."""
     text = text.replace("\r\n", "\n")
     if not text.isascii():
+        if 2 * len(_SWAPPED.findall(text)) > len(text):
+            text = _SWAPPED.sub(lambda found: chr(ord(found[0]) >> 8), text)
         text = _PRESENTED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
         text = _ODD_SPACES.sub(" ", _UNSEEN.sub("", text))
     while "  " in text:

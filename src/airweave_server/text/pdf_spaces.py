@@ -1,0 +1,79 @@
+"""Spaces between the words of a page where PDFium misjudges them.
+
+It glues the words of programs that move to the next word instead of writing a space, and tears words that are set with
+wide letters. Both show in the text, and only then is the place of each character looked at, which takes time.
+"""
+
+import ctypes
+import re
+
+import pypdfium2.raw as pdfium
+from pypdfium2 import PdfTextPage
+
+from .hyphens import BREAK
+
+MAX_CHARS = 50_000  # of a page
+MIN_GLUED = 2  # on a page, such as "file,can"
+TORN_SHARE = 0.15  # of the words of a page that are single letters
+MIN_WORDS = 20
+WORD_GAP = 0.2  # of the size of the font, between two words
+WIDER = 1.25  # how much wider than the one before the gap between two letters may be
+LEAST_GAP = 0.05  # which letters of a word may have between them
+
+_GLUED = re.compile(r"[a-z][,;][A-Za-z]|[a-z]\.[A-Z][a-z]")
+_SINGLE = re.compile(r"(?<![^\s])[A-Za-z](?![^\s])")
+
+
+def is_suspicious(text: str) -> bool:
+    """Whether spaces seem to be missing or too many."""
+    glued = _GLUED.finditer(text)
+    if all(next(glued, None) is not None for _ in range(MIN_GLUED)):
+        return True
+    words = text.count(" ") + text.count("\n")
+    return words >= MIN_WORDS and len(_SINGLE.findall(text)) > TORN_SHARE * words
+
+
+def repair(words: PdfTextPage) -> str | None:
+    """The text of the page with spaces where there are gaps; None if it is too long for this."""
+    count, handle = words.count_chars(), words.raw
+    if count > MAX_CHARS:
+        return None
+    box, x, y = pdfium.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
+    said: list[str] = []
+    last: tuple[float, float] | None = None  # the right edge and the base line of the character before
+    within = 0.0  # the gap before that one, within its word
+    theirs: int | None = None  # where PDFium has put a space
+    ours: tuple[int, float] | None = None  # where we have put one, and into which gap
+    for place in range(count):
+        code = pdfium.FPDFText_GetUnicode(handle, place)
+        if not code:
+            continue
+        char = chr(code)
+        if char.isspace() or char == BREAK:
+            if char == " " and theirs is None and last is not None and pdfium.FPDFText_IsGenerated(handle, place) == 1:
+                theirs = len(said)
+            else:
+                last, theirs, ours, within = None, None, None, 0.0
+            said.append(char)
+            continue
+        pdfium.FPDFText_GetLooseCharBox(handle, place, box)
+        pdfium.FPDFText_GetCharOrigin(handle, place, x, y)
+        gap, added = 0.0, None
+        if last is not None and abs(y.value - last[1]) < 1:
+            gap = box.left - last[0]
+            size = pdfium.FPDFText_GetFontSize(handle, place) if gap > 0 or theirs is not None else 0.0
+            if theirs is not None:
+                if within > 0 and -size < gap <= WIDER * within + LEAST_GAP * size:
+                    said[theirs] = ""
+                else:
+                    gap = 0.0
+            elif ours is not None and gap > ours[1] / 2:  # all letters of this word are wide apart
+                said[ours[0]] = ""
+            elif gap > WORD_GAP * size > 0 and within < gap / 2:
+                added = len(said), gap
+                said.append(" ")
+                gap = 0.0
+        within, theirs, ours = gap, None, added
+        last = box.right, y.value
+        said.append(char)
+    return "".join(said)
