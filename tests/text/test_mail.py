@@ -358,6 +358,31 @@ def test_what_is_attached_to_one_form_is_read() -> None:
     assert "The page" not in found.text
 
 
+def test_parts_that_are_not_what_they_say_are_read_as_what_they_are() -> None:
+    rich = b"Content-Type: text/rtf\n\n" + formats.rich_text()
+    found = read(multipart("mixed", plain("Body."), rich))
+    assert "café costs 3 €" in found.text
+    assert "rtf1" not in found.text
+    text = read(mail(b"<html><body><p>A page &amp; more</p></body></html>", "Content-Type: text/plain")).text
+    assert "A page & more" in text
+    assert "<p>" not in text
+    quoted = b"Soft =\nbreaks and an =C3=BC, which nobody =\ndeclares.\n"
+    assert "Soft breaks and an ü, which nobody declares." in read(mail(quoted)).text
+    assert "x = 3 =\n= y" in read(mail(b"x = 3 =\n= y\n")).text
+    table = "Name;Größe\nżółw;3\n".encode("cp1250")
+    part = b"Content-Type: text/csv; charset=windows-1250; name=a.csv\nContent-Disposition: attachment\n\n" + table
+    assert "Name: żółw; Größe: 3" in read(multipart("mixed", plain("Body."), part)).text
+
+
+def test_lines_that_flow_are_joined() -> None:
+    body = b"One sentence \nthat goes on.\n\n> Quoted \n> text.\n-- \nAnn\n"
+    text = read(mail(body, "Content-Type: text/plain; format=flowed")).text
+    assert "One sentence that goes on.\n" in text
+    assert "\n-- \nAnn" in text
+    japanese = "会議 \nの件\n".encode()
+    assert "会議の件" in read(mail(japanese, "Content-Type: text/plain; charset=utf-8; format=flowed; delsp=yes")).text
+
+
 def test_a_digest_and_a_report_are_read() -> None:
     digest = multipart("digest", b"\n" + mail(b"Body A.", "Subject: A"), b"\n" + mail(b"Body B.", "Subject: B"))
     found = read(digest)

@@ -286,6 +286,7 @@ _MAGIC: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\0asm", "WebAssembly binary"),
     (0, b"\x1bLua", "Lua bytecode"),
     (0, b"SQLite format 3\0", "SQLite database"),
+    (0, b"!BDN", "Outlook data file"),
     (0, b"Obj\1", "Avro file"),
     (0, b"ARROW1\0", "Arrow file"),
     (0, b"\x89HDF\r\n\x1a\n", "HDF5 file"),

@@ -26,15 +26,18 @@ _URL = re.compile(r"\b(?:https?://|mailto:|www\.)\S+", re.I)
 _WORD = re.compile(r"\w+")
 _EMLX = re.compile(rb"[ \t]*(\d{1,12})[ \t]*\r?\n")
 _ENCODED_BODY = re.compile(rb"\s*+(?:[A-Za-z0-9+/]{4}|\r?\n)++(?:[A-Za-z0-9+/]{2,3}={1,2})?\s*+\Z")
+_QUOTED_BODY = re.compile(rb"(?:[^=]++|=[0-9A-F]{2}|=\r?\n)*+\Z")  # quoted-printable without saying so
 _ENRICHED = re.compile(r"<<|</?[A-Za-z-]{1,60}>")
 _FURNITURE = ("text/css", "text/javascript", "application/javascript", "application/x-javascript", "text/xml")
 _SIGNATURES = ("application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature")
 _SAYING_NOTHING = (*_SIGNATURES, "application/pgp-encrypted", "text/x-amp-html", "text/watch-html")
 _SMIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
+_CALENDARS = ("text/calendar", "application/ics", "application/calendar", "text/x-vcalendar")
 _TNEF = ("application/ms-tnef", "application/vnd.ms-tnef")
 _REPORTS = ("message/delivery-status", "message/disposition-notification", "message/feedback-report",
             "message/global-delivery-status", "text/rfc822-headers", "message/global-headers")  # fmt: skip
 _MESSAGES = ("message/rfc822", "message/global", "message/news", "message/rfc2822")
+_BODIES = ("text/plain", "text/html")
 _SUFFIXES = {
     "text/html": ".html", "text/csv": ".csv", "text/markdown": ".md", "application/json": ".json",
     "text/calendar": ".ics", "text/vcard": ".vcf", "text/x-vcard": ".vcf", "text/directory": ".vcf",
@@ -192,7 +195,7 @@ class _Walk:
             self.tnefs.append(part.content())
         elif kind in _SMIME or name.lower().endswith((".p7m", ".p7z")):
             yield from self._smime(part)
-        elif kind == "text/calendar" or name.lower().endswith(".ics"):
+        elif kind in _CALENDARS or name.lower().endswith(".ics"):
             yield from self._invitation(part)
         elif kind.startswith(("image/", "audio/", "video/")) and not _is_document(part):
             yield (
@@ -200,7 +203,9 @@ class _Walk:
                 if kind.startswith("image/")
                 else LeftOut("attachment", where, note=f"{kind.partition('/')[0]} is not read")
             )
-        elif kind.startswith("text/") and not part.is_attached and not (name and self.has_body):
+        elif kind.startswith("text/") and not (
+            part.is_attached or (name and self.has_body) or (kind in _SUFFIXES and kind not in _BODIES)
+        ):
             yield from self._text(part)
         else:
             yield from self._attachment(part, name)
@@ -214,20 +219,21 @@ class _Walk:
         named = name or f"attachment{suffix}"
         if suffix and "." not in named:
             named += suffix
-        yield Member(named, partial(_open, part), place=self.place)
+        yield Member(named, partial(_open_text if part.type.startswith("text/") else _open, part), place=self.place)
 
     def _text(self, part: mime.Part) -> Iterator[_Piece]:
         self.has_body = True
         kind = part.type
         text = self._body_text(part)
-        if kind == "text/html":
+        if kind == "text/html" or html.START.match(text):
             yield _Said("html", html.to_text(text, whole=True))
         elif kind in ("text/enriched", "text/richtext"):
             yield _Said("plain", _ENRICHED.sub(lambda tag: "<" if tag[0] == "<<" else "", text))
         else:
             for name, content in encoded.find_files(text) if "begin " in text else ():
                 yield Member(name, partial(io.BytesIO, content), place=self.place)
-            yield _Said("plain", _flow(text) if part.param("format").lower() == "flowed" else text)
+            is_flowed = part.param("format").lower() == "flowed"
+            yield _Said("plain", _flow(text, part.param("delsp").lower() == "yes") if is_flowed else text)
         if self.guessed:
             self.guessed = False
             yield LeftOut("encoding", (self.place,) if self.place else ())
@@ -240,6 +246,8 @@ class _Walk:
             decoded = mime.decode_base64(data)
             with suppress(UnicodeDecodeError):
                 data = decoded if _is_sane(decoded.decode("utf-8")) else data
+        elif b"=\n" in data.replace(b"\r", b"") and data.isascii() and _QUOTED_BODY.match(data):
+            data = mime.decode_quoted(data)
         said = words.decode_text(data, part.charset)
         self.guessed = self.guessed or said.is_guess
         return said.text.replace("\r\n", "\n").replace("\r", "\n")
@@ -287,9 +295,16 @@ def _is_document(part: mime.Part) -> bool:
     return part.content()[:8].startswith((b"%PDF-", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"{\\rtf"))
 
 
-def _flow(text: str) -> str:
+def _flow(text: str, deletes_space: bool) -> str:
     """Lines that end in a space go on in the next one (RFC 3676)."""
-    return re.sub(r"(?<=\S) \n(?=[^\s>-])", " ", re.sub(r"^ (?=[ >]|From )", "", text, flags=re.M))
+    joint = "" if deletes_space else " "
+    return re.sub(r"(?<=\S)(?<!\n--) \n(?=[^\s>-])", joint, re.sub(r"^ (?=[ >]|From )", "", text, flags=re.M))
+
+
+def _open_text(part: mime.Part) -> IO[bytes]:
+    """The content in UTF-8, if its charset is declared."""
+    content = part.content()
+    return io.BytesIO(words.decode_text(content, part.charset).text.encode() if part.charset else content)
 
 
 def _open(part: mime.Part) -> IO[bytes]:

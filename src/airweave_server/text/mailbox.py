@@ -55,7 +55,8 @@ def split(file: IO[bytes]) -> Iterator[bytes | None]:
         held += block
         start = 0
         while (found := _NEXT.search(held, max(start, searched))) is not None:
-            yield None if is_cut else _unquote(bytes(held[start : found.start() + 1]))
+            if is_cut or not held[start : found.start() + 1].isspace():
+                yield None if is_cut else _unquote(bytes(held[start : found.start() + 1]))
             start = searched = found.start() + 1
             is_cut = False
         del held[:start]

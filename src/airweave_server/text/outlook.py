@@ -22,12 +22,15 @@ def read(ole: olefile.OleFileIO, *, is_inside: bool) -> Iterator[Part]:
     """The message under its subject, then what is attached. ``is_inside``: it is itself in another document."""
     reading = _Reading(ole)
     yield from reading.message((), "", is_inside=is_inside, depth=0)
+    if reading.damaged:
+        yield LeftOut("damaged", count=reading.damaged)
 
 
 class _Reading:
     """Reads the properties of a message and of those inside it."""
 
     def __init__(self, ole: olefile.OleFileIO) -> None:
+        self.damaged = 0  # how many streams
         self._ole = ole
         self._streams = {tuple(entry) for entry in ole.listdir(streams=True, storages=False)}
         self._below: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
@@ -115,22 +118,30 @@ class _Reading:
         path = (*at, _PROPERTIES)
         if path not in self._streams:
             return {}
-        data = self._ole.openstream([*path]).read()
+        data = self._stream(path)
         found = {}
         for position in range(header, len(data) - 15, 16):
             kind, id, _, value = struct.unpack_from("<HHIQ", data, position)
             found[id] = (kind, value & 0xFFFFFFFF if kind == 3 else value)
         return found
 
+    def _stream(self, path: tuple[str, ...]) -> bytes:
+        """The content of a stream; nothing of one that is damaged, which is counted."""
+        try:
+            return bytes(self._ole.openstream([*path]).read())
+        except (OSError, ValueError, IndexError):
+            self.damaged += 1
+            return b""
+
     def _bytes(self, at: tuple[str, ...], id: int) -> bytes:
         path = (*at, f"__substg1.0_{id:04X}{_BINARY}")
-        return self._ole.openstream([*path]).read() if path in self._streams else b""
+        return self._stream(path) if path in self._streams else b""
 
     def _text(self, at: tuple[str, ...], id: int, charset: str) -> str:
         for kind in (_UNICODE, _STRING8):
             path = (*at, f"__substg1.0_{id:04X}{kind}")
             if path in self._streams:
-                data = self._ole.openstream([*path]).read()
+                data = self._stream(path)
                 if kind == _UNICODE:
                     return str(data.decode("utf-16-le", "replace")).rstrip("\0")
                 return words.decode_text(data.rstrip(b"\0"), charset).text
