@@ -92,6 +92,18 @@ def test_the_same_as_rtf_says_the_same() -> None:
     assert found.text.rstrip().endswith("Formula (alpha)/(beta) formula end\n\nFOOTERWORD")
 
 
+@pytest.mark.parametrize("name", ["form.doc", "form.rtf"])
+def test_forms_symbols_ruby_moves_and_boxes_are_read(name: str) -> None:
+    found = read(fixture(name), name)
+    for said in (
+        "Colour: GREENENTRY end.\n\nName: TYPEDNAME end.\n\n1. deep List Number 2\n- deep List Bullet 2",
+        "Ruby RUBYTEXT BASETEXT end\n\nSym α end\n\nMoved mid MOVEDWORD\n\n",
+        "joined next\n\nDmlBefore DmlAfter\n\nDMLBOX one\n\nDMLBOX two",
+    ):
+        assert said in found.text
+    assert found.left_out == ()
+
+
 def test_footnotes_and_endnotes_of_a_word_document_are_told_apart() -> None:
     assert read(fixture("notes.doc"), "notes.doc").text.strip() == (
         "# Odt heading\n\nPara with note[^1] mid[^e1] end.\n\n[^1]: FOOTNOTEONE words\n\n[^e1]: ENDNOTEONE words\n\n"
@@ -111,7 +123,7 @@ def test_slides_are_read_with_tables_groups_and_notes() -> None:
 # Word
 
 
-def word(*pieces: tuple[bytes, bool], flags: int = 0x0200, characters: bytes = b"") -> bytes:
+def word(*pieces: tuple[bytes, bool], flags: int = 0x0200, characters: bytes = b"", drawings: bytes = b"") -> bytes:
     """A document of pieces of text, each in one byte a character (True) or two. ``characters``: a page of their
     properties, for which bounds of 0 stand for where the text starts and 1 for one byte more."""
     start = 0x600
@@ -127,6 +139,9 @@ def word(*pieces: tuple[bytes, bool], flags: int = 0x0200, characters: bytes = b
     struct.pack_into("<i", head, 0x4C, places[-1])
     struct.pack_into("<H", head, 0x98, 93)
     struct.pack_into("<II", head, 0x1A2, 0, len(clx))
+    if drawings:
+        struct.pack_into("<II", head, 0x9A + 8 * 50, len(clx), len(drawings))
+        clx += drawings
     stream = bytes(head) + text
     if characters:
         stream = stream.ljust(-(-len(stream) // 512) * 512, b"\0")
@@ -162,6 +177,16 @@ def test_deleted_text_is_dropped_and_symbols_are_read() -> None:
     text = b"kept gone x(y\r"
     runs = page((5, b""), (10, deleted), (11, b""), (12, symbol), (14, b""))
     assert read(word((text, True), characters=runs), "a.doc").text.strip() == "kept xαy"
+
+
+def test_word_art_is_read_from_the_drawings() -> None:
+    art = "Word art\0".encode("utf-16-le")
+    properties = atom(0xF00B, struct.pack("<HI", 0x80C0, len(art)) + art, 1)
+    drawing = record(0xF002, record(0xF003, record(0xF004, properties)))
+    data = word((b"Text \x08\x08here.\r", True), drawings=record(0xF000) + b"\0" + drawing)
+    found = read(data, "a.doc")
+    assert found.text.strip() == "Text here.\n\nWord art"
+    assert found.left_out == (LeftOut("image"),)  # the other shape
 
 
 def test_fields_of_word_show_their_result_only() -> None:

@@ -1,6 +1,7 @@
 """Word documents before 2007 (.doc, MS-DOC) to text: the main text with its notes, comments, boxes and headers."""
 
 import re
+import struct
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import partial
@@ -10,8 +11,9 @@ import olefile
 
 from . import doc_tables, fields, fonts, ole
 from .doc_lists import Lists
-from .doc_tables import Fib, Piece, Runs, cps, properties
+from .doc_tables import Fib, Piece, Run, Runs, cps, properties
 from .flow import Flow, tidy
+from .officeart import word_art
 from .parts import LeftOut, Member, Part, Text, Unparseable
 
 MAX_FIELDS = 100  # that are open at once; the marks of deeper ones are passed over
@@ -19,6 +21,7 @@ MAX_OBJECTS = 1_000
 _MAIN, _FOOTNOTES, _HEADERS, _MACROS, _COMMENTS, _ENDNOTES, _BOXES, _HEADER_BOXES = range(8)
 _MARKS = re.compile("[\x00-\x1f]")
 _WRITTEN = {"\t": "\t", "\x0b": "\n", "\x0c": "\n", "\x0e": "\n", "\x1e": "-"}
+_PRIVATE = re.compile("[\uf000-\uf0ff]")
 _PAIRS = re.compile("[\U00010000-\U0010ffff]")
 
 
@@ -29,7 +32,8 @@ def read(file: olefile.OleFileIO) -> Iterator[Part]:
     if fib.table and not file.exists(fib.table):
         raise Unparseable("it is damaged: it has no table stream")
     table = file.openstream(fib.table).read() if fib.table else stream
-    document = _Document(fib, stream, table)
+    data = file.openstream("Data").read() if file.exists("Data") else b""
+    document = _Document(fib, stream, table, data)
     yield Text("", document.read(), "markdown")
     if document.images:
         yield LeftOut("image", count=document.images)
@@ -52,8 +56,8 @@ def _read_objects(file: olefile.OleFileIO) -> Iterator[Part]:
 
 
 class _Document:
-    def __init__(self, fib: Fib, stream: bytes, table: bytes) -> None:
-        self._fib, self._stream, self._table = fib, stream, table
+    def __init__(self, fib: Fib, stream: bytes, table: bytes, data: bytes) -> None:
+        self._fib, self._stream, self._table, self._data = fib, stream, table, data
         self._pieces = self._find_pieces()
         self._starts = [piece.start for piece in self._pieces]
         self._characters = Runs(self._part(doc_tables.CHARACTERS), stream, of_paragraphs=False)
@@ -62,7 +66,7 @@ class _Document:
         self._lists = Lists(self._part(doc_tables.LISTS), self._part(doc_tables.LIST_USES))
         self._fonts = doc_tables.font_names(self._part(doc_tables.FONTS))
         self._text = "".join(map(self._decode, self._pieces))
-        self.images = 0
+        self.images = self._shapes = 0
         self.is_cut = len(self._text) < sum(fib.counts)
 
     def read(self) -> str:
@@ -82,6 +86,9 @@ class _Document:
         main = self._flow(0, self._fib.counts[_MAIN], events)
         boxes = [text for _, text in self._stories(_BOXES, doc_tables.BOXES, [], size=22)]
         boxes += [text for _, text in self._stories(_HEADER_BOXES, doc_tables.HEADER_BOXES, [], size=22)]
+        art = word_art(self._part(doc_tables.DRAWINGS))
+        self.images += max(0, self._shapes - len(boxes) - len(art))  # other shapes are mostly pictures
+        boxes += dict.fromkeys(art)
         return "\n\n".join(filter(None, [*headers, main, *boxes, *(one for one in footers if one not in headers)]))
 
     def _part(self, number: int) -> bytes:
@@ -105,22 +112,26 @@ class _Document:
         parts: list[str] = []
         done = 0
         for run in self._characters.between(piece.place, piece.place + len(data)):
-            found = properties(run.changes) if run.changes else {}
-            symbol = found.get(doc_tables.SYMBOL, b"")
-            is_deleted = _is_set(found, doc_tables.DELETED)
-            if not is_deleted and len(symbol) < 4:
-                continue
             start = max(done, (run.start - piece.place) // piece.width)
             end = min(len(text), (run.end - piece.place) // piece.width)
-            parts.append(text[done:start])
-            if is_deleted:
-                parts.append("\0" * (end - start))
-            else:
-                font = self._fonts.get(int.from_bytes(symbol[:2], "little"), "")
-                code = int.from_bytes(symbol[2:4], "little")
-                parts.append((fonts.sign(code, font) if fonts.is_private(code) else chr(code)) * (end - start))
-            done = max(start, end)
+            if run.changes and start < end and (shown := self._show_run(text, start, end, run)) is not None:
+                parts += (text[done:start], shown)
+                done = end
         return "".join([*parts, text[done:]])
+
+    def _show_run(self, text: str, start: int, end: int, run: Run) -> str | None:
+        """Characters whose properties make others of them, or None if they stay as they are."""
+        found = properties(run.changes)
+        if _is_set(found, doc_tables.DELETED):
+            return "\0" * (end - start)
+        if len(symbol := found.get(doc_tables.SYMBOL, b"")) == 4:
+            font, code = struct.unpack("<HH", symbol)
+            shown = fonts.sign(code, self._fonts.get(font, "")) if fonts.is_private(code) else chr(code)
+            return shown * (end - start)
+        if doc_tables.FONT in found and _PRIVATE.search(text, start, end):
+            name = self._fonts.get(_number(found, doc_tables.FONT, 0), "")
+            return _PRIVATE.sub(lambda one: fonts.sign(ord(one[0]), name), text[start:end])
+        return None
 
     def _stories(self, kind: int, part: int, refs: list[int], *, size: int = 0) -> Iterator[tuple[int, str]]:
         """The (place of the reference, text) of each text of a kind, such as a footnote."""
@@ -199,8 +210,17 @@ class _Document:
             showing.separate()
         elif mark == "\x15":
             showing.close()
+        elif mark == "\x01" and showing.is_choice():
+            flow.write(self._read_choice(place))
         elif mark in "\x01\x08" and showing.shows_pictures():
             self.images += mark == "\x01"
+            self._shapes += mark == "\x08"
+
+    def _read_choice(self, place: int) -> str:
+        """What is chosen from the list in a form, whose entries its mark points to."""
+        run = self._characters.at(self._place_in_stream(place))
+        at = properties(run.changes).get(doc_tables.PICTURE, b"") if run is not None else b""
+        return doc_tables.chosen_entry(self._data, int.from_bytes(at, "little")) if len(at) == 4 else ""
 
     def _end(self, flow: Flow, mark: str, place: int) -> None:
         """End a paragraph, a cell or a row."""
@@ -249,6 +269,11 @@ class _Fields:
             self._flow.write(text)
         elif (instruction := self._open[-1]) is not None:
             instruction.append(text)
+
+    def is_choice(self) -> bool:
+        """Whether the instruction that is read is that of a list in a form, which has no result."""
+        instruction = self._open[-1] if self._hidden == 1 else None
+        return bool(instruction) and "".join(instruction or ()).strip().startswith("FORMDROPDOWN")
 
     def shows_pictures(self) -> bool:
         return not self._hidden and not self._objects

@@ -14,6 +14,7 @@ PAGE = 512  # bytes of a page of properties (FKP)
 STYLES, FOOTNOTE_REFS, FOOTNOTES, COMMENT_REFS, COMMENTS = 1, 2, 3, 4, 5
 HEADERS, CHARACTERS, PARAGRAPHS, FONTS, PIECES, AUTHORS = 11, 12, 13, 15, 33, 36
 ENDNOTE_REFS, ENDNOTES, BOXES, HEADER_BOXES, LISTS, LIST_USES = 46, 47, 56, 58, 73, 74
+DRAWINGS = 50
 _FAST_SAVED, _ENCRYPTED, _TABLE_1 = 0x0004, 0x0100, 0x0200
 
 
@@ -122,7 +123,7 @@ def _modify(modifier: int, prepared: list[bytes]) -> bytes:
 
 
 # Properties (MS-DOC 2.6).
-DELETED, SPECIAL, SYMBOL, FONT, OBJECT = 0x0800, 0x0855, 0x6A09, 0x4A4F, 0x080A
+DELETED, SPECIAL, SYMBOL, FONT, PICTURE = 0x0800, 0x0855, 0x6A09, 0x4A4F, 0x6A03
 IN_TABLE, ROW_END, DEPTH, INNER_CELL, INNER_ROW_END = 0x2416, 0x2417, 0x6649, 0x244B, 0x244C
 LIST_LEVEL, LIST_USE, OUTLINE = 0x260A, 0x460B, 0x2640
 _SHORT_DELETED = 0x41
@@ -282,6 +283,35 @@ def read_names(group: bytes) -> list[str]:
         names.append(name[: len(name) // 2 * 2].decode("utf-16-le", "replace"))
         at = end
     return names
+
+
+def chosen_entry(data: bytes, at: int) -> str:
+    """The entry that is chosen from a list in a form (MS-DOC 2.9.78), at a place in the data stream; "" if none is."""
+    try:
+        (head,) = struct.unpack_from("<H", data, at + 4)
+        at += head
+        mark, bits = struct.unpack_from("<IH", data, at)
+        if mark != 0xFFFFFFFF or bits & 3 != _CHOICE:
+            return ""
+        at = _after_string(data, at + 10)
+        preset = struct.unpack_from("<H", data, at)[0]
+        at += 2
+        for _ in range(5):  # the format, the help, the line of status, two macros
+            at = _after_string(data, at)
+        entries = read_names(data[at + 6 : at + MAX_ENTRIES_BYTES])
+        chosen = bits >> 2 & 0x1F
+        chosen = preset if chosen == _UNCHOSEN else chosen
+        return entries[chosen] if chosen < min(len(entries), struct.unpack_from("<H", data, at + 2)[0]) else ""
+    except struct.error:
+        return ""
+
+
+def _after_string(data: bytes, at: int) -> int:
+    return at + 4 + 2 * int(struct.unpack_from("<H", data, at)[0])
+
+
+_CHOICE, _UNCHOSEN = 2, 25
+MAX_ENTRIES_BYTES = 16_384
 
 
 def cps(plc: bytes, size: int) -> tuple[list[int], int]:

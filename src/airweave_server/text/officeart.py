@@ -62,3 +62,18 @@ def property_of(table: Record, number: int) -> bytes | None:
         if code & _COMPLEX:
             place += value
     return None
+
+
+def word_art(drawings: bytes) -> list[str]:
+    """The texts of WordArt in the drawings of a Word document (MS-DOC 2.9.172)."""
+    found: list[str] = []
+    at = 0
+    while (one := next(records(drawings, at, len(drawings)), None)) is not None:
+        for table in one.walk():
+            if table.kind == _PROPERTIES and (text := property_of(table, WORD_ART)):
+                found.append(text.decode("utf-16-le", "replace").rstrip("\0"))
+        at = one.end + 1  # the byte after it tells which text the next drawing belongs to
+    return found
+
+
+_PROPERTIES = 0xF00B
