@@ -1,7 +1,7 @@
-"""What Word and PowerPoint files from before 2007 say is what is read of them.
+"""Word and PowerPoint files from before 2007 are read completely.
 
-The files in ``fixtures`` were written by LibreOffice, from documents made for these tests with python-docx, odfpy and
-python-pptx; the others are made here, record by record.
+LibreOffice wrote the files in ``fixtures``, from documents made for these tests with python-docx, odfpy and
+python-pptx. The other files are built here, record by record.
 """
 
 import gzip

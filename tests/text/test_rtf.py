@@ -1,8 +1,9 @@
-"""What Rich Text Format says is what is read of it. Each document here is written out, word for word, as RTF."""
+"""RTF is read completely and in the right characters. The documents are written out as RTF in the tests."""
 
 import io
 import struct
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -280,14 +281,15 @@ def test_compressed_text_of_outlook_is_unpacked() -> None:
 )
 def test_hostile_bytes_take_linear_time(data: bytes) -> None:
     started = time.process_time()
-    read_bytes(data)
+    with suppress(Unparseable):  # no text, and cut short
+        read_bytes(data)
     assert time.process_time() - started < 20
 
 
 def test_a_document_cut_short_keeps_what_came_before_and_says_so() -> None:
     whole = rb"{\rtf1\ansi First\par {\footnote Note}Second {\field{\*\fldinst X}{\fldrslt Third}}}"
-    for end in range(6, len(whole)):
-        assert "First".startswith(read_bytes(whole[:end])[:5])
+    for end in range(whole.index(b"First") + 5, len(whole)):
+        assert read_bytes(whole[:end]).startswith("First")
     assert read_bytes(whole[:-3]) == "First\n\n[^1]Second Third\n\n[^1]: Note"
     assert [part.what for part in rtf.read(io.BytesIO(whole)) if isinstance(part, LeftOut)] == []
     assert [part.what for part in rtf.read(io.BytesIO(whole[:-3])) if isinstance(part, LeftOut)] == ["rest"]

@@ -34,7 +34,10 @@ def read(file: olefile.OleFileIO) -> Iterator[Part]:
     table = file.openstream(fib.table).read() if fib.table else stream
     data = file.openstream("Data").read() if file.exists("Data") else b""
     document = _Document(fib, stream, table, data)
-    yield Text("", document.read(), "markdown")
+    text = document.read()
+    if document.is_cut and not text:
+        raise Unparseable("it is damaged or cut short")
+    yield Text("", text, "markdown")
     if document.images:
         yield LeftOut("image", count=document.images)
     if document.is_cut:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from . import html, rtf_groups, rtf_html, rtf_words
-from .parts import Part, Text, Unparseable
+from .parts import LeftOut, Part, Text, Unparseable
 from .rtf_reader import Reader
 
 START = re.compile(rb"(?:\xef\xbb\xbf)?[\s\0]*+\{\s*+\\u?rtf")
@@ -21,5 +21,10 @@ def read(file: IO[bytes]) -> Iterator[Part]:
         return
     reader = Reader(data, rtf_groups.GROUPS, rtf_words.WORDS)
     reader.run()
-    yield Text("", reader.text(), "markdown")
+    text = reader.text()
+    if reader.is_cut and not text:
+        raise Unparseable("it is damaged or cut short")
+    yield Text("", text, "markdown")
     yield from reader.others
+    if reader.is_cut:
+        yield LeftOut("rest", note="the rest: it is cut short")

@@ -201,6 +201,7 @@ class Reader:
         self.author, self.initials, self.property_name = Capture(), Capture(), Capture()
         self.notes = [0, 0]  # footnotes, endnotes
         self.images = 0
+        self.is_cut = False  # a group that is open at the end, once all is read
         self.ends: list[End] = []  # what is done when the group ends
         self._held = bytearray()  # bytes of the same encoding
         self._held_for: tuple[Sink, str, str] | None = None
@@ -217,7 +218,8 @@ class Reader:
         for token in self.tokens:
             kind = token.lastindex
             if kind == TEXT:
-                self._take_text(token[TEXT])
+                if self.state.sink is not None:  # the bytes of a picture may be many: no copy of them
+                    self._take_text(token[TEXT])
             elif kind == HEX:
                 if self._skip:
                     self._skip -= 1
@@ -248,7 +250,7 @@ class Reader:
                 is_starred = False
         self.flush()
         if groups:
-            self.others.append(LeftOut("rest", note="the rest: it is cut short"))
+            self.is_cut = True
         while groups:
             for end in reversed(self.ends):
                 end()
@@ -268,8 +270,8 @@ class Reader:
             self.state.sink.write(text)
 
     def _take_text(self, data: bytes) -> None:
-        state = self.state
-        if state.sink is None:
+        if isinstance(self.state.sink, Object):
+            self.state.sink.digits.append(data)
             return
         data = data.translate(None, LINE_ENDS)
         if self._skip and data:
