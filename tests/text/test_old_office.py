@@ -12,6 +12,7 @@ import time
 import zlib
 from pathlib import Path
 
+import olefile
 import pytest
 
 import formats
@@ -217,6 +218,8 @@ def test_documents_in_a_word_document_are_read() -> None:
     native = b"\2\0note.txt\0C:\\note.txt\0\0\0\3\0\1\0\0\0\0" + struct.pack("<I", 13) + b"PACKAGEDWORDS"
     inner = word((b"Inner words.\r", True))
     inner_at = inner.index(b"\xec\xa5")
+    with olefile.OleFileIO(io.BytesIO(formats.old_workbook())) as book:
+        workbook = book.openstream("Workbook").read()
     data = compound(
         {
             "WordDocument": plain[at : at + 0x800],
@@ -226,10 +229,16 @@ def test_documents_in_a_word_document_are_read() -> None:
             "ObjectPool/_2/1Table": struct.pack("<BIIIHIH", 2, 16, 0, 13, 0, 0x600 * 2 | 0x40000000, 0),
             "ObjectPool/_3/Equation Native": b"x",
             "ObjectPool/_4/Other": b"x",
+            "ObjectPool/_5/Workbook": workbook,
         }
     )
     found = read(data, "a.doc")
-    assert labelled(found) == {"": "Around it.", "note.txt": "PACKAGEDWORDS", "object": "Inner words."}
+    assert labelled(found) == {
+        "": "Around it.",
+        "note.txt": "PACKAGEDWORDS",
+        "object": "Inner words.",
+        "object > Sheet Old": "Name: apple; Amount: 3\nName: pear; Amount: 4",
+    }
     assert {one.what for one in found.left_out} == {"formula", "object"}
 
 
