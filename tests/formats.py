@@ -433,7 +433,19 @@ MEMBERS = {
     "c.png": b"\x89PNG\r\n\x1a\n",
 }
 
+
 # By file name: how it is made, and what it says, as (section, words) in order.
+def xml_sheet() -> bytes:
+    """An XML Spreadsheet 2003."""
+    rows = "".join(
+        "<Row>" + "".join(f'<Cell><Data ss:Type="String">{cell}</Data></Cell>' for cell in row) + "</Row>"
+        for row in ROWS
+    )
+    space = "urn:schemas-microsoft-com:office:spreadsheet"
+    sheet = f'<Worksheet ss:Name="Fruit"><Table>{rows}</Table></Worksheet>'
+    return f'<?xml version="1.0"?><Workbook xmlns="{space}" xmlns:ss="{space}">{sheet}</Workbook>'.encode()
+
+
 FORMATS: dict[str, tuple[Callable[[], bytes], list[tuple[str, str]]]] = {
     "a.pdf": (
         lambda: pdf([["First page."], ["Second", "Name Amount", "apple 3"]], bookmarks={1: "Results"}),
@@ -481,6 +493,7 @@ FORMATS: dict[str, tuple[Callable[[], bytes], list[tuple[str, str]]]] = {
             ("An older one", "What was said before."),
         ],
     ),
+    "sheet.xml": (xml_sheet, [("Sheet Fruit", "Name: apple; Amount: 3\nName: pear; Amount: 4")]),
     "a.doc": (old_word, [("", "Old words, café."), ("", "Another paragraph.")]),
     "a.xlsb": (binary_workbook, [("Sheet Binary", "Name: apple; Amount: 3; Rate: 12.25% (0.1225)")]),
     "a.xls": (old_workbook, [("Sheet Old", "Name: apple; Amount: 3")]),

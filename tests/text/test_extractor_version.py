@@ -37,6 +37,7 @@ TEXTS = {
     ),
     "event.ics": "BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\nSUMMARY:Review\r\nDTSTART:20260702T100000Z\r\nDESCRIPTION:Words\\n"
     "more.\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n",
+    "shop.url": "[InternetShortcut]\r\nURL=https://example.com/a?b=1\r\n",
     "mail.eml": "From: a@example.com\nTo: b@example.com\nSubject: Hello\n\nSome words.\n",
 }
 ENCODED = {

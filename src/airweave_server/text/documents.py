@@ -29,6 +29,7 @@ from ..sdk import is_private, is_private_name
 from . import (
     charset,
     cms,
+    coats,
     doc,
     docx,
     encoded,
@@ -37,6 +38,7 @@ from . import (
     mailbox,
     odf,
     odf_names,
+    office_xml,
     ole,
     outlook,
     pdf,
@@ -192,6 +194,8 @@ class _Reading:
             self._read_tar(file, label, depth)
         elif form == "odf":
             self._read_flat(file, head, label, depth)
+        elif form == "office_xml":
+            self._read_office_xml(file, head, label, depth)
         elif form in _OPENERS:
             self._read_compressed(file, _OPENERS[form], filename, label, depth)
         else:
@@ -329,6 +333,20 @@ class _Reading:
         size_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._take_parts(odf.read_flat(file, form, size_bytes=size_bytes), label, depth)
+
+    def _read_office_xml(self, file: IO[bytes], head: bytes, label: str, depth: int) -> None:
+        """Read an Office document that is a single XML file."""
+        form = coats.form_of(head)
+        if form == "opc":
+            self._read_zip(io.BytesIO(office_xml.to_package(file.read())), label, depth)
+            return
+        self._formats.add("office_xml")
+        if form == "wordml":
+            self._take_parts(office_xml.read_word(file), label, depth)
+        else:
+            size_bytes = file.seek(0, io.SEEK_END)
+            file.seek(0)
+            self._take_parts(office_xml.read_spreadsheet(file, size_bytes=size_bytes), label, depth)
 
     def _read_tar(self, file: IO[bytes], label: str, depth: int) -> None:
         self._formats.add("archive")

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from . import calendar, cms, encoded, html, mailbox
+from . import calendar, cms, coats, encoded, html, mailbox
 from .charset import BINARY_SHARE, decode, unusual_share
 from .labels import MAX_GROWTH as MAX_GROWTH
 from .links import is_link_name, read_link
@@ -28,7 +28,21 @@ SLICE_CHARS = 1_000_000
 MAX_OUTPUT_CHARS = 10_000  # of one output of a notebook cell
 
 Document = Literal[
-    "pdf", "zip", "gzip", "bzip2", "xz", "tar", "ole", "rtf", "email", "mbox", "tnef", "encoded", "odf", "cms"
+    "pdf",
+    "zip",
+    "gzip",
+    "bzip2",
+    "xz",
+    "tar",
+    "ole",
+    "rtf",
+    "email",
+    "mbox",
+    "tnef",
+    "encoded",
+    "odf",
+    "cms",
+    "office_xml",
 ]
 
 
@@ -42,6 +56,10 @@ def detect_format(head: bytes, *, filename: str | None) -> Document | NoText | N
         return "tar"
     if flat_form(head) is not None:
         return "odf"
+    if coats.form_of(head) is not None:
+        return "office_xml"
+    if _PDF.search(head, 0, _PDF_START_BYTES):
+        return "pdf"
     if _RTF.match(head):
         return "rtf"
     if cms.is_cms(head):
@@ -105,6 +123,8 @@ def clean(text: str) -> str:
 def _read(text: str, filename: str) -> Extracted:
     name = PurePosixPath(filename.replace("\\", "/")).name
     suffix = PurePosixPath(name).suffix
+    if suffix in _MARKDOWN | _TEXT and coats.is_whole_page(text, sniff_chars=SNIFF_CHARS):
+        return Extracted(html.to_text(text), "html")
     if suffix in _MARKDOWN:
         return Extracted(text, "markdown")
     if language := _LANGUAGES.get(suffix) or _LANGUAGES.get(name):
@@ -115,14 +135,18 @@ def _read(text: str, filename: str) -> Extracted:
         return Extracted(encoded.decode_ldif(text), "text")
     if calendar.START.match(text):
         return Extracted(calendar.to_text(text), "markdown", formats=frozenset({"calendar"}))
-    if html.START.match(text) or (suffix in _HTML and html.TAG.search(text, 0, SNIFF_CHARS)):
+    if (suffix in _HTML and html.TAG.search(text, 0, SNIFF_CHARS)) or coats.is_page(
+        text, suffix, sniff_chars=SNIFF_CHARS
+    ):
+        if coats.has_rows(text, suffix):
+            return Extracted(coats.rows_to_text(text), "csv", formats=frozenset({"html", "csv"}))
         return Extracted(html.to_text(text), "html")
     if len(text) <= MAX_TREE_CHARS:
         if suffix == ".ipynb" and (cells := _notebook_to_text(text)) is not None:
             return Extracted(cells, "markdown", formats=frozenset({"notebook"}))
         if (suffix in JSON_SUFFIXES or text.lstrip()[:1] in ("{", "[")) and (lines := json_to_text(text)) is not None:
             return Extracted(lines, "json")
-    if suffix in TABLE_SUFFIXES and (columns := find_columns(text, strict=False)):
+    if suffix in TABLE_SUFFIXES | coats.SHEETS and (columns := find_columns(text, strict=False)):
         return Extracted(csv_to_text(text, columns), "csv")
     if text.startswith("#!"):
         return Extracted(text, "code", _shebang_language(text))
@@ -228,6 +252,8 @@ _DOCUMENTS: tuple[tuple[int, bytes, Document], ...] = (
     (0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "ole"),
     (0, b"\x78\x9f\x3e\x22", "tnef"),
 )
+_PDF = re.compile(rb"%PDF-\d\.\d\s{1,2}(?:%[^\r\n]{0,40}[\r\n]{1,2}\s*)?\d+ \d+ obj\b")
+_PDF_START_BYTES = 1_200  # a PDF may have so much before its beginning, such as the headers of an answer
 # Word opens these too: with a byte order mark, or white space, in front.
 _RTF = re.compile(rb"(?:\xef\xbb\xbf)?[\s\0]{0,1024}+\{\s{0,16}+\\u?rtf")
 _TAR_HEADER_BYTES = 512

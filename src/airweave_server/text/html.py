@@ -7,11 +7,13 @@ Tree builders were tried; they are quadratic on hostile pages (nested elements, 
 """
 
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from html import unescape
 
 START = re.compile(
-    r"\s*+(?:<\?xml[^>]{0,200}>\s*+)?(?:<!--.{0,2000}?-->\s*+)?<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
+    r"\s*+(?:<\?xml[^>]{0,200}>\s*+)?(?:<!--(?:(?!-->).){0,2000}+-->\s*+){0,20}+<(?:!doctype\s+html|html|head|body)\b",
+    re.I | re.S,
 )
 TAG = re.compile(
     r"</?(?:a|article|b|body|br|code|dd|div|dl|dt|em|font|form|h[1-6]|head|header|hr|html|i|img|input|li|link|main|meta"
@@ -26,7 +28,7 @@ _RAW = {name: re.compile(rf"</{name}(?=[\s/>])", re.I) for name in ("script", "s
 _VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 )
-_INLINE = frozenset(
+INLINE = frozenset(
     {"a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd"}
     | {"label", "mark", "nobr", "output", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong"}
     | {"sub", "sup", "time", "tt", "u", "var", "picture"}
@@ -103,6 +105,34 @@ def to_text(html: str, *, whole: bool = False) -> str:
     return page.finish()
 
 
+def tokens(html: str) -> Iterator[tuple[str, str]]:
+    """The texts of a page, as ("", text) with their references, and its tags, as ("td" or "/td", tag). Leaves out
+    comments, scripts and styles. Takes linear time."""
+    position = 0
+    unclosed: set[str] = set()
+    while markup := _MARKUP.search(html, position):
+        if markup.start() > position:
+            yield "", html[position : markup.start()]
+        position = markup.end()
+        if other := markup[3]:
+            closing = html.find("-->" if other == "!--" else ">", position - (2 if other == "!--" else 0))
+            position = len(html) if closing < 0 else html.index(">", closing) + 1
+            continue
+        name = markup[2].lower()
+        pattern = None if markup[1] else _RAW.get(name)
+        if pattern is not None and name not in unclosed:
+            if end := pattern.search(html, position):
+                if name in ("title", "textarea"):
+                    yield "", html[position : end.start()]
+                position = end.start()
+            elif name in ("title", "textarea"):
+                unclosed.add(name)
+            else:
+                return
+        yield markup[1] + name, markup[0][:TAG_CHARS]
+    yield "", html[position:]
+
+
 class _Page:
     """Turns tags and text, in page order, into lines. Keeps no tree, so nesting may be arbitrarily deep."""
 
@@ -139,7 +169,7 @@ class _Page:
             self.text(text)
 
     def open(self, name: str, tag: str) -> None:
-        if name in _INLINE:
+        if name in INLINE:
             return
         part = "" if self._whole else _classify(name, tag)
         if part:
@@ -156,7 +186,7 @@ class _Page:
             self._open[name] = self._open.get(name, 0) + 1
 
     def close(self, name: str) -> None:
-        if name in _INLINE:
+        if name in INLINE:
             return
         if name == "p" and not self._open.get("p"):
             self._start("p")

@@ -30,6 +30,7 @@ VERSIONS = {
     "odp": 1,
     "ods": 1,
     "odt": 1,
+    "office_xml": 1,
     "pdf": 1,
     "ppt": 1,
     "pptx": 1,
