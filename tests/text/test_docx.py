@@ -211,8 +211,10 @@ def test_content_controls_say_their_value_and_not_their_placeholder() -> None:
         control.format("<w14:checkbox xmlns:w14='x'/>", r("☒")),
         r(" end"),
     )
-    found = Document(body, {"word/styles.xml": styles}, [("r1", "styles", "styles.xml")])
-    assert found.text() == "typed by a program chosen ☒ end"
+    own = [("r1", "styles", "styles.xml")]
+    assert Document(body, {"word/styles.xml": styles}, own).text() == "typed by a program chosen ☒ end"
+    block = control.format("<w:showingPlcHdr/>", p(hint) + p(r("a"), hint, r("b"))) + p(r("c"))
+    assert Document(block, {"word/styles.xml": styles}, own).text() == "ab\n\nc"
 
 
 def style(id: str, name: str, more: str = "", kind: str = "paragraph") -> str:
@@ -667,12 +669,22 @@ def test_strict_documents_and_other_prefixes_and_names() -> None:
 
 
 def test_the_text_before_damage_is_kept() -> None:
-    whole = part("document", f"<w:body>{p(r('kept'))}{table(tr(p(r('cell'))))[:-20]}")
+    cells = table(tr(p(r("a")), p(r("b")))).partition("</w:p></w:tc></w:tr>")[0]
+    whole = part("document", f"<w:body>{p(r('kept'))}{cells}")
     found = Document("", {"word/document.xml": whole.removesuffix("</w:document>")}).read()
-    assert found.text.split() == ["kept", "cell"]
+    assert found.text.startswith("kept\n\n| a | b |")
     assert [one.what for one in found.left_out] == ["rest"]
     with pytest.raises(Unparseable):
         Document("", {"word/document.xml": "<w:document"}).read()
+
+
+def test_many_notes_take_linear_time() -> None:
+    notes = "".join(f'<w:footnote w:id="{id}">{p(r(f"n{id}"))}</w:footnote>' for id in range(20_000))
+    marks = "".join(f'<w:r><w:footnoteReference w:id="{id}"/></w:r>' for id in range(20_000))
+    began_at = time.monotonic()
+    text = Document(p(marks), {"word/footnotes.xml": part("footnotes", notes)}, NOTED[:1]).text()
+    assert text.endswith("[^20000]: n19999")
+    assert time.monotonic() - began_at < 20
 
 
 CELL = "<w:tc><w:tcPr><w:gridSpan w:val='9999999'/></w:tcPr><w:p><w:r><w:t>x</w:t></w:r></w:p></w:tc>"

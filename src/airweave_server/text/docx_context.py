@@ -14,8 +14,10 @@ class Context:
         self.lists = Lists()
         self.left_out: list[LeftOut] = []
         self.members: list[Member] = []  # documents inside, to be read after this one
-        self.images: set[str] = set()
+        self.images: set[str] = set()  # their parts
+        self.descriptions: set[str] = set()  # of images, that were read
         self._notes: dict[tuple[str, str], list[Block]] = {}
+        self._counts: dict[str, int] = {}
         self._labels: dict[tuple[str, str], str] = {}
         self._comments: dict[str, tuple[str, list[Block]]] = {}
 
@@ -34,8 +36,8 @@ class Context:
             return label, []
         if (blocks := self._notes.pop((kind, id), None)) is None:
             return "", []
-        count = 1 + sum(known == kind for known, _ in self._labels)
-        label = numerals.format_number(count, "lowerRoman" if kind == "endnote" else "decimal")
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        label = numerals.format_number(self._counts[kind], "lowerRoman" if kind == "endnote" else "decimal")
         self._labels[kind, id] = label
         return label, [Block(None, "", f"[^{label}]: {docx_flow.join(blocks)}")] if blocks else []
 

@@ -29,7 +29,6 @@ class Objects:
         self._anchor = anchor
         self._images: list[str] = []  # of the open object
         self._is_object = self._is_embedded = False
-        self._described = ""
 
     def handlers(self, prefix: str) -> dict[str, Callable[..., None]]:
         return {element: getattr(self, name) for element, name in find_handlers(Objects, prefix)}
@@ -56,7 +55,8 @@ class Objects:
     # Drawings
 
     def _start_wp_docPr(self, attributes: dict[str, str]) -> None:
-        self._describe(attributes.get("descr") or attributes.get("title") or "")
+        self._describe(attributes.get("title") or "")
+        self._describe(attributes.get("descr") or "")
 
     def _start_pic_cNvPr(self, attributes: dict[str, str]) -> None:
         self._describe(attributes.get("descr") or "")
@@ -64,8 +64,8 @@ class Objects:
     def _describe(self, text: str) -> None:
         """Read the description of a picture, once, unless it is its file name."""
         text = docx_flow.clean(text)
-        if text and text != self._described and not _FILE_NAME.fullmatch(text):
-            self._described = text
+        if text and text not in self._context.descriptions and not _FILE_NAME.fullmatch(text):
+            self._context.descriptions.add(text)
             self.made += 1
             self._anchor([Block(None, "", f"![{text}]")])
 

@@ -8,72 +8,57 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO
 
-from . import docx_flow, fields, fonts, omml, xml
+from . import fields, fonts, omml, xml
 from .docx_context import Context
-from .docx_flow import BREAK, LIST, Block, Field, Paragraph, Story, Table
+from .docx_flow import BREAK, Field
 from .docx_names import PREFIXES, find_handlers
-from .docx_objects import Objects
-from .docx_styles import BODY, number
-from .parts import LeftOut, Part, Text
+from .docx_stories import Stories
+from .docx_styles import number
+from .parts import LeftOut
 
-MAX_STORIES = 100  # boxes and tables in each other
 MAX_FIELDS = 1_000  # in each other
 MAX_FORMULA_NODES = 50_000
 MAX_FORMULA_DEPTH = 150
-FLUSH_CHARS = 1_000_000  # a longer text is handed on in pieces
 CHECKED, UNCHECKED = "☒", "☐"
 # What a piece of a part may hold if a sign of a symbol font is in it: U+F0xx, a reference, or UTF-16.
 _SIGNS = (*(bytes((0xEF, second)) for second in range(0x80, 0x84)), b"&#", b"\0")
 
 # Properties that say nothing of the text. None of them holds an element of its own name.
 _PASSED = (
-    *("w:pPrChange", "w:tblPrChange", "w:trPrChange", "w:tcPrChange", "w:sectPrChange", "w:tblGridChange"),
+    *(
+        "w:pPrChange",
+        "w:rPrChange",
+        "w:tblPrChange",
+        "w:trPrChange",
+        "w:tcPrChange",
+        "w:sectPrChange",
+        "w:tblGridChange",
+    ),
     *("w:tblPrExChange", "w:numberingChange", "w:tabs", "w:pBdr", "w:tblPr", "w:tblPrEx", "w:tblGrid", "w:tcBorders"),
     *("w:tcMar", "w:pgBorders", "wps:spPr", "wps:style", "wps:bodyPr", "pic:spPr", "v:shapetype", "v:formulas"),
 )
 
 
-class Walk:
+class Walk(Stories):
     """Reads one part. The text is in ``blocks`` and ``parts`` afterwards; notes and comments are in ``context``."""
 
     def __init__(self, context: Context, part: str) -> None:
-        self.parts: list[Part] = []  # text that was handed on, and imported documents
-        self.headers: list[tuple[str, str]] = []  # kind ("header", "footer") and part, in order
-        self._context = context
         self._relations = context.package.relations(part)
-        self._objects = Objects(context, self._relations, self._anchor)
-        self._story = Story([])
-        self._stories: list[Story] = []  # around the current one
-        self._base = 0  # how many stories are around one that is a whole
-        self._tables: list[Table] = []
-        self._owners: list[int] = []  # how many stories were open where each table began
-        self._cells: list[bool] = []  # open cells: whether each has a story
-        self._sink = self._story.loose
-        self._out: list[str] | None = None  # where characters go
-        self._pending: list[Block] = []  # notes and comments, for the end of the paragraph or table
-        self._drawn: list[str] = []  # text of a shape that is no paragraph of Word
+        super().__init__(context, self._relations)
+        self.headers: list[tuple[str, str]] = []  # kind ("header", "footer") and part, in order
         self._font = ""
-        self._muted: list[str] | None = None  # the sink, while a placeholder is passed over
         self._placeholders: list[bool] = []  # open content controls: whether each shows its placeholder
         self._rubies: list[tuple[list[str], list[str]]] = []
         self._readings: list[str] = []
         self._alternatives: list[int] = []
-        self._busy = 0  # open elements of a formula, or of what is passed over
         self._formula: list[xml.Node] = []
         self._formula_nodes = 0
-        self._is_in_properties = self._is_in_row_properties = False
-        self._note: tuple[str, str, str] | None = None
-        self._chars = 0
-        self._made = 0  # texts
+        self._is_in_row_properties = False
         self._starts = self._handlers("_start_")
         self._ends = self._handlers("_end_")
         self._stream = xml.Stream(PREFIXES, self._start, self._end, self._characters)
         self._reads_fonts = True  # symbols are in the piece that is being read
         self._marks = {"w:del": self._join_paragraph, "w:moveFrom": self._join_paragraph}
-
-    @property
-    def blocks(self) -> list[Block]:
-        return self._story.blocks
 
     def pieces(self, file: IO[bytes]) -> Iterator[None]:
         """Read the part piece by piece; yields when ``parts`` may be taken."""
@@ -109,23 +94,6 @@ class Walk:
         elif self._formula:
             self._formula[-1].children.append(text)
 
-    def finish(self) -> None:
-        """Close what is open: at the end of the part, or where it is damaged."""
-        while self._stories:
-            self._anchor_to(self._stories[-1], self._close_story())
-        self._close_paragraph()
-        self._flush_loose(self._story)
-        self._close_joined()
-        self._story.blocks += self._pending
-        self._pending = []
-
-    def flush(self) -> None:
-        """Hand on the text so far."""
-        if self._story.blocks:
-            self.parts.append(Text("", docx_flow.join(self._story.blocks), "markdown"))
-            self._story.blocks = []
-        self._chars = 0
-
     def _handlers(self, prefix: str) -> dict[str, Callable[..., None]]:
         found = self._objects.handlers(prefix)
         found |= {element: getattr(self, name) for element, name in find_handlers(Walk, prefix)}
@@ -144,24 +112,6 @@ class Walk:
             self._stream.pass_over("w:rPr")
 
     # Paragraphs and runs
-
-    def _start_w_p(self, _: dict[str, str]) -> None:
-        story = self._story
-        if story.is_deleted:
-            self._busy = 1
-            return
-        if story.paragraph is not None:
-            self._close_paragraph()
-        if story.loose:
-            self._flush_loose(story)
-        story.paragraph = made = Paragraph()
-        if story.joined is not None:
-            made.pieces, made.after = story.joined.pieces, story.joined.after
-            story.joined = None
-        self._sink = made.pieces
-
-    def _end_w_p(self) -> None:
-        self._close_paragraph()
 
     def _start_w_pPr(self, _: dict[str, str]) -> None:
         self._is_in_properties = True
@@ -231,61 +181,6 @@ class Walk:
             self._sink.append(fonts.sign(code, font) if code < 0x100 or fonts.is_private(code) else chr(code))
         except ValueError:
             return
-
-    def _close_paragraph(self) -> None:
-        story = self._story
-        made = story.paragraph
-        if made is None:
-            return
-        for one in [one for one in reversed(story.fields) if not one.is_shown]:
-            one.outer.extend(one.held)  # its instruction never ended, so this may be text
-            story.fields.remove(one)
-        story.paragraph = None
-        self._sink = story.loose
-        self._is_in_properties = False
-        if made.is_joined:
-            story.joined = made
-        else:
-            self._add(story, self._block(made), made.after)
-
-    def _block(self, made: Paragraph) -> Block | None:
-        text = docx_flow.clean("".join(made.pieces))
-        style = self._context.styles.resolve(made.style)
-        list_id = style.list_id if made.list_id is None else made.list_id
-        shown, level = None, made.level or 0
-        if list_id is not None and list_id != "0":
-            if made.level is None:
-                of_style = self._context.lists.level_of(list_id, style.name or made.style)
-                level = (style.level or 0) if of_style is None else of_style
-            shown = self._context.lists.advance(list_id, level)
-        if not text:
-            return None
-        outline = style.outline if made.outline is None else made.outline
-        if outline is not None and outline < BODY and len(text) <= docx_flow.MAX_HEADING_CHARS:
-            number = f"{shown} " if shown and shown != "-" else ""
-            return Block(None, f"{'#' * min(outline + 1, 6)} ", number + text.replace("\n", " "))
-        if shown is not None:
-            return Block(LIST, f"{'  ' * level}{shown} ", text.replace("\n", " "))
-        return Block(None, "", text)
-
-    def _add(self, story: Story, block: Block | None, after: list[Block]) -> None:
-        """Add a paragraph, and what belongs after it."""
-        if block is not None:
-            story.blocks.append(block)
-            self._chars += len(block.text)
-        story.blocks += after
-        if self._pending and len(self._stories) <= self._base and not self._tables:
-            story.blocks += self._pending
-            self._pending = []
-        if self._chars > FLUSH_CHARS and not self._stories and not self._tables:
-            self.flush()
-
-    def _flush_loose(self, story: Story) -> None:
-        """Text outside of paragraphs becomes one."""
-        text = docx_flow.clean("".join(story.loose))
-        story.loose.clear()
-        if text:
-            story.blocks.append(Block(None, "", text))
 
     # Tracked changes
 
@@ -426,163 +321,6 @@ class Walk:
 
     # Tables, boxes, notes
 
-    def _open_story(self) -> None:
-        self._stories.append(self._story)
-        self._story = Story(self._sink)
-        self._sink = self._story.loose
-        self._is_in_properties = False
-
-    def _close_story(self) -> list[Block]:
-        self._close_paragraph()
-        story = self._story
-        self._flush_loose(story)
-        self._close_joined()
-        self._story = self._stories.pop()
-        self._sink = story.outer
-        return story.blocks
-
-    def _close_joined(self) -> None:
-        """Add a paragraph that should go on with the next one, and there is none."""
-        made, self._story.joined = self._story.joined, None
-        if made is not None:
-            self._add(self._story, self._block(made), made.after)
-
-    def _anchor(self, blocks: list[Block]) -> None:
-        """Add blocks after the current paragraph."""
-        self._anchor_to(self._story, blocks)
-
-    def _anchor_to(self, story: Story, blocks: list[Block]) -> None:
-        if story.paragraph is not None:
-            story.paragraph.after += blocks
-        else:
-            story.blocks += blocks
-
-    def _is_too_deep(self) -> bool:
-        if len(self._stories) < MAX_STORIES:
-            return False
-        self._context.left_out.append(LeftOut("too_deep"))
-        self._busy = 1
-        return True
-
-    def _start_w_txbxContent(self, _: dict[str, str]) -> None:
-        if not self._is_too_deep():
-            self._open_story()
-
-    def _end_w_txbxContent(self) -> None:
-        blocks = self._close_story()
-        self._anchor(blocks)
-
-    def _start_a_t(self, _: dict[str, str]) -> None:
-        self._out = self._drawn
-        self._made += 1
-
-    def _end_a_t(self) -> None:
-        self._out = None
-
-    def _start_a_br(self, _: dict[str, str]) -> None:
-        self._drawn.append(BREAK)
-
-    def _end_a_p(self) -> None:
-        """Add text of a shape: a paragraph of DrawingML, or what a box of VML holds without one of Word."""
-        text = docx_flow.clean("".join(self._drawn))
-        self._drawn.clear()
-        if text:
-            self._anchor([Block(None, "", text)])
-
-    def _start_v_textbox(self, _: dict[str, str]) -> None:
-        self._out = self._drawn
-
-    def _end_v_textbox(self) -> None:
-        self._out = None
-        self._end_a_p()
-
-    def _start_w_tbl(self, _: dict[str, str]) -> None:
-        if self._is_too_deep():
-            return
-        if self._story.is_deleted:
-            self._busy = 1
-            return
-        self._close_paragraph()
-        self._close_joined()
-        self._flush_loose(self._story)
-        self._tables.append(Table())
-        self._owners.append(len(self._stories))
-
-    def _end_w_tbl(self) -> None:
-        self._tables.pop()
-        self._owners.pop()
-        self._add(self._story, None, [])
-
-    def _start_w_tr(self, _: dict[str, str]) -> None:
-        if self._tables:
-            table = self._tables[-1]
-            table.cells, table.blocks, table.count, table.is_deleted = [], [], 0, False
-
-    def _end_w_tr(self) -> None:
-        if self._tables:
-            made = list(self._tables[-1].close_row())
-            self._story.blocks += made
-            self._chars += sum(len(one.text) for one in made)
-
-    def _start_w_tc(self, _: dict[str, str]) -> None:
-        table = self._tables[-1] if self._tables else None
-        is_cell = table is not None and table.cells is not None and self._owners[-1] == len(self._stories)
-        if is_cell and table is not None and table.is_deleted:
-            self._busy = 1
-            return
-        self._cells.append(is_cell)
-        if is_cell:
-            self._open_story()
-
-    def _start_w_gridSpan(self, attributes: dict[str, str]) -> None:
-        self._story.span = max(1, min(number(attributes.get("w:val") or ""), docx_flow.MAX_SPAN))
-
-    def _end_w_tc(self) -> None:
-        if not self._cells.pop():
-            return
-        story, blocks = self._story, self._close_story()
-        table = self._tables[-1]
-        if table.cells is not None and not story.is_deleted:
-            table.cells += [docx_flow.escape(docx_flow.cell_text(blocks)), *[""] * (story.span - 1)]
-            table.blocks = blocks
-            table.count += 1
-
-    def _start_w_footnote(self, attributes: dict[str, str]) -> None:
-        self._open_note("footnote", attributes)
-
-    def _start_w_endnote(self, attributes: dict[str, str]) -> None:
-        self._open_note("endnote", attributes)
-
-    def _start_w_comment(self, attributes: dict[str, str]) -> None:
-        self._open_note("comment", attributes)
-
-    def _open_note(self, kind: str, attributes: dict[str, str]) -> None:
-        self._note = kind, attributes.get("w:id") or "", attributes.get("w:author") or ""
-        self._base = 1
-        self._open_story()
-
-    def _end_w_footnote(self) -> None:
-        blocks = self._close_story()
-        if self._note is not None:
-            self._context.add_note(*self._note, blocks)
-
-    _end_w_endnote = _end_w_comment = _end_w_footnote
-
-    def _start_w_footnoteReference(self, attributes: dict[str, str]) -> None:
-        self._refer("footnote", attributes)
-
-    def _start_w_endnoteReference(self, attributes: dict[str, str]) -> None:
-        self._refer("endnote", attributes)
-
-    def _refer(self, kind: str, attributes: dict[str, str]) -> None:
-        label, blocks = self._context.refer(kind, attributes.get("w:id") or "")
-        if label:
-            self._sink.append(f"[^{label}]")
-            self._pending += blocks
-
-    def _start_w_commentReference(self, attributes: dict[str, str]) -> None:
-        self._pending += self._context.take_comment(attributes.get("w:id") or "")
-
     # Other parts
 
     def _start_w_headerReference(self, attributes: dict[str, str]) -> None:
@@ -595,6 +333,11 @@ class Walk:
         target = self._relations.get(self._objects.relation_id(attributes))
         if target is not None and not target.is_external:
             self.headers.append((kind, target.target))
+
+    def _start_w_subDoc(self, attributes: dict[str, str]) -> None:
+        """A part of a master document, which is a file of its own."""
+        target = self._relations.get(self._objects.relation_id(attributes))
+        self._context.left_out.append(LeftOut("member", (target.target,) if target is not None else ()))
 
     def _start_w_altChunk(self, attributes: dict[str, str]) -> None:
         """An imported document: its text comes here, or after the table that it is in."""
