@@ -585,6 +585,17 @@ def test_charts_and_diagrams_are_read() -> None:
     )
 
 
+def test_numbers_of_charts_have_their_format() -> None:
+    points = "<c:pt idx='0'><c:v>{}</c:v></c:pt>"
+    dates = f"<c:cat><c:numRef><c:numCache><c:formatCode>yyyy\\-mm\\-dd</c:formatCode>{points.format(43831)}"
+    shares = f"<c:val><c:numRef><c:numCache><c:formatCode>0%</c:formatCode>{points.format('0.25')}"
+    ends = "</c:numCache></c:numRef></c:{}>"
+    series = f"<c:ser>{dates}{ends.format('cat')}{shares}{ends.format('val')}</c:ser>"
+    chart = f"<c:chartSpace {DECLARED}><c:chart><c:plotArea>{series}</c:plotArea></c:chart></c:chartSpace>"
+    body = p("<w:r>" + drawing("<c:chart r:id='r1'/>") + "</w:r>")
+    assert Document(body, {"word/c.xml": chart}, [("r1", "chart", "c.xml")]).text() == "| 2020-01-01 | 25% (0.25) |"
+
+
 def test_what_cannot_be_read_of_a_document_is_said() -> None:
     image = drawing("<pic:pic><pic:blipFill><a:blip r:embed='i1'/></pic:blipFill></pic:pic>", "A cat &amp; a dog")
     named = drawing("<pic:pic><pic:blipFill><a:blip r:embed='i2'/></pic:blipFill></pic:pic>", "C:\\scan.png")

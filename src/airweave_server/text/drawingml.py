@@ -3,6 +3,7 @@
 Each function returns blocks of Markdown in reading order. All take time and memory linear in the part.
 """
 
+import re
 import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from . import opc, xml
+from .cellformat import GENERAL, CellFormat
 
 MAX_POINTS = 50_000  # of a chart: values and categories of all its series
 MAX_EMPTY_SHARE = 4  # a table of a chart may have so many cells for each value; otherwise each series is a line
+_NUMBER = re.compile(r"-?\d[\d.]*(?:[eE][-+]?\d+)?")
 MAX_LIST_DEPTH = 8  # of a diagram, as it is indented
 
 
@@ -106,6 +109,8 @@ class _Chart(_Paragraphs):
         self._skipped = 0  # open elements of a series that is filtered out
         self._is_value = self._is_point = False
         self._is_in_series = False
+        self._format = GENERAL  # of the numbers of the open cache
+        self._own_format = ""  # of the open point, if it has another
         self._levels: list[dict[int, str]] = []  # of categories, innermost first
         self._data = _Series()  # of a chartex, which keeps its data apart from its series
 
@@ -124,8 +129,11 @@ class _Chart(_Paragraphs):
             self._levels.append({})
         elif local == "pt":
             self._index = _number(attributes.get("idx", ""))
+            self._own_format = attributes.get("formatCode", "")
             self._is_point = name.endswith("chartex pt")
-        elif local in ("v", "name"):
+        elif local in ("numCache", "numLit", "strCache", "strLit"):
+            self._format = GENERAL
+        elif local in ("v", "name", "formatCode"):
             self._is_value = True
         else:
             super().start(name, attributes)
@@ -143,6 +151,10 @@ class _Chart(_Paragraphs):
         elif local == "chartData":
             if self._data.categories or self._data.values:
                 self.series.append(self._data)
+        elif local == "formatCode":
+            self._is_value = False
+            self._format = CellFormat("".join(self._held).strip())
+            self._held.clear()
         elif local in ("v", "name") or (local == "pt" and self._is_point):
             self._is_value = self._is_point = False
             text = " ".join("".join(self._held).split())
@@ -163,8 +175,9 @@ class _Chart(_Paragraphs):
         if self._points > MAX_POINTS:
             return
         if place in _VALUES:
-            series.values.setdefault(self._index, []).append(_shortest(text))
+            series.values.setdefault(self._index, []).append(self._show(text))
         elif place in _CATEGORIES:
+            text = self._show(text)
             if self._levels:
                 self._levels[-1][self._index] = text
             else:
@@ -173,6 +186,11 @@ class _Chart(_Paragraphs):
             series.name = f"{series.name} {text}".strip()
         elif place:
             self.take(text)
+
+    def _show(self, text: str) -> str:
+        """A number as the chart shows it, for it is in the format of its cell."""
+        form = CellFormat(self._own_format) if self._own_format else self._format
+        return _shortest(text) if form is GENERAL or not _NUMBER.fullmatch(text) else form.show(_shortest(text))
 
     def _close_levels(self) -> None:
         """Join the levels of categories: an outer one is said once, at its first category."""
