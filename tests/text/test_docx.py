@@ -623,6 +623,25 @@ def test_what_cannot_be_read_of_a_document_is_said() -> None:
     }
 
 
+def test_controls_and_parts_of_master_documents() -> None:
+    control = (
+        '<w:r><w:object><v:shape><v:imagedata r:id="i"/></v:shape><w:control r:id="{}" w:name="Box1"/></w:object></w:r>'
+    )
+    bag = (
+        '<ax:ocx xmlns:ax="http://schemas.microsoft.com/office/2006/activeX">'
+        '<ax:ocxPr ax:name="Size" ax:value="7"/><ax:ocxPr ax:name="Caption" ax:value="I agree"/></ax:ocx>'
+    )
+    body = p(r("a"), control.format("c1"), control.format("c2")) + '<w:subDoc r:id="s1"/>'
+    own = [("c1", "control", "ax1.xml"), ("c2", "control", "ax2.xml"), ("s1", "subDocument", "chapter.docx")]
+    parts: dict[str, str | bytes] = {"word/ax1.xml": bag, "word/ax2.xml": bag.replace("Caption", "x")}
+    found = Document(body, parts, [*own, ("i", "image", "x.emf")]).read()
+    assert found.text == "a\n\nI agree\n\n"
+    assert [(one.what, one.where) for one in found.left_out] == [
+        ("object", ("Box1",)),
+        ("member", ("word/chapter.docx",)),
+    ]
+
+
 def test_imported_and_embedded_documents_are_read() -> None:
     inner = Document(p(r("inner"))).data()
     body = p(r("before")) + "".join(f'<w:altChunk r:id="a{i}"/>' for i in (1, 2, 3)) + p(r("after"))

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import IO
 
-from . import docx_flow, drawingml, opc
+from . import docx_flow, drawingml, opc, xml
 from .docx_context import Context
 from .docx_flow import Block
 from .docx_names import find_handlers
@@ -14,6 +15,8 @@ from .parts import LeftOut, Member
 
 MAX_OBJECTS = 2_000  # embedded documents
 _FILE_NAME = re.compile(r"[^\n]*\.(png|jpe?g|gif|bmp|emf|wmf|tiff?|svg|webp|pict?)|[A-Za-z]:\\.*|https?://\S+", re.I)
+_CONTROLS = "http://schemas.microsoft.com/office/2006/activeX"
+_SAID = ("Caption", "Value", "Text")
 _EQUATION = re.compile(r"Equation|MathType", re.I)
 
 
@@ -136,10 +139,24 @@ class Objects:
             self._embed(id)
 
     def _start_w_control(self, attributes: dict[str, str]) -> None:
-        """A control of a form, whose state only the program knows that draws it."""
-        name = attributes.get("w:name")
+        """A control of a form: what it says, unless only the program knows that draws it."""
+        self.made += 1
         self._is_embedded = True
-        self._context.left_out.append(LeftOut("object", (name,) if name else ()))
+        name = attributes.get("w:name")
+        one = self._relations.get(self.relation_id(attributes))
+        said: list[str] = []
+
+        def start(_: str, properties: dict[str, str]) -> None:
+            if properties.get(f"{_CONTROLS} name") in _SAID:
+                said.append(properties.get(f"{_CONTROLS} value", ""))
+
+        if one is not None and not one.is_external:
+            with suppress(*PART_ERRORS):
+                xml.parse(self._open(one.target), start)
+        if text := docx_flow.clean(" ".join(said)):
+            self._anchor([Block(None, "", text)])
+        else:
+            self._context.left_out.append(LeftOut("object", (name,) if name else ()))
 
     def _embed(self, id: str) -> None:
         part = self._part(id, "object")
