@@ -2,7 +2,8 @@
 
 import pytest
 
-from airweave_server.text.cellformat import BUILT_IN, CellFormat, formats, plain_number, serial_of
+from airweave_server.text.celldate import serial_of
+from airweave_server.text.cellformat import BUILT_IN, CellFormat, formats, plain_number
 
 ACCOUNTING = '_(* #,##0.00_);_(* (#,##0.00);_(* "-"??_);_(@_)'
 

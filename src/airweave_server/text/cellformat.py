@@ -5,14 +5,13 @@ Where the format hides a part of the value, the value follows in brackets: ``12.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation
 from fractions import Fraction
-from typing import Literal
+
+from .cellcode import Section, parse
+from .celldate import show_date
 
 MAX_CODE_CHARS = 255  # of a number format; a longer one is invalid and shows the value as it is
-MAX_SERIAL = 2_958_466.0  # the last day is 9999-12-31
 MAX_DENOMINATOR_DIGITS = 7
 
 # The formats with these ids are not in the file (18.8.30). Those of dates depend on the language of the reader's
@@ -57,42 +56,17 @@ BUILT_IN = {
     **dict.fromkeys((33, 35, 56), "h:mm:ss"),
 }
 
-_Kind = Literal["general", "number", "fraction", "date", "text"]
-_TOKEN = re.compile(
-    r'"(?P<quoted>[^"]*)"?|\\(?P<escaped>.)|_(?P<space>.)|\*(?P<fill>.)|\[(?P<bracket>[^\]]*)\]?'
-    r"|(?P<general>General)|(?P<ampm>AM/PM|A/P)|(?P<exponent>E[-+])|(?P<date>y+|m+|d+|h+|s+|e+|b{2,4}|g+|aaaa?)"
-    r"|(?P<digit>[0#?])|(?P<point>\.)|(?P<comma>,)|(?P<percent>%)|(?P<slash>/)|(?P<at>@)|(?P<end>;)|(?P<other>.)",
-    re.I | re.S,
-)
-_CONDITION = re.compile(r"(<=|>=|<>|<|>|=)\s*(-?\d+(?:\.\d+)?)")
 _FRACTION = re.compile(r"(?:([0#?]+)\s+)?([0#?]+)\s*/\s*([0#?]+|\d+)")
 _PLAIN = re.compile(r"-?(?:0|[1-9]\d{0,399})")
 _SHOWN_NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-_DAYS = ("Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday")
-_ENGLISH = 0x09  # the low bits of the numbers of its locales
 _EXACT = Context(prec=1_000, rounding=ROUND_HALF_UP)
-
-
-@dataclass(frozen=True, slots=True)
-class _Section:
-    """One of up to four parts of a format. ``tokens``: (kind, text) in order; ``plain``: it without what is quoted."""
-
-    kind: _Kind
-    tokens: tuple[tuple[str, str], ...]
-    condition: tuple[str, float] | None
-    plain: str
-    is_foreign: bool  # its names of months and days are in another language
 
 
 class CellFormat:
     """A number format."""
 
     def __init__(self, code: str) -> None:
-        self._sections = _parse(code) if 0 < len(code) <= MAX_CODE_CHARS else ()
+        self._sections = parse(code) if 0 < len(code) <= MAX_CODE_CHARS else ()
         self._is_general = not self._sections or (
             len(self._sections) == 1 and [kind for kind, _ in self._sections[0].tokens] == ["general"]
         )
@@ -115,9 +89,9 @@ class CellFormat:
         try:
             if section.kind == "date":
                 if number < 0 and any(kind == "elapsed" for kind, _ in section.tokens):
-                    shown = _show_date(section, float(-number), is_1904)
+                    shown = show_date(section, float(-number), is_1904)
                     return f"-{shown}" if shown else value
-                return _show_date(section, float(number), is_1904) or value
+                return show_date(section, float(number), is_1904) or value
             shown = _show_number(section, abs(number) if is_absolute else number, value)
         except (ArithmeticError, ValueError):
             return value
@@ -132,7 +106,7 @@ class CellFormat:
             return text
         return "".join(text if kind == "at" else said for kind, said in section.tokens if kind in ("at", "literal"))
 
-    def _choose(self, number: Decimal) -> tuple[_Section | None, bool]:
+    def _choose(self, number: Decimal) -> tuple[Section | None, bool]:
         """The section for a number, and whether that section shows it without its sign."""
         sections = self._sections[:3]
         if sections[-1].kind == "text" and len(sections) > 1:
@@ -178,61 +152,6 @@ def plain_number(raw: str) -> str:
     return f"{value:.15g}".upper()  # a spreadsheet keeps 15 digits; more are noise of the binary form
 
 
-def _parse(code: str) -> tuple[_Section, ...]:
-    sections: list[_Section] = []
-    tokens: list[tuple[str, str]] = []
-    condition: tuple[str, float] | None = None
-    is_foreign = False
-    for match in _TOKEN.finditer(code + ";"):
-        kind, said = str(match.lastgroup), match[match.lastgroup or 0]
-        if kind == "end":
-            kind_of_section = _kind_of(tokens)
-            arranged = _arrange_date(tokens) if kind_of_section == "date" else tokens
-            plain = "".join(text for name, text in tokens if name in ("digit", "slash", "other", "literal"))
-            sections.append(_Section(kind_of_section, tuple(arranged), condition, plain, is_foreign))
-            tokens, condition, is_foreign = [], None, False
-        elif kind == "bracket":
-            if said[:1] == "$":
-                symbol, _, locale = said[1:].partition("-")
-                tokens.append(("literal", symbol))
-                is_foreign = is_foreign or _is_foreign(locale)
-            elif found := _CONDITION.match(said):
-                condition = (found[1], float(found[2]))
-            elif re.fullmatch("h+|m+|s+", said, re.I):
-                tokens.append(("elapsed", said.lower()))
-        elif kind in ("quoted", "escaped"):
-            tokens.append(("literal", said))
-        elif kind == "space":
-            tokens.append(("literal", " "))
-        elif kind == "date":
-            tokens.append(("date", said.lower()))
-        elif kind != "fill":
-            tokens.append((kind, said))
-    return tuple(sections[:4])
-
-
-def _is_foreign(locale: str) -> bool:
-    try:
-        number = int(locale, 16)
-    except ValueError:
-        return False
-    return number & 0xF000 == 0 and number & 0x3FF not in (0, _ENGLISH)
-
-
-def _kind_of(tokens: list[tuple[str, str]]) -> _Kind:
-    kinds = [kind for kind, _ in tokens]
-    if "general" in kinds:
-        return "general"
-    has_digits = "digit" in kinds
-    if "elapsed" in kinds or any(kind == "date" and (said[0] not in "ebg" or not has_digits) for kind, said in tokens):
-        return "date"
-    if "at" in kinds:
-        return "text"
-    if has_digits and "slash" in kinds:
-        return "fraction"
-    return "number"
-
-
 def _holds(condition: tuple[str, float], number: Decimal) -> bool:
     sign, limit = condition[0], Decimal(condition[1])
     if sign == "<>":
@@ -251,7 +170,7 @@ def _with_value(shown: str, value: str) -> str:
     return f"{shown} ({value})"
 
 
-def _show_number(section: _Section, number: Decimal, value: str) -> str:
+def _show_number(section: Section, number: Decimal, value: str) -> str:
     sign = "-" if number < 0 else ""
     number = abs(number)
     if section.kind == "general" or section.kind == "text":
@@ -357,141 +276,3 @@ def _show_fraction(pattern: re.Match[str], number: Decimal) -> str:
     if not above:
         return str(whole)
     return f"{whole} {above}/{below}" if whole else f"{above}/{below}"
-
-
-def _arrange_date(tokens: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The tokens of a date, with minutes told from months and decimals of seconds in one token."""
-    arranged: list[tuple[str, str]] = []
-    units = [place for place, (kind, _) in enumerate(tokens) if kind in ("date", "elapsed")]
-    for place, (kind, said) in enumerate(tokens):
-        if kind == "date" and said[0] == "m" and len(said) < 3:
-            before = [tokens[one] for one in units if one < place][-1:]
-            after = [tokens[one] for one in units if one > place][:1]
-            if (before and before[0][1][0] in "hs") or (after and after[0][1][0] == "s"):
-                kind = "minute"
-        elif kind == "digit" and arranged and arranged[-1][0] == "decimals":
-            arranged[-1] = ("decimals", arranged[-1][1] + said)
-            continue
-        elif (
-            kind == "point"
-            and arranged
-            and arranged[-1][1][:1] == "s"
-            and tokens[place + 1 : place + 2] == [("digit", "0")]
-        ):
-            kind, said = "decimals", ""
-        arranged.append((kind, said) if kind in _DATE_KINDS else ("literal", said))
-    return arranged
-
-
-_DATE_KINDS = ("date", "minute", "elapsed", "decimals", "ampm")
-
-
-def _show_date(section: _Section, serial: float, is_1904: bool) -> str | None:
-    """The date and time of a serial number, followed by it in ISO form if the format hides a part or may be taken for
-    another date. None if it is no date."""
-    if not 0 <= serial < MAX_SERIAL:
-        return None
-    kinds = {kind if kind != "date" else said[0] for kind, said in section.tokens}
-    kinds |= {said[0] for kind, said in section.tokens if kind == "elapsed"}
-    decimals = min(6, max((len(said) for kind, said in section.tokens if kind == "decimals"), default=0))
-    unit = 10 ** (decimals if "s" in kinds else 3)
-    days, ticks = int(serial), int((serial - int(serial)) * 86_400 * unit + 0.5)
-    days, ticks = days + ticks // (86_400 * unit), ticks % (86_400 * unit)
-    seconds, part = divmod(ticks, unit)
-    year, month, day = _calendar(days, is_1904)
-    hour, minute, second = seconds // 3600, seconds // 60 % 60, seconds % 60
-    weekday = _DAYS[(days + 5 if is_1904 else days - 1) % 7]
-    is_12 = "ampm" in kinds
-    made: list[str] = []
-    for kind, said in section.tokens:
-        width = len(said)
-        if kind == "literal":
-            made.append(said)
-        elif kind == "minute":
-            made.append(f"{minute:0{width}}")
-        elif kind == "decimals":
-            made.append(f".{part:0{decimals}}"[: width + 1])
-        elif kind == "ampm":
-            made.append(("AM", "PM")[hour >= 12][: 2 if width > 3 else 1])
-        elif kind == "elapsed":
-            total = days * 86_400 + seconds
-            amount = total // {"h": 3600, "m": 60, "s": 1}[said[0]]
-            made.append(f"{amount:0{width}}")
-        else:
-            clock = (hour % 12 or 12) if is_12 else hour
-            made.append(_show_unit(said, year, month, day, weekday, clock, second))
-    shown = " ".join("".join(made).split())
-    if "elapsed" in kinds:
-        total = int(serial * 86_400 + 0.5)
-        is_whole = not total % 60 or "s" in kinds
-        return shown if is_whole else f"{shown} ({total // 3600}:{total // 60 % 60:02}:{total % 60:02})"
-    exact = min(86_399, int((serial - int(serial)) * 86_400 + 0.5)) if "s" not in kinds else seconds
-    clock_time = f"{exact // 3600:02}:{exact // 60 % 60:02}" + (f":{exact % 60:02}" if exact % 60 else "")
-    shows_time = all(unit in kinds or not amount for unit, amount in (("h", hour), ("minute", minute), ("s", second)))
-    if kinds.isdisjoint("ymdeba"):
-        if days == 0:
-            return shown if shows_time else f"{shown} ({clock_time})"
-        return f"{shown} ({year:04}-{month:02}-{day:02}{f' {clock_time}' if seconds else ''})"
-    if shows_time and _is_clear(section, kinds):
-        return shown
-    return f"{shown} ({year:04}-{month:02}-{day:02}{f' {clock_time}' if seconds else ''})"
-
-
-def _show_unit(said: str, year: int, month: int, day: int, weekday: str, hour: int, second: int) -> str:
-    width, unit = len(said), said[0]
-    if unit == "y":
-        return f"{year % 100:02}" if width < 3 else f"{year:04}"
-    if unit == "e":
-        return f"{year:04}"
-    if unit == "b":
-        return f"{(year + 543) % 100:02}" if width < 3 else str(year + 543)
-    if unit == "m":
-        name = _MONTHS[month - 1]
-        return f"{month:0{width}}" if width < 3 else name[:3] if width == 3 else name if width == 4 else name[:1]
-    if unit == "d":
-        return f"{day:0{width}}" if width < 3 else weekday[:3] if width == 3 else weekday
-    if unit == "a":
-        return weekday[:3] if width == 3 else weekday
-    if unit == "h":
-        return f"{hour:0{min(width, 2)}}"
-    if unit == "s":
-        return f"{second:0{min(width, 2)}}"
-    return ""
-
-
-def _is_clear(section: _Section, kinds: set[str]) -> bool:
-    """Whether it shows year, month and day, and which is which."""
-    units = [(place, said) for place, (kind, said) in enumerate(section.tokens) if kind == "date" and said[0] in "ymde"]
-    units = [(place, said) for place, said in units if said[0] != "d" or len(said) < 3]
-    order = "".join(said[0] for _, said in units).replace("e", "y")
-    if sorted(order) != ["d", "m", "y"] or any(said in ("y", "yy") for _, said in units):
-        return False
-    month = next(said for _, said in units if said[0] == "m")
-    if len(month) in (3, 4):
-        return not section.is_foreign
-    between = "".join(said for kind, said in section.tokens[units[0][0] : units[1][0]] if kind == "literal").strip()
-    return order == "ymd" or (order == "dmy" and between == ".")
-
-
-def _calendar(days: int, is_1904: bool) -> tuple[int, int, int]:
-    """Year, month and day of a serial number. 1900 has a 29 February there, and a day 0."""
-    if is_1904:
-        found = date(1904, 1, 1) + timedelta(days=min(days, 2_957_003))
-    elif days == 60:
-        return 1900, 2, 29
-    elif days == 0:
-        return 1900, 1, 0
-    else:
-        found = date(1899, 12, 31 if days < 60 else 30) + timedelta(days=min(days, 2_958_465))
-    return found.year, found.month, found.day
-
-
-def serial_of(text: str, *, is_1904: bool = False) -> str:
-    """The serial number of an ISO date or time, as the files of some programs have it; the text itself if it is
-    none."""
-    try:
-        moment = datetime.fromisoformat(text.strip().removesuffix("Z")).replace(tzinfo=None)
-    except ValueError:
-        return text
-    since = moment - datetime(1904, 1, 1) if is_1904 else moment - datetime(1899, 12, 30)
-    return repr(since.days + since.seconds / 86_400 + since.microseconds / 86_400_000_000)

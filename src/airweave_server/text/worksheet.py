@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO
 
 from . import xml
-from .cellformat import GENERAL, CellFormat, serial_of
+from .celldate import serial_of
+from .cellformat import GENERAL, CellFormat
 from .grid import MAX_COLUMNS, MAX_ROWS, Row, parse_column
 
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
