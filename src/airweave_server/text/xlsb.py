@@ -83,12 +83,10 @@ class _Workbook:
         self._strings = Strings()
         self._formats: list[CellFormat] = []
         self._is_1904 = False
-        for kind, data in _records(package.open(main)):
-            if kind == 156:
-                id, end = _string(data, 8)
-                self.sheets.append((_string(data, end)[0], id))
-            elif kind == 153 and data:
-                self._is_1904 = bool(data[0] & 1)
+        try:
+            self._read_globals(package.open(main))
+        except (struct.error, IndexError):
+            raise Unparseable("it is damaged: its list of sheets cannot be read") from None
         self._threads = Threads(package, self._relations.values())
         for one in self._relations.values():
             try:
@@ -98,6 +96,14 @@ class _Workbook:
                     self._formats = _read_formats(package.open(one.target))
             except _DAMAGE:
                 self.left_out.append(LeftOut("damaged", (one.target.rpartition("/")[2],)))
+
+    def _read_globals(self, file: IO[bytes]) -> None:
+        for kind, data in _records(file):
+            if kind == 156:
+                id, end = _string(data, 8)
+                self.sheets.append((_string(data, end)[0], id))
+            elif kind == 153 and data:
+                self._is_1904 = bool(data[0] & 1)
 
     def _read_strings(self, file: IO[bytes]) -> None:
         for kind, data in _records(file):
