@@ -131,6 +131,30 @@ def test_list_numbers_are_those_shown() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("form", "labels"),
+    [
+        ("A", "A, B, Z, AA"),
+        ("i", "i, ii, xxvi, xxvii"),
+        ("01, 02, 03, ...", "01, 02, 26, 27"),
+        ("一, 二, 三, ...", "一, 二, 二十六, 二十七"),
+        ("①, ②, ③, ...", "①, ②, 26, 27"),
+        ("א, ב, ג, ...", "א, ב, 26, 27"),
+    ],
+)
+def test_numbers_in_the_signs_of_the_document(form: str, labels: str) -> None:
+    started = f'<text:list-item text:start-value="26">{p("w")}</text:list-item>'
+    body = f'<text:list text:style-name="L">{items(p("w"), p("w"))}{started}{items(p("w"))}</text:list>'
+    assert said(body, styles=list_style("L", number_level(1, form))) == "\n".join(
+        f"{label} w" for label in labels.split(", ")
+    )
+
+
+def test_a_number_that_stands_in_the_document_is_not_counted() -> None:
+    body = ul("<text:number>§ 7</text:number>" + p("seven"), "<text:number>•</text:number>" + p("eight"), style="L")
+    assert said(body, styles=list_style("L", number_level(1, "1"))) == "§ 7 seven\n• eight"
+
+
 def test_the_numbers_of_headings_are_those_shown() -> None:
     outline = "".join(
         f'<text:outline-level-style text:level="{level}" style:num-format="1" text:display-levels="{level}"/>'

@@ -15,7 +15,8 @@ BULLET = "- "
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How the numbers of one level look. ``format``: "1", "a", "A", "i", "I", or "" for none."""
+    """How the numbers of one level look. ``format``: "1", "a", "A", "i", "I", the first ones ("01, 02, 03, ..."),
+    or "" for none."""
 
     format: str = ""
     prefix: str = ""
@@ -48,7 +49,7 @@ class ListStyles:
     def add_level(self, attributes: dict[str, str], *, is_bullet: bool) -> None:
         level = number(attributes.get(_LEVEL), 1, 1, MAX_LEVEL)
         self._current[level] = Level(
-            attributes.get(_FORMAT, ""),
+            attributes.get(_FORMAT, "")[:MAX_PATTERN_CHARS],
             attributes.get(_PREFIX, "")[:MAX_AFFIX_CHARS],
             attributes.get(_SUFFIX, "")[:MAX_AFFIX_CHARS],
             number(attributes.get(_SHOWN_LEVELS), 1, 1, MAX_LEVEL),
@@ -103,6 +104,8 @@ def format_number(value: int, form: str, *, repeat: bool = False) -> str:
     """A number as ``style:num-format`` says; in digits if it says something unknown."""
     if not form:
         return ""
+    if ", " in form:
+        return _listed(value, form)
     if form in ("a", "A") and 0 < value <= MAX_LETTERS:
         text = _letters(value, repeat=repeat)
     elif form in ("i", "I") and 0 < value < 4_000:
@@ -110,6 +113,23 @@ def format_number(value: int, form: str, *, repeat: bool = False) -> str:
     else:
         return str(value)
     return text.upper() if form.isupper() else text
+
+
+def _listed(value: int, form: str) -> str:
+    """The number where the format names the first ones: ``01, 02, 03, ...``."""
+    first = form.partition(", ")[0]
+    if first == "①" and 0 < value <= 20:
+        return chr(ord("①") + value - 1)
+    if first == "一" and 0 < value < 100:
+        tens, ones = divmod(value, 10)
+        return ("" if tens < 2 else _CHINESE[tens]) + ("十" if tens else "") + (_CHINESE[ones] if ones else "")
+    if first.isascii():
+        return str(value).zfill(len(first) if first.isdigit() else 0)
+    known = [one for one in form.split(", ") if one != "..."]
+    return known[value - 1] if 0 < value <= len(known) else str(value)
+
+
+_CHINESE = "〇一二三四五六七八九"
 
 
 def _letters(value: int, *, repeat: bool) -> str:

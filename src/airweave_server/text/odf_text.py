@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-from .odf_lists import MAX_LEVEL, MAX_NUMBER, Counter
+from .odf_lists import BULLET, MAX_LEVEL, MAX_NUMBER, Counter
 from .odf_names import name, number
 from .odf_styles import read_styles
 from .odf_tables import read_cell, read_row, read_table
@@ -40,6 +40,8 @@ def _open_paragraph(walker: Walker, heading: int, label: str) -> End:
         if current.is_label_due:
             current.is_label_due = False
             label = current.counter.count(current.levels, current.level, current.first)
+            if current.label and label != BULLET:
+                label = f"{current.label} "
             is_item = True
         else:
             indent += "  "
@@ -50,7 +52,7 @@ def _open_paragraph(walker: Walker, heading: int, label: str) -> End:
         text = sink.close_paragraph()
         shown = label
         if len(walker.labels) > labels:  # the number itself stands in the document
-            shown = f"{walker.labels[-1]} " if label != "- " else label
+            shown = f"{walker.labels[-1]} " if label != BULLET else label
             del walker.labels[labels:]
         if text and (heading or walker.is_title):
             sink.add(f"{'#' * min(heading or 1, MAX_HEADING)} {shown}{' '.join(text.split())}")
@@ -133,7 +135,7 @@ def _numbered_paragraph(walker: Walker, attributes: dict[str, str]) -> End:
 def _item(walker: Walker, attributes: dict[str, str]) -> None:
     if _is_in_list(walker):
         current = walker.sink.lists[-1]
-        current.is_label_due, current.first = True, _first(attributes)
+        current.is_label_due, current.first, current.label = True, _first(attributes), ""
         if override := attributes.get(_STYLE_OVERRIDE):
             current.levels = walker.styles.find(override)
         else:
@@ -151,7 +153,15 @@ def _first(attributes: dict[str, str]) -> int | None:
 
 def _label(walker: Walker, _: dict[str, str]) -> End | None:
     """The number of a list item or heading as it is shown, which not all programs write."""
-    return capture(walker, lambda text: walker.labels.append(text[:MAX_LABEL_CHARS]) if text else None)
+
+    def use(text: str) -> None:
+        text = text[:MAX_LABEL_CHARS]
+        if walker.sink.paragraphs:
+            walker.labels.append(text)
+        elif _is_in_list(walker):
+            walker.sink.lists[-1].label = text
+
+    return capture(walker, use)
 
 
 def capture(walker: Walker, use: Callable[[str], None]) -> End | None:

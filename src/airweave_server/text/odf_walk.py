@@ -52,6 +52,7 @@ class OpenList:
     depth: int
     is_label_due: bool = False
     first: int | None = None
+    label: str = ""  # of the open item, if it stands in the document
 
 
 @dataclass(slots=True)
