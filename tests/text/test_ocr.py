@@ -1,8 +1,10 @@
 """Pages that are images are read by tesseract where a person turned it on; without it they are said as ever."""
 
+import io
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -13,7 +15,7 @@ from airweave_server.services.doctor import describe_ocr
 from airweave_server.settings import Settings
 from airweave_server.text import ocr
 from airweave_server.text.parsers import Parsers
-from airweave_server.text.parts import Extracted, describe
+from airweave_server.text.parts import Extracted, NoText, describe
 
 has_tesseract = pytest.mark.skipif(shutil.which(ocr.PROGRAM) is None, reason="tesseract is not installed")
 WORDS = "The invoice number is 4711"
@@ -120,6 +122,60 @@ def test_the_installed_program_says_its_version_and_languages() -> None:
     found = ocr.examine()
     assert found.version[0].isdigit()
     assert "eng" in found.languages
+
+
+def encoded(image: Image.Image, form: str, **keys: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, form, **keys)
+    return file.getvalue()
+
+
+@has_tesseract
+def test_image_files_are_read(start: Callable[[str | None], Parsers]) -> None:
+    parsers = start("eng")
+    clear = Image.new("RGBA", (1240, 400), (0, 0, 0, 0))
+    ImageDraw.Draw(clear).text((60, 120), WORDS, font=ImageFont.load_default(60), fill=(0, 0, 0, 255))
+    files = {
+        "a.png": encoded(drawn(WORDS), "PNG"),
+        "a.jpg": encoded(drawn(WORDS).convert("RGB"), "JPEG"),
+        "clear.png": encoded(clear, "PNG"),
+        "fax.tif": encoded(drawn(WORDS).convert("1"), "TIFF", compression="group4"),
+    }
+    for name, data in files.items():
+        found = read(parsers, data, name)
+        assert found.text.strip() == WORDS, name
+        assert describe(found.left_out) == "1: read by OCR, so characters may be others"
+    pages = encoded(drawn(WORDS), "TIFF", save_all=True, append_images=[drawn(""), drawn("Another 4712")])
+    found = read(parsers, pages, "a.tiff")
+    assert [section.label for section in found.sections] == ["Page 1 (OCR)", "Page 3 (OCR)"]
+    assert [(one.what, one.where) for one in found.left_out] == [
+        ("ocr", ("page 1", "page 3")),
+        ("page_without_text", ("page 2",)),
+    ]
+    inside = read(parsers, formats.zipped({"a.md": b"# One", "in/a.png": files["a.png"]}), "a.zip")
+    assert [section.label for section in inside.sections] == ["a.md", "in/a.png > OCR"]
+
+
+@has_tesseract
+def test_an_image_without_words_or_with_damage_is_no_failure_of_others(start: Callable[[str | None], Parsers]) -> None:
+    parsers = start("eng")
+    empty = parsers.read([encoded(drawn(""), "PNG")], filename="a.png", beat=nothing)
+    assert isinstance(empty, NoText)
+    assert empty.reason == "unsupported_format: PNG image"
+    cut = formats.zipped({"a.md": b"# One", "b.png": encoded(drawn(WORDS), "PNG")[:300], "c.md": b"# Two"})
+    found = read(parsers, cut, "a.zip")
+    assert "# One" in found.text
+    assert "# Two" in found.text
+    assert [one.what for one in found.left_out] == ["member"]
+    huge = encoded(Image.new("1", (30_000, 30_000), 1), "PNG")
+    assert isinstance(parsers.read([huge], filename="a.png", beat=nothing), NoText)
+
+
+def test_an_image_is_read_only_if_ocr_is_on() -> None:
+    refused = NoText("unsupported_format: PNG image")
+    assert not Parsers(seconds=1, memory_mb=400).reads_image(refused)
+    assert Parsers(seconds=1, memory_mb=400, ocr_languages="eng").reads_image(refused)
+    assert not Parsers(seconds=1, memory_mb=400, ocr_languages="eng").reads_image(NoText("unsupported_format: font"))
 
 
 def test_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

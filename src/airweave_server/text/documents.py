@@ -34,6 +34,7 @@ from . import (
     docx,
     encoded,
     epub,
+    images,
     mail,
     mailbox,
     odf,
@@ -94,13 +95,15 @@ class _Full(Exception):
     """A limit is reached: no more text is wanted."""
 
 
-def load() -> None:
+def load(*, with_images: bool = False) -> None:
     """Load what the libraries load at their first document. After this, ``read`` opens no file and starts no thread, so
     that it works in a process that may do neither."""
     for module in pkgutil.iter_modules(encodings.__path__):
         with suppress(LookupError):  # two of them exist on Windows only
             codecs.lookup(module.name)
     decode(b"caf\xe9")  # loads what guesses encodings
+    if with_images:
+        images.load()
     for name, data in SAMPLES.items():
         read(io.BytesIO(data), filename=name)
 
@@ -178,7 +181,11 @@ class _Reading:
             raise Refused(reason)
         form = detect_format(head, filename=filename)
         if isinstance(form, NoText):
-            raise Refused(form.reason)
+            if self._recognize is None or (kind := images.kind_of(form)) is None:
+                raise Refused(form.reason)
+            self._formats.add("image")
+            self._take_parts(images.read(file, kind, self._recognize), label, depth)
+            return
         if form is None:
             found = extract(file.read(), filename=filename)
             self._formats |= found.formats

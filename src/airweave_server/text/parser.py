@@ -20,21 +20,23 @@ from .. import sandbox
 from . import documents
 from .parts import NoText, Picture, Recognize, Unparseable
 
+WITH_IMAGES = "images"  # an argument
 MAX_OPEN_FILES = 64
 CPU_SPARE_S = 5  # beyond the allowed time: the parent enforces that, and this limit applies when the parent is gone
 LIFE_DOCUMENTS = 20  # a process may use the CPU time of so many of the longest documents; then another one replaces it
 
 
-def main(memory_bytes: int, seconds: float, line: int, user: tuple[int, int] | None) -> None:
+def main(memory_bytes: int, seconds: float, line: int, with_images: bool, user: tuple[int, int] | None) -> None:
     """Answer requests one after the other. Exits at once when the parent is gone, even in the middle of a document.
 
-    ``line``: the number of the socket from which the documents come. ``user``: the OS user and group to become.
+    ``line``: the number of the socket from which the documents come.
+    ``with_images``: whether files that are images will be among them. ``user``: the OS user and group to become.
     """
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # so that output of a library is not taken for an answer
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # these are meant for the server, which ends this process itself
-    documents.load()
+    documents.load(with_images=with_images)
     requests: queue.SimpleQueue[tuple[IO[bytes], str, bool]] = queue.SimpleQueue()
     words: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, words, socket.socket(fileno=line)), daemon=True).start()
@@ -121,5 +123,6 @@ if __name__ == "__main__":
         int(sys.argv[1]),
         float(sys.argv[2]),
         int(sys.argv[3]),
-        (int(sys.argv[4]), int(sys.argv[5])) if sys.argv[4:] else None,
+        sys.argv[4] == WITH_IMAGES,
+        (int(sys.argv[5]), int(sys.argv[6])) if sys.argv[5:] else None,
     )

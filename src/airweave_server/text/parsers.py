@@ -21,7 +21,7 @@ from .. import accounts
 from ..errors import Unstartable
 from ..sdk import Unavailable
 from ..sdk.process import Ended, Limits, NotRunnable, Process, ProcessFailed, TookTooLong, TooMuchMemory, TooMuchOutput
-from . import ocr
+from . import images, ocr
 from .extract import clean
 from .parts import MAX_PLACES, WHAT, Extracted, Kind, LeftOut, NoText, Section, Unparseable
 from .versions import VERSIONS
@@ -60,6 +60,10 @@ class Parsers:
         self._count = 0
         self._changed = threading.Condition()
         self._retiring = False
+
+    def reads_image(self, refused: NoText) -> bool:
+        """Whether this is an image whose words are read all the same."""
+        return self._ocr_languages is not None and images.kind_of(refused) is not None
 
     def read(self, content: Iterable[bytes], *, filename: str, beat: Callable[[], None]) -> Extracted | NoText:
         """Return the text of a document, or why it has none. ``beat`` is called while it is being read, and may raise
@@ -125,7 +129,10 @@ class Parsers:
             self._count += 1
         process = None
         try:
-            process = _Process(memory_bytes=self._memory_bytes, seconds=self._seconds, beat=beat)
+            with_images = self._ocr_languages is not None
+            process = _Process(
+                memory_bytes=self._memory_bytes, seconds=self._seconds, with_images=with_images, beat=beat
+            )
             process.wait_until_ready()
         except BaseException as error:
             if process is not None:
@@ -169,7 +176,7 @@ class Parsers:
 class _Process:
     """One parser process, used by one thread at a time. It exits by itself when its standard input is closed."""
 
-    def __init__(self, *, memory_bytes: int, seconds: float, beat: Callable[[], None]) -> None:
+    def __init__(self, *, memory_bytes: int, seconds: float, with_images: bool, beat: Callable[[], None]) -> None:
         self.documents = 0
         self.idle_since = 0.0
         self.in_force: list[str] = []
@@ -182,7 +189,7 @@ class _Process:
         limits = Limits(seconds=START_S, memory_bytes=memory_bytes, output_bytes=None, line_bytes=MAX_HEAD_BYTES)
         self._line, theirs = socket.socketpair()
         command = [*(sys.executable, "-P", "-m", "airweave_server.text.parser"), str(memory_bytes), str(seconds)]
-        command += [str(theirs.fileno()), *numbers]
+        command += [str(theirs.fileno()), "images" if with_images else "documents", *numbers]
         with theirs:
             kept = (theirs.fileno(),)
             self._process = Process(command, limits=limits, env=environment, beat=beat, with_warden=False, kept=kept)

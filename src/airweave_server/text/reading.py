@@ -60,7 +60,7 @@ class Reader:
             if (reason := find_litter(head[:SAMPLE_BYTES], filename, entity.id.split("/")[:-1])) is not None:
                 return NoText(reason)
             form = detect_format(head[:SAMPLE_BYTES], filename=filename)
-            if isinstance(form, NoText):
+            if isinstance(form, NoText) and not self._parsers.reads_image(form):
                 return form
             if form is not None and (entity.size_bytes or 0) > DOCUMENT_BYTES:
                 return NoText(TOO_LARGE)

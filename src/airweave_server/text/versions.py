@@ -19,6 +19,7 @@ VERSIONS = {
     "encoded": 1,
     "epub": 1,
     "html": 1,
+    "image": 1,
     "json": 1,
     "link": 1,
     "markdown": 1,
