@@ -119,6 +119,13 @@ def test_a_file_of_base64_is_read_as_what_it_holds() -> None:
     for name, data in files.items():
         found = read(data.decode(), name)
         assert "Compose it." in found.text or "Name: apple; Amount: 3" in found.text
+    for name, data in (
+        (".env.b64", base64.encodebytes(b"KEY=hush\n" * 50)),
+        ("a.uue", b"begin 644 .env\n" + uuencoded + b"`\nend\n"),
+    ):
+        hidden = documents.read(io.BytesIO(data), filename=name)
+        assert isinstance(hidden, NoText)
+        assert hidden.reason.startswith("never_read")
     nothing = documents.read(io.BytesIO(LINES.encode()), filename="dump.txt")
     assert isinstance(nothing, NoText)
 
@@ -142,6 +149,19 @@ def test_text_that_a_source_hands_in_is_treated_alike() -> None:
     assert isinstance(found, Extracted)
     assert found.text.split() == ["Before.", "After."]
     assert [one.what for one in found.left_out] == ["encoded"]
+    fields = Entity(id="1", type="note", name="n", fields={"picture": ONE_LINE, "words": "Stays."})
+    found = Reader(parsers).read(fields)
+    assert isinstance(found, Extracted)
+    assert found.text == "n\npicture: \nwords: Stays."
+
+
+def test_blocks_are_found_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoded, "WINDOW_CHARS", 1_000)
+    for before in range(900, 1_010):
+        text = "a " * (before // 2) + ONE_LINE[:300] + " after " + "b " * 700 + ONE_LINE[:400] + " end"
+        said, found = encoded.strip(text)
+        assert said == "a " * (before // 2) + " after " + "b " * 700 + " end"
+        assert found[0].count == 2
 
 
 HOSTILE = [

@@ -382,7 +382,8 @@ class _Reading:
 
     def _read_wrapped(self, file: IO[bytes], form: str, filename: str, label: str, depth: int) -> None:
         """Read the file that is written as characters in another one, or is signed by it."""
-        content = cms.signed_content(file.read()) if form == "cms" else encoded.decode_file(file.read())
+        data = file.read()
+        content = cms.signed_content(data) if form == "cms" else encoded.decode_file(data)
         if content is None:
             raise Refused("encrypted")
         head = content[:SAMPLE_BYTES]
@@ -392,7 +393,7 @@ class _Reading:
             return
         path = PurePosixPath(filename)
         name = path.stem if path.suffix else filename
-        if is_private_name(name):
+        if is_private_name(name) or (form == "encoded" and is_private_name(encoded.name_in(data[:SAMPLE_BYTES]))):
             raise Refused("never_read: the name of the file in it is one of those that are never read")
         if form == "cms" and "." not in name:
             name += ".eml"  # smime.p7m: a message whose headers are few

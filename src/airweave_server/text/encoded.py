@@ -13,15 +13,17 @@ from .parts import LeftOut
 LEAST_CHARS = 200  # of base64 that is left out
 RUN_CHARS = 60  # of it without a break: a line of base64 is at least as long
 LEAST_URI_CHARS = 40  # of the base64 of a data: URI
+LEAST_TAIL_CHARS = 16  # of the end of base64 whose lines were joined; a shorter one may be a word
+WINDOW_CHARS = 4_000_000  # of a text that are searched at once
 _HEAD_CHARS = 4_096
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_"
 _IS_FIT = bytes(byte in _ALPHABET for byte in range(256))
 _RUN = b"\x01" * RUN_CHARS
 # Lines of base64, or string literals of it. Only its end is padded.
 _BREAK = r"(?:\\r|\\n|&#1[03];|&#x[aAdD];|[\s\"'`,;>#*\\+]){1,100}"
-_BLOCK = re.compile(
-    rf"[A-Za-z0-9+/]{{{RUN_CHARS},}}+(?:{_BREAK}[A-Za-z0-9+/]{{{RUN_CHARS},}}+)*+(?:{_BREAK}[A-Za-z0-9+/]{{1,{RUN_CHARS}}}(?![A-Za-z0-9+/._-]))?(?:\s?=){{0,2}}"
-)
+_BLOCK = re.compile(rf"[A-Za-z0-9+/]{{{RUN_CHARS},}}+(?:{_BREAK}[A-Za-z0-9+/]{{{RUN_CHARS},}}+)*+={{0,2}}")
+_LAST_LINE = re.compile(rf"({_BREAK})([A-Za-z0-9+/]{{1,{RUN_CHARS}}}+)(={{0,2}})(?=[^\S\n]*+(?:[\n\"'`<),;\\]|\Z))")
+_WORD = re.compile(r"[A-Za-z]?[a-z]+|[A-Z]+|[0-9]+")
 _URL_SAFE = re.compile(rf"[A-Za-z0-9_-]{{{LEAST_CHARS},}}+={{0,2}}")
 _URI = re.compile(rf"(data:[\w.+/;=-]{{0,200}}?;base64,)[A-Za-z0-9+/=_%-]{{{LEAST_URI_CHARS},}}+", re.I)
 _MARK = r"[^\S\n]*+(?:[>#*|/]+[^\S\n]*+)?"  # of a quotation or a comment
@@ -69,14 +71,30 @@ def strip(text: str) -> tuple[str, tuple[LeftOut, ...]]:
 
 def _find(text: str) -> Iterator[tuple[int, int]]:
     """Where base64 is. Only places with ``RUN_CHARS`` fit characters in a row are looked at, which few texts have."""
-    fit = text.encode("ascii", "replace").translate(_IS_FIT)
     position = 0
-    while (start := fit.find(_RUN, position)) >= 0:
-        ends = [found.end() for pattern in (_BLOCK, _URL_SAFE) if (found := pattern.match(text, start)) is not None]
-        end = max(ends, default=start)
-        if is_base64(text[start:end]):
-            yield start, end
-        position = max(end, start + RUN_CHARS)
+    while position < len(text):
+        base = position
+        fit = text[base : base + WINDOW_CHARS].encode("ascii", "replace").translate(_IS_FIT)
+        position += max(1, len(fit) - RUN_CHARS + 1)  # a run may begin in this window and end in the next
+        at = 0
+        while (at := fit.find(_RUN, at)) >= 0:
+            start = base + at
+            end = _find_end(text, start)
+            if is_base64(text[start:end]):
+                yield start, end
+            at = max(end, start + RUN_CHARS) - base
+            position = max(position, base + at)
+
+
+def _find_end(text: str, start: int) -> int:
+    """Where a block ends that begins here; its last line may be short."""
+    ends = [found.end() for pattern in (_BLOCK, _URL_SAFE) if (found := pattern.match(text, start)) is not None]
+    end = max(ends, default=start)
+    if end > start and text[end - 1] != "=" and (last := _LAST_LINE.match(text, end)) is not None:
+        is_line = "\n" in last[1] or "\\" in last[1] or "&" in last[1]
+        if (is_line or last[3] or len(last[2]) >= LEAST_TAIL_CHARS) and (last[3] or _WORD.fullmatch(last[2]) is None):
+            return last.end()
+    return end
 
 
 def is_base64(block: str) -> bool:
@@ -150,6 +168,12 @@ def decode_file(data: bytes) -> bytes:
     body = re.sub(rb"[^A-Za-z0-9+/]+", b"", re.sub(rb"^(?:====|-----END ).*", b"", body, flags=re.M))
     body = body[:-1] if len(body) % 4 == 1 else body
     return binascii.a2b_base64(body + b"=" * (-len(body) % 4))
+
+
+def name_in(head: bytes) -> str:
+    """The name that a uuencoded file has for what it holds, or ""."""
+    line = head[:_HEAD_CHARS].lstrip().partition(b"\n")[0]
+    return line.split(None, 2)[-1].decode("utf-8", "replace").strip() if line.startswith(b"begin") else ""
 
 
 _FILE = re.compile(

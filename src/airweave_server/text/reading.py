@@ -50,7 +50,8 @@ class Reader:
         if entity.text is not None:
             return _read_text(entity.text, entity.format)
         if entity.open is None:
-            return Extracted(fields_as_text(entity), "text", formats=frozenset({"text"}))
+            text, left_out = encoded.strip(fields_as_text(entity))
+            return Extracted(text, "text", left_out=left_out, formats=frozenset({"text"}))
         filename = entity.filename or entity.name
         with ExitStack() as opened:
             with self._waiting():

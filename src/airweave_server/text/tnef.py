@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
+from ..sdk import is_private_name
 from . import html, mapi, words
 from .parts import LeftOut, Member, Part, Text
 
@@ -103,7 +104,10 @@ def _read_message(message: _Holder, subject: str, body: bytes, charset: str) -> 
 
 
 def _read_attached(one: _Holder, number: int) -> Iterator[Part]:
-    name = _text(one, mapi.ATTACHED_NAME) or one.name or _text(one, mapi.ATTACHED_TITLE) or f"attachment {number}"
+    names = [_text(one, mapi.ATTACHED_NAME), one.name, _text(one, mapi.ATTACHED_SHORT_NAME)]
+    if any(map(is_private_name, filter(None, names))):
+        return
+    name = next(filter(None, names), "") or _text(one, mapi.ATTACHED_TITLE) or f"attachment {number}"
     kind, value = one.properties.get(mapi.ATTACHED_DATA, (0, b""))
     if kind == _OBJECT and isinstance(value, bytes) and len(value) > 16:
         inner = value[16:]  # after the id of its interface
