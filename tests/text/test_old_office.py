@@ -206,6 +206,49 @@ def test_word_6_is_read_in_the_code_page_of_its_language() -> None:
     assert found.text.strip() == "Привет.\n\nДва."
 
 
+def word_95(text: bytes, *, runs: tuple[tuple[int, int], ...], paragraphs: tuple[tuple[int, bytes], ...]) -> bytes:
+    """A document of an English program with the fonts 0 (Western) and 1 (Cyrillic). ``runs``: (up to which byte of the
+    text, font); ``paragraphs``: (up to which byte, properties)."""
+    table = b"".join(
+        bytes([len(name) + 6, 0x12, 0x90, 1, chs, 0]) + name + b"\0" for name, chs in ((b"A", 0), (b"B", 204))
+    )
+    start = 0x600
+    pages = [bytearray(page(*((end, struct.pack("<BH", 93, font)) for end, font in runs)))]
+    bounds = [start, *(start + end for end, _ in paragraphs)]
+    made = bytearray(512)
+    struct.pack_into(f"<{len(bounds)}I", made, 0, *bounds)
+    for number, (_, changes) in enumerate(paragraphs):
+        place = 400 - 20 * number
+        made[place : place + 3 + len(changes)] = bytes([(len(changes) + 3) // 2, 0, 0]) + changes
+        made[4 * len(bounds) + 7 * number] = place // 2
+    made[511] = len(paragraphs)
+    pages.append(made)
+    stream = (bytes(start) + text).ljust(0x800, b"\0") + bytes(pages[0]) + bytes(pages[1])
+    head = bytearray(stream)
+    struct.pack_into("<HHHHHH", head, 0, 0xA5DC, 104, 0, 0x409, 0, 0)
+    struct.pack_into("<II", head, 0x18, start, start + len(text))
+    struct.pack_into("<i", head, 0x34, len(text))
+    for number, part in (
+        (12, struct.pack("<IIH", start, start + len(text), 4)),
+        (13, struct.pack("<IIH", start, start + len(text), 5)),
+        (15, struct.pack("<H", len(table) + 2) + table),
+    ):
+        struct.pack_into("<II", head, 0x58 + 8 * number, len(head), len(part))
+        head += part
+    return compound({"WordDocument": bytes(head)})
+
+
+def test_word_95_is_read_in_the_charset_of_each_font_and_with_its_tables() -> None:
+    text = b"Caf\xe9 " + "Привет".encode("cp1251") + b"\rA\x07B\x07\x07"
+    cell, row = bytes([24, 1]), bytes([24, 1, 25, 1])
+    data = word_95(
+        text,
+        runs=((5, 0), (11, 1), (len(text), 0)),
+        paragraphs=((12, b"\x05\x00"), (14, cell), (16, cell), (17, row)),
+    )
+    assert read(data, "a.doc").text.strip() == "Café Привет\n\n| A | B |"
+
+
 def test_an_encrypted_word_document_is_refused() -> None:
     assert documents.read(io.BytesIO(word((b"x\r", True), flags=0x0300)), filename="a.doc") == NoText(
         "encrypted", frozenset({"doc"})

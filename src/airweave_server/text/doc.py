@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import olefile
 
-from . import doc_tables, fields, fonts, ole
+from . import doc_95, doc_tables, fields, fonts, ole
 from .doc_lists import Lists
 from .doc_tables import Fib, Piece, Run, Runs, cps, properties
 from .flow import Flow, tidy
@@ -38,6 +38,8 @@ def read(file: olefile.OleFileIO) -> Iterator[Part]:
     if document.is_cut and not text:
         raise Unparseable("it is damaged or cut short")
     yield Text("", text, "markdown")
+    if document.is_guess:
+        yield LeftOut("encoding")
     if document.images:
         yield LeftOut("image", count=document.images)
     if document.is_cut:
@@ -63,13 +65,19 @@ class _Document:
         self._fib, self._stream, self._table, self._data = fib, stream, table, data
         self._pieces = self._find_pieces()
         self._starts = [piece.start for piece in self._pieces]
-        self._characters = Runs(self._part(doc_tables.CHARACTERS), stream, of_paragraphs=False)
-        self._paragraphs = Runs(self._part(doc_tables.PARAGRAPHS), stream, of_paragraphs=True)
-        self._styles = doc_tables.read_styles(self._part(doc_tables.STYLES))
-        self._lists = Lists(self._part(doc_tables.LISTS), self._part(doc_tables.LIST_USES))
-        self._fonts = doc_tables.font_names(self._part(doc_tables.FONTS))
+        self._old = self._read_old() if fib.is_old else None
+        self._characters = Runs(self._recent(doc_tables.CHARACTERS), stream, doc_tables.OF_CHARACTERS)
+        if fib.is_old:
+            pages = doc_95.widen(self._part(doc_tables.PARAGRAPHS))
+            self._paragraphs = Runs(pages, stream, doc_tables.OF_OLD_PARAGRAPHS)
+        else:
+            self._paragraphs = Runs(self._part(doc_tables.PARAGRAPHS), stream, doc_tables.OF_PARAGRAPHS)
+        self._styles = doc_tables.read_styles(self._recent(doc_tables.STYLES))
+        self._lists = Lists(self._recent(doc_tables.LISTS), self._recent(doc_tables.LIST_USES))
+        self._fonts = doc_tables.font_names(self._recent(doc_tables.FONTS))
         self._text = "".join(map(self._decode, self._pieces))
         self.images = self._shapes = 0
+        self.is_guess = self._old is not None and self._old.is_guess
         self.is_cut = len(self._text) < sum(fib.counts)
 
     def read(self) -> str:
@@ -97,6 +105,14 @@ class _Document:
     def _part(self, number: int) -> bytes:
         return self._fib.part(number, self._table)
 
+    def _recent(self, number: int) -> bytes:
+        """A part that Word 6 and 95 have in another form, or not at all."""
+        return b"" if self._fib.is_old else self._part(number)
+
+    def _read_old(self) -> doc_95.Characters:
+        texts = (self._stream[one.place : one.place + one.end - one.start] for one in self._pieces)
+        return doc_95.Characters(self._fib, self._stream, b"".join(texts))
+
     def _find_pieces(self) -> list[Piece]:
         if self._fib.is_plain:
             start, end = self._fib.text_at
@@ -106,8 +122,10 @@ class _Document:
     def _decode(self, piece: Piece) -> str:
         """The characters of a piece, one for each place, with a NUL for each that is deleted."""
         data = self._stream[piece.place : piece.place + (piece.end - piece.start) * piece.width]
-        if piece.width == 1:
-            text = data.decode(self._fib.encoding, "replace")
+        if self._old is not None and piece.width == 1:
+            text = self._old.decode(data, piece.place)
+        elif piece.width == 1:
+            text = data.decode(fonts.LATIN, "replace")
         else:
             text = _PAIRS.sub(_split, data.decode("utf-16-le", "surrogatepass") if len(data) % 2 == 0 else "")
         if _is_set(properties(piece.properties), doc_tables.DELETED):
@@ -229,7 +247,8 @@ class _Document:
         """End a paragraph, a cell or a row."""
         run = self._paragraphs.at(self._place_in_stream(place))
         style = self._styles.get(run.style) if run is not None else None
-        found = {**(style.changes if style is not None else {}), **(properties(run.changes) if run is not None else {})}
+        read = doc_95.paragraph_properties if self._old is not None else properties
+        found = {**(style.changes if style is not None else {}), **(read(run.changes) if run is not None else {})}
         depth = _number(found, doc_tables.DEPTH, 1)
         is_inside = _is_set(found, doc_tables.IN_TABLE)
         list_level = _number(found, doc_tables.LIST_LEVEL, 0)

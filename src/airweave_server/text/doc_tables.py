@@ -34,7 +34,8 @@ class Fib:
 
     ``counts``: of the characters in the main text, footnotes, headers, macros, comments, endnotes, boxes, and boxes in
     headers, which follow each other. ``table``: the name of the stream of all tables, or "" if that is the text's.
-    ``is_plain``: the text is in one piece, at the bytes ``text_at``. ``encoding``: of characters of one byte.
+    ``is_old``: it is of Word 6 or 95. ``is_plain``: the text is in one piece, at the bytes ``text_at``.
+    ``encoding``: of characters of one byte.
     """
 
     def __init__(self, stream: bytes) -> None:
@@ -57,15 +58,14 @@ class Fib:
             self.table = ""
             counts, self._first_pair, self._pairs = 0x34, 0x58, 48
             self.encoding = _LANGUAGES.get(language & 0x3FF, fonts.LATIN)
-        self.has_properties = version >= WORD_97
-        self.is_plain = version < WORD_97 and not flags & _FAST_SAVED
+        self.is_old = version < WORD_97
+        self.is_plain = self.is_old and not flags & _FAST_SAVED
         self.counts = [max(0, count) for count in struct.unpack_from("<8i", stream, counts)]
 
     def part(self, number: int, table: bytes) -> bytes:
         """The bytes of a part of the table stream; none if the document has no such part."""
         at = self._first_pair + 8 * number
-        is_known = self.has_properties or number not in (CHARACTERS, PARAGRAPHS, STYLES, FONTS)
-        if number >= self._pairs or at + 8 > len(self._stream) or not is_known:
+        if number >= self._pairs or at + 8 > len(self._stream):
             return b""
         place, size = struct.unpack_from("<II", self._stream, at)
         if number == LISTS and size:
@@ -162,10 +162,11 @@ class Run:
 
 
 class Runs:
-    """The properties of characters, or of paragraphs, by their place in the stream."""
+    """The properties of characters, or of paragraphs, by their place in the stream. ``entry_bytes``: of a run in its
+    page, by which the kind of the pages is known."""
 
-    def __init__(self, table: bytes, stream: bytes, *, of_paragraphs: bool) -> None:
-        found = sorted(_read_runs(table, stream, of_paragraphs=of_paragraphs), key=lambda run: run.start)
+    def __init__(self, table: bytes, stream: bytes, entry_bytes: int) -> None:
+        found = sorted(_read_runs(table, stream, entry_bytes), key=lambda run: run.start)
         self._runs = found
         self._starts = [run.start for run in found]
 
@@ -181,7 +182,10 @@ class Runs:
             number += 1
 
 
-def _read_runs(table: bytes, stream: bytes, *, of_paragraphs: bool) -> Iterator[Run]:
+OF_CHARACTERS, OF_PARAGRAPHS, OF_OLD_PARAGRAPHS = 1, 13, 7
+
+
+def _read_runs(table: bytes, stream: bytes, entry: int) -> Iterator[Run]:
     count = (len(table) - 4) // 8
     seen: set[int] = set()
     for number in range(count):
@@ -190,7 +194,6 @@ def _read_runs(table: bytes, stream: bytes, *, of_paragraphs: bool) -> Iterator[
         if page in seen or len(data) < PAGE:
             continue
         seen.add(page)
-        entry = 13 if of_paragraphs else 1
         runs = min(data[PAGE - 1], (PAGE - 5) // (4 + entry))
         bounds = struct.unpack_from(f"<{runs + 1}I", data)
         for run in range(runs):
@@ -199,8 +202,11 @@ def _read_runs(table: bytes, stream: bytes, *, of_paragraphs: bool) -> Iterator[
                 continue
             if not at:
                 yield Run(bounds[run], bounds[run + 1], b"")
-            elif of_paragraphs:
-                size = 2 * data[at] - 1 if data[at] else 2 * data[at + 1] if at + 1 < PAGE else 0
+            elif entry != OF_CHARACTERS:
+                if entry == OF_OLD_PARAGRAPHS:
+                    size = 2 * data[at]
+                else:
+                    size = 2 * data[at] - 1 if data[at] else 2 * data[at + 1] if at + 1 < PAGE else 0
                 start = at + 1 if data[at] else at + 2
                 changes = data[start : start + max(0, size)]
                 yield Run(bounds[run], bounds[run + 1], changes[2:], int.from_bytes(changes[:2], "little"))

@@ -9,6 +9,7 @@ _SYMBOL = re.compile(r"SYMBOL\s+(0x[0-9a-f]{1,4}|\d{1,5})(.*)", re.I | re.S)
 _BUTTON = re.compile(r"(?:MACROBUTTON|GOTOBUTTON)\s+(?:\"[^\"]*\"|\S+)\s+(.*)", re.I | re.S)
 _EQUATION = re.compile(r"EQ\s(.*)", re.I | re.S)
 _FONT = re.compile(r"\\f\s+(?:\"([^\"]*)\"|(\S+))")
+_FORMAT = re.compile(r"\\\*\s*(?:\"[^\"]*\"|\S+)")
 _OPTION = re.compile(r"\\\*\s*(?:\"[^\"]*\"|\S+)|\\[a-z]{1,2}\s?\d*", re.I)
 
 
@@ -23,7 +24,7 @@ def show(instruction: str) -> str:
             return chr(code)
         return fonts.sign(code, font) if font else bytes([code & 0xFF]).decode(fonts.LATIN, "replace")
     if found := _BUTTON.match(instruction):
-        return found[1].strip()
+        return _FORMAT.sub(" ", found[1]).strip()
     if found := _EQUATION.match(instruction):
         return re.sub(r"[(),;\\\s]+", " ", _OPTION.sub(" ", found[1])).strip()
     return ""
