@@ -392,6 +392,7 @@ def test_a_layout_table_keeps_its_blocks() -> None:
         ("<b>bold</b><i>er</i> word", "bolder word"),
         ("<ul><li>a<ul><li>b</ul><li>c</ul>", "- a\n  - b\n- c"),
         ("<p>a<hr>b", "a\n\nb"),
+        ("<p>QX&#8209;7781 co&shy;operate", "QX-7781 cooperate"),
     ],
 )
 def test_broken_and_odd_html_is_read_as_far_as_it_goes(page: str, text: str) -> None:

@@ -92,6 +92,7 @@ VALUES = {
         "rope,red\nsail,red\noar,red\nmast,blue\nrope,blue\n",
         "rope; red\nsail; red\noar; red\nmast; blue\nrope; blue",
     ),
+    "numbers with exponents": ("5.18e-02,1E+5\n4.86e-02,-2E5\n", "5.18e-02; 1E+5\n4.86e-02; -2E5"),
     "decimal commas": ("1,5;2,5\n3,5;4,5\n", "1,5; 2,5\n3,5; 4,5"),
 }
 

@@ -68,6 +68,7 @@ _LINES = frozenset(
 )
 _BREAK_ROW = frozenset({"table", "pre", *_HEADINGS})
 MAX_ROW_CHARS = 1_000  # a longer row is a layout, not data
+_HYPHENS = {0xAD: None, 0x2011: "-"}  # soft ones do not show, and one that does not break is one like others
 MAX_INDENT = 6  # levels of nested lists
 
 
@@ -271,6 +272,8 @@ class _Page:
 
     def _flush(self) -> None:
         line = " ".join("".join(self._inline).split())
+        if not line.isascii():
+            line = line.translate(_HYPHENS)
         self._inline, self._inline_chars, self._row = [], 0, False
         if line:
             if self._prefix == "# " and self._first_h1 is None:

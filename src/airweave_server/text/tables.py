@@ -19,7 +19,7 @@ MAX_RECOVERIES = 3  # rows with a quote that is never closed; after that a quote
 
 _DELIMITERS = ",\t;|"
 _SEP_LINE = re.compile(r'[ \t]*"?sep=(.)"?[ \t]*(?:\n|\Z)', re.I)  # by which Excel is told the delimiter
-_NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/ -]*\d ?[%€$£]?")
+_NUMBER = re.compile(r"[-+]?[$€£]?[\d.,:/ -]*\d(?:[eE][-+]?\d{1,4}| ?[%€$£])?")
 _WITH_VALUE = re.compile(r"([^()]*\d[^()]*) \((?:(-?\d[\d.E+-]*)|\d{4}-\d\d-\d\d(?: [\d:]+)?)\)")  # 12.25% (0.1225)
 _VALUE = re.compile(
     r"[^\s@]+@[^\s@]+\.[a-z]{2,}|(?:https?|ftp)://\S+|\d{1,4}[./-]\d{1,2}[./-]\d{1,4}[T ]\d{1,2}:\d\d\S*", re.I
