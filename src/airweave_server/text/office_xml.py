@@ -9,7 +9,8 @@ from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
 from . import xml
-from .cellformat import CellFormat, serial_of
+from .celldate import serial_of
+from .cellformat import CellFormat
 from .grid import MAX_COLUMNS, MAX_ROWS, Comments, Row, describe_comment, to_lines
 from .parts import LeftOut, Part, Text, Unparseable
 from .tables import join_lines
