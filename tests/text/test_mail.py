@@ -4,6 +4,7 @@ import base64
 import binascii
 import io
 import quopri
+import struct
 import time
 from email.message import EmailMessage
 
@@ -532,6 +533,22 @@ def test_winmail_dat_is_read_and_its_body_once() -> None:
     found = read(multipart("mixed", plain("x"), part.replace(packed, cut)))
     assert left_out(found) == {"attachment", "damaged"}
     assert "The café in it." in found.text
+
+
+def test_a_body_in_rtf_is_read_once() -> None:
+    said = b"{\\rtf1\\ansi The words of the body, and\\b  bold ones\\b0 .\\par}"
+    stored = struct.pack("<IIII", len(said) + 12, len(said), 0x414C454D, 0) + said
+    packed = base64.encodebytes(formats.winmail_with(0x1009, stored))
+    part = b"Content-Type: application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64\n\n" + packed
+    for body in ("The words of the body, and bold ones.", "See attached."):
+        assert read(multipart("mixed", plain(body), part)).text.count("words of the body") == 1
+
+
+def test_places_in_a_mailbox_name_the_message() -> None:
+    image = b"Content-Type: image/png; name=a.png\n\nx"
+    locked = multipart("encrypted", b"Content-Type: application/octet-stream\n\nx", head=b"Subject: B\n")
+    found = read(FROM + multipart("mixed", plain("One."), image, head=b"Subject: A\n") + b"\n" + FROM + locked)
+    assert found.left_out == (LeftOut("image", ("A > a.png",)), LeftOut("encrypted", ("B > message",)))
 
 
 def test_rtf_is_decompressed() -> None:

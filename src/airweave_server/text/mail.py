@@ -2,18 +2,20 @@
 
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import IO
 
 from ..sdk import is_private_name
-from . import calendar, cms, encoded, html, mime, tnef, words
+from . import calendar, cms, encoded, html, mime, rtf, tnef, words
 from .parts import Kind, LeftOut, Member, Part, Text
 
 MAX_FIELD_CHARS = 2_000  # of a header that names people
 MAX_STUB_WORDS = 40  # of a plain body that only points to the other form
+MAX_NEW_SHARE = 0.03  # of the words of a body in winmail.dat that is the body of the message again
 LEAST_ENCODED = 24  # characters of a body that is base64 without saying so
 MAX_SIGNED = 4  # signed messages in one another
 FIELDS = ("From", "To", "Cc", "Date")
@@ -80,7 +82,7 @@ def read_message(data: bytes, *, is_inside: bool, otherwise: str = "") -> Iterat
         if isinstance(piece, Member):
             yield piece
         elif isinstance(piece, LeftOut):
-            yield piece if piece.where or not place else LeftOut(piece.what, (place,), piece.count, piece.note)
+            yield replace(piece, where=tuple(_at(place, one) for one in piece.where) or ((place,) if place else ()))
     for content in walk.tnefs:
         yield from _read_tnef(content, place, body)
 
@@ -93,9 +95,11 @@ def message_text(subject: str, fields: dict[str, str], body: str, kind: Kind) ->
     return Text(subject, f"{head}\n\n{body}", kind)
 
 
-def says(text: str, inner: str) -> bool:
-    """Whether a text says the whole of another one, in the same words."""
-    return " ".join(_WORD.findall(inner)) in " ".join(_WORD.findall(text))
+def _says(text: str, inner: str) -> bool:
+    """Whether a text has the words of another one, but for a few that the form adds."""
+    words = Counter(_WORD.findall(inner))
+    missing = words - Counter(_WORD.findall(text))
+    return bool(words) and missing.total() <= MAX_NEW_SHARE * words.total()
 
 
 def _join(pieces: Iterable[_Piece]) -> tuple[str, Kind]:
@@ -115,12 +119,19 @@ def _read_tnef(content: bytes, place: str, body: str) -> Iterator[Part]:
     """What a winmail.dat holds; its body only if it is not the one of the message."""
     for part in tnef.read(content):
         if isinstance(part, Text):
-            if not says(body, part.text):
+            if not _says(body, part.text):
                 yield Text(_at(place, part.label), part.text, part.kind)
         elif isinstance(part, LeftOut):
-            yield part if part.where else LeftOut(part.what, (_at(place, "winmail.dat"),), part.count, part.note)
-        else:
+            yield replace(part, where=tuple(_at(place, one) for one in part.where or ("winmail.dat",)))
+        elif part.is_named or not _says(body, _rtf_text(part)):
             yield Member(part.name, part.open, _at(place, part.place), part.is_named)
+
+
+def _rtf_text(member: Member) -> str:
+    """The text of a body in RTF; "" if it cannot be read, as reading it again will tell."""
+    with suppress(Exception):
+        return "\n".join(part.text for part in rtf.read(member.open()) if isinstance(part, Text))
+    return ""
 
 
 def _at(place: str, label: str) -> str:
@@ -140,7 +151,7 @@ class _Walk:
     def part(self, part: mime.Part) -> Iterator[_Piece]:
         kind = part.type
         if part.is_too_deep:
-            yield LeftOut("too_deep", (self.place,) if self.place else ())
+            yield LeftOut("too_deep", ("message",))
         if part.is_cut:
             yield LeftOut("rest", note=f"the parts after {mime.MAX_PARTS:,}")
         if kind.startswith("multipart/") and part.parts:
@@ -153,7 +164,7 @@ class _Walk:
 
     def _multipart(self, part: mime.Part) -> Iterator[_Piece]:
         if part.type == "multipart/encrypted":
-            yield LeftOut("encrypted", ("message",) if not self.place else (self.place,))
+            yield LeftOut("encrypted", ("message",))
         elif part.type == "multipart/alternative":
             yield from self._alternative(part)
         elif part.type == "multipart/related":
@@ -236,7 +247,7 @@ class _Walk:
             yield _Said("plain", _flow(text, part.param("delsp").lower() == "yes") if is_flowed else text)
         if self.guessed:
             self.guessed = False
-            yield LeftOut("encoding", (self.place,) if self.place else ())
+            yield LeftOut("encoding")
 
     guessed: bool = False
 
@@ -262,7 +273,7 @@ class _Walk:
     def _smime(self, part: mime.Part) -> Iterator[_Piece]:
         inner = cms.signed_content(part.content())
         if inner is None or self.signed >= MAX_SIGNED:
-            yield LeftOut("encrypted", ("message",) if not self.place else (self.place,))
+            yield LeftOut("encrypted", ("message",))
         elif inner:
             self.signed += 1
             yield from self.part(mime.parse(inner))
