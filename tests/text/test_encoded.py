@@ -59,14 +59,34 @@ def pieces(text: str) -> list[str]:
         ("a.svg", f'<svg><text>Before.</text><image href="{IMAGE}"/><text>After.</text></svg>'),
         ("a.log", f"Before.\n-----BEGIN CERTIFICATE-----\n{LINES}-----END CERTIFICATE-----\nAfter.\n"),
         ("a.txt", "Before.\n" + base64.urlsafe_b64encode(BYTES).decode() + "\nAfter."),
-        ("a.ipynb", json.dumps({"cells": [
-            {"cell_type": "markdown", "source": ["Before.\n", f"![x]({IMAGE})"], "attachments": {"a": {"b/c": LINES}}},
-            {"cell_type": "code", "source": "x", "outputs": [
-                {"output_type": "display_data", "data": {"image/png": LINES, "text/plain": f"<x {ONE_LINE}>"}}]},
-            {"cell_type": "markdown", "source": "After."}]})),
+        (
+            "a.ipynb",
+            json.dumps(
+                {
+                    "cells": [
+                        {
+                            "cell_type": "markdown",
+                            "source": ["Before.\n", f"![x]({IMAGE})"],
+                            "attachments": {"a": {"b/c": LINES}},
+                        },
+                        {
+                            "cell_type": "code",
+                            "source": "x",
+                            "outputs": [
+                                {
+                                    "output_type": "display_data",
+                                    "data": {"image/png": LINES, "text/plain": f"<x {ONE_LINE}>"},
+                                }
+                            ],
+                        },
+                        {"cell_type": "markdown", "source": "After."},
+                    ]
+                }
+            ),
+        ),
         ("a.eml", f"From: a@x.org\nSubject: x\n\nBefore.\n\n{LINES}\nAfter.\n"),
     ],
-)  # fmt: skip
+)
 def test_encoded_bytes_are_left_out_and_said(name: str, text: str) -> None:
     found = read(text, name)
     assert "Before." in found.text

@@ -192,10 +192,16 @@ JAPANESE = "会議の件は明日です".encode("iso2022_jp")
 @pytest.mark.parametrize(
     ("vendor", "said"),
     [
-        (b"\x1b$B-!\x1b(B", "①"), (b"\x1b$B-j\x1b(B", "㈱"), (b"\x1b$B\x7c\x21\x1b(B", None), (b"\x1b$B|~\x1b(B", None),
-        (b"\x1b(I1\x1b(B", "ｱ"), (b"\x1b$(D0!\x1b(B", "丂"), (b"\x1b$B)!\x1b(B", None), (b"\x1b$B0\x1b(B", None),
+        (b"\x1b$B-!\x1b(B", "①"),
+        (b"\x1b$B-j\x1b(B", "㈱"),
+        (b"\x1b$B\x7c\x21\x1b(B", None),
+        (b"\x1b$B|~\x1b(B", None),
+        (b"\x1b(I1\x1b(B", "ｱ"),
+        (b"\x1b$(D0!\x1b(B", "丂"),
+        (b"\x1b$B)!\x1b(B", None),
+        (b"\x1b$B0\x1b(B", None),
     ],
-)  # fmt: skip
+)
 def test_one_character_outside_the_charset_costs_no_other(charset: str, vendor: bytes, said: str | None) -> None:
     body = JAPANESE + b" before " + vendor + b" after " + JAPANESE
     text = read(mail(body, f"Content-Type: text/plain; charset={charset}")).text
@@ -206,9 +212,15 @@ def test_one_character_outside_the_charset_costs_no_other(charset: str, vendor: 
 
 @pytest.mark.parametrize(
     ("charset", "bad", "words"),
-    [("utf-8", b"\xff", "Grüße aus Köln"), ("euc-jp", b"\xad\xa1", "会議の件"), ("big5", b"\xff", "會議時間"),
-     ("euc-kr", b"\xff", "회의 시간"), ("gb2312", b"\xff", "会议时间"), ("shift_jis", b"\xfd", "会議の件")],
-)  # fmt: skip
+    [
+        ("utf-8", b"\xff", "Grüße aus Köln"),
+        ("euc-jp", b"\xad\xa1", "会議の件"),
+        ("big5", b"\xff", "會議時間"),
+        ("euc-kr", b"\xff", "회의 시간"),
+        ("gb2312", b"\xff", "会议时间"),
+        ("shift_jis", b"\xfd", "会議の件"),
+    ],
+)
 def test_one_wrong_byte_costs_one_character(charset: str, bad: bytes, words: str) -> None:
     body = words.encode(charset) + b" " + bad + b" " + words.encode(charset)
     assert read(mail(body, f"Content-Type: text/plain; charset={charset}")).text.count(words) == 2
@@ -406,9 +418,14 @@ def test_signed_mail_is_read_and_encrypted_mail_is_said() -> None:
     found = read(multipart("encrypted", *parts, head=b"Subject: Secret\n" + HEAD))
     assert left_out(found) == {"encrypted"}
     assert "hQEMA" not in found.text
-    found = read(mail(base64.encodebytes(bytes(range(256)) * 4), "Subject: S/MIME",
-                      "Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m",
-                      "Content-Transfer-Encoding: base64"))  # fmt: skip
+    found = read(
+        mail(
+            base64.encodebytes(bytes(range(256)) * 4),
+            "Subject: S/MIME",
+            "Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name=smime.p7m",
+            "Content-Transfer-Encoding: base64",
+        )
+    )
     assert left_out(found) == {"encrypted"}
     armor = b"-----BEGIN PGP MESSAGE-----\nVersion: 2\n\nhQEMA1234567890abcdef\n=abcd\n-----END PGP MESSAGE-----\n"
     found = read(mail(b"Here it is:\n\n" + armor + b"\nBye.\n", "Subject: Inline"))
@@ -488,16 +505,29 @@ END:VEVENT
 END:VCALENDAR
 """
 EVENT_SAYS = (
-    "Review of QX-7781, second round", "Start: 2026-07-02 10:00 Europe/Berlin", "End: 2026-07-02 11:30", "Room Zürich",
-    "Ann; the boss <ann@x.org>", "Bob <bob@x.org>", "FREQ=WEEKLY;COUNT=3", "Bring the\nagenda",
-)  # fmt: skip
+    "Review of QX-7781, second round",
+    "Start: 2026-07-02 10:00 Europe/Berlin",
+    "End: 2026-07-02 11:30",
+    "Room Zürich",
+    "Ann; the boss <ann@x.org>",
+    "Bob <bob@x.org>",
+    "FREQ=WEEKLY;COUNT=3",
+    "Bring the\nagenda",
+)
 
 
 def test_an_invitation_is_read_once() -> None:
     event = b"Content-Type: text/calendar; charset=utf-8; method=REQUEST\n\n" + EVENT.encode()
     attached = b"Content-Type: application/ics; name=invite.ics\n\n" + EVENT.encode()
-    found = read(multipart("mixed", multipart("alternative", plain("You are invited."), event, head=b"")
-                           .replace(b"--o", b"--i").replace(b"=o", b"=i"), attached))  # fmt: skip
+    found = read(
+        multipart(
+            "mixed",
+            multipart("alternative", plain("You are invited."), event, head=b"")
+            .replace(b"--o", b"--i")
+            .replace(b"=o", b"=i"),
+            attached,
+        )
+    )
     for words in ("You are invited.", *EVENT_SAYS):
         assert found.text.count(words) == 1, words
     assert "Reminder" not in found.text

@@ -106,7 +106,12 @@ def test_an_appointment_and_a_contact_are_read() -> None:
 
 
 def test_an_encrypted_message_says_so() -> None:
-    found = read({"__substg1.0_0037001F": wide("Secret"), "__substg1.0_001A001F": wide("IPM.Note.SMIME"),
-                  "__attach_version1.0_#00000000/__substg1.0_3707001F": wide("smime.p7m"),
-                  "__attach_version1.0_#00000000/__substg1.0_37010102": ENVELOPED})  # fmt: skip
+    found = read(
+        {
+            "__substg1.0_0037001F": wide("Secret"),
+            "__substg1.0_001A001F": wide("IPM.Note.SMIME"),
+            "__attach_version1.0_#00000000/__substg1.0_3707001F": wide("smime.p7m"),
+            "__attach_version1.0_#00000000/__substg1.0_37010102": ENVELOPED,
+        }
+    )
     assert "encrypted" in {one.what for one in found.left_out}

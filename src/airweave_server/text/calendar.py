@@ -1,4 +1,4 @@
-"""Calendars (iCalendar, RFC 5545; vCalendar) and cards (vCard, RFC 6350) as lines that people read."""
+"""Formats calendars (iCalendar, RFC 5545; vCalendar) and contacts (vCard, RFC 6350) for people."""
 
 import binascii
 import re
@@ -19,19 +19,58 @@ _KINDS = {"vevent": "Event", "vtodo": "Task", "vjournal": "Journal", "vfreebusy"
 _IGNORED_PARTS = frozenset({"vtimezone", "standard", "daylight", "valarm"})
 # What people read of a component, in the order in which it stands; other properties are for programs.
 _NAMES = {
-    "dtstart": "Start", "dtend": "End", "due": "Due", "duration": "Duration", "completed": "Completed",
-    "rrule": "Repeats", "rdate": "Also on", "exdate": "Except on", "recurrence-id": "Instead of",
-    "location": "Where", "organizer": "Organizer", "attendee": "Attendee", "contact": "Contact",
-    "status": "Status", "categories": "Categories", "resources": "Resources", "url": "Link", "attach": "Attached",
-    "comment": "Comment", "freebusy": "Busy", "conference": "Conference", "x-wr-calname": "Calendar",
-    "x-wr-caldesc": "About", "x-microsoft-skypeteamsmeetingurl": "Link", "x-google-conference": "Link",
-    "nickname": "Nickname", "org": "Organization", "title": "Title", "role": "Role", "email": "E-mail", "tel": "Phone",
-    "adr": "Address", "label": "Address", "bday": "Birthday", "anniversary": "Anniversary", "note": "Note",
-    "impp": "Messenger", "related": "Related", "member": "Member", "lang": "Language", "gender": "Gender",
-    "hobby": "Hobby", "interest": "Interest", "expertise": "Expertise", "x-spouse": "Spouse", "x-manager": "Manager",
-    "x-assistant": "Assistant", "x-skype": "Messenger", "x-socialprofile": "Profile", "x-abdate": "Date",
+    "dtstart": "Start",
+    "dtend": "End",
+    "due": "Due",
+    "duration": "Duration",
+    "completed": "Completed",
+    "rrule": "Repeats",
+    "rdate": "Also on",
+    "exdate": "Except on",
+    "recurrence-id": "Instead of",
+    "location": "Where",
+    "organizer": "Organizer",
+    "attendee": "Attendee",
+    "contact": "Contact",
+    "status": "Status",
+    "categories": "Categories",
+    "resources": "Resources",
+    "url": "Link",
+    "attach": "Attached",
+    "comment": "Comment",
+    "freebusy": "Busy",
+    "conference": "Conference",
+    "x-wr-calname": "Calendar",
+    "x-wr-caldesc": "About",
+    "x-microsoft-skypeteamsmeetingurl": "Link",
+    "x-google-conference": "Link",
+    "nickname": "Nickname",
+    "org": "Organization",
+    "title": "Title",
+    "role": "Role",
+    "email": "E-mail",
+    "tel": "Phone",
+    "adr": "Address",
+    "label": "Address",
+    "bday": "Birthday",
+    "anniversary": "Anniversary",
+    "note": "Note",
+    "impp": "Messenger",
+    "related": "Related",
+    "member": "Member",
+    "lang": "Language",
+    "gender": "Gender",
+    "hobby": "Hobby",
+    "interest": "Interest",
+    "expertise": "Expertise",
+    "x-spouse": "Spouse",
+    "x-manager": "Manager",
+    "x-assistant": "Assistant",
+    "x-skype": "Messenger",
+    "x-socialprofile": "Profile",
+    "x-abdate": "Date",
     "x-department": "Department",
-}  # fmt: skip
+}
 _TITLES = ("summary", "fn", "n")
 
 

@@ -1,6 +1,6 @@
-"""Bytes written as characters: base64, uuencode, yEnc and armor in a text. They say nothing and are not indexed.
+"""Finds encoded bytes in texts (base64, uuencode, yEnc, armor) and leaves them out, because nobody searches for them.
 
-Short ones stay: hashes, keys and tokens are words that people search.
+Short ones stay: people do search for hashes, keys and tokens.
 """
 
 import binascii
@@ -42,7 +42,7 @@ _YENC = re.compile(r"^=ybegin [^\n]*\n(?:(?!=yend)[^\n]*\n)*+(?:=yend[^\n]*$)?",
 
 
 def strip(text: str) -> tuple[str, tuple[LeftOut, ...]]:
-    """The text without what is encoded in it, and what that was. Takes linear time."""
+    """Return the text without encoded bytes, and what was left out. Takes linear time."""
     count = encrypted = 0
     if "-----BEGIN " in text:
         text, count, encrypted = _strip_armor(text)
@@ -70,7 +70,8 @@ def strip(text: str) -> tuple[str, tuple[LeftOut, ...]]:
 
 
 def _find(text: str) -> Iterator[tuple[int, int]]:
-    """Where base64 is. Only places with ``RUN_CHARS`` fit characters in a row are looked at, which few texts have."""
+    """Yield where base64 begins and ends. Looks only at places with ``RUN_CHARS`` fit characters in a row, which few
+    texts have."""
     position = 0
     while position < len(text):
         base = position
@@ -87,7 +88,7 @@ def _find(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _find_end(text: str, start: int) -> int:
-    """Where a block ends that begins here; its last line may be short."""
+    """Return the end of the block that begins at ``start``; its last line may be short."""
     ends = [found.end() for pattern in (_BLOCK, _URL_SAFE) if (found := pattern.match(text, start)) is not None]
     end = max(ends, default=start)
     if end > start and text[end - 1] != "=" and (last := _LAST_LINE.match(text, end)) is not None:
@@ -98,7 +99,7 @@ def _find_end(text: str, start: int) -> int:
 
 
 def is_base64(block: str) -> bool:
-    """Whether a block of fit characters is base64, and neither digits, letters of a genome, nor a path."""
+    """Whether a block of characters of its alphabet is base64, rather than digits, a genome or a path."""
     body = re.sub(r"\\[rn]|&#\w+;|[^A-Za-z0-9+/]", "", block[:_HEAD_CHARS])
     if len(block) < LEAST_CHARS or len(body) < LEAST_CHARS * 0.9:
         return False
@@ -151,7 +152,7 @@ def find_files(text: str) -> Iterator[tuple[str, bytes]]:
 
 
 def decode_file(data: bytes) -> bytes:
-    """The bytes of a file that is nothing but base64, or uuencoded."""
+    """Decode a file that consists of base64, or is uuencoded."""
     head, _, rest = data.lstrip().partition(b"\n")
     if head.startswith(b"begin "):
         pieces = []
@@ -183,7 +184,7 @@ _FILE = re.compile(
 
 
 def is_file(head: bytes) -> bool:
-    """Whether a file is nothing but base64, or uuencoded, told by its first bytes."""
+    """Whether a file consists of base64 or is uuencoded, judged by its first bytes."""
     head = head[:_HEAD_CHARS]
     if len(head) < LEAST_CHARS or _FILE.match(head) is None:
         return False

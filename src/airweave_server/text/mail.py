@@ -1,4 +1,4 @@
-"""E-mail to text: a message under its subject, what is attached to it, and what of it cannot be read."""
+"""Reads e-mail: a message under its subject, its attachments, and what cannot be read. Knows no mailbox."""
 
 import io
 import re
@@ -36,21 +36,38 @@ _SAYING_NOTHING = (*_SIGNATURES, "application/pgp-encrypted", "text/x-amp-html",
 _SMIME = ("application/pkcs7-mime", "application/x-pkcs7-mime")
 _CALENDARS = ("text/calendar", "application/ics", "application/calendar", "text/x-vcalendar")
 _TNEF = ("application/ms-tnef", "application/vnd.ms-tnef")
-_REPORTS = ("message/delivery-status", "message/disposition-notification", "message/feedback-report",
-            "message/global-delivery-status", "text/rfc822-headers", "message/global-headers")  # fmt: skip
+_REPORTS = (
+    "message/delivery-status",
+    "message/disposition-notification",
+    "message/feedback-report",
+    "message/global-delivery-status",
+    "text/rfc822-headers",
+    "message/global-headers",
+)
 _MESSAGES = ("message/rfc822", "message/global", "message/news", "message/rfc2822")
 _BODIES = ("text/plain", "text/html")
 _SUFFIXES = {
-    "text/html": ".html", "text/csv": ".csv", "text/markdown": ".md", "application/json": ".json",
-    "text/calendar": ".ics", "text/vcard": ".vcf", "text/x-vcard": ".vcf", "text/directory": ".vcf",
-    "application/rtf": ".rtf", "text/rtf": ".rtf", "application/xhtml+xml": ".xhtml", "text/plain": ".txt",
-    "text/x-patch": ".patch", "text/x-diff": ".diff", "text/tab-separated-values": ".tsv",
-}  # fmt: skip
+    "text/html": ".html",
+    "text/csv": ".csv",
+    "text/markdown": ".md",
+    "application/json": ".json",
+    "text/calendar": ".ics",
+    "text/vcard": ".vcf",
+    "text/x-vcard": ".vcf",
+    "text/directory": ".vcf",
+    "application/rtf": ".rtf",
+    "text/rtf": ".rtf",
+    "application/xhtml+xml": ".xhtml",
+    "text/plain": ".txt",
+    "text/x-patch": ".patch",
+    "text/x-diff": ".diff",
+    "text/tab-separated-values": ".tsv",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """Words of the message itself. ``form``: "plain", "html", "calendar"."""
+    """Text of the message itself. ``form``: "plain", "html" or "calendar"."""
 
     form: str
     text: str
@@ -96,14 +113,14 @@ def message_text(subject: str, fields: dict[str, str], body: str, kind: Kind) ->
 
 
 def _says(text: str, inner: str) -> bool:
-    """Whether a text has the words of another one, but for a few that the form adds."""
+    """Whether a text contains the words of another one, except for a few that formatting adds."""
     words = Counter(_WORD.findall(inner))
     missing = words - Counter(_WORD.findall(text))
     return bool(words) and missing.total() <= MAX_NEW_SHARE * words.total()
 
 
 def _join(pieces: Iterable[_Piece]) -> tuple[str, Kind]:
-    """The body of a message: what it says, in order, without what an invitation repeats."""
+    """Join the bodies of a message in order. An invitation does not repeat a description that the body contains."""
     said = [piece for piece in pieces if isinstance(piece, _Said)]
     bodies = [piece for piece in said if piece.form != "calendar"]
     text = "\n\n".join(piece.text.strip("\n") for piece in bodies if piece.text.strip())
@@ -116,7 +133,7 @@ def _join(pieces: Iterable[_Piece]) -> tuple[str, Kind]:
 
 
 def _read_tnef(content: bytes, place: str, body: str) -> Iterator[Part]:
-    """What a winmail.dat holds; its body only if it is not the one of the message."""
+    """Read a winmail.dat. Its body is left out if it repeats the body of the message."""
     for part in tnef.read(content):
         if isinstance(part, Text):
             if not _says(body, part.text):
@@ -140,7 +157,7 @@ def _at(place: str, label: str) -> str:
 
 @dataclass
 class _Walk:
-    """Goes through the parts of one message in order. ``tnefs``: what Outlook packed, which is read last."""
+    """Walks the parts of one message in order. ``tnefs``: the contents of winmail.dat files, which are read last."""
 
     place: str
     tnefs: list[bytes] = field(default_factory=list)
@@ -176,7 +193,7 @@ class _Walk:
                 yield from self.part(one)
 
     def _alternative(self, part: mime.Part) -> Iterator[_Piece]:
-        """The form that says most, the plain one if they say the same; and what is attached to any of them."""
+        """Read the form with the most text, the plain one if they are alike, and the attachments of all forms."""
         forms = []
         had_body = self.has_body
         for one in part.parts:
@@ -280,7 +297,7 @@ class _Walk:
 
 
 def _choose(bodies: list[list[_Said]]) -> list[_Said]:
-    """The form of a body that says most. The plain one, unless it is a stub, or says much less."""
+    """Choose the plain form, unless it only points to the page or has much less text."""
     plain = [one for one in bodies if all(piece.form == "plain" for piece in one)]
     pages = [one for one in bodies if any(piece.form != "plain" for piece in one)]
     if not plain or not pages:
@@ -302,12 +319,12 @@ def _is_sane(text: str) -> bool:
 
 
 def _is_document(part: mime.Part) -> bool:
-    """Whether a part that is called an image is none: a PDF, or an Office document."""
+    """Whether a part that is declared as an image is a PDF or an Office document."""
     return part.content()[:8].startswith((b"%PDF-", b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"{\\rtf"))
 
 
 def _flow(text: str, deletes_space: bool) -> str:
-    """Lines that end in a space go on in the next one (RFC 3676)."""
+    """Join flowed lines: a line that ends in a space continues in the next one (RFC 3676)."""
     joint = "" if deletes_space else " "
     return re.sub(r"(?<=\S)(?<!\n--) \n(?=[^\s>-])", joint, re.sub(r"^ (?=[ >]|From )", "", text, flags=re.M))
 

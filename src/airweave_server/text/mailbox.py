@@ -1,4 +1,4 @@
-"""Mailboxes (mbox, RFC 4155) to text, message by message, with one message at a time in memory."""
+"""Reads mailboxes (mbox, RFC 4155) message by message, with one message at a time in memory."""
 
 import re
 from collections.abc import Iterator

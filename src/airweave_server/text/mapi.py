@@ -1,4 +1,4 @@
-"""What Outlook's containers have in common (MS-OXPROPS, MS-OXRTFCP): dates, code pages, and compressed RTF."""
+"""Properties that Outlook's formats share (MS-OXPROPS, MS-OXRTFCP): dates, code pages, and compressed RTF."""
 
 import struct
 from collections.abc import Mapping
@@ -15,20 +15,57 @@ MESSAGE_CLASS = 0x001A
 ATTACHED_NAME, ATTACHED_SHORT_NAME, ATTACHED_DATA, ATTACHED_TITLE = 0x3707, 0x3704, 0x3701, 0x3001
 # Of contacts: what they are called here, and the property.
 CONTACT_FIELDS = {
-    "Name": 0x3001, "Company": 0x3A16, "Department": 0x3A18, "Title": 0x3A17, "Profession": 0x3A46,
-    "Business phone": 0x3A08, "Home phone": 0x3A09, "Mobile": 0x3A1C, "Fax": 0x3A24, "Manager": 0x3A4E,
-    "Assistant": 0x3A30, "Nickname": 0x3A4F, "Web page": 0x3A51, "Spouse": 0x3A48,
-}  # fmt: skip
+    "Name": 0x3001,
+    "Company": 0x3A16,
+    "Department": 0x3A18,
+    "Title": 0x3A17,
+    "Profession": 0x3A46,
+    "Business phone": 0x3A08,
+    "Home phone": 0x3A09,
+    "Mobile": 0x3A1C,
+    "Fax": 0x3A24,
+    "Manager": 0x3A4E,
+    "Assistant": 0x3A30,
+    "Nickname": 0x3A4F,
+    "Web page": 0x3A51,
+    "Spouse": 0x3A48,
+}
 # Of appointments, tasks and contacts, by their number in a property set (MS-OXPROPS); each may be text or a date.
 NAMED_FIELDS = {
-    0x8208: "Where", 0x820D: "Start", 0x820E: "End", 0x8232: "Repeats", 0x8234: "Time zone", 0x8238: "Attendees",
-    0x8104: "Start", 0x8105: "Due", 0x811F: "Owner",
-    0x8083: "E-mail", 0x8093: "E-mail", 0x80A3: "E-mail", 0x801B: "Address", 0x801A: "Home address",
+    0x8208: "Where",
+    0x820D: "Start",
+    0x820E: "End",
+    0x8232: "Repeats",
+    0x8234: "Time zone",
+    0x8238: "Attendees",
+    0x8104: "Start",
+    0x8105: "Due",
+    0x811F: "Owner",
+    0x8083: "E-mail",
+    0x8093: "E-mail",
+    0x80A3: "E-mail",
+    0x801B: "Address",
+    0x801A: "Home address",
     0x8062: "Messenger",
-}  # fmt: skip
-_CODEPAGES = {65001: "utf-8", 65000: "utf-7", 1200: "utf-16-le", 20127: "cp1252", 28591: "cp1252", 20866: "koi8-r",
-              21866: "koi8-u", 50220: "iso-2022-jp", 50221: "iso-2022-jp", 50222: "iso-2022-jp", 51932: "euc-jp",
-              51949: "euc-kr", 52936: "hz", 54936: "gb18030", 936: "gb18030", 10000: "mac-roman"}  # fmt: skip
+}
+_CODEPAGES = {
+    65001: "utf-8",
+    65000: "utf-7",
+    1200: "utf-16-le",
+    20127: "cp1252",
+    28591: "cp1252",
+    20866: "koi8-r",
+    21866: "koi8-u",
+    50220: "iso-2022-jp",
+    50221: "iso-2022-jp",
+    50222: "iso-2022-jp",
+    51932: "euc-jp",
+    51949: "euc-kr",
+    52936: "hz",
+    54936: "gb18030",
+    936: "gb18030",
+    10000: "mac-roman",
+}
 _PREFIX = (
     rb"{\rtf1\ansi\mac\deff0\deftab720{\fonttbl;}{\f0\fnil \froman \fswiss \fmodern \fscript \fdecor MS Sans Serif"
     rb"SymbolArialTimes New RomanCourier{\colortbl\red0\green0\blue0"

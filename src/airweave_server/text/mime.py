@@ -1,7 +1,7 @@
-"""MIME messages (RFC 2045, 2046) as a tree of parts, whatever is wrong with them. Knows no text and no document.
+"""Parses MIME messages (RFC 2045, 2046) into a tree of parts and tolerates any damage. Knows no text and no document.
 
-The parts are found from the outside in: an inner part ends where the one around it does, so a boundary that is missing
-damages no more than its own part. Time and memory are linear in the size of the message.
+Parts are found from the outside in: an inner part ends at the latest where the part around it ends, so a missing
+boundary damages only its own part. Time and memory are linear in the size of the message.
 """
 
 import binascii
@@ -12,7 +12,7 @@ from functools import cached_property
 
 from . import words
 
-MAX_NESTING = 30  # of multiparts in one another; what is deeper is one part
+MAX_NESTING = 30  # of multiparts; a deeper one is read as a single part
 MAX_PARTS = 10_000  # of one message; the rest is left out
 MAX_HEADER_BYTES = 65_536  # of one header
 MAX_HEADERS = 10_000  # of one part
@@ -85,7 +85,7 @@ class Part:
         return self.data[self.start : self.end]
 
     def content(self) -> bytes:
-        """Its body without the transfer encoding. What is wrong in it costs no more than itself."""
+        """Its body with the transfer encoding decoded. An error in the encoding affects only the bytes around it."""
         body = self.body()
         coding = self.headers.get("content-transfer-encoding", b"").strip().lower().replace(b"_", b"-")
         coding = coding.partition(b";")[0].partition(b" ")[0].strip(b"\"'")
@@ -99,7 +99,7 @@ class Part:
 
 
 def parse(data: bytes) -> Part:
-    """The message in these bytes."""
+    """Parse a message. Never raises."""
     if b"\n" not in data and b"\r" in data:
         data = data.replace(b"\r", b"\n")
     counted = _Count()
@@ -122,7 +122,7 @@ def _parse(data: bytes, start: int, end: int, parent_type: str, depth: int, coun
         part.is_too_deep = True
         return part
     if part.headers.get("content-transfer-encoding", b"").strip().lower() in (b"base64", b"quoted-printable"):
-        content = part.content()  # which no standard allows, and some programs do
+        content = part.content()  # against the standard, but some programs do it
         if content.lstrip()[:2] == b"--":
             data, start, end = content, 0, len(content)
             part.data, part.start, part.end = data, start, end
@@ -136,7 +136,7 @@ def _parse(data: bytes, start: int, end: int, parent_type: str, depth: int, coun
 
 
 def _skip_from_line(data: bytes) -> int:
-    """Where the headers begin: after a byte order mark, empty lines, and the first line of a mail in a mailbox."""
+    """Return where the headers begin: after a byte order mark, empty lines, and the From_ line of a mailbox."""
     start = 3 if data.startswith(b"\xef\xbb\xbf") else 0
     while start < len(data) and data[start] in b"\r\n":
         start += 1
@@ -146,7 +146,7 @@ def _skip_from_line(data: bytes) -> int:
 
 
 def _read_headers(data: bytes, start: int, end: int) -> tuple[dict[str, bytes], int]:
-    """The headers, and where the body begins: after an empty line, or at a line that is no header."""
+    """Return the headers, and where the body begins: after an empty line, or at the first line that is not a header."""
     headers: dict[str, bytes] = {}
     name = ""
     value: list[bytes] = []
@@ -183,7 +183,7 @@ def _read_headers(data: bytes, start: int, end: int) -> tuple[dict[str, bytes], 
 
 
 def _find_parts(data: bytes, start: int, end: int, boundary: str) -> Iterator[tuple[int, int]]:
-    """Where the parts of a multipart begin and end. A boundary that does not occur is guessed."""
+    """Yield where each part of a multipart begins and ends. If the declared boundary does not occur, guess it."""
     marker = boundary.rstrip().encode("latin-1", "replace")
     pattern = _delimiter(marker) if marker else None
     if pattern is None or pattern.search(data, start, end) is None:
@@ -195,7 +195,7 @@ def _find_parts(data: bytes, start: int, end: int, boundary: str) -> Iterator[tu
     for found in pattern.finditer(data, start, end):
         if first is not None and found.start() > first:
             yield first, _before_line_end(data, first, found.start())
-        # after the last delimiter there may be words all the same, such as the footer of a mailing list
+        # text may follow the last delimiter, such as the footer of a mailing list
         first = found.end()
     if first is not None and not data[first:end].isspace() and first < end:
         yield first, end
@@ -206,7 +206,7 @@ def _delimiter(boundary: bytes) -> re.Pattern[bytes]:
 
 
 def _before_line_end(data: bytes, first: int, last: int) -> int:
-    """The line end before a delimiter belongs to it."""
+    """Return the end of a part: the line end before a delimiter belongs to the delimiter."""
     if last > first and data[last - 1] == 10:
         last -= 1
         if last > first and data[last - 1] == 13:
@@ -233,12 +233,12 @@ def decode_base64(body: bytes, *, is_text: bool = False) -> bytes:
 
 
 def decode_quoted(body: bytes) -> bytes:
-    """The bytes of quoted-printable; an escape that is none stays as it is."""
+    """Decode quoted-printable. An invalid escape stays as it is."""
     return binascii.a2b_qp(_BAD_QUOTED.sub(b"=3D", _SOFT_BREAK.sub(b"=", body)))
 
 
 def decode_uu(body: bytes) -> bytes:
-    """The bytes of the first uuencoded file in a body."""
+    """Decode the first uuencoded file in a body."""
     pieces = []
     lines = iter(body.splitlines())
     for line in lines:
@@ -249,7 +249,7 @@ def decode_uu(body: bytes) -> bytes:
             break
         try:
             pieces.append(binascii.a2b_uu(line))
-        except binascii.Error:  # it is longer than it says, as some programs write it
+        except binascii.Error:  # some programs write lines that are longer than their length byte says
             size = (((line[0] - 32) & 63) * 4 + 5) // 3
             try:
                 pieces.append(binascii.a2b_uu(line[:size]))

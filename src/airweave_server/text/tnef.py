@@ -1,4 +1,4 @@
-"""What Outlook packs into winmail.dat (TNEF, MS-OXTNEF) to text: the body, the invitation, and what is attached."""
+"""Reads winmail.dat (TNEF, MS-OXTNEF), in which Outlook packs a body, an invitation and attachments."""
 
 import io
 import struct
@@ -32,7 +32,7 @@ class _Holder:
 
 
 def read(data: bytes) -> Iterator[Part]:
-    """The message in a TNEF stream, then what is attached. Of one that is cut short, what comes before that."""
+    """Read the message in a TNEF stream, then its attachments. A stream that is cut short is read up to the cut."""
     message, attached, charset, damage = _Holder(), list[_Holder](), "", ""
     subject = body = b""
     try:

@@ -44,14 +44,15 @@ _UNFIT = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape", 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """``is_guess``: the encoding is neither declared nor told by the bytes."""
+    """Decoded text. ``is_guess``: neither a declaration nor the bytes themselves determine the encoding."""
 
     text: str
     is_guess: bool = False
 
 
 def decode_text(data: bytes, declared: str) -> Said:
-    """The text of a body. Its charset is the one declared if the bytes are in it, but for a few characters at most."""
+    """Decode a body in its declared charset, if all but a few characters are valid in it; otherwise in the charset that
+    the bytes are in."""
     declared = declared.strip().strip("\"'").lower()
     codec = _codec(declared)
     if iso2022.is_encoded(data) and (codec in (None, "cp1252", "utf-8") or codec.startswith("iso2022_jp")):
@@ -117,7 +118,7 @@ def _codec(name: str) -> str | None:
 
 
 def decode(raw: bytes, hint: str = "") -> str:
-    """A header as text: encoded words decoded, and bytes that should have been encoded by ``hint`` or a guess."""
+    """Decode a header: its encoded words, and 8-bit bytes by the charset ``hint`` or by a guess."""
     text = _UNFOLD.sub(" ", _decode_raw(raw, hint))
     return _decode_words(text) if "=?" in text else text
 
