@@ -11,8 +11,10 @@ from email.message import EmailMessage
 import pytest
 
 import formats
-from airweave_server.text import documents, mailbox
+from airweave_server.sdk import Entity
+from airweave_server.text import documents, mailbox, reading
 from airweave_server.text.extract import SAMPLE_BYTES, detect_format, extract
+from airweave_server.text.parsers import Parsers
 from airweave_server.text.parts import Extracted, LeftOut, NoText
 
 HEAD = b"From: Ann <ann@x.org>\nTo: bob@x.org\nDate: Thu, 02 Jul 2026 10:00:00 +0200\nMIME-Version: 1.0\n"
@@ -112,6 +114,24 @@ def test_a_message_too_large_for_memory_is_said_and_the_others_are_read(monkeypa
     )
     assert labels(found) == ["A", "B"]
     assert found.left_out == (LeftOut("too_large", ("message 2",)),)
+
+
+@pytest.mark.usefixtures("scratch")
+def test_a_mailbox_larger_than_a_document_is_read_from_its_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "DOCUMENT_BYTES", 3 * 1024 * 1024)
+    data = b"".join(FROM + mail(b"words " * 20_000 + b"\n\n", f"Subject: Mail {n}") for n in range(50))
+    entity = Entity(
+        id="1", type="file", name="Inbox", filename="Inbox", open=lambda: io.BytesIO(data), size_bytes=len(data)
+    )
+    parsers = Parsers(seconds=20, memory_mb=400)
+    try:
+        found = reading.Reader(parsers).read(entity)
+    finally:
+        parsers.close()
+    assert isinstance(found, Extracted)
+    assert labels(found)[:20] == [f"Mail {n}" for n in range(20)]
+    assert len(found.sections) < 30
+    assert found.left_out == (LeftOut("rest", note="the messages after 3 MB"),)
 
 
 def test_the_files_of_apple_mail_are_read() -> None:

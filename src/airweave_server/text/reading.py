@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import replace
+from itertools import chain
 from typing import BinaryIO
 
 import structlog
@@ -63,6 +64,8 @@ class Reader:
             form = detect_format(head[:SAMPLE_BYTES], filename=filename)
             if isinstance(form, NoText) and not self._parsers.reads_image(form):
                 return form
+            if form == "mbox":
+                return self._read_mailbox(head, content, filename)
             if form is not None and (entity.size_bytes or 0) > DOCUMENT_BYTES:
                 return NoText(TOO_LARGE)
             if form is not None:
@@ -103,6 +106,25 @@ class Reader:
             if error in raised or isinstance(error, Unavailable):
                 raise
             raise as_unparseable(error) from error
+
+    def _read_mailbox(self, head: bytes, content: Iterator[bytes], filename: str) -> Extracted | NoText:
+        """Read a mailbox, as far as ``DOCUMENT_BYTES``: its messages can be read without those that follow."""
+        size, is_cut = 0, False
+
+        def start() -> Iterator[bytes]:
+            nonlocal size, is_cut
+            for piece in chain([head], content):
+                size += len(piece)
+                if size > DOCUMENT_BYTES:
+                    is_cut = True
+                    return
+                yield piece
+
+        found = self._parsers.read(start(), filename=filename, beat=self._beat)
+        if not is_cut or isinstance(found, NoText):
+            return found
+        rest = LeftOut("rest", note=f"the messages after {DOCUMENT_BYTES // 1024 // 1024} MB")
+        return replace(found, left_out=(*found.left_out, rest))
 
     def _content(self, stream: BinaryIO) -> Iterator[bytes]:
         """The content of the stream in pieces of ``READ_BYTES``. ``waiting`` is entered only while the source is
