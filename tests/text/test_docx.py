@@ -668,6 +668,30 @@ def test_imported_and_embedded_documents_are_read() -> None:
     assert not found.left_out
 
 
+def test_objects_of_the_newer_kind_and_links() -> None:
+    body = p(r("a"), '<w:r><w:object><w:objectEmbed w:progId="Word" r:id="o1"/></w:object></w:r>')
+    body += p('<w:r><w:object><w:objectLink w:progId="Excel" r:id="o2"/></w:object></w:r>')
+    own = [("o1", "package", "embeddings/d.docx"), ("o2", "oleObject", "x.xlsx")]
+    found = Document(body, {"word/embeddings/d.docx": Document(p(r("inner"))).data()}, own).read()
+    assert found.text.split() == ["a", "inner"]
+    assert [(one.what, one.where) for one in found.left_out] == [("object", ("Excel",))]
+
+
+def test_parts_that_are_encrypted_or_missing_are_said() -> None:
+    data = bytearray(Document(p(r("kept"), FOOT), dict(NOTES), NOTED).data())
+    for mark, place, name in ((b"PK\x03\x04", 6, 30), (b"PK\x01\x02", 8, 46)):
+        at = data.index(mark)
+        while data[at + name : at + name + 18] != b"word/footnotes.xml":
+            at = data.index(mark, at + 1)
+        data[at + place] |= 1
+    found = read(io.BytesIO(bytes(data)), filename="a.docx")
+    assert isinstance(found, Extracted)
+    assert found.text == "kept\n\n"
+    assert [(one.what, one.where) for one in found.left_out] == [("encrypted", ("footnotes.xml",))]
+    missing = Document(p(r("kept")), {}, [("r1", "comments", "comments.xml")]).read()
+    assert [(one.what, one.where) for one in missing.left_out] == [("damaged", ("comments.xml",))]
+
+
 def test_documents_in_themselves_end() -> None:
     data = Document(p(r("core"))).data()
     for depth in range(8):

@@ -128,15 +128,14 @@ class Objects:
         self._is_object = False
 
     def _start_o_OLEObject(self, attributes: dict[str, str]) -> None:
-        kind, id = attributes.get("ProgID", ""), self.relation_id(attributes)
-        self.made += 1
-        self._is_embedded = True
-        if _EQUATION.match(kind):
-            self._context.left_out.append(LeftOut("formula"))
-        elif attributes.get("Type") == "Link":
-            self._context.left_out.append(LeftOut("object", (kind,) if kind else ()))
-        else:
-            self._embed(id)
+        is_link = attributes.get("Type") == "Link"
+        self._embed(self.relation_id(attributes), attributes.get("ProgID", ""), is_link=is_link)
+
+    def _start_w_objectEmbed(self, attributes: dict[str, str]) -> None:
+        self._embed(self.relation_id(attributes), attributes.get("w:progId", ""), is_link=False)
+
+    def _start_w_objectLink(self, attributes: dict[str, str]) -> None:
+        self._embed(self.relation_id(attributes), attributes.get("w:progId", ""), is_link=True)
 
     def _start_w_control(self, attributes: dict[str, str]) -> None:
         """A control of a form: what it says, unless only the program knows that draws it."""
@@ -158,9 +157,15 @@ class Objects:
         else:
             self._context.left_out.append(LeftOut("object", (name,) if name else ()))
 
-    def _embed(self, id: str) -> None:
-        part = self._part(id, "object")
-        if part is not None and len(self._context.members) < MAX_OBJECTS:
+    def _embed(self, id: str, kind: str, *, is_link: bool) -> None:
+        """An object of the program ``kind``."""
+        self.made += 1
+        self._is_embedded = True
+        if _EQUATION.match(kind):
+            self._context.left_out.append(LeftOut("formula"))
+        elif is_link or len(self._context.members) >= MAX_OBJECTS:
+            self._context.left_out.append(LeftOut("object", (kind,) if kind else ()))
+        elif (part := self._part(id, "object")) is not None:
             self._context.members.append(Member(_base_name(part), partial(self._open, part)))
 
 
