@@ -15,6 +15,8 @@ _HIDDEN = str.maketrans({"\u00ad": None, "\u2011": "-", "\ufffe": None, "\uffff"
 _FRIENDLY = re.compile(r'HYPERLINK\(\s*"[^"]*"\s*,\s*"((?:[^"]|"")*)"', re.I)
 _CODE = re.compile(r'&(?:"[^"]*"|\d+|K[0-9A-Fa-f]{2}(?:[0-9A-Fa-f]{4}|[-+]\d{3})|(&)|([LCR])|[PN][-+]\d+|.)', re.S)
 _HEADERS = ("oddHeader", "oddFooter", "evenHeader", "evenFooter", "firstHeader", "firstFooter")
+_TEXTS = frozenset({"v", "t", "f", *_HEADERS})
+MAX_NAMES = 1_000  # of elements; a sheet has fewer than a hundred
 _NOT_READ = ("extLst", "rPh", "conditionalFormatting", "dataValidations", "scenarios", "protectedRanges")
 
 
@@ -65,21 +67,18 @@ class Strings:
 
         def start(name: str, _: dict[str, str]) -> None:
             nonlocal depth, is_text
-            local = xml.local_name(name)
-            if depth or local == "rPh":
+            if depth or name.endswith(" rPh"):
                 depth += 1
-            elif local == "t":
+            elif name.endswith(" t"):
                 is_text = 1
 
         def end(name: str) -> None:
             nonlocal depth, is_text
             if depth:
                 depth -= 1
-                return
-            local = xml.local_name(name)
-            if local == "t":
+            elif name.endswith(" t"):
                 is_text = 0
-            elif local == "si":
+            elif name.endswith(" si"):
                 into.add(decode("".join(held)))
                 held.clear()
 
@@ -103,6 +102,7 @@ class Worksheet:
         self._rows: list[Row] = []
         self._cells: list[tuple[int, str]] = []
         self._columns: dict[str, int] = {}
+        self._locals: dict[str, str] = {}
         self._row = self._column = -1
         self._type: str | None = None
         self._style: str | None = None
@@ -135,12 +135,12 @@ class Worksheet:
             raise
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        local = name[name.rfind(" ") + 1 :]
+        local = self._locals.get(name) or self._learn(name)
         if self._skipped:
             self._skipped += 1
         elif local == "c":
             self._start_cell(attributes)
-        elif local in ("v", "t", "f") or local in _HEADERS:
+        elif local in _TEXTS:
             self._held.clear()
             self._is_text = True
         elif local == "row":
@@ -174,9 +174,16 @@ class Worksheet:
         if self._skipped:
             self._skipped -= 1
             return
-        act = self._ends.get(name[name.rfind(" ") + 1 :])
+        act = self._ends.get(self._locals.get(name, ""))
         if act is not None:
             act()
+
+    def _learn(self, name: str) -> str:
+        """The local name of an element, which is looked up for each cell."""
+        local = xml.local_name(name)
+        if len(self._locals) < MAX_NAMES:
+            self._locals[name] = local
+        return local
 
     def _characters(self, text: str) -> None:
         if self._is_text and not self._skipped:
@@ -208,8 +215,7 @@ class Worksheet:
             self._rows.append((self._row, cells))
 
     def _end_cell(self) -> None:
-        text = self._shown()
-        if text and not text.isspace():
+        if (text := self._shown()) and not text.isspace():
             self._cells.append((self._column, text))
 
     def _shown(self) -> str:
