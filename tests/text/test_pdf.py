@@ -102,6 +102,13 @@ def test_a_text_field_stands_behind_its_caption() -> None:
     assert text_with(widget(b"/FT/Tx/T(a)/V(ACME 4711)")) == "Name: ACME 4711\nNext"
 
 
+def test_a_field_stands_in_the_line_of_its_caption() -> None:
+    first, second = widget(b"/FT/Tx/T(a)/V(ACME)"), widget(b"/FT/Tx/T(b)/V(Paris)/Rect[150 675 300 695]")
+    assert text_with(first, second) == "Name: ACME\nNext Paris"
+    beside = widget(b"/FT/Tx/T(a)/V(ACME)/Rect[120 690 300 712]")
+    assert text_with(beside, lines=("Country", "Next")) == "Country ACME\nNext"
+
+
 def test_a_field_inherits_its_type_and_value() -> None:
     parent = b"<</FT/Tx/T(p)/V(INHERITED)/Kids[11 0 R]>>"
     assert text_with(widget(b"/Parent 10 0 R"), more=[parent]) == "Name: INHERITED\nNext"
@@ -228,6 +235,9 @@ def test_a_form_that_only_some_viewers_show_is_said() -> None:
     form = b"/AcroForm<</Fields[]/XFA 10 0 R>>/NeedsRendering true"
     found = read(pdf([shown("Please wait")], more=[pdf_stream(b"<xdp/>")], catalog=form))
     assert [one.what for one in found.left_out] == ["object"]
+    alone = documents.read(io.BytesIO(pdf([b""], more=[pdf_stream(b"<xdp/>")], catalog=form)), filename="a.pdf")
+    assert isinstance(alone, NoText)
+    assert alone.reason == "no_text: an XFA form, which only some viewers show"
 
 
 def test_forms_of_letters_become_letters() -> None:

@@ -56,10 +56,11 @@ class _Reading:
 
     def parts(self) -> Iterator[Part]:
         self._read_pages()
-        if self._forms.kind == pdfium.FORMTYPE_XFA_FULL:
+        is_xfa = self._forms.kind == pdfium.FORMTYPE_XFA_FULL
+        if is_xfa:
             self._left_out.append(LeftOut("object", note=XFA))
         if not self._texts and not self._files and not pdfium.FPDFDoc_GetAttachmentCount(self._document):
-            raise Refused("no_text_layer")
+            raise Refused(f"no_text: {XFA}" if is_xfa else "no_text_layer")
         yield from self._left_out
         texts = hyphens.join(self._texts)
         self._texts.clear()

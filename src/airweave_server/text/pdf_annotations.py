@@ -257,6 +257,8 @@ def _at_word(text: str, inline: tuple[int, str]) -> tuple[int, str]:
         while 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum():
             place -= 1
     else:
+        while place > 0 and text[place - 1] in "\r\n":  # PDFium puts them at the end of the line
+            place -= 1
         while 0 < place < len(text) and text[place - 1].isalnum() and text[place].isalnum():
             place += 1
     return place, said
