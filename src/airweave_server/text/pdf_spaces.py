@@ -4,7 +4,6 @@ It glues the words of programs that move to the next word instead of writing a s
 wide letters. Both show in the text, and only then is the place of each character looked at, which takes time.
 """
 
-import ctypes
 import re
 
 import pypdfium2.raw as pdfium
@@ -16,11 +15,12 @@ MAX_CHARS = 50_000  # of a page
 MIN_GLUED = 2  # on a page, such as "file,can"
 TORN_SHARE = 0.15  # of the words of a page that are single letters
 MIN_WORDS = 20
+SAME_LINE = 3.0  # points between the lower edges of characters of one line
 WORD_GAP = 0.2  # of the size of the font, between two words
 WIDER = 1.25  # how much wider than the one before the gap between two letters may be
 LEAST_GAP = 0.05  # which letters of a word may have between them
 
-_GLUED = re.compile(r"[a-z][,;][A-Za-z]|[a-z]\.[A-Z][a-z]")
+_GLUED = re.compile(r"[a-z]{2}[,;][a-z]{2}|[a-z]\.[A-Z][a-z]")
 _SINGLE = re.compile(r"(?<![^\s])[A-Za-z](?![^\s])")
 
 
@@ -38,14 +38,15 @@ def repair(words: PdfTextPage) -> str | None:
     count, handle = words.count_chars(), words.raw
     if count > MAX_CHARS:
         return None
-    box, x, y = pdfium.FS_RECTF(), ctypes.c_double(), ctypes.c_double()
+    box = pdfium.FS_RECTF()
+    unicode_of, box_of = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetLooseCharBox
     said: list[str] = []
-    last: tuple[float, float] | None = None  # the right edge and the base line of the character before
+    last: tuple[float, float] | None = None  # the right and the lower edge of the character before
     within = 0.0  # the gap before that one, within its word
     theirs: int | None = None  # where PDFium has put a space
     ours: tuple[int, float] | None = None  # where we have put one, and into which gap
     for place in range(count):
-        code = pdfium.FPDFText_GetUnicode(handle, place)
+        code = unicode_of(handle, place)
         if not code:
             continue
         char = chr(code)
@@ -56,10 +57,9 @@ def repair(words: PdfTextPage) -> str | None:
                 last, theirs, ours, within = None, None, None, 0.0
             said.append(char)
             continue
-        pdfium.FPDFText_GetLooseCharBox(handle, place, box)
-        pdfium.FPDFText_GetCharOrigin(handle, place, x, y)
+        box_of(handle, place, box)
         gap, added = 0.0, None
-        if last is not None and abs(y.value - last[1]) < 1:
+        if last is not None and abs(box.bottom - last[1]) < SAME_LINE:
             gap = box.left - last[0]
             size = pdfium.FPDFText_GetFontSize(handle, place) if gap > 0 or theirs is not None else 0.0
             if theirs is not None:
@@ -74,6 +74,6 @@ def repair(words: PdfTextPage) -> str | None:
                 said.append(" ")
                 gap = 0.0
         within, theirs, ours = gap, None, added
-        last = box.right, y.value
+        last = box.right, box.bottom
         said.append(char)
     return "".join(said)
