@@ -538,10 +538,21 @@ def office_with(part: str, xml: bytes) -> bytes:
     return made.getvalue()
 
 
+def opened_with(kind: str, content: bytes) -> bytes:
+    """An OpenDocument file with this content."""
+    mime = f"application/vnd.oasis.opendocument.{kind}"
+    return zipped({"mimetype": mime.encode(), "content.xml": content})
+
+
 LAUGHS = (
     b'<?xml version="1.0"?><!DOCTYPE x [<!ENTITY a "ha">'
     + b"".join(b'<!ENTITY %c "%s">' % (c + 1, b"&%c;" % c * 10) for c in range(97, 110))
     + b"]><x>&n;</x>"
+)
+REPEATS = (
+    b'<a xmlns:t="urn:oasis:names:tc:opendocument:xmlns:table:1.0"><t:table t:name="S">'
+    + b'<t:table-row t:number-rows-repeated="1048576"><t:table-cell t:number-columns-repeated="16384">x</t:table-cell>'
+    b"</t:table-row>" * 1_000 + b"</t:table></a>"
 )
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "bomb.txt.gz": lambda: bomb(200),
@@ -556,6 +567,9 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "laughs.pptx": lambda: office_with("ppt/slides/slide1.xml", LAUGHS),
     "nested.docx": lambda: office_with("word/document.xml", b"<a>" * 1_000_000),
     "nested.pptx": lambda: office_with("ppt/slides/slide1.xml", b"<a>" * 1_000_000),
+    "laughs.odt": lambda: opened_with("text", LAUGHS),
+    "nested.odt": lambda: opened_with("text", b"<a>" * 1_000_000),
+    "repeats.ods": lambda: opened_with("spreadsheet", REPEATS),
     "bomb.docx": lambda: office_with(
         "word/document.xml", b'<w:document xmlns:w="x"><w:t>' + b"a" * 200 * MB + b"</w:t></w:document>"
     ),

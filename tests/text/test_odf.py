@@ -371,12 +371,15 @@ def test_what_is_not_read_is_said() -> None:
     body = p("text" + picture % alt) + p(picture % "") + p(embed("Object 9"))
     body += '<draw:frame><draw:object-ole xlink:href="./Object 5"/><draw:image/></draw:frame>'
     body += "<draw:frame><draw:plugin draw:mime-type='video/mp4'/></draw:frame>"
+    for cached in ("", p("cached")):
+        body += f'<text:section><text:section-source xlink:href="other.odt"/>{cached}</text:section>'
     found = read(package(body, parts={"Object 5": b"Name,Amount,Price\n" + b"apple,3,4\n" * 9}))
     assert found.text.startswith("text\n\nOrg chart\n\nWho reports to whom\n\n")
     assert "Name: apple; Amount: 3" in found.text
     assert {(one.what, one.count, one.note) for one in found.left_out} == {
         ("object", 1, "Object 9 is missing"),
-        ("object", 1, "video/mp4"),
+        ("object", 1, "audio or video"),
+        ("object", 1, "linked: other.odt"),
         ("image", 2, ""),
     }
     assert [section.label for section in found.sections] == ["", "Object 5"]

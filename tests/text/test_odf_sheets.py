@@ -238,6 +238,7 @@ def test_repeats_of_a_hostile_sheet_stay_small() -> None:
     sparse = row(cell(attributes='table:number-columns-repeated="16383"'), cell(p("y")))
     found = read(package(sheet(full * 20, sparse * 500), form="ods"))
     assert found.text.count("y") == 500
+    assert [one.what for one in found.left_out] == ["rest"]
     assert len(found.text) < 10_000_000
     table = read(package(sheet(full * 20, sparse * 500)))
     assert len(table.text) < 100_000_000

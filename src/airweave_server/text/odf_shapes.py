@@ -74,7 +74,26 @@ def _object(walker: Walker, attributes: dict[str, str]) -> None:
 
 def _unread_object(walker: Walker, attributes: dict[str, str]) -> None:
     _shown(walker, attributes)
-    walker.found.left_out.append(LeftOut("object", walker.place, note=attributes.get(_MIME, "")[:MAX_NOTE_CHARS]))
+    kind = attributes.get(_MIME, "")
+    note = "audio or video" if kind.startswith(("audio/", "video/")) or kind == _MEDIUM else kind[:MAX_NOTE_CHARS]
+    walker.found.left_out.append(LeftOut("object", walker.place, note=note))
+
+
+def _section(walker: Walker, _: dict[str, str]) -> End:
+    """A part of a text. If it stands in another file and not here, that is said."""
+    sink, before, was = walker.sink, len(walker.sink.blocks), walker.linked
+    walker.linked = ""
+
+    def close() -> None:
+        linked, walker.linked = walker.linked, was
+        if linked and len(sink.blocks) == before and not sink.waiting:
+            walker.found.left_out.append(LeftOut("object", walker.place, note=f"linked: {linked}"))
+
+    return close
+
+
+def _link(walker: Walker, attributes: dict[str, str]) -> None:
+    walker.linked = attributes.get(_HREF, "")[:MAX_NOTE_CHARS]
 
 
 def _inner_document(walker: Walker, _: dict[str, str]) -> End | None:
@@ -198,6 +217,7 @@ def _declaration(walker: Walker, attributes: dict[str, str], *, kind: str) -> En
 
 
 _CLASS, _HREF, _MIME = name("presentation:class"), name("xlink:href"), name("draw:mime-type")
+_MEDIUM = "application/vnd.sun.star.media"
 _LABEL, _STATE, _SELECTED = name("form:label"), name("form:current-state"), name("form:current-selected")
 _CURRENT, _VALUE, _OPTION_SELECTED = name("form:current-value"), name("form:value"), name("form:selected")
 _XML_ID, _ID, _CONTROL = name("xml:id"), name("form:id"), name("draw:control")
@@ -224,6 +244,8 @@ SHAPES: Handlers = make_handlers(
         "presentation:notes": _notes,
         "svg:desc": _description,
         "svg:title": _description,
+        "text:section": _section,
+        "text:section-source": _link,
         **{f"presentation:{kind}-decl": partial(_declaration, kind=kind) for kind in _USED},
         **{f"form:{kind}": partial(_control, has_value=True) for kind in _FIELDS},
         **{

@@ -41,7 +41,9 @@ def _row(walker: Walker, attributes: dict[str, str]) -> End | None:
     def close() -> None:
         if sheet.row:
             times = number(attributes.get(ROWS), 1, 1, MAX_REPEATS)
-            sheet.rows.append((sheet.row, walker.repeats(times, sum(map(len, sheet.row))) if times > 1 else 1))
+            if times > 1:
+                times = walker.repeats(times, sum(map(len, sheet.row)), cells=len(sheet.row))
+            sheet.rows.append((sheet.row, times))
             sheet.row = []
 
     return close

@@ -34,12 +34,12 @@ def read_row(walker: Walker, attributes: dict[str, str]) -> End | None:
         chars = sum(len(block.text) for cell in row for block in cell)
         if not chars:
             return
-        for _ in range(walker.repeats(times, chars)):
+        for _ in range(walker.repeats(times, chars, cells=len(row))):
             if len(row) + table.gap < 2 or chars > MAX_ROW_CHARS:
                 _end_lines(table)
                 table.blocks.extend(block for cell in row for block in cell)
                 continue
-            cells = [in_line(cell).replace("|", "\\|") for cell in row]
+            cells = [in_line(cell).replace("|", "\\|") if cell else "" for cell in row]
             table.lines.append(f"| {' | '.join(cells)} |")
             if len(table.lines) == 1 and not table.blocks:
                 table.lines.append(f"|{' --- |' * len(row)}")

@@ -17,7 +17,8 @@ from .odf_names import name
 from .parts import LeftOut, Member
 
 MAX_SINKS = 16  # notes, comments and cells within each other; the text of deeper ones goes to the one around them
-REPEATED_CHARS = 1_000_000  # that repeated cells and rows may add to the text of a document
+REPEATED_CHARS = 4_000_000  # that repeated cells and rows may add to the text of a document
+LABEL_CHARS = 8  # more for each cell: the name of its column, which then stands before it
 MAX_GAP = 64  # empty cells before another one, which are always kept
 MAX_GAPS = 5_000_000  # those beyond, of all rows together
 
@@ -163,10 +164,12 @@ class Walker:
         self.tables: list[Table | None] = []  # None: nested too deeply, read as if it were no table
         self.spare_chars = REPEATED_CHARS
         self.spare_gaps = MAX_GAPS
+        self.is_cut = False  # something is repeated more often than it is read
 
         self.sheet: Sheet | None = None  # the open one
         self.sheets: deque[Sheet] = deque()  # those that are not yet taken
 
+        self.linked = ""  # the file in which the open section stands
         self.frames: list[Frame] = []
         self.is_chart = False
         self.controls: dict[str, str] = {}  # the texts of form controls, by their id
@@ -260,12 +263,17 @@ class Walker:
         inner, self.sink = self.sink, self._sinks.pop()
         return inner
 
-    def repeats(self, times: int, chars: int) -> int:
+    def repeats(self, times: int, chars: int, *, cells: int = 1) -> int:
         """How many times something is read that says it is repeated: at most so often that the text stays small."""
-        if times > 1 and chars:
-            times = min(times, 1 + self.spare_chars // chars)
-            self.spare_chars -= (times - 1) * chars
-        return times
+        if times <= 1 or not chars:
+            return times
+        chars += LABEL_CHARS * cells
+        allowed = min(times, 1 + self.spare_chars // chars)
+        self.spare_chars -= (allowed - 1) * chars
+        if allowed < times and not self.is_cut:
+            self.is_cut = True
+            self.found.left_out.append(LeftOut("rest", self.place, note="cells and rows that are repeated very often"))
+        return allowed
 
     def gaps(self, count: int) -> int:
         """How many empty cells are kept before another one."""
