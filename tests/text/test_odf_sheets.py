@@ -82,10 +82,12 @@ def test_what_is_in_a_cell_and_above_it() -> None:
     )
     anchored = row(cell(shape + image + p("e")), cell(chart))
     shapes = f"<table:shapes><draw:g><draw:rect>{p('RECT')}</draw:rect></draw:g></table:shapes>"
-    titled = content(f"<chart:chart><chart:title>{p('CHART')}</chart:title></chart:chart>", form="chart")
+    local = sheet(row(cell(), cell(p("Series"))), row(cell(p("North")), cell(p("17"), 'office:value="17"')))
+    titled = content(f"<chart:chart><chart:title>{p('CHART')}</chart:title>{local}</chart:chart>", form="chart")
     found = read(package(sheet(shapes, HEAD, data, anchored), form="ods", parts={"Object 1/content.xml": titled}))
     assert found.text == (
         "Item: a b cd; Cost: 1,234 (1234) [Comment by Ann: too much]\nItem: e\n\nRECT\n\nSHAPE\n\nCHART\n\n"
+        "|  | Series |\n| --- | --- |\n| North |\n\n"
     )
     assert {section.label for section in found.sections} == {"Sheet Budget"}
     assert [(one.what, one.where) for one in found.left_out] == [("image", ("Sheet Budget",))]

@@ -160,6 +160,7 @@ class _Package:
         assert self._archive is not None
         inner = self.walker(None, path, depth)
         inner.place = outer.place
+        inner.has_values = outer.sheet is None
         try:
             inner.read(self._archive.open(f"{path}/content.xml"))
         except _DAMAGE as error:

@@ -62,8 +62,8 @@ def read_cell(walker: Walker, attributes: dict[str, str]) -> End | None:
 
     def end() -> None:
         blocks = close().blocks or [Block(text) for text in (value_of(attributes),) if text]
-        if walker.is_chart and in_line(blocks) == "NaN":  # of a series that ends before others
-            blocks = []
+        if walker.is_chart and (in_line(blocks) == "NaN" or (not walker.has_values and _VALUE in attributes)):
+            blocks = []  # of a series that ends before others, or in the cells of the sheet
         if not blocks:
             table.gap += times
             return
@@ -84,3 +84,4 @@ def value_of(attributes: dict[str, str]) -> str:
 
 COLUMNS, ROWS = name("table:number-columns-repeated"), name("table:number-rows-repeated")
 _VALUES = [name(f"office:{kind}") for kind in ("string-value", "date-value", "time-value", "boolean-value", "value")]
+_VALUE = name("office:value")

@@ -172,6 +172,7 @@ class Walker:
         self.linked = ""  # the file in which the open section stands
         self.frames: list[Frame] = []
         self.is_chart = False
+        self.has_values = True  # charts are read with their values, which a sheet has already
         self.controls: dict[str, str] = {}  # the texts of form controls, by their id
         self.is_title = False  # within the title of a slide
         self.page_name = "Page"
