@@ -5,6 +5,7 @@ import time
 import pytest
 
 import formats
+from airweave_server.text import odf_walk
 from odf_files import (
     box,
     bullet_level,
@@ -244,3 +245,9 @@ def test_repeats_of_a_hostile_sheet_stay_small() -> None:
     assert len(found.text) < 10_000_000
     table = read(package(sheet(full * 20, sparse * 500)))
     assert len(table.text) < 100_000_000
+
+
+@pytest.mark.parametrize("form", ["odt", "odp"])
+def test_no_more_is_read_than_a_text_may_have(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(odf_walk, "MAX_TEXT_CHARS", 1_000)
+    assert 1_000 < len(read(package(p("words ") * 20_000, form=form)).text) < 60_000

@@ -50,6 +50,7 @@ def _open_paragraph(walker: Walker, heading: int, label: str) -> End:
 
     def close() -> None:
         text = sink.close_paragraph()
+        walker.chars += len(text)
         shown = label
         if len(walker.labels) > labels:  # the number itself stands in the document
             shown = f"{walker.labels[-1]} " if label != BULLET else label

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from . import xml
+from .extract import MAX_TEXT_CHARS
 from .mathml import Formula
 from .odf_lists import Counter, Levels, ListStyles
 from .odf_names import name
@@ -147,6 +148,7 @@ class Walker:
         self.place: tuple[str, ...] = ()  # where in the document the walk is: ("Slide 3",)
         self.is_muted = False  # characters are not text, as within styles
         self.is_formula = False  # the whole document is one
+        self.chars = 0  # of all paragraphs
 
         self.bodies: list[Handlers] = []  # the handlers outside of styles
         self.styles = ListStyles()
@@ -187,9 +189,12 @@ class Walker:
         self._formula: Formula | None = None
 
     def read(self, file: IO[bytes]) -> None:
-        """Walk through a whole part. If that fails, what was read before is kept."""
+        """Walk through a part, to its end or until the text is longer than one may be. If that fails, what was read
+        before is kept."""
         try:
-            xml.parse(file, self.start, self.end, self.characters)
+            for _ in xml.parse_in_pieces(file, self.start, self.end, self.characters):
+                if self.chars > MAX_TEXT_CHARS:
+                    break
         finally:
             self.finish()
 
