@@ -451,4 +451,9 @@ def test_hostile_records_take_linear_time() -> None:
         documents.read(io.BytesIO(data), filename="a.ppt")
     fields = word((b"\x13 A " * 200_000 + b"\r", True))
     documents.read(io.BytesIO(fields), filename="a.doc")
+    picture = struct.pack("<HI", 0x6A03, 0)
+    marks = word((b"\x01" * 50_000, True), characters=page((50_000, picture)))
+    documents.read(io.BytesIO(marks), filename="a.doc")
+    rows = word((b"\x07" * 100_000, True))
+    documents.read(io.BytesIO(rows), filename="a.doc")
     assert time.process_time() - started < 20

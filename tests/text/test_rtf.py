@@ -140,6 +140,7 @@ def test_a_field_shows_its_result_or_what_its_instruction_holds() -> None:
     assert read(inner) == "yes"
     assert read(r"{\field{\*\fldinst SYMBOL 97 \\f \"Symbol\" \\s 10}{\fldrslt}}") == "α"
     assert read(r"{\field{\*\fldinst MACROBUTTON NoMacro [Type here]}}") == "[Type here]"
+    assert read(r"x{\field{\*\fldinst GOTOBUTTON  \\* MERGEFORMAT}}") == "x"
     assert read(r"{\field{\*\fldinst EQ \\* jc2 \\o\\ad(\\s\\up 9(kana),KANJI)}}") == "kana KANJI"
     form = r"{\*\formfield{\fftype2\ffres%d\ffdefres1{\*\ffname N}{\*\ffl red}{\*\ffl green}{\*\ffl blue}}}"
     assert read(rf"It is {{\field{{\*\fldinst FORMDROPDOWN {form % 2}}}{{\fldrslt}}}}.") == "It is blue."
@@ -266,16 +267,16 @@ def test_compressed_text_of_outlook_is_unpacked() -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"{\\rtf1 " + b"{" * 2_000_000 + b"deep",
-        b"{\\rtf1 " + b"{\\footnote " * 300_000 + b"deep",
-        b"{\\rtf1 " + b"{\\field{\\fldinst " * 200_000 + b"deep",
-        b"{\\rtf1 " + b"\\trowd\\intbl\\itap99999\\nestcell " * 100_000,
+        b"{\\rtf1 " + b"{" * 400_000 + b"deep",
+        b"{\\rtf1 " + b"{\\footnote " * 60_000 + b"deep",
+        b"{\\rtf1 " + b"{\\field{\\fldinst " * 40_000 + b"deep",
+        b"{\\rtf1 " + b"\\trowd\\intbl\\itap99999\\nestcell " * 20_000,
         b"{\\rtf1 words\\bin99999999999 " + b"x" * 100_000,
         b"{\\rtf1 \\pict" + b"{\\pict\\bin-5 }" * 100_000,
-        b"{\\rtf1 " + b"{\\moMath{\\mf{\\mnum " * 200_000,
-        b"{\\rtf1 " + b"{\\shp{\\shpinst{\\shptxt " * 200_000 + b"deep",
-        b"{\\rtf1{\\fonttbl" + b"{\\f1\\fcharset2 x" * 300_000,
-        b"{\\rtf1 " + b"\\'e9" * 1_000_000 + b"\\",
+        b"{\\rtf1 " + b"{\\moMath{\\mf{\\mnum " * 40_000,
+        b"{\\rtf1 " + b"{\\shp{\\shpinst{\\shptxt " * 40_000 + b"deep",
+        b"{\\rtf1{\\fonttbl" + b"{\\f1\\fcharset2 x" * 60_000,
+        b"{\\rtf1 " + b"\\'e9" * 200_000 + b"\\",
         b"{\\rtf1 " + b"\\u-10179?" * 500_000,
     ],
 )
@@ -283,7 +284,7 @@ def test_hostile_bytes_take_linear_time(data: bytes) -> None:
     started = time.process_time()
     with suppress(Unparseable):  # no text, and cut short
         read_bytes(data)
-    assert time.process_time() - started < 20
+    assert time.process_time() - started < 10
 
 
 def test_a_document_cut_short_keeps_what_came_before_and_says_so() -> None:

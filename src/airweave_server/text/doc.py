@@ -18,6 +18,7 @@ from .parts import LeftOut, Member, Part, Text, Unparseable
 
 MAX_FIELDS = 100  # that are open at once; the marks of deeper ones are passed over
 MAX_OBJECTS = 1_000
+MAX_ART = 1_000  # drawings in lines of text; more of them are counted as pictures
 _MAIN, _FOOTNOTES, _HEADERS, _MACROS, _COMMENTS, _ENDNOTES, _BOXES, _HEADER_BOXES = range(8)
 _MARKS = re.compile("[\x00-\x1f]")
 _WRITTEN = {"\t": "\t", "\x0b": "\n", "\x0c": "\n", "\x0e": "\n", "\x1e": "-"}
@@ -77,6 +78,7 @@ class _Document:
         self._fonts = doc_tables.font_names(self._recent(doc_tables.FONTS))
         self._text = "".join(map(self._decode, self._pieces))
         self.images = self._shapes = 0
+        self._art: dict[int, str] = {}  # by its place in the data stream
         self.is_guess = self._old is not None and self._old.is_guess
         self.is_cut = len(self._text) < sum(fib.counts)
 
@@ -234,14 +236,29 @@ class _Document:
         elif mark == "\x01" and showing.is_choice():
             flow.write(self._read_choice(place))
         elif mark in "\x01\x08" and showing.shows_pictures():
-            self.images += mark == "\x01"
+            art = self._read_art(place) if mark == "\x01" else ""
+            flow.write(art)
+            self.images += mark == "\x01" and not art
             self._shapes += mark == "\x08"
 
-    def _read_choice(self, place: int) -> str:
-        """What is chosen from the list in a form, whose entries its mark points to."""
+    def _place_of_data(self, place: int) -> int | None:
+        """Where in the data stream is what the mark at a place stands for: a picture, or a list in a form."""
         run = self._characters.at(self._place_in_stream(place))
         at = properties(run.changes).get(doc_tables.PICTURE, b"") if run is not None else b""
-        return doc_tables.chosen_entry(self._data, int.from_bytes(at, "little")) if len(at) == 4 else ""
+        return int.from_bytes(at, "little") if len(at) == 4 else None
+
+    def _read_choice(self, place: int) -> str:
+        at = self._place_of_data(place)
+        return doc_tables.chosen_entry(self._data, at) if at is not None else ""
+
+    def _read_art(self, place: int) -> str:
+        """The text of WordArt that stands in a line like a character; "" for a picture."""
+        at = self._place_of_data(place)
+        if at is None or (at not in self._art and len(self._art) >= MAX_ART):
+            return ""
+        if at not in self._art:
+            self._art[at] = " ".join(word_art(doc_tables.shape_at(self._data, at)))
+        return self._art[at]
 
     def _end(self, flow: Flow, mark: str, place: int) -> None:
         """End a paragraph, a cell or a row."""

@@ -279,11 +279,11 @@ def font_names(table: bytes) -> dict[int, str]:
     return names
 
 
-def read_names(group: bytes) -> list[str]:
+def read_names(group: bytes, *, most: int = 10_000) -> list[str]:
     """Names that follow each other, each after its length (MS-DOC 2.9.338)."""
     names: list[str] = []
     at = 0
-    while at + 2 <= len(group):
+    while at + 2 <= len(group) and len(names) < most:
         end = at + 2 + 2 * struct.unpack_from("<H", group, at)[0]
         name = group[at + 2 : end]
         names.append(name[: len(name) // 2 * 2].decode("utf-16-le", "replace"))
@@ -304,12 +304,25 @@ def chosen_entry(data: bytes, at: int) -> str:
         at += 2
         for _ in range(5):  # the format, the help, the line of status, two macros
             at = _after_string(data, at)
-        entries = read_names(data[at + 6 : at + MAX_ENTRIES_BYTES])
+        entries = read_names(data[at + 6 : at + MAX_ENTRIES_BYTES], most=_UNCHOSEN)
         chosen = bits >> 2 & 0x1F
         chosen = preset if chosen == _UNCHOSEN else chosen
         return entries[chosen] if chosen < min(len(entries), struct.unpack_from("<H", data, at + 2)[0]) else ""
     except struct.error:
         return ""
+
+
+def shape_at(data: bytes, at: int) -> bytes:
+    """The drawing at a place in the data stream (MS-DOC 2.9.190); nothing if a picture is there."""
+    try:
+        size, head, kind = struct.unpack_from("<IHH", data, at)
+    except struct.error:
+        return b""
+    return data[at + head : at + size][:MAX_SHAPE_BYTES] if kind == _SHAPE else b""
+
+
+_SHAPE = 0x64
+MAX_SHAPE_BYTES = 16_384
 
 
 def _after_string(data: bytes, at: int) -> int:

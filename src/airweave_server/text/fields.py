@@ -10,12 +10,12 @@ _BUTTON = re.compile(r"(?:MACROBUTTON|GOTOBUTTON)\s+(?:\"[^\"]*\"|\S+)\s+(.*)", 
 _EQUATION = re.compile(r"EQ\s(.*)", re.I | re.S)
 _FONT = re.compile(r"\\f\s+(?:\"([^\"]*)\"|(\S+))")
 _FORMAT = re.compile(r"\\\*\s*(?:\"[^\"]*\"|\S+)")
-_OPTION = re.compile(r"\\\*\s*(?:\"[^\"]*\"|\S+)|\\[a-z]{1,2}\s?\d*", re.I)
+_OPTION = re.compile(r"\\[a-z]{1,2}\s?\d*", re.I)
 
 
 def show(instruction: str) -> str:
     """The text that a field without a result shows, as far as its instruction holds it."""
-    instruction = instruction[:MAX_INSTRUCTION_CHARS].strip()
+    instruction = _FORMAT.sub(" ", instruction[:MAX_INSTRUCTION_CHARS]).strip()
     if found := _SYMBOL.match(instruction):
         code = int(found[1], 0) if found[1].lower().startswith("0x") else int(found[1])
         named = _FONT.search(found[2])
@@ -24,7 +24,7 @@ def show(instruction: str) -> str:
             return chr(code)
         return fonts.sign(code, font) if font else bytes([code & 0xFF]).decode(fonts.LATIN, "replace")
     if found := _BUTTON.match(instruction):
-        return _FORMAT.sub(" ", found[1]).strip()
+        return found[1].strip()
     if found := _EQUATION.match(instruction):
         return re.sub(r"[(),;\\\s]+", " ", _OPTION.sub(" ", found[1])).strip()
     return ""
