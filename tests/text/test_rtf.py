@@ -277,7 +277,7 @@ def test_compressed_text_of_outlook_is_unpacked() -> None:
         b"{\\rtf1 " + b"{\\shp{\\shpinst{\\shptxt " * 40_000 + b"deep",
         b"{\\rtf1{\\fonttbl" + b"{\\f1\\fcharset2 x" * 60_000,
         b"{\\rtf1 " + b"\\'e9" * 200_000 + b"\\",
-        b"{\\rtf1 " + b"\\u-10179?" * 500_000,
+        b"{\\rtf1 " + b"\\u-10179?" * 100_000,
     ],
 )
 def test_hostile_bytes_take_linear_time(data: bytes) -> None:
