@@ -170,6 +170,58 @@ def test_an_entity_of_thirty_thousand_chunks_is_cut_and_says_so(server: Server) 
     assert server.search(collection, "firstofall changed")[0]["textual_representation"].startswith("firstofall changed")
 
 
+def test_each_row_of_a_long_table_is_found_and_a_row_more_is_too(server: Server, fresh_database: Database) -> None:
+    folder, collection = server.folder(), server.collection()
+    rows = (f"{n};Name{n % 977} Surname{n * 7919 % 10007};QX-{n:07d};City{n % 331}\n" for n in range(100_000))
+    (folder / "long.csv").write_text("List of parts\n\nid;name;number;city\n" + "".join(rows))
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    job = server.sync(connection)
+    assert (job["status"], job["entities_inserted"], job["entities_incomplete"]) == ("completed", 1, 0)
+    entry = server.ledger(connection)["long.csv"]
+    assert (entry["truncated"], entry["left_out"]) == (False, [])
+    assert entry["chunks"] > 3_000
+
+    def is_found(number: str) -> bool:
+        return f"number: {number}" in server.search(collection, number)[0]["textual_representation"]
+
+    assert all(is_found(number) for number in ("QX-0000000", "QX-0054321", "QX-0099999"))
+
+    def stored() -> dict[int, str]:
+        with fresh_database.session() as session:
+            return {row[0]: row[1] for row in session.execute(text("select ordinal, cast(xmin as text) from chunk"))}
+
+    before = stored()
+    with (folder / "long.csv").open("a") as file:
+        file.write("100000;One More;QX-LAST01;Here\n")
+    assert server.sync(connection)["entities_updated"] == 1
+    after = stored()
+    assert 1 <= sum(before.get(ordinal) != xmin for ordinal, xmin in after.items()) <= 2
+    assert is_found("QX-LAST01")
+    assert is_found("QX-0054321")
+
+
+def test_litter_is_skipped_and_a_link_is_indexed(server: Server) -> None:
+    folder, collection = server.folder(), server.collection()
+    litter = {
+        "~$report.docx": b"\x0bAnn Example" + bytes(150),
+        "._notes.txt": b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(60),
+        ".DS_Store": b"\0\0\0\1Bud1" + bytes(60),
+        "Thumbs.db": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
+        "desktop.ini": b"[.ShellClassInfo]\r\nIconResource=x\r\n",
+    }
+    for name, data in litter.items():
+        (folder / name).write_bytes(data)
+    (folder / "Shop.url").write_bytes(b"[InternetShortcut]\r\nURL=https://example.com/wombat4711\r\n")
+    connection = server.connect(collection, "folder", {"path": str(folder)})
+    job = server.sync(connection)
+    assert (job["entities_inserted"], job["entities_skipped"], job["entities_failed"]) == (1, len(litter), 0)
+    ledger = server.ledger(connection)
+    assert all(ledger[name]["reason"].startswith("litter: ") for name in litter)
+    assert server.search(collection, "wombat4711")[0]["textual_representation"].strip() == (
+        "Shop: https://example.com/wombat4711"
+    )
+
+
 @pytest.mark.parametrize("how", ["gone", "emptied", "another"])
 def test_a_folder_that_vanishes_is_unmounted_or_replaced_deletes_nothing(server: Server, how: str) -> None:
     folder, collection = server.folder(), server.collection()

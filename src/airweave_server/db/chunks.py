@@ -135,16 +135,31 @@ def unstage(session: Session, partition_id: int) -> None:
     session.execute(text("delete from chunk_staged where partition_id = :id"), {"id": partition_id})
 
 
-def swap_in(session: Session, partition_id: int, entity_row: int, *, collection_id: UUID, connection_id: UUID) -> None:
-    """Replace the entity's chunks with the staged ones, in this transaction."""
-    drop(session, [entity_row])
+def swap_in(
+    session: Session, partition_id: int, entity_row: int, *, collection_id: UUID, connection_id: UUID, keep: bool
+) -> None:
+    """Replace the entity's chunks with the staged ones, in this transaction. ``keep``: those that are the same and in
+    their place stay, for the indexes make writing a row cost much more than comparing it."""
+    if keep:
+        session.execute(
+            text("""
+                delete from chunk c where c.entity_row = :row and not exists (
+                    select from chunk_staged s
+                    where s.partition_id = :partition_id and s.ordinal = c.ordinal and s.hash = c.hash
+                )
+            """),
+            {"row": entity_row, "partition_id": partition_id},
+        )
+    else:
+        drop(session, [entity_row])
     session.execute(
         text("""
             with staged as (delete from chunk_staged where partition_id = :partition_id returning *)
             insert into chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding,
                                embedding_2, ident)
             select :row, ordinal, :collection_id, :connection_id, heading, text, hash, embedding, embedding_2, ident
-            from staged
+            from staged s
+            where not exists (select from chunk c where c.entity_row = :row and c.ordinal = s.ordinal)
         """),
         {
             "partition_id": partition_id,

@@ -602,7 +602,8 @@ class Writer:
             chunk_rows.insert(session, ((row, _with_identifiers(chunk, pieces[row])) for row, chunk in new), **place)
         for change in changes:
             if change.staged:
-                chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place)
+                keep = self._is_reusable(change.known)
+                chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place, keep=keep)
         if pending.same:
             ledger.confirm_unchanged(session, pending.same)
         if pending.moved:
