@@ -82,7 +82,7 @@ def test_utf8_is_never_touched() -> None:
 
 
 def test_a_guess_without_confidence_is_said_and_nothing_is_called_missing() -> None:
-    for data in (b"caf\xe9", b"\xb1\xb2 A4", b"x\xa7"):
+    for data in (b"caf\xe9", b"\xb1\xb2 A4", b"x\xa7", "会議室予約".encode("euc_jp")):
         found = extract(data, filename="a.txt")
         assert isinstance(found, Extracted)
         (said,) = found.left_out

@@ -72,6 +72,8 @@ _FAULTS = (
     re.compile("[a-zß-öø-ÿа-яα-ω][À-ÖØ-ÞŠŽŒŐŰА-ЯΑ-Ω][a-zß-öø-ÿа-яα-ω]"),
     re.compile("[\x80-\x9f]"),
 )
+_HAN = re.compile("[\u4e00-\u9fff]")
+_EASTERN = re.compile("[\u3040-\u30ff\uac00-\ud7a3]")  # Japanese and Korean letters
 _KATAKANA = re.compile(rb"(?:[\xa1-\xdf]|[\x00-\x7f])+")  # of half width
 _VOICED = re.compile(rb"[\xb3\xb6-\xc4\xca-\xce]\xde|[\xca-\xce]\xdf|[\xb1-\xdc]\xb0")
 
@@ -203,9 +205,11 @@ def _guess_encoding(data: bytes) -> tuple[str, bool]:
         scores[text] = max(before[0], score), min(before[1], encoding, key=_commonness)
     if not scores:
         return "cp1252", False
-    (best, encoding), *others = sorted(scores.values(), key=lambda one: -one[0])
+    (text, (best, encoding)), *others = sorted(scores.items(), key=lambda one: -one[1][0])
     high = len(_HIGH.findall(sample))
-    is_close = bool(others) and others[0][0] > NEXT_SHARE * best
+    is_close = bool(others) and others[0][1][0] > NEXT_SHARE * best
+    # a few Chinese characters and no others: in another encoding they are other such characters
+    is_close = is_close or (_HAN.search(text) is not None and _EASTERN.search(text) is None)
     return encoding, high >= SURE_BYTES and best >= SURE_CONFIDENCE and not (is_close and high < FEW_BYTES)
 
 
