@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airweave_server.errors import ClientError
 
-from . import contest, corpus, durable, growth, machine, quality, remembering, searching, syncing
+from . import contest, corpus, documents, durable, growth, machine, quality, remembering, searching, syncing
 from .lab import Lab
 from .report import Table
 from .server import Unfit, scratch
@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, Callable[[Lab], list[Table]]] = {
     "memory": remembering.run,
     "durable": durable.run,
     "growth": growth.run,
+    "documents": documents.run,
     "peers": contest.run,
 }
 REPEATS = 3
