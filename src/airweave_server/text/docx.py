@@ -1,7 +1,6 @@
 """Word documents (.docx, .docm, .dotx, .dotm) to text, by a walk of our own over their parts."""
 
 import io
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
@@ -17,16 +16,6 @@ from .parts import LeftOut, Part, Refused, Text, Unparseable
 MAIN = "word/document.xml"  # unless a relation says otherwise
 MAX_REMEMBERED_BYTES = 512 * 1024  # of a part with styles
 LABELS = {"header": "Header", "footer": "Footer"}
-
-
-def is_document(archive: zipfile.ZipFile) -> bool:
-    """Whether a package is a Word document, whatever the name of its main part."""
-    package = Package(archive)
-    main = package.main_part()
-    return main is not None and _TYPE.search(package.content_type(main)) is not None
-
-
-_TYPE = re.compile(r"(wordprocessingml|ms-word)\.(document|template)")
 
 
 def read(archive: zipfile.ZipFile) -> Iterator[Part]:
