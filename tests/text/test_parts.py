@@ -20,6 +20,6 @@ def test_what_differs_only_in_its_place_is_told_once() -> None:
     assert [(one.what, one.count) for one in found] == [("page_without_text", 40), ("image", 2), ("words", 120)]
     assert len(found[0].where) == MAX_PLACES
     assert describe(found) == (
-        "page 1, page 2, page 3 and 37 more: no text layer; 2: an image is not read; about 120 words"
+        "page 1, page 2, page 3 and 37 more: no text layer; an image is not read (2 times); about 120 words"
     )
     assert describe([LeftOut("page_without_text", ("page 2",))]) == "page 2: no text layer"

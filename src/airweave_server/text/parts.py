@@ -10,7 +10,7 @@ Kind = Literal["text", "markdown", "html", "json", "csv", "code"]
 
 MAX_DEPTH = 4  # of nested archives and messages
 MAX_PLACES = 20  # that one ``LeftOut`` names
-DESCRIBED = 3  # of them in a line for people
+DESCRIBED = 3  # of them, and of their places, in a line for people
 # What may be left out of a text, and how a person is told. The words are part of the API: add, never rename.
 WHAT = {
     "attachment": "an attachment is not read",
@@ -63,9 +63,12 @@ class LeftOut:
         """For people: "page 2: no text layer", "about 120 words"."""
         is_amount = self.what == "words"
         said = self.note or (f"about {self.count:,} words" if is_amount else WHAT[self.what])
-        places = ", ".join(self.where[:3])
-        if not is_amount and (more := self.count - len(self.where[:3])) > 0:
-            places = f"{places} and {more:,} more" if places else f"{self.count:,}"
+        if is_amount or not self.where:
+            places = ", ".join(self.where)
+            said = said if is_amount or self.count == 1 else f"{said} ({self.count:,} times)"
+        else:
+            more = self.count - len(self.where[:DESCRIBED])
+            places = ", ".join(self.where[:DESCRIBED]) + (f" and {more:,} more" if more > 0 else "")
         return f"{places}: {said}" if places else said
 
 
