@@ -23,6 +23,7 @@ _RUN = b"\x01" * RUN_CHARS
 _BREAK = r"(?:\\r|\\n|&#1[03];|&#x[aAdD];|[\s\"'`,;>#*\\+]){1,100}"
 _BLOCK = re.compile(rf"[A-Za-z0-9+/]{{{RUN_CHARS},}}+(?:{_BREAK}[A-Za-z0-9+/]{{{RUN_CHARS},}}+)*+={{0,2}}")
 _LAST_LINE = re.compile(rf"({_BREAK})([A-Za-z0-9+/]{{1,{RUN_CHARS}}}+)(={{0,2}})(?=[^\S\n]*+(?:[\n\"'`<),;\\]|\Z))")
+_RULE = re.compile(r"-{8,}|_{8,}")  # a line across the page, or of a table
 _WORD = re.compile(r"[A-Za-z]?[a-z]+|[A-Z]+|[0-9]+")
 _URL_SAFE = re.compile(rf"[A-Za-z0-9_-]{{{LEAST_CHARS},}}+={{0,2}}")
 _URI = re.compile(rf"(data:[\w.+/;=-]{{0,200}}?;base64,)[A-Za-z0-9+/=_%-]{{{LEAST_URI_CHARS},}}+", re.I)
@@ -73,13 +74,16 @@ def _find(text: str) -> Iterator[tuple[int, int]]:
     """Yield where base64 begins and ends. Looks only at places with ``RUN_CHARS`` fit characters in a row, which few
     texts have."""
     position = 0
-    while position < len(text):
+    while len(text) - position >= RUN_CHARS:
         base = position
         fit = text[base : base + WINDOW_CHARS].encode("ascii", "replace").translate(_IS_FIT)
         position += max(1, len(fit) - RUN_CHARS + 1)  # a run may begin in this window and end in the next
         at = 0
         while (at := fit.find(_RUN, at)) >= 0:
             start = base + at
+            if (rule := _RULE.match(text, start)) is not None:
+                at = rule.end() - base
+                continue
             end = _find_end(text, start)
             if is_base64(text[start:end]):
                 yield start, end
