@@ -18,7 +18,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import PurePosixPath
 from typing import IO, Any
@@ -30,6 +30,7 @@ from . import (
     charset,
     cms,
     coats,
+    completeness,
     doc,
     docx,
     encoded,
@@ -133,6 +134,14 @@ def read(
     return reading.result()
 
 
+@dataclass(slots=True)
+class _Own:
+    """The document that is being read: its format, and the labels and texts of its sections, without its members."""
+
+    form: str = ""
+    sections: list[tuple[str, str]] = field(default_factory=list)
+
+
 class _Reading:
     """The text read so far, and how much may still be unpacked."""
 
@@ -149,9 +158,14 @@ class _Reading:
         self._left_out: list[LeftOut] = []
         self._refused: list[str] = []  # why members have no text
         self._formats: set[str] = set()
+        self._own = _Own()
 
     def formats(self) -> frozenset[str]:
         return frozenset(self._formats)
+
+    def _open(self, form: str) -> None:
+        self._formats.add(form)
+        self._own.form = form
 
     def result(self) -> Extracted | NoText:
         left_out = merge(self._left_out)
@@ -174,7 +188,26 @@ class _Reading:
         return bool(self._sections)
 
     def take(self, file: IO[bytes], filename: str, label: str, *, depth: int) -> None:
-        """Read one document. ``label``: its place in the outermost one, or "" for the outermost itself."""
+        """Read one document, and count whether its words were read. ``label``: its place in the outermost one, or ""
+        for the outermost itself."""
+        outer, self._own = self._own, _Own()
+        said = len(self._left_out)
+        try:
+            self._take(file, filename, label, depth)
+            if not any(one.what in _UNREAD for one in self._left_out[said:]):
+                self._count(file, label)
+        finally:
+            self._own = outer
+
+    def _count(self, file: IO[bytes], label: str) -> None:
+        """Note how many words of the document were not read, if there is time to count them."""
+        if time.monotonic() < self._ends_at:
+            sections = [(one.removeprefix(label).removeprefix(" > "), text) for one, text in self._own.sections]
+            missing = completeness.missing_words(file, self._own.form, sections, until=self._ends_at)
+            if missing:
+                self._left_out.append(LeftOut("words", (label,) if label else (), missing))
+
+    def _take(self, file: IO[bytes], filename: str, label: str, depth: int) -> None:
         head = file.read(SAMPLE_BYTES)
         file.seek(0)
         if (reason := find_litter(head, PurePosixPath(filename.replace("\\", "/")).name)) is not None:
@@ -206,7 +239,7 @@ class _Reading:
         elif form in _OPENERS:
             self._read_compressed(file, _OPENERS[form], filename, label, depth)
         else:
-            self._formats.add("archive" if form == "cms" else form)
+            self._open("archive" if form == "cms" else form)
             if form == "pdf":
                 self._take_parts(pdf.read(file, self._recognize), label, depth)
             elif form == "rtf":
@@ -255,6 +288,7 @@ class _Reading:
                 text = text.rstrip("\n") + "\n\n"
             self._sections.append(Section(self._chars, label[:MAX_LABEL_CHARS], kind))
             self._parts.append(text)
+            self._own.sections.append((label, text))
             self._chars += len(text)
         if room <= len(text):
             raise _Full
@@ -317,7 +351,7 @@ class _Reading:
                     self._read_member(Member(one.filename, partial(archive.open, one)), label, depth)
 
     def _read_office(self, file: IO[bytes], archive: zipfile.ZipFile, form: str, label: str, depth: int) -> None:
-        self._formats.add(form)
+        self._open(form)
         file.seek(0)
         if form in _OPEN_DOCUMENTS:
             self._take_parts(odf.read(archive, _OPEN_DOCUMENTS[form]), label, depth)
@@ -336,7 +370,7 @@ class _Reading:
         """Read an OpenDocument file that is a single XML document."""
         form = odf_names.flat_form(head)
         assert form is not None
-        self._formats.add(form)
+        self._open(form)
         size_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
         self._take_parts(odf.read_flat(file, form, size_bytes=size_bytes), label, depth)
@@ -412,7 +446,7 @@ class _Reading:
             if storage.exists("EncryptedPackage") or storage.exists("EncryptionInfo"):
                 raise Refused("encrypted")
             if storage.exists("__properties_version1.0"):
-                self._formats.add("msg")
+                self._open("msg")
                 self._take_parts(outlook.read(storage, is_inside=depth > 0), label, depth)
                 return
             form = next((form for stream, form in _OLE_STREAMS.items() if storage.exists(stream)), None)
@@ -422,10 +456,11 @@ class _Reading:
                 return
             if form is None:
                 raise Refused("unsupported_format: OLE file")
-            self._formats.add(form)
+            self._open(form)
             self._take_parts(_OLE_READERS[form](storage), label, depth)
 
 
+_UNREAD = ("rest", "too_large")  # left out, with words that are not counted once more
 _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")
 _OPEN_DOCUMENTS: dict[str, odf_names.Form] = {"odt": "odt", "ods": "ods", "odp": "odp", "odg": "odg"}
 _OLE_STREAMS = {"Workbook": "xls", "Book": "xls", "WordDocument": "doc", "PowerPoint Document": "ppt"}

@@ -1,0 +1,147 @@
+"""How many words of a document are not in what was read of it, by a plain count that knows nothing of the readers.
+
+The count takes what a format holds as text, in whatever order, and leaves out what nobody sees: deleted text,
+fallbacks, instructions of fields, styles and settings. It is rough: a few missing words are not worth saying.
+"""
+
+import email
+import logging
+import math
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from email.message import Message
+from itertools import islice
+from typing import IO
+
+from . import completeness_binary as binary
+from . import completeness_xml
+from .completeness_held import Held, TooLarge
+from .completeness_xml import html_text
+
+MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
+MAX_REJOINED = 500  # words that are looked for in longer ones
+LEAST_WORDS, LEAST_SHARE = 4, 0.02  # that must be missing before anything is said
+
+_LOG = logging.getLogger(__name__)
+_WORD = re.compile(r"[^\W_]+")
+_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+
+
+def missing_words(file: IO[bytes], form: str, read: Sequence[tuple[str, str]], *, until: float = math.inf) -> int:
+    """About how many words of a document are not in what was read of it, the labels and texts of its sections; 0 if
+    only few are, if the format is not counted, and if the count fails. ``until``: the monotonic time at which it
+    ends."""
+    counter = _COUNTERS.get(form)
+    if counter is None and form != "pdf":
+        return 0
+    try:
+        file.seek(0)
+        if counter is None:
+            return _compare_pages(*binary.pages_of_pdf(file, until), read)
+        return _compare(counter(file, form), (text for _, text in read))
+    except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
+        _LOG.debug("completeness_not_counted: %s: %s", form, error)
+        return 0
+
+
+def words(text: str) -> list[str]:
+    """The words in one normal form, which hyphens, underscores and invisible characters do not change."""
+    if not text.isascii():
+        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    return _WORD.findall(text.casefold())
+
+
+def _compare(held: Held, read: Iterable[str]) -> int:
+    texts = list(read)
+    if sum(map(len, held.texts)) > MAX_CHARS or sum(map(len, texts)) > 4 * MAX_CHARS:
+        raise TooLarge
+    expected = Counter(words("\n".join(held.texts)))
+    for group in held.alike:
+        expected.update(_greatest(group))
+    expected.update(dict.fromkeys(words("\n".join(held.once)), 1))
+    found = Counter(words("\n".join(texts)))
+    total = expected.total() + held.opaque
+    missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
+    lost = sum(missing.values())
+    if held.opaque:  # words whose letters the count does not know may be any that are left
+        lost += max(0, held.opaque - (found.total() - (expected.total() - lost)))
+    if lost < LEAST_WORDS or lost <= LEAST_SHARE * total:
+        return 0
+    lost -= _rejoined(missing, found - expected)
+    return lost if lost >= LEAST_WORDS and lost > LEAST_SHARE * total else 0
+
+
+def _compare_pages(count: int, held: Mapping[int, str], read: Sequence[tuple[str, str]]) -> int:
+    """Pages are compared letter by letter: where words end is a matter of their places, in which readers differ."""
+    texts: dict[int, list[str]] = {}
+    for label, text in read:
+        if found := _PAGE.match(label):
+            texts.setdefault(int(found[1]), []).append(text)
+    total, lost = 0, 0.0
+    for number, text in held.items():
+        expected = words(text)
+        letters = Counter("".join(expected))
+        missing = letters - Counter("".join(words("\n".join(texts.get(number, ())))))
+        total += len(expected)
+        lost += missing.total() * len(expected) / max(1, letters.total())
+    lost, total = lost * count / max(1, len(held)), total * count // max(1, len(held))
+    return round(lost) if lost >= LEAST_WORDS and lost > LEAST_SHARE * total else 0
+
+
+_PAGE = re.compile(r"Page (\d+)(?: >|$)")
+
+
+def _greatest(texts: Iterable[str]) -> Counter[str]:
+    """The words of texts of which each may say the same as another, such as headers."""
+    found: Counter[str] = Counter()
+    for text in texts:
+        found |= Counter(words(text))
+    return found
+
+
+def _rejoined(missing: Mapping[str, int], surplus: Counter[str]) -> int:
+    """How many of the missing words stand in longer words that only the reading has: the count parted them."""
+    joined = "\n".join(islice(surplus, MAX_REJOINED))
+    return sum(count for word, count in islice(missing.items(), MAX_REJOINED) if len(word) > 2 and word in joined)
+
+
+def _count_mail(file: IO[bytes], _: str) -> Held:
+    held = Held()
+    message = email.message_from_binary_file(file)
+    held.texts.extend(_body(message))
+    return held
+
+
+def _body(part: Message) -> Iterator[str]:
+    """The text of the body: attachments and messages inside are documents of their own."""
+    kind = part.get_content_type()
+    if part.is_multipart():
+        inner = [one for one in part.get_payload() if isinstance(one, Message)]
+        if kind == "multipart/alternative":
+            plain = [one for one in inner if one.get_content_type() == "text/plain"]
+            inner = plain[:1] or [one for one in inner if one.get_content_type() != "text/html"][:1] or inner[:1]
+        for one in inner if kind != "message/rfc822" else ():
+            yield from _body(one)
+    elif kind in ("text/plain", "text/html") and part.get_content_disposition() != "attachment":
+        data = part.get_payload(decode=True)
+        if isinstance(data, bytes) and part.get_filename() is None:
+            text = _decode(data, part.get_content_charset())
+            yield html_text(text) if kind == "text/html" else text
+
+
+def _decode(data: bytes, charset: str | None) -> str:
+    for one in (charset, "utf-8"):
+        try:
+            return data.decode(one or "ascii")
+        except (LookupError, UnicodeDecodeError):
+            continue
+    return data.decode("ascii", "ignore")
+
+
+_COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+    **completeness_xml.COUNTERS,
+    **binary.COUNTERS,
+    "email": _count_mail,
+}

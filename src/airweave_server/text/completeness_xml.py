@@ -1,0 +1,220 @@
+"""What documents of XML hold as text: a count for ``completeness``, by regular expressions that take linear time, which
+knows nothing of the readers."""
+
+import html
+import re
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import IO
+
+from .completeness_held import Held, TooLarge
+
+MAX_PARTS_BYTES = 24 * 1024 * 1024  # of all parts that are counted; of larger documents nothing is said
+
+
+class _Archive:
+    """The parts of a document, as long as they are not too large together."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._zip = zipfile.ZipFile(file)
+        self.names = self._zip.namelist()
+        self._left = MAX_PARTS_BYTES
+
+    def read(self, name: str) -> str:
+        with self._zip.open(name) as part:
+            data = part.read(self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLarge
+        return _decode_xml(data)
+
+
+def _decode_xml(data: bytes) -> str:
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    return data.decode("utf-8", "replace")
+
+
+def _elements(names: str) -> re.Pattern[str]:
+    """The beginnings of elements of these names."""
+    return re.compile(rf"<({names.replace(' ', '|')})(?=[\s>])[^>]*>")
+
+
+def _count_openxml(file: IO[bytes], form: str) -> Held:
+    held = Held()
+    archive = _Archive(file)
+    related = _related(archive, _MAIN[form])
+    for name in archive.names:
+        kind = next((kind for kind, pattern in _KINDS if pattern.fullmatch(name)), None)
+        if kind == "chart":
+            found = _CHART_TEXT.findall(archive.read(name))
+            held.once.extend(_unescape(one) for one in found if not _NUMBER.fullmatch(one))
+        elif kind == "text" or (kind == "slide" and name.rpartition("/")[2] in related):
+            held.texts.append(_openxml_text(archive.read(name)))
+        elif kind == "furniture" and name.rpartition("/")[2] in related:
+            held.alike[0].append(_openxml_text(archive.read(name)))
+    if form == "xlsx":
+        _count_cells(archive, held)
+    return held
+
+
+_MAIN = {"docx": "word/_rels/document.xml.rels", "pptx": "ppt/_rels/presentation.xml.rels", "xlsx": ""}
+_KINDS = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("text", r"word/(?:document|footnotes|endnotes|comments)\d*\.xml|\w+/diagrams/data\d*\.xml"),
+        ("furniture", r"word/(?:header|footer)\d*\.xml"),
+        ("slide", r"ppt/slides/slide\d+\.xml"),
+        ("text", r"ppt/(?:notesSlides/notesSlide|comments/\w+?)\d*\.xml|xl/(?:comments\d*|drawings/drawing\d+)\.xml"),
+        ("chart", r"\w+/charts/chart\d*\.xml"),
+    )
+)
+_GONE = _elements("mc:Fallback w:moveFrom")
+_FLOATING = _elements("a:fld p:sp")
+_CONDITIONS = {
+    "a:fld": re.compile(r'type="(?:slidenum|datetime)'),
+    "p:sp": re.compile(r'<p:ph\b[^>]*\btype="(?:sldNum|dt|ftr|hdr)"'),
+}
+_BREAKS = ("</{}p>", "<{}p>", "<{}p ", "<{}tab/>", "<{}br", "<{}cr", "</{}text>", "<{}noBreakHyphen", "</{}si>")
+_TEXTS = {prefix: re.compile(rf"<{prefix}t(?:>| [^>]*>)([^<]+)") for prefix in ("w:", "a:", "m:", "")}
+_CHART_TEXT = re.compile(r"<(?:a:t|c:v)>([^<]+)")
+_NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
+
+
+def _openxml_text(data: str) -> str:
+    if "<mc:Fallback" in data or "<w:moveFrom" in data:
+        data = _without(data, _GONE)
+    if "<a:fld" in data or "<p:ph" in data:
+        data = _without(data, _FLOATING, _CONDITIONS)
+    found: list[str] = []
+    for prefix, pattern in _TEXTS.items():
+        if f"<{prefix}t>" in data or f"<{prefix}t " in data:
+            parted = data
+            for tag in _BREAKS:  # each becomes a text of its own, which is faster than to look for all in one pattern
+                tag = tag.format(prefix)
+                parted = parted.replace(tag, f"<{prefix}t>\n{tag}")
+            found.extend(pattern.findall(parted))
+            found.append("\n")
+    return _unescape("".join(found))
+
+
+def _without(data: str, elements: re.Pattern[str], conditions: Mapping[str, re.Pattern[str]] = {}) -> str:
+    """The same without the elements that begin so, or those of them whose content meets the condition."""
+    kept: list[str] = []
+    at = 0
+    for found in elements.finditer(data):
+        if found.start() < at or found[0].endswith("/>"):
+            continue
+        end = f"</{found[1]}>"
+        stop = data.find(end, found.end())
+        if stop < 0:
+            break
+        condition = conditions.get(found[1])
+        if condition is None or condition.search(data, found.start(), stop):
+            kept.append(data[at : found.start()])
+            at = stop + len(end)
+    return "".join([*kept, data[at:]])
+
+
+def _related(archive: _Archive, part: str) -> set[str]:
+    """The names of the parts that the main part refers to."""
+    return set(re.findall(r'Target="[^"]*?([^"/]+)"', archive.read(part))) if part in archive.names else set()
+
+
+_SHARED_CELL = re.compile(r' t="s"[^>]*><v>(\d+)</v>')
+_TEXT_CELL = re.compile(r' t="(?:str|inlineStr)"[^>]*>((?:[^<]|<(?!/c>))*)')
+_FORMULA = re.compile(r"<f\b[^>]*>[^<]*")
+_PLAIN_CELL = re.compile(r'<c r="[A-Z]+\d+"(?: s="0")?><v>(\d{1,15})</v>')
+
+
+def _count_cells(archive: _Archive, held: Held) -> None:
+    """Texts of cells as often as cells hold them, and numbers without a format."""
+    uses: Counter[str] = Counter()
+    for name in archive.names:
+        if re.fullmatch(r"xl/worksheets/\w+\.xml", name):
+            data = archive.read(name)
+            uses.update(_SHARED_CELL.findall(data))
+            held.texts.append("\n".join(_PLAIN_CELL.findall(data)))
+            held.texts.extend(_unescape(_TAG.sub("", _FORMULA.sub("", one))) for one in _TEXT_CELL.findall(data))
+    if "xl/sharedStrings.xml" in archive.names:
+        strings = _without(archive.read("xl/sharedStrings.xml"), _PHONETIC)
+        for index, one in enumerate(re.split(r"<si(?:\s*/)?>", strings)[1:]):
+            if (count := uses[str(index)]) > 0:
+                held.texts.extend([_openxml_text(one)] * min(count, 100_000))
+
+
+_TAG = re.compile(r"<[^>]*>")
+_PHONETIC = _elements("rPh")
+
+
+def _count_opendocument(file: IO[bytes], form: str) -> Held:
+    held = Held()
+    if file.read(2) != b"PK":
+        file.seek(0)
+        held.texts.append(_opendocument_text(_decode_xml(file.read(MAX_PARTS_BYTES))))
+        return held
+    archive = _Archive(file)
+    held.texts.append(_opendocument_text(archive.read("content.xml")))
+    if form == "odt" and "styles.xml" in archive.names:
+        masters = archive.read("styles.xml").partition("<office:master-styles")[2]
+        held.alike[0].extend(_opendocument_text(one) for one in _FURNITURE.findall(masters))
+    return held
+
+
+_FURNITURE = re.compile(r"<style:(?:header|footer)[\w-]*>(?:[^<]|<(?!/style:(?:header|footer)))*")
+_ODF_GONE = _elements(
+    "text:tracked-changes table:tracked-changes table:content-validations office:binary-data office:scripts "
+    "office:master-styles office:chart dc:date dc:creator meta:date-string meta:creator-initials "
+    "loext:sender-initials svg:title svg:desc math math:math text:note-citation text:page-number text:page-count "
+    "text:date text:time table:covered-table-cell"
+)
+_ODF_TEXT = re.compile(r">([^<]+)|</?text:(?:p|h)\b|<text:(?:tab|line-break|s)\b")
+_ODF_TEMPLATES = re.compile(r"<text:([\w-]+-source)\b(?:[^<]|<(?!/text:\1>))*")
+
+
+def _opendocument_text(data: str) -> str:
+    body = data.find("<office:body")
+    data = data[body:] if body >= 0 else data
+    data = _without(data, _ODF_GONE)
+    if "-source" in data:
+        data = _ODF_TEMPLATES.sub("", data)
+    return _unescape("".join(text or "\n" for text in _ODF_TEXT.findall(data)))
+
+
+def _unescape(text: str) -> str:
+    return html.unescape(text) if "&" in text else text
+
+
+_HIDDEN = _elements("script style head title template svg")
+_BLOCK = re.compile(
+    r"</?(?:p|div|br|h\d|li|ul|ol|table|tr|td|th|thead|tbody|section|article|aside|header|footer|figure|figcaption|"
+    r"blockquote|pre|hr|dt|dd|dl|img|option|body)\b[^>]*>",
+    re.I,
+)
+
+
+def html_text(data: str) -> str:
+    data = _without(_COMMENT.sub("", data), _HIDDEN)
+    return html.unescape(_TAG.sub("", _BLOCK.sub("\n", data)))
+
+
+_COMMENT = re.compile(r"<!--(?:[^-]|-(?!->))*-->")
+
+
+def _count_epub(file: IO[bytes], _: str) -> Held:
+    held = Held()
+    archive = _Archive(file)
+    for name in archive.names:
+        if name.lower().endswith((".xhtml", ".html", ".htm")):
+            data = archive.read(name)
+            if "<nav" not in data:  # the table of contents says what the chapters say
+                held.texts.append(html_text(data))
+    return held
+
+
+COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+    **dict.fromkeys(("docx", "pptx", "xlsx"), _count_openxml),
+    **dict.fromkeys(("odt", "ods", "odp", "odg"), _count_opendocument),
+    "epub": _count_epub,
+}

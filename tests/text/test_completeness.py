@@ -1,0 +1,157 @@
+"""The count of the words that a document holds: it finds what was not read, and is silent where all was."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from email.message import EmailMessage
+
+import pytest
+from docx import Document
+from odf import text as odf_text
+from odf.opendocument import OpenDocumentText
+from openpyxl import Workbook
+from pptx import Presentation
+
+import formats
+from airweave_server.text import completeness, documents
+from airweave_server.text.parts import Extracted, LeftOut
+
+PARAGRAPHS = [" ".join(f"word{line}x{place}" for place in range(20)) for line in range(50)]
+
+
+def docx_file() -> bytes:
+    made = Document()
+    for line in PARAGRAPHS[:40]:
+        paragraph = made.add_paragraph(line[:100])
+        paragraph.add_run(line[100:]).bold = True  # within a word
+    table = made.add_table(rows=10, cols=1)
+    for number, line in enumerate(PARAGRAPHS[40:]):
+        table.cell(number, 0).text = line
+    return _saved(made.save)
+
+
+def pptx_file() -> bytes:
+    made = Presentation()
+    for number in range(0, 50, 5):
+        slide = made.slides.add_slide(made.slide_layouts[1])
+        slide.placeholders[1].text = "\n".join(PARAGRAPHS[number : number + 5])
+    return _saved(made.save)
+
+
+def xlsx_file() -> bytes:
+    made = Workbook()
+    for line in PARAGRAPHS:
+        made.active.append(line.split())
+    return _saved(made.save)
+
+
+def odt_file() -> bytes:
+    made = OpenDocumentText()
+    for line in PARAGRAPHS:
+        paragraph = odf_text.P()
+        paragraph.addElement(odf_text.Span(text=line[:100]))
+        paragraph.addElement(odf_text.Span(text=line[100:]))
+        made.text.addElement(paragraph)
+    return _saved(made.save)
+
+
+def rtf_file() -> bytes:
+    head = r"{\rtf1\ansi{\fonttbl{\f0 Arial;}}{\*\generator Words that nobody sees;}"
+    return (head + "".join(f"{{\\b {line[:100]}}}{line[100:]}\\par\n" for line in PARAGRAPHS) + "}").encode()
+
+
+def mail_file() -> bytes:
+    made = EmailMessage()
+    made["Subject"] = "Words"
+    made.set_content("\n".join(PARAGRAPHS))
+    made.add_alternative(f"<p>{'</p><p>'.join(PARAGRAPHS)}</p>", subtype="html")
+    return made.as_bytes()
+
+
+def epub_file() -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for number in range(0, 50, 10):
+            lines = "".join(f"<p>{line[:100]}<b>{line[100:]}</b></p>" for line in PARAGRAPHS[number : number + 10])
+            archive.writestr(f"{number}.xhtml", f"<html><head><title>t</title></head><body>{lines}</body></html>")
+    return made.getvalue()
+
+
+def _saved(save: Callable[[io.BytesIO], object]) -> bytes:
+    made = io.BytesIO()
+    save(made)
+    return made.getvalue()
+
+
+FILES = {
+    "docx": docx_file,
+    "pptx": pptx_file,
+    "xlsx": xlsx_file,
+    "odt": odt_file,
+    "rtf": rtf_file,
+    "email": mail_file,
+    "epub": epub_file,
+}
+
+
+@pytest.mark.parametrize("form", FILES)
+@pytest.mark.parametrize("lost", [2, 10, 50])
+def test_a_planted_loss_is_counted(form: str, lost: int) -> None:
+    """However often the rest was read: doubling it cannot hide a loss."""
+    file = io.BytesIO(FILES[form]())
+    assert completeness.missing_words(file, form, [("", "\n".join(PARAGRAPHS))]) == 0
+    kept = "\n".join([*PARAGRAPHS[: 50 - lost], *PARAGRAPHS[: 50 - lost]])
+    assert completeness.missing_words(file, form, [("", kept)]) == pytest.approx(20 * lost, rel=0.1)
+
+
+@pytest.mark.parametrize("lost", [3, 10])
+def test_a_loss_on_pages_is_counted(lost: int) -> None:
+    pages = [PARAGRAPHS[number : number + 5] for number in range(0, 50, 5)]
+    file = io.BytesIO(formats.pdf(pages))
+    read = [(f"Page {number} > Heading", "\n".join(lines)) for number, lines in enumerate(pages, 1)]
+    assert completeness.missing_words(file, "pdf", read) == 0
+    kept = [(label, text if number >= lost else "") for number, (label, text) in enumerate(read)]
+    assert completeness.missing_words(file, "pdf", kept) == pytest.approx(100 * lost, rel=0.1)
+
+
+def test_words_are_compared_in_one_form() -> None:
+    made = Document()
+    made.add_paragraph("The ﬁrst co\u00adoperation of zero\u200bwidth CAFE\u0301 and snake_case, ten\u2011fold")
+    read = "THE FIRST COOPERATION OF ZEROWIDTH café and snake\\_case, ten-fold"
+    assert completeness.missing_words(io.BytesIO(_saved(made.save)), "docx", [("", read)]) == 0
+
+
+@pytest.mark.parametrize("name", formats.FORMATS)
+def test_nothing_is_said_of_documents_that_are_whole(name: str) -> None:
+    found = documents.read(io.BytesIO(formats.FORMATS[name][0]()), filename=name)
+    assert isinstance(found, Extracted)
+    assert [one for one in found.left_out if one.what == "words"] == []
+
+
+def test_words_that_no_reader_reads_are_said() -> None:
+    """Whatever the reason: here a comments part that nothing refers to, of a document and of one in an archive."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(docx_file())) as old, zipfile.ZipFile(made, "w") as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+        lines = "".join(f"<w:p><w:r><w:t>lost{number} in the file</w:t></w:r></w:p>" for number in range(30))
+        word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+        new.writestr("word/comments.xml", f'<w:comments xmlns:w="{word}"><w:comment>{lines}</w:comment></w:comments>')
+    found = documents.read(io.BytesIO(made.getvalue()), filename="a.docx")
+    assert isinstance(found, Extracted)
+    assert found.left_out == (LeftOut("words", count=120),)
+    found = documents.read(io.BytesIO(formats.zipped({"in/a.docx": made.getvalue(), "b.txt": b"b"})), filename="a.zip")
+    assert isinstance(found, Extracted)
+    assert found.left_out == (LeftOut("words", ("in/a.docx",), 120),)
+
+
+@pytest.mark.parametrize("form", ["docx", "odt", "doc", "ppt", "xls", "msg", "pdf", "epub", "no_format"])
+def test_a_count_that_fails_says_nothing(form: str) -> None:
+    assert completeness.missing_words(io.BytesIO(b"PK\x03\x04 is damaged \xff\xfe"), form, [("", "text")]) == 0
+
+
+def test_a_huge_document_is_not_counted() -> None:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("word/document.xml", b"<w:p><w:t>word</w:t></w:p>" * 2_000_000)
+    assert completeness.missing_words(made, "docx", [("", "nothing")]) == 0
