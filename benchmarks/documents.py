@@ -43,6 +43,7 @@ PINS = {
 }
 OURS, PEERS = "ours", ("kreuzberg", "markitdown")
 READ_S = 60.0
+MOST_ENDED = 5  # documents one after another that end a reader, or take it too long
 LOW = 0.97  # of a file's words: below it a file is listed
 QUICK = 2  # documents of each format
 PAGES, COPIES, KINDS = 20, 1_000, 20  # of the documents for the speed
@@ -107,6 +108,7 @@ class Reader:
     def __init__(self, name: str, python: Path | str) -> None:
         self._command = [str(python), str(READER), name]
         self._process: subprocess.Popen[str] | None = None
+        self._ended = 0  # how many times one after another
 
     def read(self, path: Path) -> Answer:
         if self._process is None or self._process.poll() is not None:
@@ -132,8 +134,11 @@ class Reader:
             line = ""
         finally:
             timer.cancel()
-        if not line.endswith("\n"):
+        self._ended = 0 if line.endswith("\n") else self._ended + 1
+        if self._ended:
             self.close()
+            if self._ended > MOST_ENDED:
+                raise Unfit(f"the reader {self._command[-1]} ends at each document")
             return Answer(error=f"ended, or not done after {READ_S:.0f} s")
         return Answer(**json.loads(line))
 
