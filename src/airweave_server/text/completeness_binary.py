@@ -10,11 +10,15 @@ from typing import IO
 import olefile
 from pypdfium2 import PdfDocument, PdfiumError
 
-from .completeness_held import Held
+from .completeness_held import Held, TooLarge
 
 MAX_STREAM_BYTES = 16 * 1024 * 1024  # that are counted of a stream
-MAX_RTF_BYTES = 4 * 1024 * 1024  # without pictures
+MAX_RTF_CHARS = 4 * 1024 * 1024  # without pictures
+SOFT_HYPHEN = 0xAD
+WORD_97 = 193  # the version that files of Word 97 and later have at least
 MAX_PAGES = 64  # of a PDF that are counted, spread over all
+PLAIN_FORMATS = (0, 1)  # of numbers: General and 0
+MAX_PLAIN = 1e9  # below it each program shows an integer in the same way; some show no zeros
 MAX_RECORDS = 2_000_000
 MAX_DEPTH = 20  # of the groups of an RTF file and the containers of slides
 
@@ -33,7 +37,10 @@ _RTF_GONE = _names(
     "footnotesep pgdsctbl bkmkstart bkmkend nonshppict mmathPr wgrffmtfilter userprops listtext pntext pn falt "
     "panose sp sn"
 )
-_RTF_BREAKS = _names("par line tab cell row page sect nestcell nestrow emspace enspace")
+_RTF_BREAKS = _names(
+    "par line tab cell row page sect nestcell nestrow emspace enspace "
+    "rquote lquote ldblquote rdblquote bullet endash emdash"
+)
 _RTF_KEPT = _names(
     "footnote shptxt shpinst shp upr ud annotation fldrslt header footer headerl headerr headerf footerl footerr "
     "footerf"
@@ -43,66 +50,68 @@ _RTF_KEPT = _names(
 def _count_rtf(file: IO[bytes], _: str) -> Held:
     text = file.read(MAX_STREAM_BYTES).decode("latin-1")
     text = re.sub(r"[0-9a-fA-F\r\n]{200,}", "", text)  # pictures
-    if len(text) > MAX_RTF_BYTES:
-        return Held()
+    if len(text) > MAX_RTF_CHARS:
+        raise TooLarge
     found: list[str] = []
-    hidden = [False]
-    fallback, skip, starred = [1], 0, False
+    groups = [(False, False, 1)]  # whether a group holds no text, whether it is invisible, how many characters \\u has
+    gone, veiled, fallback = groups[0]
+    skip, starred = 0, False
     for word, number, code, sign, brace, plain in _RTF_TOKEN.findall(text):
         if brace == "{":
-            hidden.append(hidden[-1])
-            fallback.append(fallback[-1])
+            groups.append((gone, veiled, fallback))
             starred = False
         elif brace:
-            if len(hidden) > 1:
-                hidden.pop()
-                fallback.pop()
+            gone, veiled, fallback = groups.pop() if len(groups) > 1 else groups[0]
             skip = 0
         elif sign == "*":
             starred = True
         elif word:
-            if word in _RTF_GONE or (starred and word not in _RTF_KEPT):
-                hidden[-1] = True
-            elif word == "uc":
-                fallback[-1] = int(number or 1)
-            elif word == "deleted" or word == "v":
-                hidden[-1] = hidden[-1] or number != "0"
-            elif word == "bin":
-                return Held()
-            elif hidden[-1]:
-                pass
+            gone = gone or word in _RTF_GONE or (starred and word not in _RTF_KEPT)
+            starred = False
+            if word == "bin":
+                raise TooLarge  # bytes that are no text follow
+            if word == "uc":
+                fallback = int(number or 1)
+            elif word in ("v", "deleted"):
+                veiled = number != "0"
+            elif word == "plain":
+                veiled = False
+            elif gone or veiled:
+                continue
             elif word == "u":
                 found.append(chr(int(number or 0) % 65_536))
-                skip = fallback[-1]
+                skip = fallback
             elif word in _RTF_BREAKS:
                 found.append("\n")
-            starred = False
-        elif hidden[-1]:
-            pass
+        elif gone or veiled:
+            continue
         elif code:
             if skip:
                 skip -= 1
-            else:
-                found.append(_OPAQUE if int(code, 16) > 127 else chr(int(code, 16)))
+            elif (byte := int(code, 16)) != SOFT_HYPHEN:
+                found.append(chr(byte) if byte < 0x80 else _OPAQUE if byte >= 0xC0 else _WEAK)
         elif sign:
             found.append({"~": " ", "_": "-", "-": ""}.get(sign, sign if sign in "\\{}" else "\n"))
-        elif plain:
-            cut = min(skip, len(plain))
-            skip -= cut
-            found.append(plain[cut:])
+        else:
+            found.append(plain[skip:])
+            skip = max(0, skip - len(plain))
     return _parted("".join(found).encode("utf-16", "surrogatepass").decode("utf-16", "ignore"))
 
 
-_OPAQUE = "\ue000"  # stands for a character of an unknown code page; no document has it
+# Stand for characters of an unknown code page, which are letters in most of them, or punctuation.
+_OPAQUE, _WEAK = "\ue000", "\ue001"
+_UNKNOWN = re.compile(rf"[\w{_OPAQUE}{_WEAK}]*[{_OPAQUE}{_WEAK}][\w{_OPAQUE}{_WEAK}]*")
 
 
 def _parted(text: str) -> Held:
     """Words with characters that are not known are counted only."""
     held = Held()
-    pattern = re.compile(rf"[\w{_OPAQUE}]*{_OPAQUE}[\w{_OPAQUE}]*")
-    held.opaque = len(pattern.findall(text)) if _OPAQUE in text else 0
-    held.texts.append(pattern.sub(" ", text) if held.opaque else text)
+    held.opaque = sum(1 for word in _UNKNOWN.findall(text) if word.strip(_WEAK))
+    held.texts.append(_UNKNOWN.sub(" ", text))
     return held
+
+
+_UNKNOWN_BYTES = {byte: _OPAQUE if byte >= 0xC0 else _WEAK for byte in range(0x80, 0x100)}
 
 
 # Word before 2007: the pieces of which the text consists
@@ -112,23 +121,29 @@ def _count_doc(file: IO[bytes], _: str) -> Held:
     held = Held()
     with olefile.OleFileIO(file) as ole:
         main = ole.openstream("WordDocument").read(MAX_STREAM_BYTES)
-        flags = struct.unpack_from("<H", main, 10)[0]
-        if struct.unpack_from("<H", main, 2)[0] < 193 or flags & 0x0100:  # before Word 97, or encrypted
+        version, flags = struct.unpack_from("<H", main, 2)[0], struct.unpack_from("<H", main, 10)[0]
+        if flags & 0x0100:  # encrypted
             return held
+        if version < WORD_97:
+            start, end = struct.unpack_from("<2i", main, 24)
+            return held if flags & 4 else _parted(_without_fields(_unknown(main[start:end])))
         table = ole.openstream("1Table" if flags & 0x0200 else "0Table").read(MAX_STREAM_BYTES)
-    lengths = struct.unpack_from(
-        "<8i", main, 76
-    )  # body, notes, headers, macros, comments, endnotes, boxes, header boxes
+    lengths = struct.unpack_from("<8i", main, 76)
     start, size = struct.unpack_from("<2i", main, 418)
     text = "".join(_pieces(main, table[start : start + size]))
     at = 0
-    for number, length in enumerate(lengths):
+    for number, length in enumerate(lengths):  # body, notes, headers, macros, comments, endnotes, boxes, header boxes
         part, at = _without_fields(text[at : at + length]), at + length
         if number == 2:
             held.alike[0].extend(part.split("\r"))
         elif number != 3:
             held.texts.append(part)
     return held
+
+
+def _unknown(data: bytes) -> str:
+    """Text of an unknown code page."""
+    return data.decode("latin-1").translate(_UNKNOWN_BYTES)
 
 
 def _pieces(main: bytes, table: bytes) -> Iterator[str]:
@@ -176,7 +191,7 @@ def _count_ppt(file: IO[bytes], _: str) -> Held:
         at += 8
         if kind == 0x0FF5:  # each time that a file was saved by adding to it
             edits += 1
-        if kind == 0x03F0 and data[at + 2 : at + 4] == b"\xf1\x03" and data[at + 8 : at + 12] == bytes(4):
+        if kind == 0x03F0 and data[at + 2 : at + 4] == b"\xf1\x03" and data[at + 11] & 0x80:
             at += size  # the master of notes
         elif kind in (0x03F8, 0x03EA, 0x0FC9, 0x1388, 0x138B):  # masters, settings
             at += size
@@ -198,6 +213,8 @@ def _count_xls(file: IO[bytes], _: str) -> Held:
         data = ole.openstream("Workbook" if ole.exists("Workbook") else "Book").read(MAX_STREAM_BYTES)
     uses: Counter[int] = Counter()
     shared: list[bytes] = []
+    formats: list[int] = []
+    sheets: list[bool] = []
     at, before = 0, 0
     while at + 4 <= len(data):
         kind, size = struct.unpack_from("<HH", data, at)
@@ -208,6 +225,21 @@ def _count_xls(file: IO[bytes], _: str) -> Held:
         if kind == 0xFC or (kind == 0x3C and before == 0xFC):
             shared.append(body)
             kind = 0xFC
+        elif kind in (0x809, 0x0A):  # the beginning and the end of a sheet, or of a chart with copies of its numbers
+            sheets = [*sheets, body[2:4] != b"\x20\0"] if kind == 0x809 else sheets[:-1]
+        elif sheets and not sheets[-1]:
+            pass
+        elif kind == 0xE0:
+            formats.append(struct.unpack_from("<H", body, 2)[0])
+        elif kind in (0x203, 0x27E) and size >= 10:
+            style = struct.unpack_from("<H", body, 4)[0]
+            if style < len(formats) and formats[style] in PLAIN_FORMATS:
+                held.texts.append(_plain_number(_number(kind, body)))
+        elif kind == 0xBD:
+            for place in range(4, size - 2, 6):
+                style = struct.unpack_from("<H", body, place)[0]
+                if style < len(formats) and formats[style] in PLAIN_FORMATS:
+                    held.texts.append(_plain_number(_rk(body[place + 2 : place + 6])))
         elif kind == 0xFD:
             uses[struct.unpack_from("<I", body, 6)[0]] += 1
         before = kind
@@ -216,6 +248,23 @@ def _count_xls(file: IO[bytes], _: str) -> Held:
         if index < len(strings):
             held.texts.extend([strings[index]] * count)
     return held
+
+
+def _number(kind: int, body: bytes) -> float:
+    found: float = struct.unpack_from("<d", body, 6)[0] if kind == 0x203 else _rk(body[6:10])
+    return found
+
+
+def _rk(data: bytes) -> float:
+    """A number in four bytes: an integer, or the half of a double; perhaps a hundred times as great."""
+    value: int = struct.unpack("<i", data)[0]
+    number = float(value >> 2) if value & 2 else struct.unpack("<d", bytes(4) + struct.pack("<i", value & ~3))[0]
+    return number / 100 if value & 1 else number
+
+
+def _plain_number(value: float) -> str:
+    """As a cell without a format shows it, if there is only one way."""
+    return str(int(value)) if value.is_integer() and 0 < abs(value) < MAX_PLAIN else ""
 
 
 def _shared_strings(bodies: list[bytes]) -> Iterator[str]:

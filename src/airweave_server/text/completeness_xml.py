@@ -78,6 +78,7 @@ _CONDITIONS = {
 }
 _BREAKS = ("</{}p>", "<{}p>", "<{}p ", "<{}tab/>", "<{}br", "<{}cr", "</{}text>", "<{}noBreakHyphen", "</{}si>")
 _TEXTS = {prefix: re.compile(rf"<{prefix}t(?:>| [^>]*>)([^<]+)") for prefix in ("w:", "a:", "m:", "")}
+_ESCAPED = re.compile("_?x[0-9A-Fa-f]{4}_")
 _CHART_TEXT = re.compile(r"<(?:a:t|c:v)>([^<]+)")
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
 
@@ -96,7 +97,8 @@ def _openxml_text(data: str) -> str:
                 parted = parted.replace(tag, f"<{prefix}t>\n{tag}")
             found.extend(pattern.findall(parted))
             found.append("\n")
-    return _unescape("".join(found))
+    text = _unescape("".join(found))
+    return _ESCAPED.sub("\n", text) if "_x" in text else text
 
 
 def _without(data: str, elements: re.Pattern[str], conditions: Mapping[str, re.Pattern[str]] = {}) -> str:
@@ -125,17 +127,25 @@ def _related(archive: _Archive, part: str) -> set[str]:
 _SHARED_CELL = re.compile(r' t="s"[^>]*><v>(\d+)</v>')
 _TEXT_CELL = re.compile(r' t="(?:str|inlineStr)"[^>]*>((?:[^<]|<(?!/c>))*)')
 _FORMULA = re.compile(r"<f\b[^>]*>[^<]*")
-_PLAIN_CELL = re.compile(r'<c r="[A-Z]+\d+"(?: s="0")?><v>(\d{1,15})</v>')
+_NUMBER_CELL = re.compile(
+    r'<c r="[A-Z]+\d+"(?: s="(\d+)")?(?: t="n")?>(?:<f[^>]*>[^<]*</f>|<f[^>]*/>)?<v>(-?[1-9]\d{0,8})</v>'
+)
+_STYLE = re.compile(r'<xf\b[^>]*?\bnumFmtId="(\d+)"')
+_PLAIN_FORMATS = ("0", "1")  # of numbers: General and 0
 
 
 def _count_cells(archive: _Archive, held: Held) -> None:
     """Texts of cells as often as cells hold them, and numbers without a format."""
     uses: Counter[str] = Counter()
+    styles = archive.read("xl/styles.xml").partition("<cellXfs")[2] if "xl/styles.xml" in archive.names else ""
+    formats = _STYLE.findall(styles.partition("</cellXfs>")[0])
+    plain = {"", *(str(number) for number, one in enumerate(formats) if one in _PLAIN_FORMATS)}
     for name in archive.names:
         if re.fullmatch(r"xl/worksheets/\w+\.xml", name):
             data = archive.read(name)
             uses.update(_SHARED_CELL.findall(data))
-            held.texts.append("\n".join(_PLAIN_CELL.findall(data)))
+            numbers = _NUMBER_CELL.findall(data)
+            held.texts.append("\n".join(number for style, number in numbers if style in plain))
             held.texts.extend(_unescape(_TAG.sub("", _FORMULA.sub("", one))) for one in _TEXT_CELL.findall(data))
     if "xl/sharedStrings.xml" in archive.names:
         strings = _without(archive.read("xl/sharedStrings.xml"), _PHONETIC)
