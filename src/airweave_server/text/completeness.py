@@ -16,13 +16,13 @@ from itertools import islice
 from typing import IO
 
 from . import completeness_binary as binary
-from . import completeness_xml
+from . import completeness_xml, encoded
 from .completeness_held import Held, TooLarge
 from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
 MAX_REJOINED = 500  # words that are looked for in longer ones
-LEAST_WORDS, LEAST_SHARE = 4, 0.02  # that must be missing before anything is said
+LEAST_WORDS, LEAST_SHARE = 8, 0.02  # that must be missing before anything is said
 
 _LOG = logging.getLogger(__name__)
 _WORD = re.compile(r"[^\W_]+")
@@ -128,7 +128,7 @@ def _body(part: Message) -> Iterator[str]:
         data = part.get_payload(decode=True)
         if isinstance(data, bytes) and part.get_filename() is None:
             text = _decode(data, part.get_content_charset())
-            yield html_text(text) if kind == "text/html" else text
+            yield encoded.strip(html_text(text) if kind == "text/html" else text)[0]
 
 
 def _decode(data: bytes, charset: str | None) -> str:

@@ -71,8 +71,11 @@ _KINDS = tuple(
     )
 )
 _GONE = _elements("mc:Fallback w:moveFrom")
+_DELETED = _elements("w:tr w:r")  # a deleted row, and a prompt that nobody has replaced
 _FLOATING = _elements("a:fld p:sp")
 _CONDITIONS = {
+    "w:tr": re.compile(r"<w:trPr>(?:[^<]|<(?!/w:trPr>))*<w:del\b"),
+    "w:r": re.compile(r'<w:rStyle w:val="PlaceholderText"'),
     "a:fld": re.compile(r'type="(?:slidenum|datetime)'),
     "p:sp": re.compile(r'<p:ph\b[^>]*\btype="(?:sldNum|dt|ftr|hdr)"'),
 }
@@ -86,6 +89,8 @@ _NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
 def _openxml_text(data: str) -> str:
     if "<mc:Fallback" in data or "<w:moveFrom" in data:
         data = _without(data, _GONE)
+    if "PlaceholderText" in data or "<w:trPr>" in data:
+        data = _without(data, _DELETED, _CONDITIONS)
     if "<a:fld" in data or "<p:ph" in data:
         data = _without(data, _FLOATING, _CONDITIONS)
     found: list[str] = []
