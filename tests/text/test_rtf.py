@@ -293,3 +293,10 @@ def test_a_document_cut_short_keeps_what_came_before_and_says_so() -> None:
     assert read_bytes(whole[:-3]) == "First\n\n[^1]Second Third\n\n[^1]: Note"
     assert [part.what for part in rtf.read(io.BytesIO(whole)) if isinstance(part, LeftOut)] == []
     assert [part.what for part in rtf.read(io.BytesIO(whole[:-3])) if isinstance(part, LeftOut)] == ["rest"]
+
+
+def test_hidden_text_stands_apart_from_the_words_beside_it() -> None:
+    data = rb"{\rtf1 QX-7781{\v SECRET}end \v a\v0 b\v c\plain d{\stylesheet{\s1\v heading 1;}}}"
+    (part,) = rtf.read(io.BytesIO(data))
+    assert isinstance(part, Text)
+    assert part.text.split() == ["QX-7781", "SECRET", "end", "a", "b", "c", "d"]

@@ -149,8 +149,8 @@ class State:
     """What holds within a group. It is copied where a group opens."""
 
     __slots__ = (
-        *("encoding", "field", "font", "formula", "heading", "indent", "is_deleted", "level", "note", "object"),
-        *("nesting", "sink", "skips", "style", "unicode"),
+        *("encoding", "field", "font", "formula", "heading", "indent", "is_deleted", "is_hidden", "level", "note"),
+        *("nesting", "object", "sink", "skips", "style", "unicode"),
     )
 
     def __init__(self, sink: Sink) -> None:
@@ -160,7 +160,7 @@ class State:
         self.skips = 1  # characters that follow \u for programs that do not know it
         self.level = self.heading = self.indent = self.style = 0
         self.nesting = 0  # of notes in notes, fields in fields, formulas in formulas
-        self.is_deleted = False
+        self.is_deleted = self.is_hidden = False
         self.field: Field | None = None
         self.formula: Formula | None = None
         self.object: Object | None = None
@@ -239,6 +239,7 @@ class Reader:
                     self.flush()
                     for end in reversed(self.ends):
                         end()
+                    self.set_hidden(groups[-1][0].is_hidden)
                     self.state, self.ends = groups.pop()
                     if not groups:
                         break
@@ -268,6 +269,12 @@ class Reader:
         self.flush()
         if self.state.sink is not None and not self.state.is_deleted:
             self.state.sink.write(text)
+
+    def set_hidden(self, is_hidden: bool) -> None:
+        """Keep hidden text apart from the words beside it, which a page shows without it."""
+        if is_hidden != self.state.is_hidden and isinstance(self.state.sink, Flow):
+            self.write(" ")
+        self.state.is_hidden = is_hidden
 
     def _take_text(self, data: bytes) -> None:
         if isinstance(self.state.sink, Object):

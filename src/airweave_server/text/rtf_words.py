@@ -79,11 +79,16 @@ def _set_other_style(reader: Reader, number: int | None) -> None:
 
 def _reset_characters(reader: Reader, number: int | None) -> None:
     state = reader.state
+    reader.set_hidden(False)
     state.is_deleted, state.encoding, state.font = False, None, ""
 
 
 def _set_deleted(reader: Reader, number: int | None) -> None:
     reader.state.is_deleted = number != 0
+
+
+def _set_hidden(reader: Reader, number: int | None) -> None:
+    reader.set_hidden(number != 0)
 
 
 def _set_skips(reader: Reader, number: int | None) -> None:
@@ -153,6 +158,7 @@ _WORDS: dict[bytes, Action] = (
     | {b"outlinelevel": _set_outline_level, b"s": _set_style}
     | dict.fromkeys((b"cs", b"ds", b"ts"), _set_other_style)
     | {b"plain": _reset_characters, b"deleted": _set_deleted, b"mvf": _set_deleted}
+    | {b"v": _set_hidden}
     | {b"ftnalt": _set_endnote, b"ffres": _choose, b"ffdefres": _preset}
 )
 WORDS: Mapping[bytes, Action] = {**FONTS, **_WORDS}
