@@ -115,3 +115,20 @@ def test_an_encrypted_message_says_so() -> None:
         }
     )
     assert "encrypted" in {one.what for one in found.left_out}
+
+
+def test_people_are_read_with_their_addresses() -> None:
+    streams = {
+        "__substg1.0_1000001F": wide("Body."),
+        "__substg1.0_0C1A001F": wide("Ann"),
+        "__substg1.0_0C1F001F": wide("/O=ORG/OU=FIRST/CN=RECIPIENTS/CN=ANN@BEN"),  # within an organization
+        "__substg1.0_0E04001F": wide("Bob"),
+    }
+    for number, (name, address, kind) in enumerate((("Bob", "bob@x.org", 1), ("c@x.org", "c@x.org", 2))):
+        at = f"__recip_version1.0_#{number:08X}"
+        streams |= {
+            f"{at}/__properties_version1.0": fixed((0x0C15, 3, kind))[24:],
+            f"{at}/__substg1.0_3001001F": wide(name),
+            f"{at}/__substg1.0_39FE001F": wide(address),
+        }
+    assert "From: Ann\nTo: Bob <bob@x.org>\nCc: c@x.org\n\nBody." in read(streams).text

@@ -13,7 +13,7 @@ from ..sdk import is_private_name
 from . import calendar, cms, encoded, html, mime, rtf, tnef, words
 from .parts import Kind, LeftOut, Member, Part, Text
 
-MAX_FIELD_CHARS = 2_000  # of a header that names people
+MAX_FIELD_CHARS = 100_000  # of a header that names people
 MAX_STUB_WORDS = 40  # of a plain body that only points to the other form
 MAX_NEW_SHARE = 0.03  # of the words of a body in winmail.dat that is the body of the message again
 LEAST_ENCODED = 24  # characters of a body that is base64 without saying so

@@ -44,12 +44,12 @@ class _Reading:
         charset = mapi.charset(fixed.get(mapi.MESSAGE_CODEPAGE, (0, 0))[1]) or mapi.charset(
             fixed.get(mapi.INTERNET_CODEPAGE, (0, 0))[1]
         )
-        address = self._text(at, mapi.SENDER_SMTP, charset) or self._text(at, mapi.SENDER_ADDRESS, charset)
         sender = self._text(at, mapi.SENDER_NAME, charset)
+        address = self._address(at, (mapi.SENDER_SMTP, mapi.SENDER_ADDRESS), charset)
         fields = {
-            "From": f"{sender} {address}".strip() if address != sender else sender,
-            "To": self._text(at, mapi.DISPLAY_TO, charset),
-            "Cc": self._text(at, mapi.DISPLAY_CC, charset),
+            "From": _person(sender, address),
+            "To": self._people(at, mapi.TO, charset) or self._text(at, mapi.DISPLAY_TO, charset),
+            "Cc": self._people(at, mapi.CC, charset) or self._text(at, mapi.DISPLAY_CC, charset),
             "Date": next(
                 filter(None, (mapi.date(fixed.get(id, (0, 0))[1]) for id in (mapi.SUBMITTED, mapi.DELIVERED))), ""
             ),
@@ -64,6 +64,20 @@ class _Reading:
         storages = self._below.get(at, set())
         for attached in sorted(one for one in storages if one[-1].startswith("__attach_version1.0_")):
             yield from self._attached(attached, place, charset, depth)
+
+    def _people(self, at: tuple[str, ...], kind: int, charset: str) -> str:
+        """The recipients of a kind, with their addresses."""
+        people = []
+        for one in sorted(one for one in self._below.get(at, set()) if one[-1].startswith("__recip_version1.0_")):
+            if self._fixed(one, 8).get(mapi.RECIPIENT_KIND, (0, mapi.TO))[1] == kind:
+                address = self._address(one, (mapi.SMTP, mapi.ADDRESS), charset)
+                people.append(_person(self._text(one, mapi.DISPLAY_NAME, charset), address))
+        return "; ".join(filter(None, people))
+
+    def _address(self, at: tuple[str, ...], ids: tuple[int, ...], charset: str) -> str:
+        """The first address that is one of the internet: those within an organization say nothing to people."""
+        found = (self._text(at, id, charset) for id in ids)
+        return next((one for one in found if "@" in one and not one.startswith("/")), "")
 
     def _attached(self, at: tuple[str, ...], place: str, charset: str, depth: int) -> Iterator[Part]:
         names = [self._text(at, id, charset) for id in (mapi.ATTACHED_NAME, mapi.ATTACHED_SHORT_NAME)]
@@ -146,6 +160,10 @@ class _Reading:
                     return str(data.decode("utf-16-le", "replace")).rstrip("\0")
                 return words.decode_text(data.rstrip(b"\0"), charset).text
         return ""
+
+
+def _person(name: str, address: str) -> str:
+    return f"{name} <{address}>" if name and address and name != address else name or address
 
 
 def _join(label: str, name: str) -> str:
