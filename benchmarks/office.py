@@ -75,11 +75,15 @@ class _OpenDocument:
             and (name in _APART or (name in _BOXES and self._kind != "fodp"))
         ):
             into = self.apart
+        if name == "table:table" and node.find(f"{_TABLE}table-source") is not None:
+            return  # what LibreOffice keeps of another file
         if name in ("table:table-cell", "table:table-row"):
             if name == "table:table-cell" and into is not self.allowed:
                 shown = "".join(node.itertext())
                 if _ERROR.fullmatch(shown.strip()):
                     into = self.allowed
+                elif shown.strip() in _TRUTHS:  # LibreOffice shows some results of formulas as numbers
+                    self.either.append(((shown.strip(),), (_TRUTHS[shown.strip()],)))
                 elif (value := node.get(f"{_OFFICE}value")) and _is_rounded(shown, value):
                     self.either.append((tuple(words(shown)), tuple(words(value))))
             axis = "columns" if name.endswith("cell") else "rows"
@@ -133,6 +137,7 @@ _FURNITURE_CLASSES = ("header", "footer", "date-time", "page-number")
 _VALUES = ("value", "date-value", "time-value", "boolean-value", "string-value")
 _NUMBER = re.compile(r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?%?|NaN")
 _ERROR = re.compile(r"Err:\d+|#[A-Z/0-9]+[!?]?")
+_TRUTHS = {"0": "false", "1": "true"}
 _SPACES = {"text:s": " ", "text:tab": "\t", "text:line-break": "\n"}
 _SKIPPED = _names(
     "text:tracked-changes table:tracked-changes office:binary-data dc:date meta:date-string office:settings "

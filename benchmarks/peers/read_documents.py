@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FILE = re.compile(r"\.[A-Za-z]\w{1,4}( >|$)")  # in the label of a section: that of a document inside
+FILE = re.compile(r"(\.[A-Za-z]\w{1,4}|(^| > )Obj\w* ?\d+)( >|$)")  # in the label of a document inside
 inside: list[str] = []  # what the last document had of those
 
 Read = Callable[[Path], tuple[str, list[Any]]]
