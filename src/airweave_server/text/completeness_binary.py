@@ -53,15 +53,17 @@ def _count_rtf(file: IO[bytes], _: str) -> Held:
     if len(text) > MAX_RTF_CHARS:
         raise TooLarge
     found: list[str] = []
-    groups = [(False, False, 1)]  # whether a group holds no text, whether it is invisible, how many characters \\u has
+    groups = [(False, False, 1)]  # whether a group holds no text, whether it is invisible, how many characters follow \u
     gone, veiled, fallback = groups[0]
     skip, starred = 0, False
     for word, number, code, sign, brace, plain in _RTF_TOKEN.findall(text):
         if brace == "{":
             groups.append((gone, veiled, fallback))
             starred = False
-        elif brace:
-            gone, veiled, fallback = groups.pop() if len(groups) > 1 else groups[0]
+        elif brace and len(groups) > 1:
+            gone, veiled, fallback = groups.pop()
+            if len(groups) < 2:
+                break  # the document ends, whatever follows
             skip = 0
         elif sign == "*":
             starred = True
