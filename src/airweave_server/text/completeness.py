@@ -57,20 +57,51 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     texts = list(read)
     if sum(map(len, held.texts)) > MAX_CHARS or sum(map(len, texts)) > 4 * MAX_CHARS:
         raise TooLarge
-    expected = Counter(words("\n".join(held.texts)))
+    whole = "\n".join(held.texts)
+    rest, others = _less_common_lines(whole, "\n".join(texts))
+    expected = Counter(words(rest))
     for group in held.alike:
         expected.update(_greatest(group))
     expected.update(dict.fromkeys(words("\n".join(held.once)), 1))
-    found = Counter(words("\n".join(texts)))
-    total = expected.total() + held.opaque
+    found = Counter(words(others))
     missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
     lost = sum(missing.values())
+    if not lost and not held.opaque:
+        return 0
     if held.opaque:  # words whose letters the count does not know may be any that are left
         lost += max(0, held.opaque - (found.total() - (expected.total() - lost)))
-    if lost < LEAST_WORDS or lost <= LEAST_SHARE * total:
-        return 0
-    lost -= _rejoined(missing, found - expected)
-    return lost if lost >= LEAST_WORDS and lost > LEAST_SHARE * total else 0
+    least = max(LEAST_WORDS, int(LEAST_SHARE * (len(words(whole)) + held.opaque)) + 1)
+    if lost >= least:
+        lost -= _rejoined(missing, found - expected)
+    return lost if lost >= least else 0
+
+
+def _less_common_lines(held: str, read: str) -> tuple[str, str]:
+    """Both texts without the lines that they share, each as often as it stands in both: a fraction of the work is left.
+    Lines are the same that have the same letters."""
+    lines, others = held.split("\n"), read.replace("|", "\n").split("\n")
+    keys, other_keys = _letters("\n".join(lines)), _letters("\n".join(others))
+    counts, other_counts = Counter(keys), Counter(other_keys)
+    return _without(lines, keys, other_counts), _without(others, other_keys, counts)
+
+
+def _letters(text: str) -> list[bytes]:
+    """The lines of a text without case, ASCII punctuation and spaces."""
+    return text.lower().encode("utf-8", "surrogatepass").translate(None, _NO_LETTERS).split(b"\n")
+
+
+def _without(lines: Sequence[str], keys: Sequence[bytes], common: Counter[bytes]) -> str:
+    """The lines without as many of each as are common."""
+    kept = []
+    for line, key in zip(lines, keys, strict=True):
+        if (left := common[key]) > 0:
+            common[key] = left - 1
+        else:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum() and code != 10)
 
 
 def _compare_pages(count: int, held: Mapping[int, str], read: Sequence[tuple[str, str]]) -> int:

@@ -53,7 +53,7 @@ def _count_rtf(file: IO[bytes], _: str) -> Held:
     if len(text) > MAX_RTF_CHARS:
         raise TooLarge
     found: list[str] = []
-    groups = [(False, False, 1)]  # whether a group holds no text, whether it is invisible, how many characters follow \u
+    groups = [(False, False, 1)]  # whether a group holds no text, whether it is invisible, the characters after \u
     gone, veiled, fallback = groups[0]
     skip, starred = 0, False
     for word, number, code, sign, brace, plain in _RTF_TOKEN.findall(text):

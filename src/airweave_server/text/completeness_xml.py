@@ -79,8 +79,13 @@ _CONDITIONS = {
     "a:fld": re.compile(r'type="(?:slidenum|datetime)'),
     "p:sp": re.compile(r'<p:ph\b[^>]*\btype="(?:sldNum|dt|ftr|hdr)"'),
 }
-_BREAKS = ("</{}p>", "<{}p>", "<{}p ", "<{}tab/>", "<{}br", "<{}cr", "</{}text>", "<{}noBreakHyphen", "</{}si>")
 _TEXTS = {prefix: re.compile(rf"<{prefix}t(?:>| [^>]*>)([^<]+)") for prefix in ("w:", "a:", "m:", "")}
+_BREAKS = {
+    "w:": ("</w:p>", "<w:tab/>", "<w:br", "<w:cr", "<w:txbxContent", "<w:noBreakHyphen"),
+    "a:": ("</a:p>", "<a:br"),
+    "m:": ("</m:oMath>",),
+    "": ("</si>", "</text>", "</comment>"),
+}
 _ESCAPED = re.compile("_?x[0-9A-Fa-f]{4}_")
 _CHART_TEXT = re.compile(r"<(?:a:t|c:v)>([^<]+)")
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
@@ -97,8 +102,7 @@ def _openxml_text(data: str) -> str:
     for prefix, pattern in _TEXTS.items():
         if f"<{prefix}t>" in data or f"<{prefix}t " in data:
             parted = data
-            for tag in _BREAKS:  # each becomes a text of its own, which is faster than to look for all in one pattern
-                tag = tag.format(prefix)
+            for tag in _BREAKS[prefix]:  # each becomes a text of its own: faster than one pattern for all
                 parted = parted.replace(tag, f"<{prefix}t>\n{tag}")
             found.extend(pattern.findall(parted))
             found.append("\n")
