@@ -1,6 +1,8 @@
 """The figures an operator watches: exported by real processes, right, and the ones that rules and panels ask for."""
 
+import base64
 import json
+import random
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +74,8 @@ def server(running: Running, worker: Worker) -> Server:
 def pages(server: Server, worker_url: str) -> tuple[Scraped, Scraped]:
     """What API and worker export after one sync that worked, one that failed, and a search."""
     with ScriptedServer() as source:
-        source.partitions["a"] = items(30)
+        encoded = base64.b64encode(random.Random(0).randbytes(600)).decode()
+        source.partitions["a"] = [*items(29), {"id": "encoded", "text": f"words {encoded} words", "version": "1"}]
         collection = server.collection()
         connection = server.connect_to(source, collection=collection)
         done = server.sync(connection)
@@ -95,6 +98,7 @@ def test_they_say_what_happened(pages: tuple[Scraped, Scraped]) -> None:
     assert worker.value("airweave_entities_total", source="scripted", outcome="inserted") == 30
     assert worker.value("airweave_entities_total", source="scripted", outcome="updated") == 10
     assert worker.value("airweave_entities_total", source="scripted", outcome="kept") == 5
+    assert worker.value("airweave_left_out_total", source="scripted", what="encoded") == 1
     assert worker.value("airweave_batch_seconds_count", source="scripted") >= 2
     assert worker.value("airweave_slice_seconds_count", source="scripted") >= 2
     assert worker.value("airweave_job_start_seconds_count", engine="temporal") >= 3

@@ -78,7 +78,7 @@ def test_documents_that_end_or_hold_up_their_reader_are_failed_alone(
 
     def kill() -> None:
         for process in parsers(apart)[:1]:
-            if not killed and process.cpu_times().user > 0.5:
+            if not killed and process.cpu_times().user > 0.9:  # its start takes 0.6
                 with suppress(ProcessLookupError):
                     os.kill(process.pid, signal.SIGSEGV)
                     killed.append(process.pid)
@@ -146,7 +146,8 @@ def test_files_beyond_all_measure_are_cut_or_skipped_in_bounded_memory(
     assert most[0] < MOST_PSS
     ledger = server.ledger(connection)
     long = ledger["a-long.txt"]
-    assert (long["state"], long["truncated"], long["reason"]) == ("indexed", True, "left out: what comes after 40 MB")
+    assert (long["state"], long["truncated"]) == ("indexed", True)
+    assert long["reason"] == "left out: what comes after 40 MB; what comes after 20,000 chunks"
     assert ledger["b-sparse.txt"]["reason"] == "too_large: empty, as far as it was read"
     assert ledger["c-sparse.pdf"]["reason"] == "too_large: over 512 MB"
     assert (ledger["d-pages.pdf"]["state"], ledger["d-pages.pdf"]["chunks"]) == ("indexed", 10_000)
