@@ -33,7 +33,7 @@ demo-durable: install  ## Sync a real folder on Temporal, and kill worker, Tempo
 up: install  ## Run the server: API on http://localhost:8001, docs at /docs
 	$(BIN)/airweave-server up
 
-check: install .venv/.tests lint  ## Form, types, import rules, docs, and all tests that need no server: under a minute
+check: install .venv/.tests lint  ## Form, types, import rules, docs, and all tests that need no server: 90 seconds
 	$(BIN)/python -m pytest --no-servers -n 4 --dist worksteal
 
 test: install .venv/.tests lint  ## Everything that is checked, the same that CI runs
