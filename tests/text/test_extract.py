@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import formats
-from airweave_server.text.extract import MAX_GROWTH, detect_format, extract
+from airweave_server.text.extract import detect_format, extract
+from airweave_server.text.labels import MAX_GROWTH
 from airweave_server.text.parts import Extracted, NoText
 
 

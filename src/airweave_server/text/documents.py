@@ -53,7 +53,7 @@ from . import (
     xlsx,
 )
 from .charset import decode
-from .extract import MAX_TEXT_CHARS, SAMPLE_BYTES, clean, detect_format, extract
+from .extract import SAMPLE_BYTES, clean, detect_format, extract
 from .litter import find_litter
 from .package import Package
 from .parts import (
@@ -71,6 +71,7 @@ from .parts import (
     Unparseable,
     merge,
 )
+from .tables import MAX_TEXT_CHARS
 
 MAX_MEMBERS = 1_000  # of an archive or an e-mail, including nested ones
 MAX_MAILBOX_MEMBERS = 20_000  # attachments of a mailbox, and what they hold

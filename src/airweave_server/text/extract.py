@@ -12,15 +12,11 @@ from typing import Any, Literal
 
 from . import calendar, cms, coats, encoded, html, mailbox
 from .charset import BINARY_SHARE, decode, unusual_share
-from .labels import MAX_GROWTH as MAX_GROWTH
 from .links import is_link_name, read_link
 from .odf_names import flat_form
 from .parts import Extracted, LeftOut, NoText
 from .records import json_to_text
-from .tables import MAX_TEXT_CHARS as MAX_TEXT_CHARS
 from .tables import SNIFF_CHARS, csv_to_text, find_columns
-from .tables import join_lines as join_lines
-from .tables import rows_to_lines as rows_to_lines
 
 SAMPLE_BYTES = 65_536  # enough to tell text from binary
 MAX_TREE_CHARS = 16_000_000  # of JSON, which takes about twenty times its size as a tree; longer JSON is read as text

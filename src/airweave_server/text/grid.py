@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .extract import rows_to_lines
+from .tables import rows_to_lines
 
 FREE_PADDING = 64  # empty cells of a row that cost next to nothing
 MAX_PADDING = 2_000_000  # more of them, in all rows of a sheet; after that, values stand without their columns

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING
 
-from .extract import MAX_TEXT_CHARS
 from .parts import LeftOut, NoText, Part, Picture, Recognize, Refused, Text
+from .tables import MAX_TEXT_CHARS
 
 if TYPE_CHECKING:
     from PIL import Image

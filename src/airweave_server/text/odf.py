@@ -7,13 +7,13 @@ from functools import partial
 from typing import IO
 
 from . import xml
-from .extract import join_lines, rows_to_lines
 from .odf_names import Form
 from .odf_shapes import SHAPES, add_controls
 from .odf_sheets import SHEETS
 from .odf_text import TEXT
 from .odf_walk import Embedded, Found, Handlers, Sheet, Walker, join
 from .parts import LeftOut, Member, Part, Text, Unparseable
+from .tables import join_lines, rows_to_lines
 
 MAX_OBJECTS = 2_000  # embedded ones that are read in place
 MAX_OBJECT_DEPTH = 4  # of objects within each other

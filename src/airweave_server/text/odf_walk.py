@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from . import xml
-from .extract import MAX_TEXT_CHARS
 from .mathml import Formula
 from .odf_lists import Counter, Levels, ListStyles
 from .odf_names import name
 from .parts import LeftOut, Member
+from .tables import MAX_TEXT_CHARS
 
 MAX_SINKS = 16  # notes, comments and cells within each other; the text of deeper ones goes to the one around them
 REPEATED_CHARS = 4_000_000  # that repeated cells and rows may add to the text of a document

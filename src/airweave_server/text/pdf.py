@@ -12,8 +12,8 @@ import pypdfium2.raw as pdfium
 from pypdfium2 import PdfDocument, PdfiumError, PdfPage
 
 from . import hyphens, pdf_annotations, pdf_page, pdf_picture, pdf_rtl, pdf_spaces
-from .extract import MAX_TEXT_CHARS
 from .parts import LeftOut, Member, Part, Recognize, Refused, Text, Unparseable
+from .tables import MAX_TEXT_CHARS
 
 MAX_BOOKMARKS = 5_000
 MAX_FILES = 1_000  # that are embedded

@@ -10,10 +10,10 @@ import olefile
 
 from . import biff, ole
 from .cellformat import GENERAL, CellFormat, formats
-from .extract import join_lines
 from .grid import Comments, Row, describe_comment, to_lines
 from .parts import LeftOut, Member, Part, Refused, Text, Unparseable
 from .shapes import tidy
+from .tables import join_lines
 from .worksheet import Strings, header_text, visible
 
 STREAMS = ("Workbook", "Book")

@@ -8,11 +8,11 @@ from typing import IO
 
 from . import biff
 from .cellformat import GENERAL, CellFormat, formats
-from .extract import join_lines
 from .grid import MAX_COLUMNS, MAX_ROWS, Comments, Place, Row, describe_comment, to_lines
 from .package import PART_ERRORS, Package
 from .parts import LeftOut, Part, Text, Unparseable
 from .shapes import tidy
+from .tables import join_lines
 from .worksheet import Strings, header_text, visible
 from .xlsx import Drawings, Threads
 

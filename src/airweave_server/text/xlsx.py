@@ -8,12 +8,12 @@ from contextlib import suppress
 
 from . import xml
 from .cellformat import CellFormat, formats
-from .extract import join_lines
 from .grid import Comments, Place, Row, describe_comment, parse_reference, to_lines
 from .opc import Relation
 from .package import PART_ERRORS, Package
 from .parts import LeftOut, Part, Text, Unparseable
 from .shapes import Block, Shapes, member, tidy
+from .tables import join_lines
 from .worksheet import Strings, Worksheet, decode
 from .xml import Node
 
