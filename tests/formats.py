@@ -9,7 +9,7 @@ import lzma
 import struct
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.message import EmailMessage
 from typing import IO
 
@@ -27,6 +27,7 @@ from compound import compound
 
 Pages = list[list[str]]
 ROWS = (("Name", "Amount"), ("apple", "3"), ("pear", "4"))
+RELATIONSHIPS = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 
 
 def pdf(pages: Pages, *, bookmarks: dict[int, str] | None = None, password: str | None = None) -> bytes:
@@ -136,7 +137,7 @@ def binary_workbook() -> bytes:
         return record(0, struct.pack("<I", number) + bytes(13)) + b"".join(cells)
 
     def related(*found: tuple[str, str]) -> bytes:
-        kinds = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+        kinds = RELATIONSHIPS
         each = (
             f'<Relationship Id="r{i}" Type="{kinds}/{kind}" Target="{target}"/>'
             for i, (kind, target) in enumerate(found, 1)
@@ -409,7 +410,17 @@ def _saved(save: Callable[[IO[bytes]], object]) -> bytes:
     return file.getvalue()
 
 
-def zipped(members: dict[str, bytes]) -> bytes:
+def relations(found: list[tuple[str, str]]) -> str:
+    """The relations of a part of an Office file: (kind, target) each."""
+    each = "".join(
+        f'<Relationship Id="rId{i}" Type="{RELATIONSHIPS}/{kind}" Target="{target}"/>'
+        for i, (kind, target) in enumerate(found, 1)
+    )
+    space = "http://schemas.openxmlformats.org/package/2006/relationships"
+    return f'<Relationships xmlns="{space}">{each}</Relationships>'
+
+
+def zipped(members: Mapping[str, str | bytes]) -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():

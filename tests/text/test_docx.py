@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+import formats
 from airweave_server.text.documents import read
 from airweave_server.text.parts import Extracted, Unparseable
 
@@ -53,11 +54,7 @@ class Document:
         }
         for owner, own in self.others.items():
             parts[f"word/_rels/{owner}.rels"] = relations(own)
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, content in (parts | self.parts).items():
-                archive.writestr(name, content)
-        return file.getvalue()
+        return formats.zipped(parts | self.parts)
 
     def read(self) -> Extracted:
         found = read(io.BytesIO(self.data()), filename="a.docx")

@@ -1,11 +1,11 @@
 """PowerPoint: what a slide says is read, once, and what is not read is said."""
 
 import io
-import zipfile
 from dataclasses import dataclass, field
 
 import pytest
 
+import formats
 from airweave_server.text.documents import read
 from airweave_server.text.parts import Extracted
 
@@ -36,19 +36,15 @@ class Deck:
         ids = "".join(f'<p:sldId id="{256 + i}" r:id="rId{i}"/>' for i in range(1, len(self.slides) + 1))
         parts: dict[str, str | bytes] = {
             "[Content_Types].xml": "<Types/>",
-            "_rels/.rels": relations([("officeDocument", "ppt/presentation.xml")]),
+            "_rels/.rels": formats.relations([("officeDocument", "ppt/presentation.xml")]),
             "ppt/presentation.xml": f"<p:presentation {SPACES}><p:sldIdLst>{ids}</p:sldIdLst></p:presentation>",
         }
         own = [("slide", f"slides/slide{i}.xml") for i in range(1, len(self.slides) + 1)]
-        parts["ppt/_rels/presentation.xml.rels"] = relations(own + self.relations.get("presentation", []))
+        parts["ppt/_rels/presentation.xml.rels"] = formats.relations(own + self.relations.get("presentation", []))
         for i, body in enumerate(self.slides, 1):
             parts[f"ppt/slides/slide{i}.xml"] = tree("sld", body)
-            parts[f"ppt/slides/_rels/slide{i}.xml.rels"] = relations(self.relations.get(f"slide{i}", []))
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w") as archive:
-            for name, content in (parts | self.parts).items():
-                archive.writestr(name, content)
-        return file.getvalue()
+            parts[f"ppt/slides/_rels/slide{i}.xml.rels"] = formats.relations(self.relations.get(f"slide{i}", []))
+        return formats.zipped(parts | self.parts)
 
     def read(self) -> Extracted:
         found = read(io.BytesIO(self.data()), filename="a.pptx")
@@ -57,14 +53,6 @@ class Deck:
 
     def text(self) -> str:
         return self.read().text
-
-
-def relations(found: list[tuple[str, str]]) -> str:
-    each = "".join(
-        f'<Relationship Id="rId{i}" Type="{R}/{kind}" Target="{target}"/>' for i, (kind, target) in enumerate(found, 1)
-    )
-    space = "http://schemas.openxmlformats.org/package/2006/relationships"
-    return f'<Relationships xmlns="{space}">{each}</Relationships>'
 
 
 def tree(root: str, body: str, attributes: str = "") -> str:
@@ -232,7 +220,7 @@ def test_what_the_layout_shows_is_read_once_and_its_prompts_never() -> None:
     deck.relations |= {f"slide{i}": [("slideLayout", "../slideLayouts/l.xml")] for i in (1, 2)}
     deck.parts = {
         "ppt/slideLayouts/l.xml": tree("sldLayout", layout),
-        "ppt/slideLayouts/_rels/l.xml.rels": relations([("slideMaster", "../slideMasters/m.xml")]),
+        "ppt/slideLayouts/_rels/l.xml.rels": formats.relations([("slideMaster", "../slideMasters/m.xml")]),
         "ppt/slideMasters/m.xml": tree("sldMaster", master),
     }
     assert deck.text() == "Footer\n\none\n\nConfidential\n\nThe Company\n\ntwo\n\n"

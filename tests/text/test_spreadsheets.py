@@ -41,22 +41,18 @@ class Workbook:
         styles = "".join(f'<xf numFmtId="{200 + i}"/>' for i in range(len(self.formats)))
         parts: dict[str, str | bytes] = {
             "[Content_Types].xml": "<Types/>",
-            "_rels/.rels": relations([("officeDocument", "xl/workbook.xml")]),
+            "_rels/.rels": formats.relations([("officeDocument", "xl/workbook.xml")]),
             "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{R}">{self.properties}<sheets>{sheets}</sheets>'
             "</workbook>",
-            "xl/_rels/workbook.xml.rels": relations(own + self.relations.get("workbook", [])),
+            "xl/_rels/workbook.xml.rels": formats.relations(own + self.relations.get("workbook", [])),
             "xl/sharedStrings.xml": f'<sst xmlns="{MAIN}">{self.strings}</sst>',
             "xl/styles.xml": f'<styleSheet xmlns="{MAIN}"><numFmts>{codes}</numFmts><cellXfs>{styles}</cellXfs>'
             "</styleSheet>",
         }
         for i, body in enumerate(self.sheets.values(), 1):
             parts[f"xl/worksheets/sheet{i}.xml"] = f'<worksheet xmlns="{MAIN}" xmlns:r="{R}">{body}</worksheet>'
-            parts[f"xl/worksheets/_rels/sheet{i}.xml.rels"] = relations(self.relations.get(f"sheet{i}", []))
-        file = io.BytesIO()
-        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in (parts | self.parts).items():
-                archive.writestr(name, content)
-        return file.getvalue()
+            parts[f"xl/worksheets/_rels/sheet{i}.xml.rels"] = formats.relations(self.relations.get(f"sheet{i}", []))
+        return formats.zipped(parts | self.parts)
 
     def read(self) -> Extracted:
         found = read(io.BytesIO(self.data()), filename="a.xlsx")
@@ -65,14 +61,6 @@ class Workbook:
 
     def text(self) -> str:
         return self.read().text
-
-
-def relations(found: list[tuple[str, str]]) -> str:
-    each = "".join(
-        f'<Relationship Id="rId{i}" Type="{R}/{kind}" Target="{target}"/>' for i, (kind, target) in enumerate(found, 1)
-    )
-    space = "http://schemas.openxmlformats.org/package/2006/relationships"
-    return f'<Relationships xmlns="{space}">{each}</Relationships>'
 
 
 def said(text: str, place: str = "") -> str:
@@ -219,7 +207,7 @@ def test_a_chart_says_its_titles_series_and_categories_and_no_values_that_cells_
     book.parts = {
         "xl/charts/c.xml": chart,
         "xl/drawings/d.xml": drawing,
-        "xl/drawings/_rels/d.xml.rels": relations([("chart", "../charts/c.xml")]),
+        "xl/drawings/_rels/d.xml.rels": formats.relations([("chart", "../charts/c.xml")]),
     }
     book.relations["sheet1"] = [("drawing", "../drawings/d.xml")]
     assert book.text() == "cell\n\nSales\n\nApples\n\nNorth; South\n\n"
