@@ -130,8 +130,8 @@ class Worksheet:
     def _parse(self, file: IO[bytes]) -> Iterator[None]:
         try:
             yield from xml.parse_in_pieces(file, self._start, self._end, self._characters)
-        except Exception:
-            yield  # what was read before the damage
+        except Exception:  # whatever it is goes on, after what was read before the damage
+            yield
             raise
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
