@@ -10,10 +10,8 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import text
 
 import formats
-from airweave_server.db.session import Database
 from invariants import agree, hold
 from running import IN_PROCESS, Running, Server, in_folder, plain, write
 from small_disk import mounted
@@ -94,7 +92,7 @@ def test_requests_are_told_of_a_full_disk(running: Running, server: Server) -> N
 
 
 @pytest.fixture
-def little_room(scratch: Path, postgres: str, fresh_database: Database) -> Iterator[Path]:
+def little_room(scratch: Path, postgres: str, apart: Running) -> Iterator[Path]:
     """The tables of content on a small file system of their own."""
     place = scratch / f"small-{uuid4().hex}"
     with mounted(place, "40m"):
@@ -104,18 +102,16 @@ def little_room(scratch: Path, postgres: str, fresh_database: Database) -> Itera
         os.chown(inside, owner.st_uid, owner.st_gid)
         with psycopg.connect(plain(postgres), autocommit=True) as connection:
             connection.execute(f"create tablespace small location '{inside}'")
-        with fresh_database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("alter table chunk set tablespace small"))
+        run(apart, "alter table chunk set tablespace small")
         yield place
-        with fresh_database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("alter table chunk set tablespace pg_default"))
+        run(apart, "alter table chunk set tablespace pg_default")
         with psycopg.connect(plain(postgres), autocommit=True) as connection:
             connection.execute("drop tablespace small")
 
 
 @pytest.mark.fault("F5", on="in_process")
-def test_a_disk_that_is_full_is_waited_for(little_room: Path, running: Running, fresh_database: Database) -> None:
-    server = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0")
+def test_a_disk_that_is_full_is_waited_for(little_room: Path, apart: Running) -> None:
+    server = apart.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0")
     folder, collection = server.folder(), server.collection()
     for number in range(1_500):
         (folder / f"f{number}.txt").write_text(f"word{number} " + os.urandom(15_000).hex())
@@ -124,19 +120,19 @@ def test_a_disk_that_is_full_is_waited_for(little_room: Path, running: Running, 
     seen = waits(server, connection, job)
     assert seen["status"] == "running"
     assert 0 < seen["entities_inserted"] < 1_500
-    hold(running)
+    hold(apart)
     assert len(server.ledger(connection)) == seen["entities_inserted"]
     subprocess.run(["mount", "-o", "remount,size=400m", str(little_room)], check=True)
     ended = server.finish(connection, job)
     assert (ended["status"], ended["entities_inserted"]) == ("completed", 1_500)
-    hold(running, ended, listed=1_500)
+    hold(apart, ended, listed=1_500)
 
 
 @pytest.mark.fault("F5", on="in_process")
-def test_no_document_is_blamed_for_a_full_disk_of_temporary_files(running: Running, scratch: Path) -> None:
+def test_no_document_is_blamed_for_a_full_disk_of_temporary_files(apart: Running, scratch: Path) -> None:
     place = Path(tempfile.mkdtemp(prefix="tmp-", dir=scratch))
     with mounted(place, "1m"):
-        server = running.start(TMPDIR=str(place))
+        server = apart.start(TMPDIR=str(place))
         folder = server.folder()
         (folder / "first.docx").write_bytes(formats.word())
         connection = server.connect(server.collection(), "folder", {"path": str(folder)})
