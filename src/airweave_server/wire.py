@@ -703,6 +703,19 @@ class SearchAccess(Answer):
     is_public: bool | None = None
 
 
+class SearchSpan(Answer):
+    """A part of ``textual_representation``, in characters."""
+
+    start: int
+    end: int
+
+
+class SearchPassage(SearchSpan):
+    """The part that shows best why this is a result."""
+
+    text: str
+
+
 class SearchResult(Answer):
     entity_id: str
     name: str
@@ -716,10 +729,15 @@ class SearchResult(Answer):
     web_url: str
     url: str | None
     raw_source_fields: dict[str, Any]
+    passage: SearchPassage
+    highlights: list[SearchSpan]
 
 
 class SearchResponse(Answer):
+    """``nothing_relevant``: even the best result is unlikely to be what was asked for."""
+
     results: list[SearchResult]
+    nothing_relevant: bool
 
 
 def to_integer(value: str | int) -> int:

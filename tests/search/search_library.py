@@ -145,7 +145,8 @@ class Library:
 
     def search_in(self, snapshot: Session, query: Query) -> list[Hit]:
         vector = embed_query(WORDLLAMA, query) if query.strategy != "keyword" else None
-        return search(snapshot, self.collection, vector, query, self.database.read_concurrently)
+        found = search(snapshot, self.collection, vector, query, self.database.read_concurrently, trust=WORDLLAMA.trust)
+        return list(found.hits)
 
     def ids(self, text: str, **how: Any) -> list[str]:
         return [hit.entity_id for hit in self.search(text, **how)]

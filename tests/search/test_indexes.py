@@ -114,13 +114,15 @@ def test_what_a_filter_leaves_is_the_same_however_it_is_looked_for(large: Librar
     found = []
     with large.database.snapshot() as session:
         whole, size = sql.whole(session, large.collection)
+        vector = WORDLLAMA.embed_query("river boat")
+        measure = sql.Measure([river], 1.0, size.mean_bytes, vector, trust=1.0)
         for few, about in ((0, None), (1, None), (LEAST, 120)):  # by a join, as a list, chunk by chunk
             seen = sql.narrow(session, large.collection, whole, marked, few=few)
             assert seen.about == about
             near = sql.find_nearest(
                 session,
                 seen,
-                WORDLLAMA.embed_query("river boat"),
+                measure,
                 limit=120,
                 by_index=few < LEAST,
                 chunks=size.chunks,
@@ -130,8 +132,7 @@ def test_what_a_filter_leaves_is_the_same_however_it_is_looked_for(large: Librar
                 session,
                 seen,
                 [sql.any_of([river])],
-                [river],
-                mean_bytes=size.mean_bytes,
+                measure,
                 wanted=1,
                 budget=LEAST,
                 limit=LEAST,
@@ -163,7 +164,7 @@ def test_a_word_that_came_after_the_words_were_counted_is_found(large: Library) 
         terms = [sql.Term(word, ()) for word in ("river", "zyzzyva")]
         counts = sql.count_occurrences(session, large.collection, whole, terms, at_most=5)
     assert {row.word for row in known} >= {"river", "boat", "copper"}
-    assert counts == [{row.word: row.chunks for row in known}["river"], 0]
+    assert counts == [({row.word: row.chunks for row in known}["river"], False), (0, True)]
     large.put("new", "a river and the zyzzyva, as in ERR_4711")
     for query in ("zyzzyva", "the river of the zyzzyva", "boat ERR_4711", "river err"):
         assert large.ids(query, strategy="keyword")[0] == "new", query

@@ -44,6 +44,12 @@ from .session import Database, first_line, known_revisions, lock_schema, now, ra
 
 FORMAT = 1
 OF_PROCESSES = {"lease"}  # not backed up: these describe running processes
+FUNCTIONS = (
+    "chunk_words()",
+    "airweave_words(text, text)",
+    "airweave_search_form(text)",
+    "airweave_unaccented(text)",
+)
 DERIVED = {"chunk": ["ts"]}  # not backed up: a trigger sets these when rows are inserted
 ALL = [table.name for table in Base.metadata.sorted_tables]  # a table comes after the tables that it refers to
 KEY, MANIFEST, DIGEST = "vault.key", "manifest.json", "sha256"
@@ -265,7 +271,8 @@ def _drop_ours(session: Session) -> None:
     try:
         with session.begin_nested():  # never cascade: views and the like belong to others
             session.execute(text(f"drop table {', '.join(tables)}, alembic_version"))
-            session.execute(text("drop function if exists chunk_words()"))
+            for function in FUNCTIONS:
+                session.execute(text(f"drop function if exists {function}"))
             for language in LANGUAGES:
                 session.execute(text(f"drop text search configuration if exists {configuration(language)}"))
     except DBAPIError as error:

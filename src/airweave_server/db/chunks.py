@@ -37,6 +37,11 @@ def encode_vectors(vectors: Vectors) -> list[bytes]:
     return [head + row.tobytes() for row in vectors.astype(np.dtype(">f2"))]
 
 
+def decode_vector(sent: bytes) -> Vectors:
+    """The vector of what ``halfvec_send`` returns."""
+    return np.frombuffer(sent, dtype=np.dtype(">f2"), offset=4).astype(np.float32)
+
+
 def insert(
     session: Session, chunks: Iterable[tuple[int, NewChunk]], *, collection_id: UUID, connection_id: UUID
 ) -> None:

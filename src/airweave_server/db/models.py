@@ -140,12 +140,17 @@ class ApiKey(Base):
     last_used_at: Mapped[datetime | None]
 
 
+INDEX_VERSION = 2  # the form in which words and identifiers are stored; older ones are worded anew
+
+
 class Collection(Base):
     """A collection. ``deleted_at`` hides it at once; the keeper purges its content later.
 
     ``slot``: which of a chunk's two vectors is searched; ``embedder*`` and ``dimensions`` describe it. ``other_*``
     describe the other vector; null unless all of them are known to be of one model. ``next_*``: the embedder that a
     move leads to, when the move began, and the number of the last job before it; null if none is under way.
+    ``index_version``: the form of its words, as ``INDEX_VERSION`` counts. While that is an older one, the chunks of the
+    entities up to ``worded_row`` have the present form already.
     """
 
     __tablename__ = "collection"
@@ -168,6 +173,8 @@ class Collection(Base):
     embedder_name: Mapped[str]
     dimensions: Mapped[int]
     slot: Mapped[int] = mapped_column(SmallInteger, default=1, server_default="1")
+    index_version: Mapped[int] = mapped_column(default=INDEX_VERSION, server_default="1")
+    worded_row: Mapped[int | None]
     other_name: Mapped[str | None]
     other_dimensions: Mapped[int | None]
     next_embedder: Mapped[str | None]

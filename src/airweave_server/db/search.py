@@ -1,6 +1,8 @@
 """The SQL of search: filters, nearest vectors by index or by exact scan, and BM25 computed from the ranks of single
 terms.
 
+Every candidate comes with all that it is ranked by, whether its words or its vector made it one.
+
 Every value is a bound parameter. A tsquery contains quoted lexemes joined by ``|`` and ``&``.
 """
 
@@ -15,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from ..sdk import Vectors
 from . import indexes
+from .chunks import decode_vector
 from .languages import configuration
 from .models import VECTORS, Collection
 
@@ -23,6 +26,7 @@ MEASURED = 200  # chunks that are measured in a collection that has not been cou
 # ef_search grows with the size of the collection, up to the maximum of pgvector.
 LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 110
 LISTED = 30_000  # up to this many entities that a filter leaves, a query lists them one by one
+FOLDED = 0.8  # what a word counts if only its form without diacritics is the same
 HALF = 0.645  # ts_rank of one term that occurs n times is about n / (n + HALF)
 
 # The columns of each filter field. An entity id matches with and without the number of the chunk.
@@ -57,7 +61,9 @@ COMPARISONS = {
 
 # Whether a chunk contains a term. The indexes answer both sides by themselves, without unpacking a tsvector.
 HOLDS = "(c.ts @@ cast(t.stem as tsquery) or c.ident @@ cast(t.ident as tsquery))"
-TERMS = "unnest(cast(:stems as text[]), cast(:idents as text[]), cast(:idfs as float8[]), cast(:exact as int[]))"
+TERMS = (
+    "unnest(cast(:stems as text[]), cast(:idents as text[]), cast(:weights as float8[]), cast(:bonuses as float8[]))"
+)
 BYTES = "octet_length(c.heading) + octet_length(c.text)"
 LENGTH = f"cast({K1} as float8) * (1 - {B} + cast({B} as float8) * ({BYTES}) / cast(:mean_length as float8))"
 
@@ -75,38 +81,87 @@ class Condition:
 class Term:
     """One term of a query: a stem, or identifiers that mean the same, or both.
 
-    ``exact``: it is an identifier, so chunks that contain it rank first. ``frequency``: the number of chunks that
-    contain it.
+    ``folded``: stems without diacritics, which count a little less. ``word``: as it was asked for. ``exact``: it is an
+    identifier. ``times``: how often it is asked for. ``frequency``: the number of chunks that contain it, exact if
+    ``is_counted``. ``idf``: how rare it is. ``weight``: its part of the coverage. ``bonus``: what an identifier counts
+    beside that. ``is_lonely``: hardly any chunk contains it.
     """
 
     stem: str | None
     idents: tuple[str, ...]
+    folded: tuple[str, ...] = ()
+    word: str = ""
     exact: bool = False
+    times: int = 1
     frequency: int = 0
+    is_counted: bool = False
     idf: float = 0.0
+    weight: float = 0.0
+    bonus: float = 0.0
+    is_lonely: bool = False
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        return self.folded if self.stem is None else (self.stem, *self.folded)
+
+
+class Phrase(NamedTuple):
+    """Words in quotation marks: as they are, as a regular expression, and the bigrams of scripts without spaces."""
+
+    text: str
+    literal: str
+    bigrams: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
     """The condition that lets a chunk be ranked: its words match the tsquery ``ts`` or its identifiers match the
-    tsquery ``ident``; with ``both``, it must match the two."""
+    tsquery ``ident``; with ``both``, it must match the two. ``is_rare``: so few match that none is left out.
+    ``phrases``: these words also stand there as they are, in a collection of this language."""
 
     ts: str | None
     ident: str | None
     both: bool = False
+    is_rare: bool = False
+    phrases: tuple[Phrase, ...] = ()
+    language: str = ""
 
-    def condition(self, n: int) -> str:
-        asked = [f"c.{name} @@ cast(:{name}_{n} as tsquery)" for name in ("ts", "ident") if getattr(self, name)]
-        return f"({(' and ' if self.both else ' or ').join(asked)})"
+    def condition(self, n: int, values: dict[str, Any]) -> str:
+        """The SQL; its values are added to ``values``."""
+        asked = []
+        for name, query in (("ts", self.ts), ("ident", self.ident)):
+            if query:
+                values[f"{name}_{n}"] = query
+                asked.append(f"c.{name} @@ cast(:{name}_{n} as tsquery)")
+        conditions = [f"({(' and ' if self.both else ' or ').join(asked)})"] if asked else []
+        for k, phrase in enumerate(self.phrases):
+            values |= {f"phrase_{n}_{k}": phrase.text, f"literal_{n}_{k}": phrase.literal}
+            if phrase.bigrams:
+                values[f"bigrams_{n}_{k}"] = " & ".join(map(_quote, phrase.bigrams))
+                conditions.append(f"c.ident @@ cast(:bigrams_{n}_{k} as tsquery)")
+            else:
+                conditions.append(f"c.ts @@ phraseto_tsquery('public.{configuration(self.language)}', :phrase_{n}_{k})")
+            conditions.append(f"airweave_search_form(c.heading || ' ' || c.text) ~* :literal_{n}_{k}")
+        return " and ".join(conditions)
 
 
 class Candidate(NamedTuple):
-    """A chunk, its score in one list, and how many exact terms it contains."""
+    """A chunk and what it is ranked by.
+
+    ``coverage``: BM25 as a part of the query's weight; 1 if it holds each term once and is of mean length, at most
+    2.2. ``held``: the weight of the terms that it holds. ``bonus``: for the identifiers that it holds, ``exact`` of
+    them. ``lonely``: how many of the words that hardly any other chunk holds. ``closeness``: the cosine of its vector
+    and the query's, 0 if none was asked for.
+    """
 
     entity_row: int
     ordinal: int
-    score: float
-    exact: int = 0
+    coverage: float
+    held: float
+    bonus: float
+    exact: int
+    lonely: int
+    closeness: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +223,7 @@ def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
         text("""
             select array(select id from source_connection
                          where collection_id = :id and organization_id = :organization_id and deleted_at is null),
-                   coalesce(z.chunks, (select sum(chunks) from entity where collection_id = :id), 0),
+                   coalesce(nullif(z.chunks, 0), (select sum(chunks) from entity where collection_id = :id), 0),
                    coalesce(nullif(z.mean_bytes, 0), (select avg(octet_length(heading) + octet_length(text)) from
                        (select heading, text from chunk where collection_id = :id limit :some) as c), 1),
                    exists (select from pg_index where indexrelid = to_regclass(:index) and indisvalid and indisready)
@@ -199,21 +254,22 @@ def to_lexemes(session: Session, collection: Collection, texts: Sequence[str]) -
 
 def count_occurrences(
     session: Session, collection: Collection, whole: Scope, terms: Sequence[Term], *, at_most: int
-) -> list[int]:
-    """The approximate number of chunks that contain each term, as the keeper counted it. A term that it left out is
-    rare or new, and is counted here, up to ``at_most``."""
-    rows = session.scalars(
+) -> list[tuple[int, bool]]:
+    """The number of chunks that contain each term, and whether it was counted just now. Otherwise it is about what the
+    keeper counted. A term that the keeper left out is rare or new, and is counted here, up to ``at_most``."""
+    rows = session.execute(
         text(f"""
-            select coalesce(
-                greatest(
-                    (select chunks from collection_word w
-                     where w.collection_id = :id and w.word = t.word and not w.is_ident),
-                    (select max(chunks) from collection_word w
-                     where w.collection_id = :id and w.word = any(string_to_array(t.words, ' ')) and w.is_ident)),
-                (select count(*) from (select from {whole.source} and {HOLDS} limit :at_most) as found)
-            )
+            select coalesce(kept.chunks, (select count(*) from
+                       (select from {whole.source} and {HOLDS} limit :at_most) as found)) as chunks,
+                   kept.chunks is null as is_counted
             from unnest(cast(:stems as text[]), cast(:idents as text[]), cast(:word as text[]), cast(:words as text[]))
                 with ordinality as t(stem, ident, word, words, n)
+            cross join lateral (select greatest(
+                (select chunks from collection_word w
+                 where w.collection_id = :id and w.word = t.word and not w.is_ident),
+                (select max(chunks) from collection_word w
+                 where w.collection_id = :id and w.word = any(string_to_array(t.words, ' ')) and w.is_ident)) as chunks
+            ) as kept
             order by t.n
         """),
         {
@@ -225,96 +281,86 @@ def count_occurrences(
             "words": [" ".join(term.idents) for term in terms],
         },
     )
-    return list(rows)
+    # a term that has as many as are counted may have more
+    return [(chunks, is_counted and chunks < at_most) for chunks, is_counted in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What candidates are ranked by: ``terms``, whose weights are parts of ``total``, and the ``vector``, which counts
+    ``trust`` times as much as the words."""
+
+    terms: Sequence[Term]
+    total: float
+    mean_bytes: float
+    vector: Vectors | None
+    trust: float
 
 
 def find_matching(
-    session: Session,
-    seen: Scope,
-    gates: Sequence[Gate],
-    scored: Sequence[Term],
-    *,
-    mean_bytes: float,
-    wanted: int,
-    budget: int,
-    limit: int,
+    session: Session, seen: Scope, gates: Sequence[Gate], measure: Measure, *, wanted: int, budget: int, limit: int
 ) -> tuple[list[Candidate], bool]:
-    """The best chunks that pass a gate, by BM25 over all ``scored`` terms, and whether they are all that contain any
-    term.
+    """The best chunks that pass a gate, best first, and whether they are all that contain any term.
 
-    A gate is tried if the gates before it passed fewer than ``wanted`` chunks. It passes at most ``budget``.
+    A gate is tried if the gates before it passed fewer than ``wanted`` chunks. It passes at most ``budget``, unless it
+    is rare.
     """
-    values: dict[str, Any] = {
-        **seen.values,
-        "mean_length": mean_bytes,
-        "wanted": wanted,
-        "budget": budget,
-        "limit": limit,
-    }
+    values: dict[str, Any] = {**seen.values, "wanted": wanted, "budget": budget}
     steps: list[str] = []
     counts: list[str] = []
     for n, gate in enumerate(gates):
-        values |= {f"ts_{n}": gate.ts, f"ident_{n}": gate.ident}
         steps.append(f"""
             gate_{n} as materialized (
-                select c.entity_row, c.ordinal, {LENGTH} as length, c.ts, c.ident from {seen.source}
-                and {gate.condition(n)} {f"and {' + '.join(counts)} < :wanted" if counts else ""} limit :budget
+                select {_columns(seen)} from {seen.source} and {gate.condition(n, values)}
+                {f"and {' + '.join(counts)} < :wanted" if counts else ""} {"" if gate.is_rare else "limit :budget"}
             )""")
         counts.append(f"(select count(*) from gate_{n})")
     passed = " union all ".join(f"select * from gate_{n}" for n in range(len(gates)))
-    is_all = " and ".join([f"{counts[-1]} < :budget", *([f"{' + '.join(counts[:-1])} < :wanted"] if steps[1:] else [])])
-    rows = session.execute(
-        text(f"""
-            with {", ".join(steps)},
-            z as materialized (
-                select distinct on (entity_row, ordinal) entity_row, ordinal, length,
-                       setweight(ts, 'D') as ts, strip(ident) as ident  -- same content, unpacked once
-                from ({passed}) as p
-            )
-            select entity_row, ordinal, {_score(scored, values)} as score, {_count_exact(scored, values)} as exact,
-                   {is_all} as is_all
-            from z order by exact desc, score desc, entity_row, ordinal limit :limit
-        """),
-        values,
-    ).all()
-    candidates = sorted(
-        (Candidate(*row[:4]) for row in rows), key=lambda one: (-one.score, one.entity_row, one.ordinal)
+    is_all = " and ".join(
+        ["true" if gates[-1].is_rare else f"{counts[-1]} < :budget"]
+        + ([f"{' + '.join(counts[:-1])} < :wanted"] if steps[1:] else [])
     )
-    return candidates, len(rows) < limit and (bool(rows[0].is_all) if rows else True)
+    rows = _measure(session, ", ".join(steps), passed, measure, values, limit=limit, also=f", {is_all} as is_all")
+    candidates = [Candidate(*row[: len(Candidate._fields)]) for row in rows]
+    return candidates, len(rows) < limit and (bool(rows[0][-1]) if rows else True)
 
 
 def find_nearest(
-    session: Session, seen: Scope, vector: Vectors, *, limit: int, by_index: bool, chunks: int, is_alone: bool
+    session: Session, seen: Scope, measure: Measure, *, limit: int, by_index: bool, chunks: int, is_alone: bool
 ) -> list[Candidate]:
-    """The nearest chunks by cosine distance, nearest first. A chunk without any known token is near nothing.
+    """The chunks of the nearest vectors by cosine, best first. A chunk without any known token is near nothing.
 
     ``chunks``: the size of the collection. ``is_alone``: this transaction runs no other query. With ``by_index``,
     almost all of the nearest are found; if the index returns too few, all vectors are compared.
     """
+    assert measure.vector is not None
+    values = {**seen.values, "vector": to_halfvec(measure.vector), "nearest": limit}
+    keys: list[tuple[int, int]] = []
     if by_index:
-        distance = indexes.distance(f"c.{seen.vectors}", ":vector", len(vector))
+        distance = indexes.distance(f"c.{seen.vectors}", ":vector", len(measure.vector))
         nested = None if is_alone else session.begin_nested()  # its rollback undoes the settings
         width = min(max(chunks // CHUNKS_PER_EF, LEAST_EF_SEARCH, limit), MOST_EF_SEARCH)
         session.execute(text(WITH_INDEX), {"width": width})
         rows = session.execute(
-            text(f"""
-                with near as materialized (
-                    select c.entity_row, c.ordinal, {distance} as distance from {seen.source}
-                    order by {distance} limit :limit
-                )
-                select * from near order by distance, entity_row, ordinal
-            """),
-            {**seen.values, "vector": _to_halfvec(vector), "limit": limit},
-        ).all()
+            text(f"select c.entity_row, c.ordinal from {seen.source} order by {distance} limit :nearest"), values
+        )
+        keys = [(row[0], row[1]) for row in rows]
         if nested is not None:
             nested.rollback()
-        if len(rows) == limit:
-            return [Candidate(row[0], row[1], 1 - row[2]) for row in rows]
-    rows = session.execute(
-        text(f"{_distance_query(seen)} order by distance, entity_row, ordinal limit :limit"),
-        {**seen.values, "vector": _to_halfvec(vector), "limit": limit},
-    ).all()
-    return [Candidate(row[0], row[1], 1 - row[2]) for row in rows if row[2] is not None and row[2] == row[2]]
+        else:
+            session.execute(text("select set_config('enable_sort', 'on', true)"))
+    if len(keys) == limit:
+        found = """
+            select {columns} from unnest(cast(:keys as bigint[]), cast(:ordinals as bigint[])) as k(row, ordinal)
+            join chunk c on c.entity_row = k.row and c.ordinal = k.ordinal"""
+        values |= {"keys": [row for row, _ in keys], "ordinals": [ordinal for _, ordinal in keys]}
+    else:
+        found = f"""
+            select {{columns}} from ({_distance_query(seen)} order by distance, entity_row, ordinal limit :nearest) as k
+            join chunk c on c.entity_row = k.entity_row and c.ordinal = k.ordinal
+            where k.distance <= 2"""
+    measured = _measure(session, "", found.format(columns=_columns(seen)), measure, values, limit=limit)
+    return [Candidate(*row) for row in measured]
 
 
 def list_matching(
@@ -324,15 +370,38 @@ def list_matching(
     ``find_matching``."""
     values = {**seen.values, **_term_arrays(terms), "mean_length": mean_bytes, "limit": limit}
     return _ranked(
-        session, f"select entity_row, ordinal, -exact as a, -gate as b from ({_gate_query(seen)}) as g", values, group
+        session, f"select entity_row, ordinal, -bonus as a, -gate as b from ({_gate_query(seen)}) as g", values, group
     )
 
 
 def list_nearest(session: Session, seen: Scope, vector: Vectors, *, group: bool, limit: int) -> list[tuple[int, int]]:
     """All chunks by distance, or with ``group`` the nearest one of each entity."""
-    values = {**seen.values, "vector": _to_halfvec(vector), "limit": limit}
+    values = {**seen.values, "vector": to_halfvec(vector), "limit": limit}
     inner = f"select entity_row, ordinal, distance as a, 0 as b from ({_distance_query(seen)}) as d where distance <= 2"
     return _ranked(session, inner, values, group)
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What a candidate is looked at for: its words and its vector, None if it has none."""
+
+    heading: str
+    text: str
+    vector: Vectors | None
+
+
+def read_candidates(session: Session, seen: Scope, keys: Sequence[tuple[int, int]]) -> list[Passage]:
+    """The passages of these chunks, in their order."""
+    rows = session.execute(
+        text(f"""
+            select c.heading, c.text, halfvec_send(c.{seen.vectors})
+            from unnest(cast(:rows as bigint[]), cast(:ordinals as bigint[])) with ordinality as k(row, ordinal, n)
+            join chunk c on c.entity_row = k.row and c.ordinal = k.ordinal
+            order by k.n
+        """),
+        {"rows": [row for row, _ in keys], "ordinals": [ordinal for _, ordinal in keys]},
+    )
+    return [Passage(heading, body, None if vector is None else decode_vector(vector)) for heading, body, vector in rows]
 
 
 def read_passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[int, dict[str, Any]]]:
@@ -356,7 +425,7 @@ def read_passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tup
 
 def any_of(terms: Sequence[Term]) -> Gate:
     """The gate for chunks that contain any of these terms."""
-    stems = [term.stem for term in terms if term.stem is not None]
+    stems = [stem for term in terms for stem in term.stems]
     idents = [ident for term in terms for ident in term.idents]
     return Gate(_to_tsquery(stems) or None, _to_tsquery(idents) or None)
 
@@ -364,8 +433,8 @@ def any_of(terms: Sequence[Term]) -> Gate:
 def some_of(terms: Sequence[Term], count: int) -> Gate | None:
     """The gate for chunks with at least ``count`` of these terms, all among their words or all among their identifiers.
     None if there are not that many terms of either kind."""
-    stems = [_to_tsquery([term.stem]) for term in terms if term.stem is not None]
-    idents = [f"({_to_tsquery(term.idents)})" for term in terms if term.stem is None]
+    stems = [f"({_to_tsquery(term.stems)})" for term in terms if term.stems]
+    idents = [f"({_to_tsquery(term.idents)})" for term in terms if not term.stems]
     ts, ident = (_at_least(count, asked) if len(asked) >= count else None for asked in (stems, idents))
     return Gate(ts, ident) if ts or ident else None
 
@@ -378,27 +447,75 @@ def _at_least(count: int, asked: Sequence[str]) -> str:
     return f"{first} & ({_at_least(count - 1, others)}) | {_at_least(count, others)}"
 
 
-def _score(terms: Sequence[Term], values: dict[str, Any]) -> str:
-    """The SQL for the BM25 score of a row of ``z``."""
-    ranks = "ts_rank('{1,1,1,1}', z.ts, cast(:stem_%d as tsquery))"
-    score: list[str] = []
+def _columns(seen: Scope) -> str:
+    return f"c.entity_row, c.ordinal, {LENGTH} as length, c.ts, c.ident, c.{seen.vectors} as vector"
+
+
+def _measure(
+    session: Session, before: str, found: str, measure: Measure, values: dict[str, Any], *, limit: int, also: str = ""
+) -> Sequence[Any]:
+    """The best of the chunks that ``found`` selects, with the fields of ``Candidate``. ``before``: common table
+    expressions that it refers to. ``also``: more columns."""
+    values |= {"mean_length": measure.mean_bytes, "total": measure.total, "trust": measure.trust, "limit": limit}
+    terms = measure.terms
+    parts = ", ".join(f"{_part(term, n, values)} as p{n}" for n, term in enumerate(terms))
+    sums: dict[str, list[str]] = {"coverage": [], "held": [], "bonus": [], "exact": [], "lonely": []}
     for n, term in enumerate(terms):
-        values[f"idf_{n}"] = term.idf
-        parts = []
-        if term.stem is not None:
-            values[f"stem_{n}"] = _to_tsquery([term.stem])
-            parts.append(f"(select r / (r + (1.0001 - r) * z.length / {HALF}) from (select {ranks % n} as r) as one)")
-        if term.idents:
-            values[f"held_{n}"] = _to_tsquery(term.idents)
-            parts.append(f"case when z.ident @@ cast(:held_{n} as tsquery) then 1 / (1 + z.length) else 0 end")
-        score.append(f"cast(:idf_{n} as float8) * greatest({', '.join(parts)})")
-    return " + ".join(score)
+        values[f"weight_{n}"] = term.weight
+        sums["coverage"].append(f"cast(:weight_{n} as float8) * p{n}")
+        sums["held"].append(f"cast(:weight_{n} as float8) * sign(p{n})")
+        if term.is_lonely:
+            sums["lonely"].append(f"cast(sign(p{n}) as int)")
+        if term.exact:
+            values[f"bonus_{n}"] = term.bonus
+            held = f"cast(z.ident @@ cast(:held_{n} as tsquery) as int)"
+            sums["bonus"].append(f"cast(:bonus_{n} as float8) * {held}")
+            sums["exact"].append(held)
+    columns = {name: " + ".join(each) or "0" for name, each in sums.items()}
+    closeness = "0"
+    if measure.vector is not None:
+        values["vector"] = to_halfvec(measure.vector)
+        closeness = "coalesce(nullif(1 - (z.vector <=> cast(:vector as halfvec)), 'NaN'), 0)"
+    return session.execute(
+        text(f"""
+            with {f"{before}," if before else ""}
+            z as materialized (
+                select distinct on (entity_row, ordinal) entity_row, ordinal, length, vector,
+                       ts || cast('' as tsvector) as ts, strip(ident) as ident  -- same content, unpacked once
+                from ({found}) as f
+            ),
+            m as materialized (
+                select entity_row, ordinal, {K1 + 1} * ({columns["coverage"]}) / cast(:total as float8) as coverage,
+                       cast({columns["held"]} as float8) as held, cast({columns["bonus"]} as float8) as bonus,
+                       {columns["exact"]} as exact, {columns["lonely"]} as lonely,
+                       cast({closeness} as float8) as closeness
+                from z {f"cross join lateral (select {parts} offset 0) as p" if parts else ""}
+            )
+            select *{also} from m
+            order by lonely > 0 desc,
+                     2 * coverage / (1 + coverage) + bonus + cast(:trust as float8) * closeness desc,
+                     entity_row, ordinal
+            limit :limit
+        """),
+        values,
+    ).all()
 
 
-def _count_exact(terms: Sequence[Term], values: dict[str, Any]) -> str:
-    """The SQL for the number of exact terms that a row of ``z`` contains."""
-    held = [f"cast(z.ident @@ cast(:held_{n} as tsquery) as int)" for n, term in enumerate(terms) if term.exact]
-    return " + ".join(held) or "0"
+def _part(term: Term, n: int, values: dict[str, Any]) -> str:
+    """The SQL for what a row of ``z`` has of a term: the part of BM25 that depends on its frequency there, below 1."""
+    parts = []
+    own = () if term.stem is None else (term.stem,)
+    for name, stems, share in (("stem", own, "1"), ("folded", term.folded, str(FOLDED))):
+        if stems:
+            values[f"{name}_{n}"] = _to_tsquery(stems)
+            rank = f"ts_rank('{{1,{FOLDED},1,1}}', z.ts, cast(:{name}_{n} as tsquery))"
+            parts.append(
+                f"(select {share} * r / (r + (1.0001 - r) * z.length / {HALF}) from (select {rank} as r) as one)"
+            )
+    if term.idents:
+        values[f"held_{n}"] = _to_tsquery(term.idents)
+        parts.append(f"case when z.ident @@ cast(:held_{n} as tsquery) then 1 / (1 + z.length) else 0 end")
+    return f"greatest({', '.join(parts)})"
 
 
 def _visible(collection: Collection) -> str:
@@ -437,8 +554,8 @@ def _look_up_remainder(
 def _gate_query(seen: Scope) -> str:
     # offset 0: otherwise the planner may read the whole collection and unpack every chunk's words for each term
     return f"""
-        select p.entity_row, p.ordinal, sum(t.exact) as exact, sum(t.idf / (1 + p.length)) as gate
-        from {TERMS} as t(stem, ident, idf, exact) cross join lateral (
+        select p.entity_row, p.ordinal, sum(t.bonus) as bonus, sum(t.weight / (1 + p.length)) as gate
+        from {TERMS} as t(stem, ident, weight, bonus) cross join lateral (
             select c.entity_row, c.ordinal, {LENGTH} as length from {seen.source} and {HOLDS} offset 0
         ) as p
         group by p.entity_row, p.ordinal"""
@@ -484,16 +601,20 @@ def _sql_type(field: str) -> str:
 
 def _term_arrays(terms: Sequence[Term]) -> dict[str, Any]:
     return {
-        "stems": [None if term.stem is None else _to_tsquery([term.stem]) for term in terms],
-        "idents": [_to_tsquery(term.idents) if term.idents else None for term in terms],
-        "idfs": [term.idf for term in terms],
-        "exact": [int(term.exact) for term in terms],
+        "stems": [_to_tsquery(term.stems) or None for term in terms],
+        "idents": [_to_tsquery(term.idents) or None for term in terms],
+        "weights": [term.weight for term in terms],
+        "bonuses": [term.bonus for term in terms],
     }
 
 
 def _to_tsquery(words: Iterable[str]) -> str:
-    return " | ".join("'" + word.replace("\\", "\\\\").replace("'", "''") + "'" for word in words)
+    return " | ".join(map(_quote, words))
 
 
-def _to_halfvec(vector: Vectors) -> str:
+def _quote(word: str) -> str:
+    return "'" + word.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
+def to_halfvec(vector: Vectors) -> str:
     return "[" + ",".join(f"{value:.6g}" for value in vector.tolist()) + "]"

@@ -48,6 +48,7 @@ class WordLlama(Embedder):
 
     name = "wordllama-256"
     dimensions = 256
+    trust = 1.0  # words without their context say little more than the words themselves
 
     def __init__(self, *, folder: Path | None = None) -> None:
         self._folder = folder

@@ -25,11 +25,13 @@ class Endpoint:
 class Embedder(ABC):
     """One embedding model. Instances are shared between threads.
 
-    ``name`` identifies the model and its version: vectors with different names are never compared.
+    ``name`` identifies the model and its version: vectors with different names are never compared. ``trust``: how much
+    its vectors count in hybrid search, where words count 1.
     """
 
     name: str
     dimensions: int
+    trust: float = 2.0
 
     @classmethod
     def configured(cls, endpoint: Endpoint) -> Self:

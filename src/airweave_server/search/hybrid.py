@@ -1,45 +1,61 @@
-"""One query over one collection: vectors and words, fused by rank. Knows neither HTTP nor SQL.
+"""One query over one collection: words and vectors, ranked by one measure. Knows neither HTTP nor SQL.
 
-Three things decide the order of the hits. First, how many identifiers of the query (``ERR_1234``, ``steps.py``) a chunk
-contains. Second, the sum of its reciprocal ranks by words (BM25) and by vectors. Third, its position in the ledger,
-which makes the order total: pages neither repeat nor lose a hit.
+Words and vectors each propose candidates, and each candidate is ranked by both: by how much of the query it covers
+(BM25), by how close its vector is, and by the identifiers it holds, the rarer the more. The first of them are then read
+(``passages``): words that stand together as asked count more, and what is close to the best hits comes closer. The
+position in the ledger makes the order total: pages neither repeat nor lose a hit.
+
+[docs/search.md](../../../docs/search.md) says how the constants were found.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
-from typing import Any, Literal, NamedTuple
+from functools import cache, partial
+from typing import Any, Literal
 from uuid import UUID
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from ..db import search as sql
 from ..db.models import Collection
-from ..db.search import Candidate, Gate, Scope, Size, Term
+from ..db.search import Candidate, Gate, Measure, Scope, Size, Term
 from ..errors import BadInput
 from ..sdk import Embedder, Vectors
-from ..text.identifiers import exact_terms, query_terms
+from ..text.normal import calm, search_form
 from ..wire import FilterGroup
+from . import passages, terms
 from .filters import clean, lower
+from .passages import Seeker
+from .terms import Terms
 
-# On Cranfield 2:1 was best; other collections have yet to be measured.
-KEYWORD_WEIGHT = 2.0
-SEMANTIC_WEIGHT = 1.0
-RRF_K = 60
+NEAR_WEIGHT = 0.4  # of words that stand together as asked, beside the words themselves
+VERBATIM_BONUS = 1.0  # of a passage that holds the query word by word
+LOOKED_AT = 50  # candidates whose text is read
+FEEDBACK, FEEDBACK_WEIGHT = 5, 0.5  # the best of these move the vector of the query by this much (Rocchio 1971)
+SECURED = 10  # the last place that a word secures which hardly any other chunk holds
 
 MAX_LIMIT = 1_000
 MAX_QUERY_CHARS = 10_000  # the rest of a query is ignored
-MAX_COUNTED_TERMS = 200  # terms of a query whose frequency is counted
-MAX_TERMS = 32  # of these, the rarest are searched for
-POSTINGS = 400  # a chunk with any of the rarest terms is ranked, as long as they occur no more often than this
+RARE = 1_000  # all chunks that hold one of the rarest terms are ranked, as long as there are no more of them than this
 COMBINED = 4  # if the rarest terms find too few chunks, those with several of this many terms are ranked too
 FEW_RANKED = 2_000  # if a filter leaves no more chunks than this, all of them with any term are ranked
+RANKED_BYTES = 4_000_000  # of a collection: in one with less text, all chunks with any term are ranked
 # Chunks that a filter leaves are compared one by one if that costs less than finding them through the vector index.
 # One step in the index costs as much as comparing this many; the fewer chunks the filter leaves, the more steps.
 COMPARED_PER_STEP = 10
 DEEPEST = 50_000  # pages end at this position
+WEAKER = 60  # scores of hits beyond those that were measured fall slowly
+
+# A score is the probability that a first hit like this one answers the query, as a logistic function of what was found:
+# where it is 1/2, and how steep it is there. Fitted to questions of two collections, half of them put to the other.
+HALVES = {"hybrid": (1.02, 10.0), "keyword": (0.40, 12.5), "semantic": (0.34, 22.0)}
+CLOSENESS_WEIGHT = 2.0
+ENOUGH = 0.5  # of the rarest word, that must be held for half of what is covered to count
+RELEVANT = 0.25  # without a score of at least this, nothing relevant was found
+WITHOUT_IDENTIFIER = 0.49  # the most for a hit that holds none of the identifiers asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +78,9 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A matching passage and its entity. ``score`` is in (0, 1] and does not increase from hit to hit."""
+    """A matching chunk and its entity. ``score`` is in (0, 1] and does not increase from hit to hit. ``passage``: the
+    part of the text that shows best why, from and to. ``highlights``: the words of the query in the text, from and
+    to."""
 
     entity_id: str
     name: str
@@ -80,6 +98,8 @@ class Hit:
     web_url: str | None
     url: str | None
     fields: dict[str, Any]
+    passage: tuple[int, int]
+    highlights: Sequence[tuple[int, int]]
 
     @property
     def chunk_id(self) -> str:
@@ -91,9 +111,17 @@ ReadConcurrently = Callable[[Session, Callable[[Session], Sequence[Candidate]]],
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """One page of hits. ``nothing_relevant``: no hit, of any page, is likely to be what was asked for."""
+
+    hits: Sequence[Hit]
+    nothing_relevant: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Depth:
-    """How long the fused lists are. For words: ``wanted`` chunks suffice, each gate passes at most ``budget``, and the
-    list holds the ``best``. For vectors: the list holds the ``nearest``."""
+    """How many candidates there are. For words: ``wanted`` chunks suffice, each gate passes at most ``budget``, and the
+    ``best`` remain. For vectors: the ``nearest``."""
 
     wanted: int
     budget: int
@@ -104,183 +132,196 @@ class _Depth:
 # The shallow lists decide the order of the first hits on every page, so that pages fit together. Later pages add what
 # the deeper lists find, and finally everything there is.
 DEPTHS = (
-    _Depth(wanted=100, budget=400, best=300, nearest=300),
-    _Depth(wanted=300, budget=700, best=700, nearest=1_000),
+    _Depth(wanted=200, budget=600, best=300, nearest=200),
+    _Depth(wanted=400, budget=1_000, best=700, nearest=1_000),
     _Depth(wanted=1_000, budget=2_000, best=2_000, nearest=1_000),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A query in the terms of the database. Without terms, or without a vector, that side is not searched. ``near``
-    starts the search for the nearest vectors at a depth, at its first call for that depth."""
+    """A query in the terms of the database. ``near`` starts the search for the nearest vectors at a depth, at its first
+    call for that depth; None if vectors propose no candidates."""
 
-    terms: list[Term]
-    gates: list[Gate]
-    vector: Vectors | None
+    asked: Terms
+    gates: Sequence[Gate]
+    measure: Measure
     near: Callable[[_Depth], Answer] | None
-    mean_bytes: float
+    seeker: Seeker
+    strategy: str
+    capped: bool  # what is in quotation marks stands nowhere
 
 
-class _Place(NamedTuple):
-    """A passage and its score."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A passage, what it is ranked by, and its score."""
 
     entity_row: int
     ordinal: int
+    rank: float
     score: float
+    lonely: bool = False
 
 
 def embed_query(embedder: Embedder, query: Query) -> Vectors | None:
     """The vector of the query, or None if it is near nothing. Raises what the embedder raises. May take long, so do not
     call it within a transaction."""
-    vector = embedder.embed_query(clean(query.text[:MAX_QUERY_CHARS]))
+    vector = embedder.embed_query(calm(search_form(clean(query.text[:MAX_QUERY_CHARS]))))
     return vector if vector.any() else None
 
 
 def search(
-    session: Session, collection: Collection, vector: Vectors | None, query: Query, read_concurrently: ReadConcurrently
-) -> list[Hit]:
-    """The hits of one page. ``vector`` is that of the query; None to search by words alone. The session is a snapshot,
-    so all hits are of one moment. ``read_concurrently`` is that of ``Database``, for the two halves of a query."""
-    asked = clean(query.text[:MAX_QUERY_CHARS])
+    session: Session,
+    collection: Collection,
+    vector: Vectors | None,
+    query: Query,
+    read_concurrently: ReadConcurrently,
+    *,
+    trust: float,
+) -> Found:
+    """The hits of one page. ``vector`` is that of the query; None to search by words alone. ``trust``: that of its
+    embedder. The session is a snapshot, so all hits are of one moment. ``read_concurrently`` is that of ``Database``,
+    for the two halves of a query."""
+    text = search_form(clean(query.text[:MAX_QUERY_CHARS]))
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     seen = sql.narrow(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
-    near = None
-    if vector is not None:
-        near = _start_nearest(session, seen, vector, size, read_concurrently if query.strategy == "hybrid" else None)
-        near(DEPTHS[0])
-    terms = _known_terms(session, collection, whole, asked, size.chunks) if query.strategy != "semantic" else []
-    gates = [sql.any_of(terms)] if terms and _is_all_ranked(seen) else _make_gates(terms)
-    question = _Question(terms, gates, vector, near, size.mean_bytes)
-    found = _collect_places(
-        session, seen, question, group=query.group == "entity", end=min(query.offset + query.limit, DEEPEST)
-    )
-    page = found[query.offset : min(query.offset + query.limit, DEEPEST)]
+    question = _ask(session, collection, whole, seen, size, text, vector, query, read_concurrently, trust)
+    group = query.group == "entity"
+    end = min(query.offset + query.limit, DEEPEST)
+    found = _collect_places(session, seen, question, group=group, end=end)
+    page = found[query.offset : end]
     rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
-    return [Hit(**row, score=page[place].score) for place, row in rows]
+    return Found(
+        _to_hits(question, [(page[place].score, row) for place, row in rows]),
+        nothing_relevant=not found or found[0].score < RELEVANT,
+    )
 
 
-def _is_all_ranked(seen: Scope) -> bool:
-    return seen.about is not None and seen.about <= FEW_RANKED
+def _ask(
+    session: Session,
+    collection: Collection,
+    whole: Scope,
+    seen: Scope,
+    size: Size,
+    text: str,
+    vector: Vectors | None,
+    query: Query,
+    read_concurrently: ReadConcurrently,
+    trust: float,
+) -> _Question:
+    by_words = query.strategy != "semantic"
+    asked = terms.read(session, collection, whole, text, size.chunks) if by_words else Terms([], 0.0, 1.0)
+    measure = Measure(asked.known, asked.total or 1.0, size.mean_bytes, vector, trust)
+    quoted = Gate(None, None, phrases=asked.phrases, language=collection.language) if asked.phrases else None
+    gates: Sequence[Gate] = []
+    if quoted is not None and sql.find_matching(session, seen, [quoted], measure, wanted=1, budget=1, limit=1)[0]:
+        gates, is_quoted = [quoted], True
+    else:
+        gates, is_quoted = _make_gates(asked.known, is_small=_is_all_ranked(seen, size)), False
+    near = None
+    if vector is not None and not is_quoted:
+        near = _start_nearest(session, seen, measure, size, read_concurrently if by_words else None)
+        near(DEPTHS[0])
+    to_lexemes = partial(sql.to_lexemes, session, collection)
+    seeker = Seeker(text, asked.known, to_lexemes, _known_words(collection.language))
+    return _Question(asked, gates, measure, near, seeker, query.strategy, capped=quoted is not None and not is_quoted)
 
 
-def _known_terms(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> list[Term]:
-    """The terms of the query that occur in the collection: identifiers first, then the rarest first."""
-    terms = _read_terms(session, collection, text)
-    if not terms:
-        return []
-    counts = sql.count_occurrences(session, collection, whole, terms, at_most=POSTINGS)
-    known = [
-        replace(term, frequency=count, idf=_idf(count, chunks))
-        for term, count in zip(terms, counts, strict=True)
-        if count
-    ]
-    known.sort(key=lambda term: (not term.exact, term.frequency))
-    return known[:MAX_TERMS]
+@cache
+def _known_words(language: str) -> dict[str, frozenset[str]]:
+    """The stems of words, as far as they are known; one dictionary for each language."""
+    return {}
 
 
-def _make_gates(terms: Sequence[Term]) -> list[Gate]:
+def _is_all_ranked(seen: Scope, size: Size) -> bool:
+    return (seen.about is not None and seen.about <= FEW_RANKED) or size.chunks * size.mean_bytes <= RANKED_BYTES
+
+
+def _make_gates(known: Sequence[Term], *, is_small: bool) -> list[Gate]:
     """The conditions that let a chunk be ranked, the most selective first.
 
-    First, any of the rarest terms. If these find too few chunks, several of the other terms at once, and last, any
-    term. A frequent identifier counts first together with another term, then alone.
+    First, any of the rarest terms, and then each of the next ones. If these find too few chunks, several of the other
+    terms at once, and last, any term. A frequent identifier counts first together with another term, then alone.
     """
+    if not known:
+        return []
+    if is_small:
+        return [replace(sql.any_of(known), is_rare=True)]
     rare, postings = [], 0
-    for term in terms:
-        postings += 0 if term.exact else term.frequency
-        if term.frequency < POSTINGS if term.exact else postings < POSTINGS:
-            rare.append(term)
-    gates = [sql.any_of(rare)] if rare else []
-    if len(rare) == len(terms):
-        return gates  # empty if there are no terms
-    for term in terms:
-        if term.exact and term not in rare:
-            others = sql.any_of(_take_rarest([other for other in terms if other is not term], term.frequency))
-            if others.ts is not None:
-                gates.append(Gate(others.ts, sql.any_of([term]).ident, both=True))
+    for term in known:
+        postings += term.frequency
+        if not term.is_counted or postings > RARE:
+            break
+        rare.append(term)
+    gates = [replace(sql.any_of(rare), is_rare=True)] if rare else []
+    others = known[len(rare) :]
+    if not others:
+        return gates
+    for term in others:
+        if term.exact:
+            beside = sql.any_of(_take_rarest([other for other in known if other is not term], term.frequency))
+            if beside.ts is not None:
+                gates.append(Gate(beside.ts, sql.any_of([term]).ident, both=True))
             gates.append(replace(sql.any_of([term]), ts=None))
-    combined = terms[:COMBINED]
+    combined = known[:COMBINED]
     most = len(combined)
+    gates.append(sql.any_of(others[:1]))
     for count in sorted({most, (most + 2) // 2, 2} - {1}, reverse=True):
         if count <= most and (gate := sql.some_of(combined, count)) is not None:
             gates.append(gate)
-    return [*gates, sql.any_of(terms)]
+    return [*gates, sql.any_of(known)]
 
 
-def _take_rarest(terms: Sequence[Term], postings: int) -> Sequence[Term]:
+def _take_rarest(known: Sequence[Term], postings: int) -> Sequence[Term]:
     """The first terms (the rarest come first) that together occur about ``postings`` times; at least one."""
-    taken, total = 1, sum(term.frequency for term in terms[:1])
-    while taken < len(terms) and total < postings:
-        total += terms[taken].frequency
+    taken, total = 1, sum(term.frequency for term in known[:1])
+    while taken < len(known) and total < postings:
+        total += known[taken].frequency
         taken += 1
-    return terms[:taken]
-
-
-def _read_terms(session: Session, collection: Collection, text: str) -> list[Term]:
-    """The terms of a query. A plain word and its stem are one term; an identifier that stemming changes is its own
-    term.
-
-    A hyphenated word of letters (boundary-layer) is language, not an identifier: only its parts are terms.
-    """
-    words = [word for word in query_terms(text) if word.isalpha() or not word.replace("-", "").isalpha()]
-    words = words[:MAX_COUNTED_TERMS]
-    exact = set(exact_terms(text))
-    stems, *each = sql.to_lexemes(session, collection, [text, *words])
-    by_stem: dict[str, Term] = {}
-    others = []
-    for word, found in zip(words, each, strict=True):
-        if found == [word] or (len(found) == 1 and word.isalnum() and word not in exact):
-            known = by_stem.get(found[0], Term(found[0], ()))
-            by_stem[found[0]] = replace(known, idents=(*known.idents, word), exact=known.exact or word in exact)
-        elif found or word in exact or not word.isalpha() or not word.isascii() or not stems:
-            others.append(Term(None, (word,), exact=word in exact))
-    plain = [Term(stem, ()) for stem in stems if stem not in by_stem]
-    return [*by_stem.values(), *others, *plain][:MAX_COUNTED_TERMS]
-
-
-def _idf(frequency: int, chunks: int) -> float:
-    return math.log(1 + (max(chunks - frequency, 0) + 0.5) / (frequency + 0.5))
+    return known[:taken]
 
 
 def _collect_places(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[_Place]:
     """The places up to position ``end``, and perhaps more."""
     found: list[_Place] = []
     for depth in DEPTHS:
-        places, is_all = _places_at_depth(session, seen, question, depth, group=group)
-        found = _append_new(found, [(one.entity_row, one.ordinal) for one in places], group=group) if found else places
+        candidates, is_all = _candidates(session, seen, question, depth)
+        places = _order(question, candidates, group=group)
+        if found:
+            found = _append_new(found, [(one.entity_row, one.ordinal) for one in places], group=group)
+        else:
+            found = _look_closer(
+                session, seen, question, places, {(one.entity_row, one.ordinal): one for one in candidates}
+            )
         if is_all or len(found) >= end:
             return found
     return _append_new(found, _list_everything(session, seen, question, group=group, end=end), group=group)
 
 
-def _places_at_depth(
-    session: Session, seen: Scope, question: _Question, depth: _Depth, *, group: bool
-) -> tuple[list[_Place], bool]:
-    """The best places at this depth, and whether they are all there are."""
-    lists: list[tuple[float, Sequence[Candidate]]] = []
+def _candidates(session: Session, seen: Scope, question: _Question, depth: _Depth) -> tuple[list[Candidate], bool]:
+    """The candidates at this depth, and whether they are all there are."""
+    found: list[Candidate] = []
     is_all = True
-    if question.terms:
-        matching, is_all = sql.find_matching(
+    if question.gates:
+        found, is_all = sql.find_matching(
             session,
             seen,
             question.gates,
-            question.terms,
-            mean_bytes=question.mean_bytes,
+            question.measure,
             wanted=depth.wanted,
-            budget=max(depth.budget, FEW_RANKED + 1) if _is_all_ranked(seen) else depth.budget,
+            budget=depth.budget,
             limit=depth.best,
         )
-        lists.append((KEYWORD_WEIGHT, matching))
     if question.near is not None:
-        candidates = question.near(depth)()
-        is_all &= len(candidates) < depth.nearest
-        lists.append((SEMANTIC_WEIGHT, candidates))
-    return _fuse(lists, exact=sum(term.exact for term in question.terms), group=group), is_all
+        nearest = question.near(depth)()
+        is_all &= len(nearest) < depth.nearest
+        found += nearest
+    return found, is_all
 
 
 def _start_nearest(
-    session: Session, seen: Scope, vector: Vectors, size: Size, read_concurrently: ReadConcurrently | None
+    session: Session, seen: Scope, measure: Measure, size: Size, read_concurrently: ReadConcurrently | None
 ) -> Callable[[_Depth], Answer]:
     """A function that starts the search for the nearest vectors, concurrently if words are searched too
     (``read_concurrently``)."""
@@ -291,7 +332,7 @@ def _start_nearest(
             return sql.find_nearest(
                 on,
                 seen,
-                vector,
+                measure,
                 limit=depth.nearest,
                 by_index=size.has_index and seen.about is None,
                 chunks=size.chunks,
@@ -303,32 +344,108 @@ def _start_nearest(
     return near
 
 
-def _fuse(lists: Sequence[tuple[float, Sequence[Candidate]]], *, exact: int, group: bool) -> list[_Place]:
-    """Order places by the number of exact terms they contain, then by the sum of their reciprocal ranks.
+def _order(question: _Question, candidates: Sequence[Candidate], *, group: bool) -> list[_Place]:
+    """The candidates as places, best first; with ``group``, the best of each entity."""
+    places = [
+        _Place(
+            one.entity_row,
+            one.ordinal,
+            _cover(one.coverage) + one.bonus + question.measure.trust * one.closeness,
+            _score(question, one),
+            one.lonely > 0,
+        )
+        for one in candidates
+    ]
+    return _first_of_each(sorted(places, key=_by_rank), group=group)
 
-    With ``group``, an entity ranks in each list by its best chunk there, and is shown with its best chunk overall.
-    """
-    scores: dict[tuple[int, int], float] = {}
-    held: dict[tuple[int, int], int] = {}
-    groups: dict[int | tuple[int, int], float] = {}
-    for weight, candidates in lists:
-        met = set()
-        for rank, (row, ordinal, _, exactly) in enumerate(candidates, start=RRF_K + 1):
-            chunk = (row, ordinal)
-            scores[chunk] = scores.get(chunk, 0.0) + weight / rank
-            if exactly:
-                held[chunk] = exactly
-            key = row if group else chunk
-            if key not in met:
-                met.add(key)
-                groups[key] = groups.get(key, 0.0) + weight / (RRF_K + len(met))
-    top = sum(weight for weight, _ in lists) / (RRF_K + 1)
-    best = {}
-    for less_held, _, row, ordinal in sorted((-held.get(chunk, 0), -scores[chunk], *chunk) for chunk in scores):
-        key = row if group else (row, ordinal)
-        if key not in best:
-            best[key] = (-(groups[key] / top - less_held) / (exact + 1), row, ordinal)
-    return [_Place(row, ordinal, -less) for less, row, ordinal in sorted(best.values())]
+
+def _by_rank(place: _Place) -> tuple[float, int, int]:
+    return -place.rank, place.entity_row, place.ordinal
+
+
+def _first_of_each(places: Sequence[_Place], *, group: bool) -> list[_Place]:
+    first: dict[Any, _Place] = {}
+    for place in places:
+        first.setdefault(place.entity_row if group else (place.entity_row, place.ordinal), place)
+    return list(first.values())
+
+
+def _cover(coverage: float) -> float:
+    return 2 * coverage / (1 + coverage)
+
+
+def _score(question: _Question, one: Candidate) -> float:
+    held = one.held / question.asked.unit
+    covered = one.coverage * held / (held + ENOUGH)
+    close = one.closeness if question.strategy == "semantic" else CLOSENESS_WEIGHT * one.closeness
+    half, steepness = HALVES[question.strategy if question.measure.vector is not None else "keyword"]
+    score = 1 / (1 + math.exp(-min(max(steepness * (covered + close - half), -30.0), 30.0)))
+    lacks_identifier = question.asked.exact > 0 and not one.exact
+    return min(score, WITHOUT_IDENTIFIER) if lacks_identifier or question.capped else score
+
+
+def _look_closer(
+    session: Session,
+    seen: Scope,
+    question: _Question,
+    places: Sequence[_Place],
+    candidates: Mapping[tuple[int, int], Candidate],
+) -> list[_Place]:
+    """The places in their final order. The text of the first ``LOOKED_AT`` is read. A word that few chunks hold secures
+    them a place among the first. Scores do not increase from place to place."""
+    looked, rest = list(places[:LOOKED_AT]), places[LOOKED_AT:]
+    if looked and question.strategy != "semantic":
+        keys = [(place.entity_row, place.ordinal) for place in looked]
+        read = sql.read_candidates(session, seen, keys)
+        flat = [passages.flatten(f"{one.heading}\n{one.text}") for one in read]
+        near = _nearness(question, flat, [one.heading + one.text for one in read])
+        close = _feed_back(question, [one.vector for one in read], [candidates[key].closeness for key in keys])
+        looked = [
+            replace(
+                place,
+                rank=_cover(candidates[key].coverage + NEAR_WEIGHT * beside)
+                + candidates[key].bonus
+                + (VERBATIM_BONUS if question.seeker.verbatim and question.seeker.verbatim.search(text) else 0.0)
+                + question.measure.trust * closeness,
+            )
+            for place, key, text, beside, closeness in zip(looked, keys, flat, near, close, strict=True)
+        ]
+        looked.sort(key=_by_rank)
+    ordered = [*looked, *rest]
+    for n, place in enumerate(ordered[SECURED:], start=SECURED):
+        if place.lonely:
+            ordered.insert(SECURED - 1, ordered.pop(n))
+    return _falling(ordered)
+
+
+def _nearness(question: _Question, flat: Sequence[str], texts: Sequence[str]) -> list[float]:
+    """How much of the query stands together in each text, in the unit of coverage."""
+    known, mean = question.asked.known, question.measure.mean_bytes
+    found = question.seeker.find(flat)
+    return [
+        passages.proximity(spans, question.seeker.order, known, len(text.encode()) / mean) / question.measure.total
+        for spans, text in zip(found, texts, strict=True)
+    ]
+
+
+def _feed_back(question: _Question, vectors: Sequence[Vectors | None], closeness: Sequence[float]) -> Sequence[float]:
+    """How close each is to a query that has moved toward the best of them."""
+    asked = question.measure.vector
+    best = [vector for vector in vectors[:FEEDBACK] if vector is not None]
+    if asked is None or not best:
+        return closeness
+    moved = asked + FEEDBACK_WEIGHT * np.mean(best, axis=0)
+    moved = moved / np.linalg.norm(moved)
+    return [0.0 if vector is None else float(np.nan_to_num(vector @ moved)) for vector in vectors]
+
+
+def _falling(places: Sequence[_Place]) -> list[_Place]:
+    """The places with scores that do not increase."""
+    least, fallen = 1.0, []
+    for place in places:
+        least = min(least, place.score)
+        fallen.append(replace(place, score=least))
+    return fallen
 
 
 def _list_everything(
@@ -336,10 +453,11 @@ def _list_everything(
 ) -> list[tuple[int, int]]:
     """All chunks with a term, followed by all chunks by distance."""
     keys: list[tuple[int, int]] = []
-    if question.terms:
-        keys += sql.list_matching(session, seen, question.terms, mean_bytes=question.mean_bytes, group=group, limit=end)
-    if question.vector is not None:
-        keys += sql.list_nearest(session, seen, question.vector, group=group, limit=end)
+    measure = question.measure
+    if question.gates:
+        keys += sql.list_matching(session, seen, measure.terms, mean_bytes=measure.mean_bytes, group=group, limit=end)
+    if question.near is not None and measure.vector is not None:
+        keys += sql.list_nearest(session, seen, measure.vector, group=group, limit=end)
     return keys
 
 
@@ -352,5 +470,22 @@ def _append_new(found: Sequence[_Place], keys: Sequence[tuple[int, int]], *, gro
         key = row if group else (row, ordinal)
         if key not in met:
             met.add(key)
-            rest.append(_Place(row, ordinal, score=last * RRF_K / (RRF_K + 1 + len(rest))))
+            rest.append(_Place(row, ordinal, rank=0.0, score=last * WEAKER / (WEAKER + 1 + len(rest))))
     return [*found, *rest]
+
+
+def _to_hits(question: _Question, rows: Sequence[tuple[float, dict[str, Any]]]) -> list[Hit]:
+    flat = [passages.flatten(row["text"]) for _, row in rows]
+    hits = []
+    for (score, row), text, spans in zip(rows, flat, question.seeker.find(flat), strict=True):
+        places = passages.places_in(row["text"], text)
+        start, end = passages.best_passage(text, spans, question.asked.known)
+        hits.append(
+            Hit(
+                **row,
+                score=score,
+                passage=(places[start], places[end]),
+                highlights=[(places[span.start], places[span.end]) for span in spans],
+            )
+        )
+    return hits

@@ -1,16 +1,19 @@
-"""Maintains what makes search fast: indexes over vectors and counts of words. This takes minutes, so it has its own
-thread; the keeper says when it may run."""
+"""Maintains what search needs: the present form of words, indexes over vectors and counts of words. This takes minutes,
+so it has its own thread; the keeper says when it may run."""
 
 import threading
 import time
 from collections.abc import Sequence
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 
-from ..db import indexes
-from ..db.session import Database, first_line, is_outage
+from ..db import indexes, wording
+from ..db.session import Database, first_line, is_locked, is_outage
 from ..settings import Settings
+from ..text.identifiers import index_terms
 
+LOCKED_WAIT_S = 1.0
 FAILED_WAIT_S = 300.0  # after a failed build: there may have been no space
 STOP_S = 10.0
 
@@ -62,6 +65,7 @@ class Upkeep:
     def _round(self) -> None:
         if self._database.room.shortage() is not None:
             return  # an index takes room
+        self._word_anew()
         with self._database.session() as session:
             found = indexes.list_to_check(session)
         for collection_id in found:
@@ -75,6 +79,26 @@ class Upkeep:
             self._warn_once(indexes.list_too_wide(session, least_chunks=self._least_chunks))
         if tasks and not self._stopping.is_set():
             self._carry_out(tasks)
+
+    def _word_anew(self) -> None:
+        """Bring the words of collections of an earlier release into the present form, batch by batch. What was done
+        stays done if the process dies."""
+        with self._database.session() as session:
+            found = wording.list_due(session)
+        for collection_id in found:
+            changed, is_done = 0, False
+            while not is_done:
+                if self._stopping.is_set():
+                    return
+                try:
+                    with self._database.session() as session:
+                        count, is_done = wording.word_anew(session, collection_id, index_terms)
+                    changed += count
+                except DBAPIError as error:
+                    if not is_locked(error):
+                        raise
+                    self._stopping.wait(LOCKED_WAIT_S)  # a job is writing these entities
+            log.info("worded_anew", collection=str(collection_id), chunks=changed)
 
     def _carry_out(self, tasks: Sequence[indexes.Task]) -> None:
         with indexes.builder(self._database, memory_mb=self._memory_mb) as builder:

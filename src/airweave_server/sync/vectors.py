@@ -9,6 +9,7 @@ from .. import plugins
 from ..db.models import VECTORS, Collection
 from ..sdk import ConfigError, Embedder, EmbedderError, Vectors
 from ..settings import Settings
+from ..text.normal import calm
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ def overwrites(collection: Collection) -> bool:
 def embed(embedder: Embedder, texts: Sequence[str]) -> Vectors:
     """Embed the texts and check the vectors. Raises as the embedder does, and ``EmbedderError`` if the shape is wrong
     or a value is not finite."""
-    vectors = embedder.embed(texts)
+    vectors = embedder.embed([calm(text) for text in texts])
     expected = (len(texts), embedder.dimensions)
     if vectors.shape != expected:
         raise EmbedderError(f"the embedder returned vectors of shape {vectors.shape}, not {expected}")

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from itertools import chain, islice
 
+from .normal import search_form
+
 MAX_BYTES = 255  # of a lexeme, in UTF-8; longer ones are cut, in the index and in queries alike
 MAX_CHARS = 1_000  # how much of an identifier is used
 MAX_PARTS = 48  # of one identifier; base64 and the like have thousands
@@ -51,18 +53,18 @@ def index_terms(text: str, *, limit: int = 2000) -> list[str]:
     They are compound identifiers in lowercase, whole and in parts, and bigrams of scripts written without spaces. Plain
     words are left to the full-text index of the language.
     """
-    words = dict.fromkeys(text.split())  # identifiers contain no white space
+    words = dict.fromkeys(search_form(text).split())  # identifiers contain no white space
     return list(islice(dict.fromkeys(chain.from_iterable(map(_words.__getitem__, words))), limit))
 
 
 def query_terms(text: str) -> list[str]:
     """Return the distinct lexemes to search for: whole identifiers, plain words except stop words, and bigrams."""
     terms: dict[str, None] = {}
-    for token in _TOKEN.findall(text):
-        if _is_unspaced(token):
+    for token in _TOKEN.findall(search_form(text)):
+        if is_unspaced(token):
             terms.update(dict.fromkeys(_bigrams(token)))
         else:
-            token = _normalize(token)
+            token = token[:MAX_CHARS]
             if _is_compound(token) or _is_telling(token.lower()):
                 terms[_to_lexeme(token)] = None
     return list(terms)
@@ -73,7 +75,7 @@ def exact_terms(text: str) -> list[str]:
 
     ``index_terms`` of a text with such an identifier returns the same lexeme.
     """
-    tokens = [_normalize(token) for token in _TOKEN.findall(text) if not _is_unspaced(token)]
+    tokens = [token[:MAX_CHARS] for token in _TOKEN.findall(search_form(text)) if not is_unspaced(token)]
     return list(dict.fromkeys(_to_lexeme(token) for token in tokens if _is_compound(token)))
 
 
@@ -81,7 +83,7 @@ def _word_lexemes(word: str) -> list[str]:
     """The lexemes of a word, that is, of a run of characters without white space."""
     found: list[str] = []
     for token in _TOKEN.findall(word):
-        if _is_unspaced(token):
+        if is_unspaced(token):
             found += _bigrams(token)
         else:
             found += _cached_token_lexemes(token) if len(token) <= CACHED_CHARS else _token_lexemes(token)
@@ -106,7 +108,7 @@ _words = _Words()
 
 
 def _token_lexemes(token: str) -> tuple[str, ...]:
-    token = _normalize(token)
+    token = token[:MAX_CHARS]
     if not _is_compound(token):
         return ()
     return tuple(dict.fromkeys([_to_lexeme(token), *islice(_parts(token), MAX_PARTS)]))
@@ -115,13 +117,8 @@ def _token_lexemes(token: str) -> tuple[str, ...]:
 _cached_token_lexemes = lru_cache(maxsize=32_768)(_token_lexemes)
 
 
-def _is_unspaced(token: str) -> bool:
+def is_unspaced(token: str) -> bool:
     return not token.isascii() and _UNSPACED_START.match(token) is not None
-
-
-def _normalize(token: str) -> str:
-    token = token[:MAX_CHARS]
-    return token if token.isascii() else unicodedata.normalize("NFKC", token)
 
 
 def _is_compound(token: str) -> bool:

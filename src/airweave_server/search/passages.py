@@ -1,0 +1,186 @@
+"""A closer look at the text of a hit: which words of the query stand where, how near to each other, and which passage
+shows it best. Knows neither HTTP nor SQL."""
+
+import re
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import NamedTuple
+
+from ..db.search import Term
+from ..text.normal import search_form, unaccented
+
+NEAR_CHARS = 30  # words with no more between them are near: about four words
+PASSAGE_CHARS = 320  # of the passage that is shown
+LEAST_VERBATIM = 3  # words in their order that are a phrase
+LEAST_PREFIX = 3  # of a stem, with which its inflections begin
+WORDS_KEPT = 200_000  # whose stems are remembered
+K1, B = 1.2, 0.75
+
+
+class Span(NamedTuple):
+    """A word of the query in a text. ``term``: its index among the terms."""
+
+    start: int
+    end: int
+    term: int
+
+
+class _Flat(dict[int, str]):
+    """Each character in the form in which words are compared: small, without diacritics or invisible ones."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        self[code] = flat = unaccented(search_form(char)).lower() if not "\u0300" <= char <= "\u036f" else ""
+        return flat
+
+
+_FLAT = _Flat()
+ToLexemes = Callable[[Sequence[str]], list[list[str]]]
+
+
+def flatten(text: str) -> str:
+    return text.lower() if text.isascii() else text.translate(_FLAT)
+
+
+@dataclass(frozen=True)
+class Seeker:
+    """Finds the words of a query in texts, in all their inflections. ``asked``: the query. ``to_lexemes``: the stems of
+    words in the language of the collection; those that it has returned are kept in ``known``."""
+
+    asked: str
+    terms: Sequence[Term]
+    to_lexemes: ToLexemes
+    known: dict[str, frozenset[str]]
+
+    def find(self, texts: Sequence[str]) -> list[list[Span]]:
+        """The words of the query in each text, with places in its flat form."""
+        if self._pattern is None:
+            return [[] for _ in texts]
+        matches = [[(m.start(), m.end(), m.group()) for m in self._pattern.finditer(text)] for text in texts]
+        self._learn({word for found in matches for _, _, word in found})
+        term_of = self._term_of
+        return [
+            [Span(start, end, term_of[word]) for start, end, word in found if term_of[word] >= 0] for found in matches
+        ]
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The terms in the order in which they are asked for."""
+        return [span.term for span in self.find([flatten(self.asked)])[0]]
+
+    @cached_property
+    def verbatim(self) -> re.Pattern[str] | None:
+        """What the query looks like word by word; None if it is too short to be a phrase."""
+        words = re.findall(r"\w+", flatten(self.asked))
+        if len(words) < LEAST_VERBATIM:
+            return None
+        return re.compile(r"(?<!\w)" + r"\W+".join(map(re.escape, words)) + r"(?!\w)")
+
+    @cached_property
+    def _term_of(self) -> dict[str, int]:
+        return {}
+
+    @cached_property
+    def _stems(self) -> dict[str, int]:
+        return {stem: n for n, term in reversed(list(enumerate(self.terms))) for stem in term.stems}
+
+    @cached_property
+    def _idents(self) -> dict[str, int]:
+        return {flatten(ident): n for n, term in enumerate(self.terms) for ident in term.idents}
+
+    @cached_property
+    def _pattern(self) -> re.Pattern[str] | None:
+        prefixes = {flatten(stem)[: max(LEAST_PREFIX, len(stem) - 2)] for stem in self._stems}
+        literal = sorted((ident for ident in self._idents if not ident.isalpha()), key=len, reverse=True)
+        unspaced = [ident for ident in self._idents if ident.isalpha() and not ident.isascii()]
+        parts = [rf"(?<!\w){re.escape(ident)}(?!\w)" for ident in literal]
+        parts += [re.escape(ident) for ident in unspaced]
+        if prefixes:
+            parts.append(rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(prefixes)))})\w*")
+        return re.compile("|".join(parts)) if parts else None
+
+    def _learn(self, words: Iterable[str]) -> None:
+        unknown = [word for word in words if word not in self._term_of]
+        stems = {word: self.known.get(word) for word in unknown if word not in self._idents}
+        if unread := [word for word, found in stems.items() if found is None]:
+            read = dict(zip(unread, map(frozenset, self.to_lexemes(unread)), strict=True))
+            stems |= read
+            if len(self.known) > WORDS_KEPT:
+                self.known.clear()
+            self.known.update(read)
+        for word in unknown:
+            term = self._idents.get(word)
+            if term is None:
+                term = next((self._stems[stem] for stem in stems[word] or () if stem in self._stems), -1)
+            self._term_of[word] = term
+
+
+def proximity(spans: Sequence[Span], order: Sequence[int], terms: Sequence[Term], length: float) -> float:
+    """How near words stand that are asked for one after the other, in the unit of the terms' weights: BM25 with each
+    such pair as a term, as in the sequential dependence model (Metzler and Croft 2005). ``length``: of the text, in
+    mean lengths."""
+    places: dict[int, list[Span]] = {}
+    for span in spans:
+        places.setdefault(span.term, []).append(span)
+    score = 0.0
+    for one, other in dict.fromkeys(pairwise(order)):
+        if one == other or one not in places or other not in places:
+            continue
+        count = sum(_is_near(span, places[other]) for span in places[one])
+        if count:
+            score += min(terms[one].idf, terms[other].idf) * count * (K1 + 1) / (count + K1 * (1 - B + B * length))
+    return score
+
+
+def _is_near(span: Span, others: Sequence[Span]) -> bool:
+    after = bisect_left(others, span)
+    return (after < len(others) and others[after].start - span.end <= NEAR_CHARS) or (
+        after > 0 and span.start - others[after - 1].end <= NEAR_CHARS
+    )
+
+
+def best_passage(flat: str, spans: Sequence[Span], terms: Sequence[Term]) -> tuple[int, int]:
+    """Where the passage is that shows most of the query: the most weight of different words within
+    ``PASSAGE_CHARS``. Begins and ends between words, at a sentence if there is one near."""
+    best, start = (-1.0, 0), 0
+    for first, span in enumerate(spans):
+        weights: dict[int, float] = {}
+        repeated = 0
+        for other in spans[first:]:
+            if other.end - span.start > PASSAGE_CHARS * 3 // 4:
+                break
+            repeated += other.term in weights
+            weights[other.term] = terms[other.term].weight + terms[other.term].bonus
+        worth = sum(weights.values()) + repeated * 0.01
+        if worth > best[0]:
+            best, start = (worth, span.start), span.start
+    return fit_passage(flat, start)
+
+
+def fit_passage(flat: str, start: int) -> tuple[int, int]:
+    """The bounds of a passage around ``start``."""
+    if len(flat) <= PASSAGE_CHARS:
+        return 0, len(flat)
+    lead = flat[max(0, start - PASSAGE_CHARS // 4) : start]
+    cut = max((lead.rfind(mark) + len(mark) for mark in ("\n", ". ", "? ", "! ") if mark in lead), default=-1)
+    if cut < 0:
+        cut = lead.find(" ") + 1 if start > PASSAGE_CHARS // 4 else 0
+    begin = start - len(lead) + cut
+    begin = max(0, min(begin, len(flat) - PASSAGE_CHARS))
+    end = min(len(flat), begin + PASSAGE_CHARS)
+    if end < len(flat) and (space := flat.rfind(" ", begin + PASSAGE_CHARS // 2, end)) > 0:
+        end = space
+    return begin, end
+
+
+def places_in(text: str, flat: str) -> Sequence[int]:
+    """For each place in the flat form, and its end, the place in the text."""
+    if len(text) == len(flat) and (text.isascii() or all(len(_FLAT[ord(char)]) == 1 for char in text)):
+        return range(len(text) + 1)
+    places: list[int] = []
+    for place, char in enumerate(text):
+        places += [place] * len(_FLAT[ord(char)])
+    return [*places, len(text)]

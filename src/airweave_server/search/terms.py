@@ -1,0 +1,135 @@
+"""What a query asks for: words, identifiers and quoted phrases, each with its weight. Knows neither HTTP nor SQL."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy.orm import Session
+
+from ..db import search as sql
+from ..db.models import Collection
+from ..db.search import Phrase, Scope, Term
+from ..text.identifiers import exact_terms, is_unspaced, query_terms
+from ..text.normal import unaccented
+
+MAX_COUNTED_TERMS = 200  # terms of a query whose frequency is counted
+MAX_TERMS = 32  # of these, the weightiest are searched for
+COUNTED = 400  # occurrences of a term that the keeper has not counted are counted up to here
+IDENTIFIER_BONUS = 4.0  # more than all the words of a query together
+MAX_PHRASES = 8
+K3 = 7.0
+LONELY, LONELY_AMONG = 2, 100  # chunks at most that hold a lonely word, of this many at least
+
+_QUOTED = re.compile(
+    r'"([^"]+)"|\u201c([^\u201d]+)\u201d|\u201e([^\u201c\u201d]+)[\u201c\u201d]|\u00ab([^\u00bb]+)\u00bb'
+)
+_WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The terms of a query that the collection has, the rarest first.
+
+    ``total``: the sum of the weights of all its terms, those that the collection does not have included. ``unit``: the
+    weight of a term that a single chunk has. ``absent``: the words that no chunk has. ``exact``: how many identifiers
+    are asked for, absent ones included. ``phrases``: what stood in quotation marks.
+    """
+
+    known: Sequence[Term]
+    total: float
+    unit: float
+    absent: Sequence[str] = ()
+    exact: int = 0
+    phrases: tuple[Phrase, ...] = ()
+
+
+def read(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> Terms:
+    """Take the query apart and count its terms. ``chunks``: the size of the collection."""
+    unit = idf(0, chunks)
+    phrases = _phrases(text)
+    asked = _take_apart(session, collection, text)
+    if not asked:
+        return Terms([], 0.0, unit, phrases=phrases)
+    counts = sql.count_occurrences(session, collection, whole, asked, at_most=COUNTED)
+    weighed = [
+        replace(
+            term,
+            frequency=count,
+            is_counted=is_counted,
+            weight=_repeated(term.times) * idf(count, chunks),
+            idf=idf(count, chunks),
+        )
+        for term, (count, is_counted) in zip(asked, counts, strict=True)
+    ]
+    known = sorted((term for term in weighed if term.frequency), key=lambda term: (term.frequency, not term.exact))
+    return Terms(
+        [replace(term, bonus=_bonus(term), is_lonely=_is_lonely(term, chunks)) for term in known[:MAX_TERMS]],
+        sum(term.weight for term in weighed),
+        unit,
+        absent=[term.word for term in weighed if not term.frequency and term.word],
+        exact=sum(term.exact for term in weighed),
+        phrases=phrases,
+    )
+
+
+def _phrases(text: str) -> tuple[Phrase, ...]:
+    """What stands in quotation marks, unless there is no word in it."""
+    found = []
+    for groups in _QUOTED.findall(text):
+        phrase = next(filter(None, groups))
+        if words := _WORD.findall(phrase):
+            bigrams = tuple(term for term in query_terms(phrase) if not term.isascii())
+            found.append(Phrase(phrase, r"\W+".join(words), bigrams if all(map(is_unspaced, words)) else ()))
+    return tuple(found[:MAX_PHRASES])
+
+
+def idf(frequency: int, chunks: int) -> float:
+    """The inverse document frequency of BM25 (Robertson and Zaragoza 2009), never below 0."""
+    return math.log(1 + (max(chunks - frequency, 0) + 0.5) / (frequency + 0.5))
+
+
+def _repeated(times: int) -> float:
+    """What a term counts that is asked for several times, as in BM25 for long queries (Robertson and others 1995)."""
+    return times * (K3 + 1) / (times + K3)
+
+
+def _bonus(term: Term) -> float:
+    """What an identifier counts beside its weight as a word: the rarer, the more."""
+    return IDENTIFIER_BONUS / (1 + math.log2(term.frequency)) if term.exact else 0.0
+
+
+def _is_lonely(term: Term, chunks: int) -> bool:
+    return not term.exact and term.is_counted and term.frequency <= LONELY and chunks >= LONELY_AMONG
+
+
+def _take_apart(session: Session, collection: Collection, text: str) -> list[Term]:
+    """The terms of a query. A plain word and its stem are one term; an identifier that stemming changes is its own
+    term.
+
+    A hyphenated word of letters (boundary-layer) is language, not an identifier: only its parts are terms.
+    """
+    words = [word for word in query_terms(text) if word.isalpha() or not word.replace("-", "").isalpha()]
+    words = words[:MAX_COUNTED_TERMS]
+    exact = set(exact_terms(text))
+    times = Counter(_WORD.findall(text.lower()))
+    bare = [unaccented(word) for word in words]
+    stems, *each = sql.to_lexemes(session, collection, [text, *words, *bare])
+    by_stem: dict[str, Term] = {}
+    others = []
+    for word, found, folded in zip(words, each, each[len(words) :], strict=False):
+        count = times.get(word, 1)
+        if found == [word] or (len(found) == 1 and word.isalnum() and word not in exact):
+            known = by_stem.get(found[0], Term(found[0], (), word=word, times=0))
+            by_stem[found[0]] = replace(
+                known,
+                idents=(*known.idents, word),
+                exact=known.exact or word in exact,
+                times=known.times + count,
+                folded=tuple(dict.fromkeys((*known.folded, *folded))) if folded != found else known.folded,
+            )
+        elif found or word in exact or not word.isalpha() or not word.isascii() or not stems:
+            others.append(Term(None, (word,), word=word, exact=word in exact, times=count))
+    plain = [Term(stem, (), word=stem) for stem in stems if stem not in by_stem]
+    return [*by_stem.values(), *others, *plain][:MAX_COUNTED_TERMS]
