@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from . import plans
 from .languages import CONFIGURATION
 from .ledger import FAILED, INCOMPLETE
-from .models import SyncJob, Trigger
+from .models import INDEX_VERSION, SyncJob, Trigger
 from .session import Database, raw
 
 SAMPLE = 1_000  # chunks whose words are looked up
@@ -392,8 +392,10 @@ def _lookup(scope: Scope, indexes: Sequence[str]) -> str:
         ),
         looked_at as materialized (
             select c.entity_row, c.ordinal,
-                   c.ts is not distinct from to_tsvector({CONFIGURATION.format("k.language")},
-                       c.heading || ' ' || c.text) as text_fits {", " + asked if asked else ""}
+                   c.ts is not distinct from airweave_words(k.language, c.heading || ' ' || c.text)
+                   or (k.index_version < {INDEX_VERSION} and c.ts is not distinct from
+                       to_tsvector({CONFIGURATION.format("k.language")}, c.heading || ' ' || c.text)) as text_fits
+                   {", " + asked if asked else ""}
             from sampled s join chunk c on c.entity_row = s.row and c.ordinal = s.ordinal
             join collection k on k.id = c.collection_id
         ),

@@ -26,6 +26,7 @@ MEASURED = 200  # chunks that are measured in a collection that has not been cou
 # ef_search grows with the size of the collection, up to the maximum of pgvector.
 LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 110
 LISTED = 30_000  # up to this many entities that a filter leaves, a query lists them one by one
+VERBATIM_BONUS = 1.0  # of a chunk that holds the whole query in its order
 FOLDED = 0.8  # what a word counts if only its form without diacritics is the same
 HALF = 0.645  # ts_rank of one term that occurs n times is about n / (n + HALF)
 
@@ -106,11 +107,12 @@ class Term:
 
 
 class Phrase(NamedTuple):
-    """Words in quotation marks: as they are, as a regular expression, and the bigrams of scripts without spaces."""
+    """Words in their order: as they are, as a regular expression if they must be there letter by letter, and the
+    bigrams of scripts without spaces."""
 
     text: str
-    literal: str
-    bigrams: tuple[str, ...]
+    literal: str = ""
+    bigrams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class Gate:
                 conditions.append(f"c.ident @@ cast(:bigrams_{n}_{k} as tsquery)")
             else:
                 conditions.append(f"c.ts @@ phraseto_tsquery('public.{configuration(self.language)}', :phrase_{n}_{k})")
+            if not phrase.literal:
+                continue
             conditions.append(f"airweave_search_form(c.heading || ' ' || c.text) ~* :literal_{n}_{k}")
         return " and ".join(conditions)
 
@@ -150,8 +154,8 @@ class Candidate(NamedTuple):
 
     ``coverage``: BM25 as a part of the query's weight; 1 if it holds each term once and is of mean length, at most
     2.2. ``held``: the weight of the terms that it holds. ``bonus``: for the identifiers that it holds, ``exact`` of
-    them. ``lonely``: how many of the words that hardly any other chunk holds. ``closeness``: the cosine of its vector
-    and the query's, 0 if none was asked for.
+    them. ``lonely``: how many of the words that hardly any other chunk holds. ``verbatim``: 1 if it holds the
+    whole query in its order. ``closeness``: the cosine of its vector and the query's, 0 if none was asked for.
     """
 
     entity_row: int
@@ -161,6 +165,7 @@ class Candidate(NamedTuple):
     bonus: float
     exact: int
     lonely: int
+    verbatim: int
     closeness: float
 
 
@@ -288,13 +293,15 @@ def count_occurrences(
 @dataclass(frozen=True, slots=True)
 class Measure:
     """What candidates are ranked by: ``terms``, whose weights are parts of ``total``, and the ``vector``, which counts
-    ``trust`` times as much as the words."""
+    ``trust`` times as much as the words. ``verbatim``: the query as a phrase in this language."""
 
     terms: Sequence[Term]
     total: float
     mean_bytes: float
     vector: Vectors | None
     trust: float
+    verbatim: Phrase | None = None
+    language: str = ""
 
 
 def find_matching(
@@ -471,6 +478,11 @@ def _measure(
             held = f"cast(z.ident @@ cast(:held_{n} as tsquery) as int)"
             sums["bonus"].append(f"cast(:bonus_{n} as float8) * {held}")
             sums["exact"].append(held)
+    verbatim = "0"
+    if measure.verbatim is not None:
+        values["verbatim"] = measure.verbatim.text
+        as_query = f"phraseto_tsquery('public.{configuration(measure.language)}', :verbatim)"
+        verbatim = f"cast(z.ts @@ {as_query} as int)"
     columns = {name: " + ".join(each) or "0" for name, each in sums.items()}
     closeness = "0"
     if measure.vector is not None:
@@ -488,12 +500,14 @@ def _measure(
                 select entity_row, ordinal, {K1 + 1} * ({columns["coverage"]}) / cast(:total as float8) as coverage,
                        cast({columns["held"]} as float8) as held, cast({columns["bonus"]} as float8) as bonus,
                        {columns["exact"]} as exact, {columns["lonely"]} as lonely,
+                       {verbatim} as verbatim,
                        cast({closeness} as float8) as closeness
                 from z {f"cross join lateral (select {parts} offset 0) as p" if parts else ""}
             )
             select *{also} from m
             order by lonely > 0 desc,
-                     2 * coverage / (1 + coverage) + bonus + cast(:trust as float8) * closeness desc,
+                     2 * coverage / (1 + coverage) + bonus + {VERBATIM_BONUS} * verbatim
+                     + cast(:trust as float8) * closeness desc,
                      entity_row, ordinal
             limit :limit
         """),

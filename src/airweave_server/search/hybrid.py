@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from ..db import search as sql
 from ..db.models import Collection
-from ..db.search import Candidate, Gate, Measure, Scope, Size, Term
+from ..db.search import Candidate, Gate, Measure, Phrase, Scope, Size, Term
 from ..errors import BadInput
 from ..sdk import Embedder, Vectors
 from ..text.normal import calm, search_form
@@ -32,7 +32,7 @@ from .passages import Seeker
 from .terms import Terms
 
 NEAR_WEIGHT = 0.4  # of words that stand together as asked, beside the words themselves
-VERBATIM_BONUS = 1.0  # of a passage that holds the query word by word
+LITERAL_BONUS = 1.0  # of a passage that holds the query letter by letter, beside what it has for the words
 LOOKED_AT = 50  # candidates whose text is read
 FEEDBACK, FEEDBACK_WEIGHT = 5, 0.5  # the best of these move the vector of the query by this much (Rocchio 1971)
 SECURED = 10  # the last place that a word secures which hardly any other chunk holds
@@ -212,13 +212,18 @@ def _ask(
 ) -> _Question:
     by_words = query.strategy != "semantic"
     asked = terms.read(session, collection, whole, text, size.chunks) if by_words else Terms([], 0.0, 1.0)
-    measure = Measure(asked.known, asked.total or 1.0, size.mean_bytes, vector, trust)
+    verbatim = Phrase(asked.verbatim) if asked.verbatim else None
+    measure = Measure(
+        asked.known, asked.total or 1.0, size.mean_bytes, vector, trust, verbatim, language=collection.language
+    )
     quoted = Gate(None, None, phrases=asked.phrases, language=collection.language) if asked.phrases else None
     gates: Sequence[Gate] = []
     if quoted is not None and sql.find_matching(session, seen, [quoted], measure, wanted=1, budget=1, limit=1)[0]:
         gates, is_quoted = [quoted], True
     else:
         gates, is_quoted = _make_gates(asked.known, is_small=_is_all_ranked(seen, size)), False
+        if verbatim is not None and len(asked.known) > 1:
+            gates = [Gate(None, None, phrases=(verbatim,), language=collection.language), *gates]
     near = None
     if vector is not None and not is_quoted:
         near = _start_nearest(session, seen, measure, size, read_concurrently if by_words else None)
@@ -350,7 +355,10 @@ def _order(question: _Question, candidates: Sequence[Candidate], *, group: bool)
         _Place(
             one.entity_row,
             one.ordinal,
-            _cover(one.coverage) + one.bonus + question.measure.trust * one.closeness,
+            _cover(one.coverage)
+            + one.bonus
+            + sql.VERBATIM_BONUS * one.verbatim
+            + question.measure.trust * one.closeness,
             _score(question, one),
             one.lonely > 0,
         )
@@ -405,17 +413,18 @@ def _look_closer(
                 place,
                 rank=_cover(candidates[key].coverage + NEAR_WEIGHT * beside)
                 + candidates[key].bonus
-                + (VERBATIM_BONUS if question.seeker.verbatim and question.seeker.verbatim.search(text) else 0.0)
+                + sql.VERBATIM_BONUS * candidates[key].verbatim
+                + (LITERAL_BONUS if question.seeker.verbatim and question.seeker.verbatim.search(text) else 0.0)
                 + question.measure.trust * closeness,
             )
             for place, key, text, beside, closeness in zip(looked, keys, flat, near, close, strict=True)
         ]
         looked.sort(key=_by_rank)
     ordered = [*looked, *rest]
-    for n, place in enumerate(ordered[SECURED:], start=SECURED):
-        if place.lonely:
-            ordered.insert(SECURED - 1, ordered.pop(n))
-    return _falling(ordered)
+    secured = [place for place in ordered[SECURED:] if place.lonely][: SECURED // 2]
+    others = [place for place in ordered if place not in secured]
+    first = SECURED - len(secured)
+    return _falling([*others[:first], *secured, *others[first:]])
 
 
 def _nearness(question: _Question, flat: Sequence[str], texts: Sequence[str]) -> list[float]:

@@ -19,6 +19,7 @@ MAX_TERMS = 32  # of these, the weightiest are searched for
 COUNTED = 400  # occurrences of a term that the keeper has not counted are counted up to here
 IDENTIFIER_BONUS = 4.0  # more than all the words of a query together
 MAX_PHRASES = 8
+LEAST_VERBATIM, MOST_VERBATIM = 3, 24  # words of a query that may stand somewhere as they are
 K3 = 7.0
 LONELY, LONELY_AMONG = 2, 100  # chunks at most that hold a lonely word, of this many at least
 
@@ -34,7 +35,8 @@ class Terms:
 
     ``total``: the sum of the weights of all its terms, those that the collection does not have included. ``unit``: the
     weight of a term that a single chunk has. ``absent``: the words that no chunk has. ``exact``: how many identifiers
-    are asked for, absent ones included. ``phrases``: what stood in quotation marks.
+    are asked for, absent ones included. ``phrases``: what stood in quotation marks. ``verbatim``: the query, if it may
+    stand somewhere as it is.
     """
 
     known: Sequence[Term]
@@ -43,6 +45,7 @@ class Terms:
     absent: Sequence[str] = ()
     exact: int = 0
     phrases: tuple[Phrase, ...] = ()
+    verbatim: str | None = None
 
 
 def read(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> Terms:
@@ -71,6 +74,7 @@ def read(session: Session, collection: Collection, whole: Scope, text: str, chun
         absent=[term.word for term in weighed if not term.frequency and term.word],
         exact=sum(term.exact for term in weighed),
         phrases=phrases,
+        verbatim=_as_phrase(text),
     )
 
 
@@ -81,8 +85,15 @@ def _phrases(text: str) -> tuple[Phrase, ...]:
         phrase = next(filter(None, groups))
         if words := _WORD.findall(phrase):
             bigrams = tuple(term for term in query_terms(phrase) if not term.isascii())
-            found.append(Phrase(phrase, r"\W+".join(words), bigrams if all(map(is_unspaced, words)) else ()))
+            is_run = all(map(is_unspaced, words))
+            literal = r"\W+".join(words)
+            found.append(Phrase(phrase, literal if is_run else rf"\m{literal}\M", bigrams if is_run else ()))
     return tuple(found[:MAX_PHRASES])
+
+
+def _as_phrase(text: str) -> str | None:
+    """The query as one phrase, if it may be one."""
+    return text if LEAST_VERBATIM <= len(_WORD.findall(text)) <= MOST_VERBATIM else None
 
 
 def idf(frequency: int, chunks: int) -> float:
