@@ -734,10 +734,12 @@ class SearchResult(Answer):
 
 
 class SearchResponse(Answer):
-    """``nothing_relevant``: even the best result is unlikely to be what was asked for."""
+    """``nothing_relevant``: even the best result is unlikely to be what was asked for. ``did_you_mean``: the query with
+    near words of the collection for those that it does not have, which were searched for instead."""
 
     results: list[SearchResult]
     nothing_relevant: bool
+    did_you_mean: str | None
 
 
 def to_integer(value: str | int) -> int:

@@ -12,7 +12,7 @@ from airweave_server.db import chunks, collections, ledger
 from airweave_server.db.models import Collection, SourceConnection
 from airweave_server.db.session import Database
 from airweave_server.embedders.local import WordLlama
-from airweave_server.search.hybrid import Hit, Query, embed_query, search
+from airweave_server.search.hybrid import Found, Hit, Query, embed_query, search
 from airweave_server.text.identifiers import index_terms
 from airweave_server.wire import FilterGroup
 
@@ -143,10 +143,24 @@ class Library:
         with self.database.snapshot() as session:
             return self.search_in(session, Query(text, filter=groups, **how))
 
+    def found(self, query: Query) -> Found:
+        with self.database.snapshot() as session:
+            return self.found_in(session, query)
+
     def search_in(self, snapshot: Session, query: Query) -> list[Hit]:
+        return list(self.found_in(snapshot, query).hits)
+
+    def found_in(self, snapshot: Session, query: Query) -> Found:
         vector = embed_query(WORDLLAMA, query) if query.strategy != "keyword" else None
-        found = search(snapshot, self.collection, vector, query, self.database.read_concurrently, trust=WORDLLAMA.trust)
-        return list(found.hits)
+        return search(
+            snapshot,
+            self.collection,
+            vector,
+            query,
+            self.database.read_concurrently,
+            trust=WORDLLAMA.trust,
+            words=WORDLLAMA,
+        )
 
     def ids(self, text: str, **how: Any) -> list[str]:
         return [hit.entity_id for hit in self.search(text, **how)]

@@ -162,7 +162,7 @@ def test_a_word_that_came_after_the_words_were_counted_is_found(large: Library) 
         ).all()
         whole, _ = sql.whole(session, large.collection)
         terms = [sql.Term(word, ()) for word in ("river", "zyzzyva")]
-        counts = sql.count_occurrences(session, large.collection, whole, terms, at_most=5)
+        counts = sql.count_occurrences(session, large.collection, whole, terms, LEAST, at_most=5)
     assert {row.word for row in known} >= {"river", "boat", "copper"}
     assert counts == [({row.word: row.chunks for row in known}["river"], False), (0, True)]
     large.put("new", "a river and the zyzzyva, as in ERR_4711")

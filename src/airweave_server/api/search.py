@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
 
-from .. import wire
+from .. import plugins, wire
 from ..db.models import Collection
 from ..errors import Unavailable
 from ..sdk import ConfigError, EmbedderError
@@ -13,6 +13,8 @@ from ..search.hybrid import Found, Hit
 from ..services import collections as service
 from ..sync.vectors import embedder_of
 from .deps import Organization, PartsOf
+
+WORDS = "wordllama"  # comes with the server, and knows single words
 
 router = APIRouter(prefix="/collections", tags=["search"])
 
@@ -49,14 +51,26 @@ def search_instant(
     with (
         parts.database.snapshot() as snapshot
     ):  # if the collection is switching embedders now, the snapshot still has its former vectors
-        found = hybrid.search(snapshot, collection, vector, query, parts.database.read_concurrently, trust=trust)
+        found = hybrid.search(
+            snapshot,
+            collection,
+            vector,
+            query,
+            parts.database.read_concurrently,
+            trust=trust,
+            words=plugins.embedder(WORDS, parts.settings),
+        )
     return _to_wire(found)
 
 
 def _to_wire(found: Found) -> wire.SearchResponse:
     # plain values and one validation for the page: 1,000 hits take 40 % less time than with a model built for each
     return wire.SearchResponse.model_validate(
-        {"results": [_to_values(hit) for hit in found.hits], "nothing_relevant": found.nothing_relevant}
+        {
+            "results": [_to_values(hit) for hit in found.hits],
+            "nothing_relevant": found.nothing_relevant,
+            "did_you_mean": found.did_you_mean,
+        }
     )
 
 

@@ -4,6 +4,7 @@ correct without them, only slower.
 Each collection has its own index. In a shared index, near vectors of other collections would hide those of a small one.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ LOOK_AT_ACTIVE_S = 300  # while a job is active
 
 COUNTED_FROM = 1_000  # chunks; in a smaller collection each query counts words by itself
 COUNTED = 8_000  # chunks whose words are counted; a random sample in a larger collection
-SEEN_LEAST = 10  # counted chunks that must contain a word for it to be stored; a query counts rarer words by itself
+STORED_LEAST = 2  # counted chunks that must contain a word for it to be stored
+SEEN_LEAST = (
+    10  # counted chunks that must contain a word for the count to be used; a query counts rarer words by itself
+)
 CHANGED = 0.1  # a collection is counted again once its number of chunks has changed by this share
 
 
@@ -42,6 +46,12 @@ class Task:
     collection: str
     dimensions: int | None
     chunks: int
+
+
+def least_counted(chunks: int) -> int:
+    """How many chunks must contain a word, as the keeper counted, for a query to rely on it in a collection of so many
+    chunks."""
+    return math.ceil(SEEN_LEAST * max(1.0, chunks / COUNTED))
 
 
 def name(collection_id: UUID, slot: int = 1) -> str:
@@ -109,7 +119,7 @@ def count(session: Session, collection_id: UUID) -> int | None:
                 "id": collection_id,
                 "is_ident": is_ident,
                 "share": share,
-                "least": SEEN_LEAST,
+                "least": STORED_LEAST,
                 "query": f"select {column} from chunk where {where}",
             },
         )

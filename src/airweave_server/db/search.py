@@ -25,6 +25,7 @@ K1, B = 1.2, 0.75  # the usual constants of BM25
 MEASURED = 200  # chunks that are measured in a collection that has not been counted yet
 # ef_search grows with the size of the collection, up to the maximum of pgvector.
 LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 110
+LIKE_CHUNKS = 300
 LISTED = 30_000  # up to this many entities that a filter leaves, a query lists them one by one
 VERBATIM_BONUS = 1.0  # of a chunk that holds the whole query in its order
 FOLDED = 0.8  # what a word counts if only its form without diacritics is the same
@@ -85,7 +86,8 @@ class Term:
     ``folded``: stems without diacritics, which count a little less. ``word``: as it was asked for. ``exact``: it is an
     identifier. ``times``: how often it is asked for. ``frequency``: the number of chunks that contain it, exact if
     ``is_counted``. ``idf``: how rare it is. ``weight``: its part of the coverage. ``bonus``: what an identifier counts
-    beside that. ``is_lonely``: hardly any chunk contains it.
+    beside that. ``is_lonely``: hardly any chunk contains it. ``instead_of``: the word that was asked for, if the
+    collection does not have it and this one is near it.
     """
 
     stem: str | None
@@ -100,6 +102,7 @@ class Term:
     weight: float = 0.0
     bonus: float = 0.0
     is_lonely: bool = False
+    instead_of: str = ""
 
     @property
     def stems(self) -> tuple[str, ...]:
@@ -258,10 +261,11 @@ def to_lexemes(session: Session, collection: Collection, texts: Sequence[str]) -
 
 
 def count_occurrences(
-    session: Session, collection: Collection, whole: Scope, terms: Sequence[Term], *, at_most: int
+    session: Session, collection: Collection, whole: Scope, terms: Sequence[Term], chunks: int, *, at_most: int
 ) -> list[tuple[int, bool]]:
     """The number of chunks that contain each term, and whether it was counted just now. Otherwise it is about what the
-    keeper counted. A term that the keeper left out is rare or new, and is counted here, up to ``at_most``."""
+    keeper counted. A term of which the keeper saw few is rare or new, and is counted here, up to ``at_most``.
+    ``chunks``: the size of the collection."""
     rows = session.execute(
         text(f"""
             select coalesce(kept.chunks, (select count(*) from
@@ -271,9 +275,10 @@ def count_occurrences(
                 with ordinality as t(stem, ident, word, words, n)
             cross join lateral (select greatest(
                 (select chunks from collection_word w
-                 where w.collection_id = :id and w.word = t.word and not w.is_ident),
+                 where w.collection_id = :id and w.word = t.word and not w.is_ident and w.chunks >= :least),
                 (select max(chunks) from collection_word w
-                 where w.collection_id = :id and w.word = any(string_to_array(t.words, ' ')) and w.is_ident)) as chunks
+                 where w.collection_id = :id and w.word = any(string_to_array(t.words, ' ')) and w.is_ident
+                   and w.chunks >= :least)) as chunks
             ) as kept
             order by t.n
         """),
@@ -281,6 +286,7 @@ def count_occurrences(
             **whole.values,
             **_term_arrays(terms),
             "at_most": at_most,
+            "least": indexes.least_counted(chunks),
             "id": collection.id,
             "word": [term.stem for term in terms],
             "words": [" ".join(term.idents) for term in terms],
@@ -288,6 +294,57 @@ def count_occurrences(
     )
     # a term that has as many as are counted may have more
     return [(chunks, is_counted and chunks < at_most) for chunks, is_counted in rows]
+
+
+def words_like(
+    session: Session,
+    collection: Collection,
+    whole: Scope,
+    chunks: int,
+    prefixes: Sequence[str],
+    ending: str,
+    length: int,
+) -> list[tuple[str, int]]:
+    """Words of the collection that may be near another one, and about how many chunks contain each: words of about the
+    same ``length`` that begin with one of the ``prefixes`` or have this ``ending``, and longer ones with the ending.
+
+    All words that the keeper has counted are looked through, and all of a collection too small to be counted. Of rarer
+    ones, those of ``LIKE_CHUNKS`` chunks that hold a word with a prefix.
+    """
+    counted = "select word, chunks from collection_word where collection_id = :id and not is_ident"
+    if chunks < indexes.COUNTED_FROM:
+        counted = "select word, ndoc as chunks from ts_stat(:everything)"
+    rows = session.execute(
+        text(f"""
+            select word, chunks from ({counted}) as w
+            where (length(word) between :length - 3 and :length + 3 and word like any(:patterns)) or word like :ending
+            union all
+            select found.lexeme, 1
+            from unnest(cast(:patterns as text[]), cast(:queries as text[])) as p(pattern, query) cross join lateral (
+                select distinct l.lexeme from (
+                    select c.ts from {whole.source} and c.ts @@ cast(p.query as tsquery) limit {LIKE_CHUNKS}
+                ) as h, unnest(h.ts) as l
+                where l.lexeme like p.pattern
+            ) as found
+        """),
+        {
+            **whole.values,
+            "id": collection.id,
+            "everything": f"select ts from chunk where collection_id = '{collection.id}'",
+            "length": length,
+            "patterns": [f"{_like(prefix)}%" for prefix in prefixes],
+            "ending": f"%{_like(ending)}",
+            "queries": [f"{_quote(prefix)}:*" for prefix in prefixes],
+        },
+    )
+    most: dict[str, int] = {}
+    for word, found in rows:
+        most[word] = max(found, most.get(word, 0))
+    return list(most.items())
+
+
+def _like(literal: str) -> str:
+    return literal.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 @dataclass(frozen=True, slots=True)

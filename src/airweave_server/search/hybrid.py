@@ -9,6 +9,7 @@ position in the ledger makes the order total: pages neither repeat nor lose a hi
 """
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -112,10 +113,13 @@ ReadConcurrently = Callable[[Session, Callable[[Session], Sequence[Candidate]]],
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One page of hits. ``nothing_relevant``: no hit, of any page, is likely to be what was asked for."""
+    """One page of hits. ``nothing_relevant``: no hit, of any page, is likely to be what was asked for.
+    ``did_you_mean``: the query with words of the collection near those that it does not have; None if it has all of
+    them, or none that is near."""
 
     hits: Sequence[Hit]
     nothing_relevant: bool
+    did_you_mean: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,10 +182,12 @@ def search(
     read_concurrently: ReadConcurrently,
     *,
     trust: float,
+    words: Embedder,
 ) -> Found:
     """The hits of one page. ``vector`` is that of the query; None to search by words alone. ``trust``: that of its
-    embedder. The session is a snapshot, so all hits are of one moment. ``read_concurrently`` is that of ``Database``,
-    for the two halves of a query."""
+    embedder. ``words``: an embedder of single words, for hits that hold no word of the query. The session is a
+    snapshot, so all hits are of one moment. ``read_concurrently`` is that of ``Database``, for the two halves of a
+    query."""
     text = search_form(clean(query.text[:MAX_QUERY_CHARS]))
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
@@ -192,9 +198,11 @@ def search(
     found = _collect_places(session, seen, question, group=group, end=end)
     page = found[query.offset : end]
     rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
+    hits = _to_hits(question, [(page[place].score, row) for place, row in rows], words)
     return Found(
-        _to_hits(question, [(page[place].score, row) for place, row in rows]),
+        hits,
         nothing_relevant=not found or found[0].score < RELEVANT,
+        did_you_mean=_reword(text, question, hits),
     )
 
 
@@ -483,10 +491,30 @@ def _append_new(found: Sequence[_Place], keys: Sequence[tuple[int, int]], *, gro
     return [*found, *rest]
 
 
-def _to_hits(question: _Question, rows: Sequence[tuple[float, dict[str, Any]]]) -> list[Hit]:
+def _reword(text: str, question: _Question, hits: Sequence[Hit]) -> str | None:
+    """The query with the words that were searched for instead of those that the collection does not have, in the form
+    in which a hit has them."""
+    known = question.asked.known
+    meant = {n: term for n, term in enumerate(known) if term.instead_of}
+    if not meant:
+        return None
+    forms = {n: term.stem or "" for n, term in meant.items()}
+    for hit in reversed(hits):
+        flat = passages.flatten(hit.text)
+        for span in question.seeker.find([flat])[0]:
+            if span.term in meant:
+                forms[span.term] = flat[span.start : span.end]
+    for n, term in meant.items():
+        text = re.sub(rf"(?i)(?<!\w){re.escape(term.instead_of)}(?!\w)", forms[n], text)  # of letters alone
+    return text
+
+
+def _to_hits(question: _Question, rows: Sequence[tuple[float, dict[str, Any]]], words: Embedder) -> list[Hit]:
     flat = [passages.flatten(row["text"]) for _, row in rows]
     hits = []
     for (score, row), text, spans in zip(rows, flat, question.seeker.find(flat), strict=True):
+        if not spans and question.measure.vector is not None:
+            spans = passages.find_alike(question.seeker.asked, text, words)  # noqa: PLW2901
         places = passages.places_in(row["text"], text)
         start, end = passages.best_passage(text, spans, question.asked.known)
         hits.append(

@@ -10,6 +10,8 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from ..db.search import Term
+from ..sdk import Embedder
+from ..text.identifiers import is_telling
 from ..text.normal import search_form, unaccented
 
 NEAR_CHARS = 30  # words with no more between them are near: about four words
@@ -17,11 +19,15 @@ PASSAGE_CHARS = 320  # of the passage that is shown
 LEAST_VERBATIM = 3  # words in their order that are a phrase
 LEAST_PREFIX = 3  # of a stem, with which its inflections begin
 WORDS_KEPT = 200_000  # whose stems are remembered
+ALIKE = 0.5  # the cosine of two words that mean about the same, by static word vectors
+MAX_WANTED = 32  # words of a query that are compared with those of a text
 K1, B = 1.2, 0.75
+
+_LETTERS = re.compile(r"[^\W\d_]{3,}")
 
 
 class Span(NamedTuple):
-    """A word of the query in a text. ``term``: its index among the terms."""
+    """A word of the query in a text. ``term``: its index among the terms, -1 if it only means about the same."""
 
     start: int
     end: int
@@ -142,6 +148,19 @@ def _is_near(span: Span, others: Sequence[Span]) -> bool:
     )
 
 
+def find_alike(asked: str, flat: str, embedder: Embedder) -> list[Span]:
+    """The words of a text that mean about the same as one of the query, for a text that holds none of its words. The
+    embedder is one of single words. The spans have no term."""
+    words = {m.group(): m for m in _LETTERS.finditer(flat) if is_telling(m.group())}
+    wanted = [word for word in _LETTERS.findall(flatten(asked)) if is_telling(word)][:MAX_WANTED]
+    if not words or not wanted:
+        return []
+    vectors = embedder.embed([*wanted, *words])
+    close = (vectors[len(wanted) :] @ vectors[: len(wanted)].T).max(axis=1)
+    alike = {word for word, closeness in zip(words, close, strict=True) if closeness >= ALIKE}
+    return [Span(m.start(), m.end(), -1) for m in _LETTERS.finditer(flat) if m.group() in alike]
+
+
 def best_passage(flat: str, spans: Sequence[Span], terms: Sequence[Term]) -> tuple[int, int]:
     """Where the passage is that shows most of the query: the most weight of different words within
     ``PASSAGE_CHARS``. Begins and ends between words, at a sentence if there is one near."""
@@ -153,7 +172,7 @@ def best_passage(flat: str, spans: Sequence[Span], terms: Sequence[Term]) -> tup
             if other.end - span.start > PASSAGE_CHARS * 3 // 4:
                 break
             repeated += other.term in weights
-            weights[other.term] = terms[other.term].weight + terms[other.term].bonus
+            weights[other.term] = 1.0 if other.term < 0 else terms[other.term].weight + terms[other.term].bonus
         worth = sum(weights.values()) + repeated * 0.01
         if worth > best[0]:
             best, start = (worth, span.start), span.start

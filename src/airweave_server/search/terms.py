@@ -13,6 +13,7 @@ from ..db.models import Collection
 from ..db.search import Phrase, Scope, Term
 from ..text.identifiers import exact_terms, is_unspaced, query_terms
 from ..text.normal import unaccented
+from . import near
 
 MAX_COUNTED_TERMS = 200  # terms of a query whose frequency is counted
 MAX_TERMS = 32  # of these, the weightiest are searched for
@@ -34,7 +35,7 @@ class Terms:
     """The terms of a query that the collection has, the rarest first.
 
     ``total``: the sum of the weights of all its terms, those that the collection does not have included. ``unit``: the
-    weight of a term that a single chunk has. ``absent``: the words that no chunk has. ``exact``: how many identifiers
+    weight of a term that a single chunk has. ``exact``: how many identifiers
     are asked for, absent ones included. ``phrases``: what stood in quotation marks. ``verbatim``: the query, if it may
     stand somewhere as it is.
     """
@@ -42,7 +43,6 @@ class Terms:
     known: Sequence[Term]
     total: float
     unit: float
-    absent: Sequence[str] = ()
     exact: int = 0
     phrases: tuple[Phrase, ...] = ()
     verbatim: str | None = None
@@ -55,7 +55,7 @@ def read(session: Session, collection: Collection, whole: Scope, text: str, chun
     asked = _take_apart(session, collection, text)
     if not asked:
         return Terms([], 0.0, unit, phrases=phrases)
-    counts = sql.count_occurrences(session, collection, whole, asked, at_most=COUNTED)
+    counts = sql.count_occurrences(session, collection, whole, asked, chunks, at_most=COUNTED)
     weighed = [
         replace(
             term,
@@ -66,16 +66,36 @@ def read(session: Session, collection: Collection, whole: Scope, text: str, chun
         )
         for term, (count, is_counted) in zip(asked, counts, strict=True)
     ]
-    known = sorted((term for term in weighed if term.frequency), key=lambda term: (term.frequency, not term.exact))
+    instead = _count_near(session, collection, whole, [term for term in weighed if not term.frequency], chunks)
+    known = [*(term for term in weighed if term.frequency), *instead]
+    known.sort(key=lambda term: (term.frequency, not term.exact))
     return Terms(
         [replace(term, bonus=_bonus(term), is_lonely=_is_lonely(term, chunks)) for term in known[:MAX_TERMS]],
         sum(term.weight for term in weighed),
         unit,
-        absent=[term.word for term in weighed if not term.frequency and term.word],
         exact=sum(term.exact for term in weighed),
         phrases=phrases,
         verbatim=_as_phrase(text),
     )
+
+
+def _count_near(
+    session: Session, collection: Collection, whole: Scope, absent: Sequence[Term], chunks: int
+) -> list[Term]:
+    """The terms near absent ones, counted. They count less than the words that were asked for."""
+    found = near.nearest(session, collection, whole, absent, chunks) if absent else []
+    counts = sql.count_occurrences(session, collection, whole, found, chunks, at_most=COUNTED) if found else []
+    return [
+        replace(
+            term,
+            frequency=count,
+            is_counted=is_counted,
+            idf=idf(count, chunks) * near.SHARE,
+            weight=term.weight * near.SHARE,
+        )
+        for term, (count, is_counted) in zip(found, counts, strict=True)
+        if count
+    ]
 
 
 def _phrases(text: str) -> tuple[Phrase, ...]:

@@ -65,7 +65,7 @@ def query_terms(text: str) -> list[str]:
             terms.update(dict.fromkeys(_bigrams(token)))
         else:
             token = token[:MAX_CHARS]
-            if _is_compound(token) or _is_telling(token.lower()):
+            if _is_compound(token) or is_telling(token.lower()):
                 terms[_to_lexeme(token)] = None
     return list(terms)
 
@@ -131,7 +131,8 @@ def _is_compound(token: str) -> bool:
     return bool(core) and not core.isdigit() and not _DOTTED_LETTERS.fullmatch(token)
 
 
-def _is_telling(part: str) -> bool:
+def is_telling(part: str) -> bool:
+    """Whether a word or a part of an identifier says anything, in English."""
     return part not in _SILENT and part.strip("_") != ""
 
 
