@@ -514,7 +514,7 @@ def _to_hits(question: _Question, rows: Sequence[tuple[float, dict[str, Any]]], 
     hits = []
     for (score, row), text, spans in zip(rows, flat, question.seeker.find(flat), strict=True):
         if not spans and question.measure.vector is not None:
-            spans = passages.find_alike(question.seeker.asked, text, words)  # noqa: PLW2901
+            spans = passages.find_alike(question.seeker.asked, text, words)
         places = passages.places_in(row["text"], text)
         start, end = passages.best_passage(text, spans, question.asked.known)
         hits.append(
