@@ -35,6 +35,12 @@ def _remote() -> typer.Typer:
     return remote.app
 
 
+def _evaluate() -> typer.Typer:
+    from . import evaluate
+
+    return evaluate.app
+
+
 def _sources() -> typer.Typer:
     from . import sources
 
@@ -58,6 +64,7 @@ COMMANDS = {
     "connect": (_remote, "Connect any source to a collection and sync it."),
     "sync": (_remote, "Sync connections and show the result."),
     "search": (_remote, "Search a collection and show the matching passages."),
+    "evaluate": (_evaluate, "Measure how well search answers your own queries."),
     "reembed": (_remote, "Move a collection to another embedder."),
     "status": (_remote, "Show the server's health, connections and last syncs."),
     "sources": (_sources, "List, show, create or check sources."),
