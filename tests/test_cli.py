@@ -20,7 +20,7 @@ from servers.scripted_server import ScriptedServer, items
 COMMANDS = (
     "", "up", "api", "migrate", "doctor", "keys", "keys create", "keys list", "keys revoke", "add", "sync", "search",
     "status", "connect", "reembed", "sources", "sources show", "sources new", "sources check", "demo",
-    "audit", "backup", "restore", "reset", "preview",
+    "audit", "backup", "restore", "reset", "preview", "evaluate",
 )  # fmt: skip
 KEY = base64.b64encode(b"k" * 32).decode()
 
