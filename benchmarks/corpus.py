@@ -22,6 +22,9 @@ LEAST_BYTES, MOST_BYTES = 1_000, 400_000
 FIRST_MTIME, MTIME_STEP_S = 1_700_000_000, 3_600
 SUFFIXES = {".py", ".pyi", ".md", ".rst", ".txt", ".html", ".json", ".c", ".h", ".js"}
 TINY_FOLDERS = 100
+SHAPES = ("ZQMARK{}", "zq-mark-{}", "zq_mark_{}.py", "zqMark{}Entry", "ZQ-{}-RAG", "zq.mark{}.core")
+HEADS = ("brondel", "wexfar", "tulimp", "gostrav", "plenzik", "ravoth", "snubrel")
+TAILS = ("ackin", "oveld", "imber", "uskan", "yttal")
 
 # those that the figures are of: Debian 12 serves a package until the next security update of it
 PACKAGES = {
@@ -92,6 +95,36 @@ def edit(files: Sequence[Path], count: int, *, seed: int) -> list[tuple[Path, st
             file.write(f"\n\nA line that the benchmark added: {word}\n")
         edited.append((path, word))
     return edited
+
+
+def identifiers(count: int, *, first: int = 11) -> list[str]:
+    """Identifiers of all ``SHAPES`` in turn that no document has, each with a number of its own."""
+    return [SHAPES[n % len(SHAPES)].format(first + n) for n in range(count)]
+
+
+def plain_words(count: int, *, seed: int = 17) -> list[str]:
+    """Words in lower case that no document has, unlike each other."""
+    chance = random.Random(seed)
+    heads, tails = list(HEADS), list(TAILS)
+    chance.shuffle(heads)
+    chance.shuffle(tails)
+    return [heads[n % len(heads)] + tails[n % len(tails)] for n in range(count)]
+
+
+def plant(files: Sequence[Path], marks: Sequence[str], *, seed: int = 19) -> dict[str, Path]:
+    """Write each mark into a document of its own, in a paragraph anywhere in it. Returns where each is. Raises
+    ``Unfit`` if a document had one already."""
+    for path in files:
+        text = path.read_text(encoding="utf-8").lower()
+        if known := [mark for mark in marks if mark.lower() in text]:
+            raise Unfit(f"the corpus has {known[0]} already")
+    chance = random.Random(seed)
+    where = dict(zip(marks, chance.sample(list(files), len(marks)), strict=True))
+    for mark, path in where.items():
+        paragraphs = path.read_text(encoding="utf-8").split("\n\n")
+        paragraphs.insert(chance.randint(1, len(paragraphs)), f"This part also concerns {mark} since last week.")
+        path.write_text("\n\n".join(paragraphs), encoding="utf-8")
+    return where
 
 
 def tiny(into: Path, count: int, *, folders: int = TINY_FOLDERS) -> None:

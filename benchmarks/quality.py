@@ -1,35 +1,43 @@
-"""Search quality: nDCG@10 on Cranfield through the HTTP search, and names in our own sources."""
+"""Search quality through the HTTP search: labelled collections beside plain BM25, what scores say, exact words, and
+names in our own sources."""
 
-import math
-import os
 import re
-from collections import defaultdict
+import statistics
 from collections.abc import Mapping, Sequence
-from html import unescape
+from dataclasses import dataclass
 from pathlib import Path
 
 import airweave_server
+from airweave_server.search.measures import Interval, auc, ndcg, paired_bootstrap
 
+from . import exact, labelled
 from .lab import Lab
+from .labelled import Labelled
 from .report import Table, number
-from .server import serving
+from .server import Server, serving
 
-COLLECTION = "cranfield"
 DEPTH = 10
 NAMES, FEWEST = 60, 5
 SOURCES = Path(airweave_server.__file__).parent
 STRATEGIES = ("keyword", "semantic", "hybrid")
 EMBEDDERS = ("wordllama", "minilm")
-FILES = ("cran.all.1400.xml", "cran.qry.xml", "cranqrel.trec.txt")
-HOW = (
-    "Skipped: set BENCH_CRANFIELD to a folder with the Cranfield collection in TREC form, the files "
-    + ", ".join(FILES)
-    + "; it is a classic test collection, freely passed on for research."
-)
+ANSWERED = 0.5  # a first hit with this score or more counts as an answer
+UNANSWERABLE = 60  # questions of nonsense, and near misses, of each collection
+OWN, NONSENSE, NEAR = "its own questions", "nonsense", "its own questions beside an identifier that it has not"
+Best = Sequence[Sequence[tuple[str, float]]]  # of each query, the best documents with their scores
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Of each query, its nDCG and the score of its first hit."""
+
+    gains: Sequence[float]
+    firsts: Sequence[float]
+    without_hit: int
 
 
 def run(lab: Lab) -> list[Table]:
-    return [*_cranfield(lab), _identifiers(lab)]
+    return [*_labelled(lab), *exact.run(lab), _identifiers(lab)]
 
 
 def _identifiers(lab: Lab) -> Table:
@@ -60,7 +68,7 @@ def _identifiers(lab: Lab) -> Table:
                 for name, relevant in names.items():
                     hits = server.search("sources", asked.format(name), limit=DEPTH, retrieval_strategy=strategy)
                     found = [hit.airweave_system_metadata.original_entity_id for hit in hits]
-                    gains.append(_ndcg(found, relevant))
+                    gains.append(ndcg(found, dict.fromkeys(relevant, 1.0), DEPTH))
                     first += bool(found) and found[0] in relevant
                     passages = [hit for hit, file in zip(hits, found, strict=True) if file in relevant]
                     right += len(passages)
@@ -95,57 +103,170 @@ def _names(texts: Mapping[str, str]) -> dict[str, set[str]]:
     return {name: where[name] for name in rare[::step][:NAMES]}
 
 
-def _cranfield(lab: Lab) -> list[Table]:
+def _labelled(lab: Lab) -> list[Table]:
     table = Table(
-        f"Search quality: nDCG@{DEPTH} on Cranfield",
+        f"Search quality: nDCG@{DEPTH} on labelled collections",
         (
+            "collection",
             "embedder",
             "strategy",
-            "nDCG@10",
-            "queries without a hit",
-            "CPU s of indexing",
+            f"nDCG@{DEPTH}",
+            "plain BM25",
+            "difference (95 %)",
+            "hybrid beside the better of keyword and vectors (95 %)",
+            "without a hit",
             "bounded by",
         ),
     )
-    source = os.environ.get("BENCH_CRANFIELD")
-    if not source or not all(Path(source, name).is_file() for name in FILES):
-        table.notes.append(HOW)
+    relevance = Table(
+        "Relevance: what the score of the first hit says",
+        (
+            "embedder",
+            "collection",
+            "asked",
+            "AUC beside its own questions",
+            "the same with plain BM25's score",
+            f"first scores {ANSWERED} or more",
+            "bounded by",
+        ),
+    )
+    sets = labelled.load(quick=lab.quick)
+    if not sets:
+        table.notes.append(labelled.HOW)
         return [table]
-    texts, queries, relevant = _read(Path(source))
-    folder = lab.place / "cranfield"
-    folder.mkdir(mode=0o755)
-    for number_of, text in texts.items():
-        (folder / f"{number_of}.txt").write_text(text, encoding="utf-8")
-    lab.say(f"search quality on {len(texts):,} abstracts and {len(queries)} queries")
+    every = [variant for one in sets for variant in (one, one.capitals())]
+    for one in every:
+        one.write(lab.place / one.name)
+    asked = {one.name: _questions(one, sets) for one in sets}
+    plain = {one.name: _plain(lab, one, asked[one.name]) for one in sets}
+    keyword: dict[str, Asked] = {}
     for embedder in EMBEDDERS:
         with serving(lab.place, EMBEDDER=embedder) as server:
-            connection = server.connect(COLLECTION, folder)
-            sync = server.sync(connection)
-            chunks = server.chunks(connection)
-            for strategy in STRATEGIES:
-                if strategy == "keyword" and embedder != EMBEDDERS[0]:
-                    continue  # it has no part in it
-                gains, empty = [], 0
-                for n, query in enumerate(queries, start=1):
-                    hits = server.search(COLLECTION, query, limit=DEPTH, retrieval_strategy=strategy)
-                    found = [Path(hit.airweave_system_metadata.original_entity_id).stem for hit in hits]
-                    gains.append(_ndcg(found, relevant[n]))
-                    empty += not hits
-                table.add(
-                    embedder if strategy != "keyword" else "-",
-                    strategy,
-                    number(sum(gains) / len(gains), 4),
-                    str(empty),
-                    number(sync.cpu.server_s + sync.cpu.postgres_s),
-                    _bound(strategy, embedder),
-                )
+            lab.say(f"indexing {', '.join(one.name for one in every)} with {embedder}")
+            syncs = [server.sync(server.connect(one.name, lab.place / one.name)) for one in every]
+            server.wait_for_index()
+            cpu_s = sum(one.cpu.server_s + one.cpu.postgres_s for one in syncs)
+            table.notes.append(f"Indexing all of them with {embedder} took {number(cpu_s)} s of CPU.")
+            gained = []
+            for variant in every:
+                bm25 = _gains(plain[variant.name.removesuffix("-capitals")][OWN], variant)
+                gained.append(_ask_all(server, variant, embedder, keyword, bm25, table))
+            table.notes.append(
+                f"Hybrid beside the better of keyword and vectors with {embedder}: {statistics.mean(gained):+.3f} in "
+                f"the mean of these collections, {min(gained):+.3f} in the worst."
+            )
+            _ask_strange(server, embedder, sets, asked, plain, relevance)
     table.notes.append(
-        f"{sync.counts['inserted']:,} abstracts indexed as files ({sync.counts['skipped']} skipped), {chunks:,} "
-        f"chunks, {len(queries)} queries; a judgment of 1 or more is relevant, gain is binary. Known for this "
-        "collection: BM25 with an English stemmer 0.382, the same vectors alone 0.322, both fused 2:1 0.390."
+        "; ".join(f"{one.name}: {len(one.texts):,} documents, {len(one.queries)} queries" for one in sets)
+        + ". A judgment of 1 or more is right, gain is binary. Those in capitals are the same in upper case, questions "
+        "and documents. Plain BM25 ranks whole documents with a Snowball stemmer; differences are those of the means, "
+        "with the interval of a paired bootstrap."
     )
-    table.notes.append("A collection that the ranking's weights were looked at with: no proof for others.")
-    return [table]
+    relevance.notes.append(
+        f"Hybrid. An AUC is the share of pairs of an own and a strange question in which the own one has the greater "
+        f"score. {UNANSWERABLE} questions of nonsense and as many near misses at most."
+    )
+    return [table, relevance]
+
+
+def _questions(one: Labelled, sets: Sequence[Labelled]) -> dict[str, Sequence[str]]:
+    """What is asked of a collection: its own questions, those of each other, and what it cannot answer."""
+    near = [f"{query} ZX-{n + 40}-RAG" for n, query in enumerate(one.queries[:UNANSWERABLE])]
+    others = {f"questions of {other.name}": other.queries for other in sets if other is not one}
+    return {OWN: one.queries, **others, NONSENSE: labelled.nonsense(len(near)), NEAR: near}
+
+
+def _plain(lab: Lab, one: Labelled, asked: Mapping[str, Sequence[str]]) -> dict[str, Best]:
+    queries = [query for some in asked.values() for query in some]
+    left = iter(labelled.plain_bm25(one.texts, queries, lab.place, lab.say))
+    return {kind: [next(left) for _ in some] for kind, some in asked.items()}
+
+
+def _gains(best: Best, one: Labelled) -> list[float]:
+    return [ndcg([name for name, _ in some], grades, DEPTH) for some, grades in zip(best, one.grades, strict=True)]
+
+
+def _ask_all(
+    server: Server, one: Labelled, embedder: str, keyword: dict[str, Asked], bm25: Sequence[float], table: Table
+) -> float:
+    """Ask all questions by all strategies. Returns by how much hybrid is above the better of the others."""
+    is_new = one.name not in keyword
+    if is_new:
+        keyword[one.name] = _ask(server, one, "keyword")
+    found = {name: keyword[one.name] if name == "keyword" else _ask(server, one, name) for name in STRATEGIES}
+    better = max(("keyword", "semantic"), key=lambda name: statistics.mean(found[name].gains))
+    gain = paired_bootstrap(found["hybrid"].gains, found[better].gains)
+    for strategy, some in found.items():
+        if strategy == "keyword" and not is_new:
+            continue  # the embedder has no part in it
+        table.add(
+            one.name,
+            embedder if strategy != "keyword" else "-",
+            strategy,
+            number(statistics.mean(some.gains), 4),
+            number(statistics.mean(bm25), 4),
+            _shown(paired_bootstrap(some.gains, bm25)),
+            f"{_shown(gain)}: {better}" if strategy == "hybrid" else "-",
+            str(some.without_hit),
+            _bound(strategy, embedder),
+        )
+    return gain.mean
+
+
+def _ask(server: Server, one: Labelled, strategy: str) -> Asked:
+    gains, firsts, empty = [], [], 0
+    for query, grades in zip(one.queries, one.grades, strict=True):
+        hits = server.search(one.name, query, limit=DEPTH, retrieval_strategy=strategy)
+        found = [Path(hit.airweave_system_metadata.original_entity_id).stem for hit in hits]
+        gains.append(ndcg(found, grades, DEPTH))
+        firsts.append(hits[0].relevance_score if hits else 0.0)
+        empty += not hits
+    return Asked(gains, firsts, empty)
+
+
+def _ask_strange(
+    server: Server,
+    embedder: str,
+    sets: Sequence[Labelled],
+    asked: Mapping[str, Mapping[str, Sequence[str]]],
+    plain: Mapping[str, Mapping[str, Best]],
+    table: Table,
+) -> None:
+    """Ask each collection what it can answer and what it cannot, and compare the scores of the first hits."""
+    pairs = []
+    for one in sets:
+        scores = {
+            kind: [_first_score(server, one.name, query) for query in some] for kind, some in asked[one.name].items()
+        }
+        raw = {kind: [some[0][1] if some else 0.0 for some in best] for kind, best in plain[one.name].items()}
+        for kind, some in scores.items():
+            share = sum(score >= ANSWERED for score in some) / len(some)
+            ours = auc(scores[OWN], some)
+            if kind not in (OWN, NONSENSE, NEAR):
+                pairs.append(ours)
+            table.add(
+                embedder,
+                one.name,
+                kind,
+                number(ours, 3) if kind != OWN else "-",
+                number(auc(raw[OWN], raw[kind]), 3) if kind != OWN else "-",
+                f"{share:.0%}",
+                "how words and vectors tell what fits",
+            )
+    if pairs:
+        table.notes.append(
+            f"{embedder}: the mean AUC of {len(pairs)} pairs of collections is {statistics.mean(pairs):.3f}, the least "
+            f"{min(pairs):.3f}."
+        )
+
+
+def _first_score(server: Server, collection: str, query: str) -> float:
+    hits = server.search(collection, query, limit=1)
+    return hits[0].relevance_score if hits else 0.0
+
+
+def _shown(found: Interval) -> str:
+    return f"{found.mean:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def _bound(strategy: str, embedder: str) -> str:
@@ -156,27 +277,3 @@ def _bound(strategy: str, embedder: str) -> str:
             embedder, "the model: 22 million weights"
         )
     return "both, and how they are fused"
-
-
-def _read(source: Path) -> tuple[dict[str, str], list[str], Mapping[int, set[str]]]:
-    """The texts by document number, and the queries in order; the judgments number them from 1 in this order."""
-    documents, asked, judged = ((source / name).read_text(encoding="utf-8", errors="replace") for name in FILES)
-    texts: dict[str, str] = {}
-    for found in re.finditer(r"<docno>\s*(\d+)\s*</docno>(.*?)</doc>", documents, re.DOTALL):
-        body = re.search(r"<text>(.*?)</text>", found[2], re.DOTALL)  # begins with the title
-        texts[found[1]] = unescape(body[1]).strip() + "\n" if body else "\n"
-    queries = [
-        " ".join(unescape(query).split()) for query in re.findall(r"<top>.*?<title>(.*?)</title>", asked, re.DOTALL)
-    ]
-    relevant: defaultdict[int, set[str]] = defaultdict(set)
-    for line in judged.splitlines():
-        query, _, document, value = line.split()
-        if int(value) >= 1:
-            relevant[int(query)].add(document)
-    return texts, queries, relevant
-
-
-def _ndcg(found: Sequence[str], relevant: set[str]) -> float:
-    gain = sum(1 / math.log2(rank + 1) for rank, one in enumerate(found[:DEPTH], start=1) if one in relevant)
-    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(DEPTH, len(relevant)) + 1))
-    return gain / ideal if ideal else 0.0
