@@ -97,6 +97,22 @@ def edit(files: Sequence[Path], count: int, *, seed: int) -> list[tuple[Path, st
     return edited
 
 
+def queries_of(files: Sequence[Path], count: int, *, seed: int = 7) -> list[str]:
+    """Make queries from the documents: in turn 4 random words of one, and 8 words of one in their order."""
+    chance = random.Random(seed)
+    queries: list[str] = []
+    while len(queries) < count:
+        words = re.findall(r"[A-Za-z]{3,}", chance.choice(files).read_text(encoding="utf-8"))
+        if len(words) < 20:
+            continue
+        if len(queries) % 2:
+            start = chance.randrange(len(words) - 8)
+            queries.append(" ".join(words[start : start + 8]))
+        else:
+            queries.append(" ".join(chance.sample(words, 4)))
+    return queries
+
+
 def identifiers(count: int, *, first: int = 11) -> list[str]:
     """Identifiers of all ``SHAPES`` in turn that no document has, each with a number of its own."""
     return [SHAPES[n % len(SHAPES)].format(first + n) for n in range(count)]

@@ -14,9 +14,9 @@ from airweave_server import wire
 from airweave_server.client import fill
 
 from . import corpus, processes
+from .corpus import queries_of
 from .lab import Lab
 from .report import Table, number, percentile
-from .searching import queries_of
 from .server import Server, Unfit, serving
 
 FEW = 2_000

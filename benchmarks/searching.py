@@ -1,7 +1,5 @@
-"""The latency of searches through HTTP, one at a time."""
+"""The latency of searches through HTTP, one at a time; and, by ``busy``, beside other work."""
 
-import random
-import re
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,7 +8,8 @@ from typing import Any
 
 from airweave_server.embedders.local import WordLlama
 
-from .corpus import mtime
+from . import busy
+from .corpus import mtime, queries_of
 from .lab import Lab
 from .report import Table, number, percentile
 from .server import Server, Unfit, serving
@@ -22,7 +21,6 @@ LIMITS = (10, 100)
 KEPT_BY_FILTER = 0.1
 RECALL_AT, RECALL_QUERIES = 10, 100
 MILLION, MILLION_MEMORY_MB = 1_000_000, 2_048
-BUSY_DOCUMENTS, BUSY_ROUNDS, MARKED = 1_000, 2, 20
 HOW = (
     "The tables are vacuumed first, as Postgres does by itself soon, and as many other queries asked. "
     "One client on the same cores, one request at a time over a kept connection, timed by the client; queries are half "
@@ -54,7 +52,7 @@ def run(lab: Lab) -> list[Table]:
                 f"{count:,} documents: indexes are {server.indexes()}, the last one {waited_s:.1f} s after the job."
             )
     table.notes.append(HOW)
-    return [table, recall, _while_syncing(lab)]
+    return [table, recall, *busy.run(lab)]
 
 
 def run_million(lab: Lab) -> list[Table]:
@@ -63,6 +61,9 @@ def run_million(lab: Lab) -> list[Table]:
     table, recall = _table("4b. Search over a million chunks"), _recall_table("4d. The same over a million chunks")
     folder = lab.place / "search-million"
     files = lab.corpus.copy(folder, lab.whole)
+    copies = lab.place / "search-copies"
+    copies.mkdir(mode=0o755)
+    beside = busy.while_syncing_table("4f. Search over a million chunks while a sync runs")
     wanted = 5_000 if lab.quick else MILLION
     # no index during the fill: building it row by row takes far longer
     settings = {"VECTOR_INDEX_MEMORY_MB": str(MILLION_MEMORY_MB), "VECTOR_INDEX_CHUNKS": str(wanted // 2)}
@@ -71,7 +72,7 @@ def run_million(lab: Lab) -> list[Table]:
         server.sync(connection)
         lab.say(f"filling up to {wanted:,} chunks")
         began_at = time.perf_counter()
-        _multiply(server, wanted)
+        _multiply(server, wanted, server.connect(COLLECTION, copies))
         filled_s = time.perf_counter() - began_at
         waited_s = server.wait_for_index()
         server.vacuum()
@@ -86,8 +87,14 @@ def run_million(lab: Lab) -> list[Table]:
             "one chunk's text, the second half of another's, and the mean of their vectors. The index over vectors was "
             f"built by the keeper in {waited_s:,.0f} s, with VECTOR_INDEX_MEMORY_MB={MILLION_MEMORY_MB}."
         )
+        where = busy.plant(files)  # only now: a copied mark would not be the only one
+        server.sync(connection)
+        marked = list(where.values())
+        busy.beside_syncs(lab, server, connection, files, where, beside, rewritten=marked, chunks=chunks)
     table.notes.append(HOW)
-    return [table, recall]
+    beside.notes.append(f"Each sync finds only the {len(where)} documents changed that hold a mark.")
+    beside.notes.append(busy.HOW)
+    return [table, recall, beside]
 
 
 def _table(title: str) -> Table:
@@ -149,8 +156,9 @@ def _write_recall(server: Server, queries: Sequence[str], chunks: str, table: Ta
     )
 
 
-def _multiply(server: Server, wanted: int) -> None:
-    """Fill the collection up to this many chunks."""
+def _multiply(server: Server, wanted: int, connection: str) -> None:
+    """Fill the collection up to this many chunks. The copies belong to a connection of their own that is never synced:
+    its source does not have them."""
     with server.database() as database:
         database.execute(
             "create temp table one as select row_number() over (order by random()) - 1 as n, entity_row, ordinal "
@@ -162,12 +170,19 @@ def _multiply(server: Server, wanted: int) -> None:
         there = int(row[0])
         for copy in range(1, (wanted - 1) // there + 1):
             share = min(1.0, (wanted - copy * there) / there)
-            values = {"copy": copy, "apart": copy * 100_000_000, "shift": copy * 7919, "all": there, "share": share}
+            values = {
+                "connection": connection,
+                "copy": copy,
+                "apart": copy * 100_000_000,
+                "shift": copy * 7919,
+                "all": there,
+                "share": share,
+            }
             database.execute(
                 """
                 insert into chunk
                     (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding, ident)
-                select a.entity_row + %(apart)s, a.ordinal, a.collection_id, a.connection_id, a.heading,
+                select a.entity_row + %(apart)s, a.ordinal, a.collection_id, cast(%(connection)s as uuid), a.heading,
                        left(a.text, length(a.text) / 2) || ' ' || right(b.text, length(b.text) / 2), a.hash,
                        l2_normalize(a.embedding + b.embedding), a.ident
                 from one x join one y on y.n = (x.n + %(shift)s) %% %(all)s
@@ -184,7 +199,8 @@ def _multiply(server: Server, wanted: int) -> None:
                     state, fingerprint, metadata_fingerprint, chunks, truncated, retries_left, missing, breadcrumbs,
                     fields, created_at, updated_at, job_id)
                 overriding system value
-                select row + %(apart)s, organization_id, collection_id, connection_id, entity_id || '#' || %(copy)s,
+                select row + %(apart)s, organization_id, collection_id, cast(%(connection)s as uuid),
+                    entity_id || '#' || %(copy)s,
                     name, type, scope, state, fingerprint, metadata_fingerprint, chunks, truncated, retries_left,
                     missing, breadcrumbs, fields, created_at, updated_at, job_id
                 from entity where row < 100000000 and state = 'indexed'
@@ -195,61 +211,6 @@ def _multiply(server: Server, wanted: int) -> None:
         database.execute("update collection_size set looked_at = '-infinity'")
         database.execute("vacuum analyze chunk")
         database.execute("vacuum analyze entity")
-
-
-def _while_syncing(lab: Lab) -> Table:
-    """Search while every document is rewritten. Some hold a unique word and must always be found."""
-    table = Table(
-        "4c. Search while a sync runs",
-        (
-            "chunks",
-            "searches",
-            "p50 ms",
-            "p95 ms",
-            "entities missed",
-            "bounded by",
-        ),
-    )
-    folder = lab.place / "search-during"
-    files = lab.corpus.copy(folder, min(lab.usual, BUSY_DOCUMENTS))
-    marked = [f"ZQMARK{n}" for n in range(MARKED)]
-    for word, path in zip(marked, files, strict=False):
-        path.write_text(path.read_text(encoding="utf-8") + f"\n\nThis is {word}.\n", encoding="utf-8")
-    lab.say("search while a sync runs")
-    with serving(lab.place) as server:
-        connection = server.connect(COLLECTION, folder)
-        server.sync(connection)
-        server.wait_for_index()
-        chunks = server.chunks(connection)
-        times_ms: list[float] = []
-        missed = 0
-        queries = queries_of(files, QUERIES_QUICK)
-        for round_of in range(BUSY_ROUNDS):
-            for path in files:
-                path.write_text(path.read_text(encoding="utf-8") + f"\n\nChange {round_of}.\n", encoding="utf-8")
-            job = server.client.run(connection)
-            while job.status in ("pending", "running"):
-                for word, query in zip(marked, queries, strict=False):
-                    began_at = time.perf_counter()
-                    hits = server.search(COLLECTION, f"{query} {word}", limit=10)
-                    times_ms.append((time.perf_counter() - began_at) * 1000)
-                    missed += not any(word in hit.textual_representation for hit in hits)
-                job = server.client.job(connection, job.id)
-            if job.status != "completed" or not job.entities_updated:
-                raise Unfit(f"the sync that was to be searched beside {job.status}: {job.error}")
-    table.add(
-        f"{chunks:,}",
-        str(len(times_ms)),
-        number(percentile(times_ms, 50)),
-        number(percentile(times_ms, 95)),
-        str(missed),
-        "the sync, which has the other core",
-    )
-    table.notes.append(
-        f"{BUSY_ROUNDS} syncs of {len(files):,} documents that all changed; one client searches (hybrid, limit 10) "
-        "until each ends. Each query asks besides for a word that one document alone has, which must be among the hits."
-    )
-    return table
 
 
 def _one_size(lab: Lab, server: Server, files: Sequence[Path], chunks: str, table: Table) -> None:
@@ -317,19 +278,3 @@ def _write_limits(server: Server, queries: Sequence[str], documents: str, chunks
             "-",
             "-",
         )
-
-
-def queries_of(files: Sequence[Path], count: int, *, seed: int = 7) -> list[str]:
-    """Make queries from the documents: in turn 4 random words of one, and 8 words of one in their order."""
-    chance = random.Random(seed)
-    queries: list[str] = []
-    while len(queries) < count:
-        words = re.findall(r"[A-Za-z]{3,}", chance.choice(files).read_text(encoding="utf-8"))
-        if len(words) < 20:
-            continue
-        if len(queries) % 2:
-            start = chance.randrange(len(words) - 8)
-            queries.append(" ".join(words[start : start + 8]))
-        else:
-            queries.append(" ".join(chance.sample(words, 4)))
-    return queries
