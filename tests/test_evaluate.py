@@ -60,7 +60,7 @@ def test_where_all_is_right_there_are_no_losses(evaluated: Any) -> None:
     [row] = re.findall(r"hybrid in meadow \(wordllama-256\) .*", shown)
     assert re.findall(r"[\d.]+", row.partition(")")[2]) == ["1.000", "1.000", "1.000", "4", "0"]
     assert "first hit is wrong" not in shown
-    assert "Not in" not in shown
+    assert "Not indexed in" not in shown
 
 
 def test_a_loss_says_where_the_right_document_is_and_what_came_first(evaluated: Any) -> None:
@@ -93,7 +93,7 @@ def test_two_strategies_side_by_side(evaluated: Any) -> None:
     assert worse["right"][0]["ranks"][0] is None
     shown = ok(evaluated(queries, "--strategy", "keyword", "--against", "semantic"))
     assert re.search(r"nDCG@10: [+-]0\.\d{3} \(95 % between [+-]\d\.\d{3} and [+-]\d\.\d{3}", shown)
-    assert "Worse than semantic in meadow (wordllama-256): 1\nline 5: qwxzvkj\n" in shown
+    assert "\n\nWorse than semantic in meadow (wordllama-256): 1\nline 5: qwxzvkj\n" in shown
     assert re.search(r"spa\.md is not in the first 10, there at place \d\n   nothing was found\n", shown)
 
 
@@ -114,7 +114,7 @@ def test_two_collections_with_two_embedders_side_by_side(evaluated: Any, running
     assert found["absent"] == [{"collection": "meadow", "line": 5, "right": "moss.md"}]
     assert [(one["query"], one["is_worse"]) for one in found["losses"]] == [(GONE["query"], True)]
     shown = ok(evaluated([*QUERIES, GONE], "--against-collection", "heath"))
-    assert "Not in meadow, so no search can find them: 'moss below the ground' (line 5): moss.md" in shown
+    assert "Not indexed in meadow, so no search can find them: moss.md (line 5)" in shown
     assert "moss.md is not in the first 10, there at place 1" in shown
 
 

@@ -1,5 +1,6 @@
 """``airweave-server evaluate``: how well a running server answers a person's own golden queries."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,7 @@ from .common import Words, inline, out, read_settings, say, show, show_json, sho
 from .golden import Golden, fits, name_hits, read
 
 MOST_SHOWN = 20  # losses of each kind; --json has all
+QUERY_CHARS = 240
 IDS_SHOWN = 3  # right ids of a loss
 MOST_LISTED = 50_000  # entities of a collection that are listed to find right ids that it does not have
 
@@ -87,8 +89,13 @@ class Loss:
         return self.ranking.ndcg - (self.other.ndcg if self.other is not None else 0.0)
 
     def right(self) -> list[tuple[str, float]]:
-        """The right ids, best first."""
-        return sorted(((one, grade) for one, grade in self.golden.grades.items() if grade), key=lambda pair: -pair[1])
+        """The right ids with their grades, in the order in which either side found them, and then by grade."""
+
+        def place(pair: tuple[str, float]) -> tuple[float, float]:
+            rankings = [one for one in (self.ranking, self.other) if one is not None]
+            return min(one.rank(pair[0]) or math.inf for one in rankings), -pair[1]
+
+        return sorted((pair for pair in self.golden.grades.items() if pair[1]), key=place)
 
 
 @app.command()
@@ -125,9 +132,9 @@ def evaluate(
     _show_figures(queries, found, limit)
     for readable_id, missing in absent.items():
         if missing:
-            some = ", ".join(f"{one.query!r} (line {one.line}): {right}" for one, right in missing[:IDS_SHOWN])
+            some = ", ".join(f"{right} (line {one.line})" for one, right in missing[:IDS_SHOWN])
             more = "" if len(missing) <= IDS_SHOWN else f", and {len(missing) - IDS_SHOWN:,} more"
-            say(f"Not in {readable_id}, so no search can find them: {some}{more}")
+            say(f"Not indexed in {readable_id}, so no search can find them: {some}{more}")
     _show_losses(losses, found, limit)
 
 
@@ -225,9 +232,10 @@ def _show_losses(losses: Sequence[Loss], sides: Sequence[Side], limit: int) -> N
     ):
         if not some:
             continue
-        show(f"\n[bold]{inline(title)}: {len(some):,}[/]")
+        say("")
+        show(f"[bold]{inline(title)}: {len(some):,}[/]")
         for loss in some[:MOST_SHOWN]:
-            say(f"line {loss.golden.line}: {loss.golden.query}")
+            say(f"line {loss.golden.line}: {_shortened(loss.golden.query)}")
             for right, _ in loss.right()[:IDS_SHOWN]:
                 say(f"   {right} is {_place(loss.ranking, right, limit)}{_beside(loss.other, right, limit)}")
             if len(loss.right()) > IDS_SHOWN:
@@ -236,6 +244,10 @@ def _show_losses(losses: Sequence[Loss], sides: Sequence[Side], limit: int) -> N
                 say(f"   first is {loss.ranking.found[0]}" if loss.ranking.found else "   nothing was found")
         if len(some) > MOST_SHOWN:
             say(f"and {len(some) - MOST_SHOWN:,} more; --json has all")
+
+
+def _shortened(query: str) -> str:
+    return query if len(query) <= QUERY_CHARS else query[: QUERY_CHARS - 1] + "…"
 
 
 def _place(ranking: Ranking, right: str, limit: int) -> str:
