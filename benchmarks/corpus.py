@@ -21,6 +21,7 @@ USUAL = 2_000  # documents of the usual subset: the first by name
 LEAST_BYTES, MOST_BYTES = 1_000, 400_000
 FIRST_MTIME, MTIME_STEP_S = 1_700_000_000, 3_600
 SUFFIXES = {".py", ".pyi", ".md", ".rst", ".txt", ".html", ".json", ".c", ".h", ".js"}
+MARKUP = {".html", ".json"}
 TINY_FOLDERS = 100
 SHAPES = ("ZQMARK{}", "zq-mark-{}", "zq_mark_{}.py", "zqMark{}Entry", "ZQ-{}-RAG", "zq.mark{}.core")
 HEADS = ("brondel", "wexfar", "tulimp", "gostrav", "plenzik", "ravoth", "snubrel")
@@ -127,6 +128,11 @@ def plain_words(count: int, *, seed: int = 17) -> list[str]:
     return [heads[n % len(heads)] + tails[n % len(tails)] for n in range(count)]
 
 
+def readable(files: Sequence[Path]) -> list[Path]:
+    """The files whose whole text is read, wherever it stands in them; of a page of HTML it is not."""
+    return [path for path in files if path.suffix not in MARKUP]
+
+
 def plant(files: Sequence[Path], marks: Sequence[str], *, seed: int = 19) -> dict[str, Path]:
     """Write each mark into a document of its own, in a paragraph anywhere in it. Returns where each is. Raises
     ``Unfit`` if a document had one already."""
@@ -135,7 +141,7 @@ def plant(files: Sequence[Path], marks: Sequence[str], *, seed: int = 19) -> dic
         if known := [mark for mark in marks if mark.lower() in text]:
             raise Unfit(f"the corpus has {known[0]} already")
     chance = random.Random(seed)
-    where = dict(zip(marks, chance.sample(list(files), len(marks)), strict=True))
+    where = dict(zip(marks, chance.sample(readable(files), len(marks)), strict=True))
     for mark, path in where.items():
         paragraphs = path.read_text(encoding="utf-8").split("\n\n")
         paragraphs.insert(chance.randint(1, len(paragraphs)), f"This part also concerns {mark} since last week.")

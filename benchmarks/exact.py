@@ -53,7 +53,7 @@ def unique_phrases(files: Sequence[Path], count: int, *, seed: int = 13) -> dict
     chance = random.Random(seed)
     candidates: dict[tuple[str, ...], str] = {}
     pattern = re.compile(rf"(?<!\S)[A-Za-z]+(?: [A-Za-z]+){{{PHRASE_WORDS - 1}}}(?!\S)")
-    for path in chance.choices(files, k=count * CANDIDATES):
+    for path in chance.choices(corpus.readable(files), k=count * CANDIDATES):
         if found := pattern.findall(path.read_text(encoding="utf-8")):
             phrase = chance.choice(found)
             candidates[tuple(phrase.lower().split())] = phrase

@@ -22,7 +22,7 @@ HOW = (
 )
 STEMMER = {"snowballstemmer": "3.1.1"}
 BM25_S = 600.0
-QUICK_QUERIES, QUICK_DOCUMENTS = 10, 200
+QUICK_QUERIES, QUICK_DOCUMENTS = 8, 50
 
 
 @dataclass(frozen=True, slots=True)
