@@ -58,7 +58,7 @@ def test_where_all_is_right_there_are_no_losses(evaluated: Any) -> None:
     shown = ok(evaluated(QUERIES))
     assert shown.startswith("4 queries\n")
     [row] = re.findall(r"hybrid in meadow \(wordllama-256\) .*", shown)
-    assert re.findall(r"[\d.]+", row.partition(")")[2]) == ["1.000", "1.000", "1.000", "4", "0"]
+    assert re.findall(r"[\d.]+", row.partition(")")[2]) == ["1.000", "1.000", "1.000", "4", "0", "0"]
     assert "first hit is wrong" not in shown
     assert "Not indexed in" not in shown
 

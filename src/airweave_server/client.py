@@ -123,7 +123,11 @@ class Client:
         return self._call(wire.Reembed, "DELETE", f"{_collection(readable_id)}/reembed")
 
     def search(self, readable_id: str, body: wire.SearchRequest) -> list[wire.SearchResult]:
-        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/instant", body).results
+        return self.answer(readable_id, body).results
+
+    def answer(self, readable_id: str, body: wire.SearchRequest) -> wire.SearchResponse:
+        """The results of a search, with what it says about them."""
+        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/instant", body)
 
     # Source connections
 

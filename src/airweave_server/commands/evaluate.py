@@ -33,7 +33,8 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """What a search found, and how good that is. ``names``: the ids that were found, each by the right id it fits."""
+    """What a search found, and how good that is. ``names``: the ids that were found, each by the right id it fits.
+    ``is_doubted``: search said that nothing relevant was found."""
 
     found: Sequence[str]
     names: Sequence[str]
@@ -41,6 +42,7 @@ class Ranking:
     recall: float
     reciprocal_rank: float
     first_is_right: bool
+    is_doubted: bool
 
     def rank(self, right: str) -> int | None:
         return self.names.index(right) + 1 if right in self.names else None
@@ -66,6 +68,9 @@ class Side:
 
     def without_hit(self) -> int:
         return sum(not one.found for one in self.rankings)
+
+    def doubted(self) -> int:
+        return sum(one.is_doubted for one in self.rankings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +152,13 @@ def _search(
         bar = progress.add_task(f"{strategy.value} in {collection}", total=len(queries))
         for golden in queries:
             body = fill(wire.SearchRequest, query=golden.query, limit=limit, retrieval_strategy=strategy.value)
-            hits = client.search(collection, body)
-            rankings.append(_rank([hit.airweave_system_metadata.original_entity_id for hit in hits], golden, limit))
+            rankings.append(_rank(client.answer(collection, body), golden, limit))
             progress.advance(bar)
     return rankings
 
 
-def _rank(found: Sequence[str], golden: Golden, limit: int) -> Ranking:
+def _rank(answer: wire.SearchResponse, golden: Golden, limit: int) -> Ranking:
+    found = [hit.airweave_system_metadata.original_entity_id for hit in answer.results]
     names = name_hits(found, golden.grades)
     return Ranking(
         found,
@@ -162,6 +167,7 @@ def _rank(found: Sequence[str], golden: Golden, limit: int) -> Ranking:
         recall(names, golden.grades, limit),
         reciprocal_rank(names, golden.grades, limit),
         first_is_right=bool(names) and golden.grades.get(names[0], 0.0) > 0,
+        is_doubted=answer.nothing_relevant,
     )
 
 
@@ -206,13 +212,22 @@ def _show_figures(queries: Sequence[Golden], sides: Sequence[Side], limit: int) 
     count = len(queries)
     say(f"{count:,} {'query' if count == 1 else 'queries'}")
     show_table(
-        ("", f"nDCG@{limit}", f"recall@{limit}", "reciprocal rank", "first is right", "without a hit"),
+        (
+            "",
+            f"nDCG@{limit}",
+            f"recall@{limit}",
+            "reciprocal rank",
+            "first is right",
+            "without a hit",
+            "said irrelevant",
+        ),
         (
             (
                 side.label,
                 *(f"{side.mean(measure):.3f}" for measure in ("ndcg", "recall", "reciprocal_rank")),
                 f"{side.first_right():,}",
                 f"{side.without_hit():,}",
+                f"{side.doubted():,}",
             )
             for side in sides
         ),
@@ -241,7 +256,8 @@ def _show_losses(losses: Sequence[Loss], sides: Sequence[Side], limit: int) -> N
             if len(loss.right()) > IDS_SHOWN:
                 say(f"   and {len(loss.right()) - IDS_SHOWN:,} more right ids")
             if not loss.ranking.first_is_right:
-                say(f"   first is {loss.ranking.found[0]}" if loss.ranking.found else "   nothing was found")
+                doubt = ", and search says that nothing is relevant" if loss.ranking.is_doubted else ""
+                say(f"   first is {loss.ranking.found[0]}{doubt}" if loss.ranking.found else "   nothing was found")
         if len(some) > MOST_SHOWN:
             say(f"and {len(some) - MOST_SHOWN:,} more; --json has all")
 
@@ -279,6 +295,7 @@ def _describe(
                 "reciprocal_rank": side.mean("reciprocal_rank"),
                 "first_is_right": side.first_right(),
                 "without_hit": side.without_hit(),
+                "nothing_relevant": side.doubted(),
             }
             for side in sides
         ],
@@ -303,6 +320,7 @@ def _describe_loss(loss: Loss) -> dict[str, Any]:
         "is_worse": loss.is_worse,
         "ndcg": [one.ndcg for one in rankings],
         "first": [next(iter(one.found), None) for one in rankings],
+        "nothing_relevant": [one.is_doubted for one in rankings],
         "right": [
             {"id": right, "grade": grade, "ranks": [one.rank(right) for one in rankings]}
             for right, grade in loss.right()
