@@ -127,6 +127,7 @@ def _labelled(lab: Lab) -> list[Table]:
             "AUC beside its own questions",
             "the same with plain BM25's score",
             f"first scores {ANSWERED} or more",
+            "says nothing relevant",
             "bounded by",
         ),
     )
@@ -235,12 +236,12 @@ def _ask_strange(
     """Ask each collection what it can answer and what it cannot, and compare the scores of the first hits."""
     pairs = []
     for one in sets:
-        scores = {
-            kind: [_first_score(server, one.name, query) for query in some] for kind, some in asked[one.name].items()
-        }
+        answers = {kind: [_first(server, one.name, query) for query in some] for kind, some in asked[one.name].items()}
+        scores = {kind: [score for score, _ in some] for kind, some in answers.items()}
         raw = {kind: [some[0][1] if some else 0.0 for some in best] for kind, best in plain[one.name].items()}
         for kind, some in scores.items():
             share = sum(score >= ANSWERED for score in some) / len(some)
+            doubted = sum(is_doubted for _, is_doubted in answers[kind]) / len(some)
             ours = auc(scores[OWN], some)
             if kind not in (OWN, NONSENSE, NEAR):
                 pairs.append(ours)
@@ -251,6 +252,7 @@ def _ask_strange(
                 number(ours, 3) if kind != OWN else "-",
                 number(auc(raw[OWN], raw[kind]), 3) if kind != OWN else "-",
                 f"{share:.0%}",
+                f"{doubted:.0%}",
                 "how words and vectors tell what fits",
             )
     if pairs:
@@ -260,9 +262,10 @@ def _ask_strange(
         )
 
 
-def _first_score(server: Server, collection: str, query: str) -> float:
-    hits = server.search(collection, query, limit=1)
-    return hits[0].relevance_score if hits else 0.0
+def _first(server: Server, collection: str, query: str) -> tuple[float, bool]:
+    """The score of the first hit, and whether the answer says that nothing is relevant."""
+    answer = server.answer(collection, query, limit=DEPTH)
+    return next((hit.relevance_score for hit in answer.results), 0.0), answer.nothing_relevant
 
 
 def _shown(found: Interval) -> str:

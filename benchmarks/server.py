@@ -156,7 +156,10 @@ class Server:
         return sum(entry.chunks for entry in self.client.entities(connection))
 
     def search(self, collection: str, query: str, **more: Any) -> list[wire.SearchResult]:
-        return self.client.search(collection, fill(wire.SearchRequest, query=query, **more))
+        return self.answer(collection, query, **more).results
+
+    def answer(self, collection: str, query: str, **more: Any) -> wire.SearchResponse:
+        return self.client.answer(collection, fill(wire.SearchRequest, query=query, **more))
 
     def database(self) -> "psycopg.Connection[Any]":
         """A connection to its database, to read or fill it without the API."""
