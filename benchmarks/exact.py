@@ -2,8 +2,8 @@
 
 import random
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +19,9 @@ IDENTIFIERS = 60
 QUICK = 10  # so many times fewer in a quick run
 CANDIDATES = 4  # of each wanted phrase: some stand in several documents
 ABSENT = 5_000  # numbers from here on are of identifiers that no document has
-BESIDE = 3
+BESIDE, MANY = 3, 10
+WORD = r"\b[a-z]{5,}\b"
+NAME = r"\b[A-Za-z]+_[A-Za-z_]+\b|\b[A-Z][a-z]+[A-Z][A-Za-z]+\b"
 CONFIDENT = 0.5
 STRATEGIES = ("hybrid", "keyword")
 BOUNDS = {
@@ -93,12 +95,14 @@ def _identifiers(server: Server, where: Mapping[str, Path], files: Sequence[Path
         ("strategy", "as asked", "its document is first", f"first scores {CONFIDENT} or more", "bounded by"),
     )
     chance = random.Random(23)
+    frequencies = Counter(name for path in files for name in set(re.findall(NAME, path.read_text(encoding="utf-8"))))
+    common = {name for name, count in frequencies.items() if count >= MANY}
     ways: dict[str, Callable[[str, Path], str]] = {
         "bare": lambda mark, _: mark,
         "in a question": lambda mark, _: f"what do we know about {mark} and who wrote it",
-        "beside three plain words of others": lambda mark, path: _beside(mark, path, files, r"\b[a-z]{5,}\b", chance),
-        "beside three identifiers of others": lambda mark, path: _beside(
-            mark, path, files, r"\b[A-Za-z]+_[A-Za-z_]+\b|\b[A-Z][a-z]+[A-Z][A-Za-z]+\b", chance
+        f"beside {BESIDE} plain words of others": lambda mark, path: _beside(mark, path, files, WORD, chance),
+        f"beside {BESIDE} identifiers of {MANY} others or more": lambda mark, path: _beside(
+            mark, path, files, NAME, chance, among=common
         ),
     }
     asked = {label: {way(mark, path): path for mark, path in where.items()} for label, way in ways.items()}
@@ -116,15 +120,23 @@ def _identifiers(server: Server, where: Mapping[str, Path], files: Sequence[Path
     return table
 
 
-def _beside(mark: str, path: Path, files: Sequence[Path], pattern: str, chance: random.Random) -> str:
+def _beside(
+    mark: str,
+    path: Path,
+    files: Sequence[Path],
+    pattern: str,
+    chance: random.Random,
+    *,
+    among: Set[str] | None = None,
+) -> str:
     """The mark behind words of another document that its own does not hold."""
     own = path.read_text(encoding="utf-8").lower()
-    while True:
-        other = chance.choice(files)
-        words = sorted(set(re.findall(pattern, other.read_text(encoding="utf-8"))))
-        strange = [word for word in words if word.lower() not in own]
+    for other in chance.sample(list(files), len(files)):
+        words = set(re.findall(pattern, other.read_text(encoding="utf-8")))
+        strange = sorted(word for word in (words if among is None else words & among) if word.lower() not in own)
         if other != path and len(strange) >= BESIDE:
             return " ".join([*chance.sample(strange, BESIDE), mark])
+    raise Unfit("no document has enough words that another has not")
 
 
 def _is_confident(hits: Sequence[tuple[str, float]]) -> bool:
