@@ -66,7 +66,7 @@ def load(*, quick: bool) -> list[Labelled]:
         missing = [name for name in FILES if not (folder / name).is_file()]
         if missing:
             raise Unfit(f"the labelled collection {folder.name} has no {', '.join(missing)}")
-    names = [folder.name.lower() for folder in folders]
+    names = [re.sub(r"[^a-z0-9]+", "-", folder.name.lower()).strip("-") for folder in folders]
     if len(set(names)) < len(names):
         raise Unfit("two labelled collections have folders of the same name")
     found = [_read(folder, name) for folder, name in zip(folders, names, strict=True)]
@@ -101,14 +101,14 @@ def _read(folder: Path, name: str) -> Labelled:
     """The judgments number the queries from 1 in the order of the file; a judgment of 1 or more is right."""
     documents, asked, judged = ((folder / file).read_text(encoding="utf-8", errors="replace") for file in FILES)
     texts: dict[str, str] = {}
-    for found in re.finditer(r"<docno>\s*(\d+)\s*</docno>(.*?)</doc>", documents, re.DOTALL):
+    for found in re.finditer(r"<docno>\s*([\w.-]+)\s*</docno>(.*?)</doc>", documents, re.DOTALL):
         body = re.search(r"<text>(.*?)</text>", found[2], re.DOTALL)  # begins with the title
         texts[found[1]] = unescape(body[1]).strip() + "\n" if body else "\n"
     queries = [
         " ".join(unescape(query).split()) for query in re.findall(r"<top>.*?<title>(.*?)</title>", asked, re.DOTALL)
     ]
     grades: list[dict[str, float]] = [{} for _ in queries]
-    for line in judged.splitlines():
+    for line in filter(str.strip, judged.splitlines()):
         query, _, document, value = line.split()
         if int(value) >= 1 and int(query) <= len(queries):
             grades[int(query) - 1][document] = 1.0  # the gain is binary

@@ -12,12 +12,12 @@ of aircraft</text></doc>
 <doc><docno> 2 </docno><text></text></doc>
 <doc><docno>3</docno></doc>"""
 QUERIES = "<top><num>7</num><title>what of\nwings</title></top><top><num>9</num><title>tails</title></top>"
-JUDGMENTS = "1 0 1 1\n1 0 2 -1\n2 0 3 2\n2 0 1 0\n9 0 1 1\n"
+JUDGMENTS = "1 0 1 1\n1 0 2 -1\n2 0 3 2\n2 0 1 0\n9 0 1 1\n\n"
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    place = tmp_path / "Wings"
+    place = tmp_path / "Old_Wings"
     place.mkdir()
     for name, text in zip(labelled.FILES, (DOCUMENTS, QUERIES, JUDGMENTS), strict=True):
         (place / name).write_text(text)
@@ -28,12 +28,16 @@ def test_a_labelled_collection_is_read(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("BENCH_CRANFIELD", str(folder))
     monkeypatch.setenv("BENCH_LABELLED", f"{folder}:")  # the same again
     [found] = labelled.load(quick=False)
-    assert found.name == "wings"
+    assert found.name == "old-wings"
     assert found.texts == {"1": "wings & tails\nof aircraft\n", "2": "\n", "3": "\n"}
     assert found.queries == ["what of wings", "tails"]
     assert found.grades == [{"1": 1.0}, {"3": 1.0}]  # by the order of the queries, not by their numbers
     loud = found.capitals()
-    assert (loud.name, loud.texts["1"], loud.queries[1]) == ("wings-capitals", "WINGS & TAILS\nOF AIRCRAFT\n", "TAILS")
+    assert (loud.name, loud.texts["1"], loud.queries[1]) == (
+        "old-wings-capitals",
+        "WINGS & TAILS\nOF AIRCRAFT\n",
+        "TAILS",
+    )
     assert loud.grades == found.grades
 
 
@@ -43,7 +47,7 @@ def test_none_or_an_incomplete_collection(folder: Path, tmp_path: Path, monkeypa
     assert labelled.load(quick=False) == []
     (folder / labelled.FILES[1]).unlink()
     monkeypatch.setenv("BENCH_LABELLED", str(folder))
-    with pytest.raises(Unfit, match=r"Wings has no cran\.qry\.xml"):
+    with pytest.raises(Unfit, match=r"Old_Wings has no cran\.qry\.xml"):
         labelled.load(quick=False)
 
 
