@@ -24,7 +24,7 @@ from .models import VECTORS, Collection
 K1, B = 1.2, 0.75  # the usual constants of BM25
 MEASURED = 200  # chunks that are measured in a collection that has not been counted yet
 # ef_search grows with the size of the collection, up to the maximum of pgvector.
-LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 300, 1_000, 110
+LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 150, 1_000, 220
 LIKE_CHUNKS = 300
 LISTED = 30_000  # up to this many entities that a filter leaves, a query lists them one by one
 VERBATIM_BONUS = 1.0  # of a chunk that holds the whole query in its order

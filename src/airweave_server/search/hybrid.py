@@ -10,11 +10,11 @@ position in the ledger makes the order total: pages neither repeat nor lose a hi
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import numpy as np
@@ -34,13 +34,13 @@ from .terms import Terms
 
 NEAR_WEIGHT = 0.4  # of words that stand together as asked, beside the words themselves
 LITERAL_BONUS = 1.0  # of a passage that holds the query letter by letter, beside what it has for the words
-LOOKED_AT = 50  # candidates whose text is read
+LOOKED_AT = 30  # candidates whose text is read
 FEEDBACK, FEEDBACK_WEIGHT = 5, 0.5  # the best of these move the vector of the query by this much (Rocchio 1971)
 SECURED = 10  # the last place that a word secures which hardly any other chunk holds
 
 MAX_LIMIT = 1_000
 MAX_QUERY_CHARS = 10_000  # the rest of a query is ignored
-RARE = 1_000  # all chunks that hold one of the rarest terms are ranked, as long as there are no more of them than this
+RARE = 400  # all chunks that hold one of the rarest terms are ranked, as long as there are no more of them than this
 COMBINED = 4  # if the rarest terms find too few chunks, those with several of this many terms are ranked too
 FEW_RANKED = 2_000  # if a filter leaves no more chunks than this, all of them with any term are ranked
 RANKED_BYTES = 4_000_000  # of a collection: in one with less text, all chunks with any term are ranked
@@ -55,6 +55,7 @@ WEAKER = 60  # scores of hits beyond those that were measured fall slowly
 HALVES = {"hybrid": (1.02, 10.0), "keyword": (0.40, 12.5), "semantic": (0.34, 22.0)}
 CLOSENESS_WEIGHT = 2.0
 ENOUGH = 0.5  # of the rarest word, that must be held for half of what is covered to count
+IDENTIFIER_CERTAINTY = 0.5  # what an identifier that a single chunk holds adds to what is covered
 RELEVANT = 0.25  # without a score of at least this, nothing relevant was found
 WITHOUT_IDENTIFIER = 0.49  # the most for a hit that holds none of the identifiers asked for
 
@@ -136,7 +137,7 @@ class _Depth:
 # The shallow lists decide the order of the first hits on every page, so that pages fit together. Later pages add what
 # the deeper lists find, and finally everything there is.
 DEPTHS = (
-    _Depth(wanted=200, budget=600, best=300, nearest=200),
+    _Depth(wanted=150, budget=300, best=200, nearest=100),
     _Depth(wanted=400, budget=1_000, best=700, nearest=1_000),
     _Depth(wanted=1_000, budget=2_000, best=2_000, nearest=1_000),
 )
@@ -156,15 +157,13 @@ class _Question:
     capped: bool  # what is in quotation marks stands nowhere
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A passage, what it is ranked by, and its score."""
+class _Place(NamedTuple):
+    """A passage, its rank (the more, the better), and what it was measured as; None if it was only listed."""
 
     entity_row: int
     ordinal: int
     rank: float
-    score: float
-    lonely: bool = False
+    measured: Candidate | None
 
 
 def embed_query(embedder: Embedder, query: Query) -> Vectors | None:
@@ -196,12 +195,13 @@ def search(
     group = query.group == "entity"
     end = min(query.offset + query.limit, DEEPEST)
     found = _collect_places(session, seen, question, group=group, end=end)
+    scores = _scores(question, found[:end])
     page = found[query.offset : end]
     rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
-    hits = _to_hits(question, [(page[place].score, row) for place, row in rows], words)
+    hits = _to_hits(question, [(scores[query.offset + place], row) for place, row in rows], words)
     return Found(
         hits,
-        nothing_relevant=not found or found[0].score < RELEVANT,
+        nothing_relevant=not scores or scores[0] < RELEVANT,
         did_you_mean=_reword(text, question, hits),
     )
 
@@ -304,9 +304,7 @@ def _collect_places(session: Session, seen: Scope, question: _Question, *, group
         if found:
             found = _append_new(found, [(one.entity_row, one.ordinal) for one in places], group=group)
         else:
-            found = _look_closer(
-                session, seen, question, places, {(one.entity_row, one.ordinal): one for one in candidates}
-            )
+            found = _look_closer(session, seen, question, places)
         if is_all or len(found) >= end:
             return found
     return _append_new(found, _list_everything(session, seen, question, group=group, end=end), group=group)
@@ -359,16 +357,13 @@ def _start_nearest(
 
 def _order(question: _Question, candidates: Sequence[Candidate], *, group: bool) -> list[_Place]:
     """The candidates as places, best first; with ``group``, the best of each entity."""
+    trust = question.measure.trust
     places = [
         _Place(
             one.entity_row,
             one.ordinal,
-            _cover(one.coverage)
-            + one.bonus
-            + sql.VERBATIM_BONUS * one.verbatim
-            + question.measure.trust * one.closeness,
-            _score(question, one),
-            one.lonely > 0,
+            _cover(one.coverage) + one.bonus + sql.VERBATIM_BONUS * one.verbatim + trust * one.closeness,
+            one,
         )
         for one in candidates
     ]
@@ -395,44 +390,43 @@ def _score(question: _Question, one: Candidate) -> float:
     covered = one.coverage * held / (held + ENOUGH)
     close = one.closeness if question.strategy == "semantic" else CLOSENESS_WEIGHT * one.closeness
     half, steepness = HALVES[question.strategy if question.measure.vector is not None else "keyword"]
-    score = 1 / (1 + math.exp(-min(max(steepness * (covered + close - half), -30.0), 30.0)))
+    certain = IDENTIFIER_CERTAINTY * one.bonus / terms.IDENTIFIER_BONUS
+    score = 1 / (1 + math.exp(-min(max(steepness * (covered + close + certain - half), -30.0), 30.0)))
     lacks_identifier = question.asked.exact > 0 and not one.exact
     return min(score, WITHOUT_IDENTIFIER) if lacks_identifier or question.capped else score
 
 
-def _look_closer(
-    session: Session,
-    seen: Scope,
-    question: _Question,
-    places: Sequence[_Place],
-    candidates: Mapping[tuple[int, int], Candidate],
-) -> list[_Place]:
+def _look_closer(session: Session, seen: Scope, question: _Question, places: Sequence[_Place]) -> list[_Place]:
     """The places in their final order. The text of the first ``LOOKED_AT`` is read. A word that few chunks hold secures
-    them a place among the first. Scores do not increase from place to place."""
-    looked, rest = list(places[:LOOKED_AT]), places[LOOKED_AT:]
+    them a place among the first."""
+    looked = [(place, place.measured) for place in places[:LOOKED_AT] if place.measured is not None]
+    ordered = list(places)
     if looked and question.strategy != "semantic":
-        keys = [(place.entity_row, place.ordinal) for place in looked]
-        read = sql.read_candidates(session, seen, keys)
+        read = sql.read_candidates(session, seen, [(place.entity_row, place.ordinal) for place, _ in looked])
         flat = [passages.flatten(f"{one.heading}\n{one.text}") for one in read]
         near = _nearness(question, flat, [one.heading + one.text for one in read])
-        close = _feed_back(question, [one.vector for one in read], [candidates[key].closeness for key in keys])
-        looked = [
-            replace(
-                place,
-                rank=_cover(candidates[key].coverage + NEAR_WEIGHT * beside)
-                + candidates[key].bonus
-                + sql.VERBATIM_BONUS * candidates[key].verbatim
-                + (LITERAL_BONUS if question.seeker.verbatim and question.seeker.verbatim.search(text) else 0.0)
-                + question.measure.trust * closeness,
+        close = _feed_back(question, [one.vector for one in read], [one.closeness for _, one in looked])
+        again = [
+            place._replace(
+                rank=_cover(one.coverage + NEAR_WEIGHT * beside)
+                + one.bonus
+                + (_verbatim(question, text) if one.verbatim else 0.0)
+                + question.measure.trust * closeness
             )
-            for place, key, text, beside, closeness in zip(looked, keys, flat, near, close, strict=True)
+            for (place, one), text, beside, closeness in zip(looked, flat, near, close, strict=True)
         ]
-        looked.sort(key=_by_rank)
-    ordered = [*looked, *rest]
-    secured = [place for place in ordered[SECURED:] if place.lonely][: SECURED // 2]
+        ordered[: len(again)] = sorted(again, key=_by_rank)
+    secured = [place for place in ordered[SECURED:] if place.measured and place.measured.lonely][: SECURED // 2]
+    if not secured:
+        return ordered
     others = [place for place in ordered if place not in secured]
     first = SECURED - len(secured)
-    return _falling([*others[:first], *secured, *others[first:]])
+    return [*others[:first], *secured, *others[first:]]
+
+
+def _verbatim(question: _Question, flat: str) -> float:
+    pattern = question.seeker.verbatim
+    return sql.VERBATIM_BONUS + (LITERAL_BONUS if pattern is not None and pattern.search(flat) else 0.0)
 
 
 def _nearness(question: _Question, flat: Sequence[str], texts: Sequence[str]) -> list[float]:
@@ -456,13 +450,18 @@ def _feed_back(question: _Question, vectors: Sequence[Vectors | None], closeness
     return [0.0 if vector is None else float(np.nan_to_num(vector @ moved)) for vector in vectors]
 
 
-def _falling(places: Sequence[_Place]) -> list[_Place]:
-    """The places with scores that do not increase."""
-    least, fallen = 1.0, []
+def _scores(question: _Question, places: Sequence[_Place]) -> list[float]:
+    """The scores of these places, the first ones of all. They do not increase from place to place."""
+    scores: list[float] = []
+    least, listed = 1.0, 0
     for place in places:
-        least = min(least, place.score)
-        fallen.append(replace(place, score=least))
-    return fallen
+        if place.measured is not None:
+            least = min(least, _score(question, place.measured))
+            scores.append(least)
+        else:
+            listed += 1
+            scores.append(least * WEAKER / (WEAKER + listed))
+    return scores
 
 
 def _list_everything(
@@ -481,13 +480,12 @@ def _list_everything(
 def _append_new(found: Sequence[_Place], keys: Sequence[tuple[int, int]], *, group: bool) -> list[_Place]:
     """The places found, followed by those of ``keys`` that are new."""
     met = {place.entity_row if group else (place.entity_row, place.ordinal) for place in found}
-    last = found[-1].score if found else 1.0
     rest: list[_Place] = []
     for row, ordinal in keys:
         key = row if group else (row, ordinal)
         if key not in met:
             met.add(key)
-            rest.append(_Place(row, ordinal, rank=0.0, score=last * WEAKER / (WEAKER + 1 + len(rest))))
+            rest.append(_Place(row, ordinal, 0.0, None))
     return [*found, *rest]
 
 

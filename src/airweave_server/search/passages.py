@@ -197,7 +197,7 @@ def fit_passage(flat: str, start: int) -> tuple[int, int]:
 
 def places_in(text: str, flat: str) -> Sequence[int]:
     """For each place in the flat form, and its end, the place in the text."""
-    if len(text) == len(flat) and (text.isascii() or all(len(_FLAT[ord(char)]) == 1 for char in text)):
+    if text.isascii() or (len(text) == len(flat) and all(len(_FLAT[ord(char)]) == 1 for char in set(text))):
         return range(len(text) + 1)
     places: list[int] = []
     for place, char in enumerate(text):
