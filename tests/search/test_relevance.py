@@ -21,12 +21,12 @@ def library(fresh_database: Database) -> Library:
 
 @pytest.fixture(scope="module")
 def many(fresh_database: Database) -> Library:
-    """3,000 chunks of 2 kB, so that not all of them are ranked. ``CPUFreq`` and ``vger`` stand in many."""
+    """5,100 chunks of 1 kB, so that not all of them are ranked. ``CPUFreq`` and ``vger`` stand in many."""
     made = Library(fresh_database)
     dice = random.Random(11)
     texts = {}
-    for n in range(3_000):
-        words = dice.choices(WORDS, k=300)
+    for n in range(5_100):
+        words = dice.choices(WORDS, k=150)
         if n % 40 == 0:
             words += ["http vger CPUFreq Brodowski"]
         texts[f"{n:04}"] = " ".join(words)

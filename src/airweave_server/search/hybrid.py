@@ -298,7 +298,7 @@ def _take_rarest(known: Sequence[Term], postings: int) -> Sequence[Term]:
 def _collect_places(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[_Place]:
     """The places up to position ``end``, and perhaps more."""
     found: list[_Place] = []
-    for depth in DEPTHS:
+    for depth in DEPTHS if question.near is not None else DEPTHS[1:]:  # words alone need more of them
         candidates, is_all = _candidates(session, seen, question, depth)
         places = _order(question, candidates, group=group)
         if found:

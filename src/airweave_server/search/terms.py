@@ -22,7 +22,7 @@ IDENTIFIER_BONUS = 4.0  # more than all the words of a query together
 MAX_PHRASES = 8
 LEAST_VERBATIM, MOST_VERBATIM = 3, 24  # words of a query that may stand somewhere as they are
 K3 = 7.0
-LONELY, LONELY_AMONG = 2, 100  # chunks at most that hold a lonely word, of this many at least
+LONELY, LONELY_AMONG = 2, 5_000  # chunks at most that hold a lonely word, of this many at least
 
 _QUOTED = re.compile(
     r'"([^"]+)"|\u201c([^\u201d]+)\u201d|\u201e([^\u201c\u201d]+)[\u201c\u201d]|\u00ab([^\u00bb]+)\u00bb'
