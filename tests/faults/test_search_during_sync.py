@@ -18,21 +18,28 @@ COUNT = 1_000
 SEARCHERS = 2
 
 
+def marks(n: int) -> list[str]:
+    """What only one entity holds, in several shapes; the last one is a plain word."""
+    letters = "".join("bdfgklmnpr"[int(digit)] + "aeiou"[int(digit) // 2] for digit in f"{n:04}")
+    return [f"stable{n}", f"ZQMARK{n}", f"zq-mark-{n}", f"zq_mark_{n}.py", letters]
+
+
 def version(number: int) -> list[dict[str, Any]]:
-    """Each entity has a word of its own that stays, and tells which version it is of."""
+    """Each entity has marks of its own that stay, and tells which version it is of."""
     return [
         {
             "id": f"item-{n:04}",
             "name": f"item {n}",
             "version": str(number),
-            "text": f"The stable{n} of entity {n}. It is of version v{number}x.\n\n" + f"More of {number}. " * 40,
+            "text": f"The {' and '.join(marks(n))} of entity {n}. It is of version v{number}x.\n\n"
+            + f"More of {number} in linux/kernel.c. " * 20,
         }
         for n in range(COUNT)
     ]
 
 
 class Searcher:
-    """Asks for one entity after the other, by the word that stays."""
+    """Asks for one entity after the other, by a mark that stays, alone or beside words that all of them hold."""
 
     def __init__(self, server: Server, collection: str, seed: int) -> None:
         self._http = httpx.Client(base_url=server.url, timeout=60)
@@ -56,7 +63,14 @@ class Searcher:
     def _search(self) -> None:
         while not self._stopping.is_set():
             number = self._chance.randrange(COUNT)
-            body = {"query": f"stable{number}", "limit": 10, "retrieval_strategy": "hybrid", "group": "chunk"}
+            body = {
+                "query": self._chance.choice(["{}", "more of version {}", "linux/kernel.c entity {}"]).format(
+                    self._chance.choice(marks(number))
+                ),
+                "limit": 10,
+                "retrieval_strategy": self._chance.choice(["hybrid", "keyword"]),
+                "group": "chunk",
+            }
             began_at = time.monotonic()
             try:
                 answer = self._http.post(self._path, json=body)

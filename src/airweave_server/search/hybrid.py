@@ -187,7 +187,7 @@ def search(
     embedder. ``words``: an embedder of single words, for hits that hold no word of the query. The session is a
     snapshot, so all hits are of one moment. ``read_concurrently`` is that of ``Database``, for the two halves of a
     query."""
-    text = search_form(clean(query.text[:MAX_QUERY_CHARS]))
+    text = clean(query.text[:MAX_QUERY_CHARS])
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     seen = sql.narrow(session, collection, whole, lower(query.filter), few=few) if query.filter else whole

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from sqlalchemy.orm import Session
 
 from ..db import search as sql
-from ..db.models import Collection
+from ..db.models import INDEX_VERSION, Collection
 from ..db.search import Phrase, Scope, Term
 from ..text.identifiers import exact_terms, is_unspaced, query_terms
-from ..text.normal import unaccented
+from ..text.normal import search_form, unaccented
 from . import near
 
 MAX_COUNTED_TERMS = 200  # terms of a query whose frequency is counted
@@ -48,11 +48,13 @@ class Terms:
     verbatim: str | None = None
 
 
-def read(session: Session, collection: Collection, whole: Scope, text: str, chunks: int) -> Terms:
+def read(session: Session, collection: Collection, whole: Scope, asked_for: str, chunks: int) -> Terms:
     """Take the query apart and count its terms. ``chunks``: the size of the collection."""
+    text = search_form(asked_for)
+    former = asked_for if collection.index_version < INDEX_VERSION else ""  # some chunks have words in that form
     unit = idf(0, chunks)
     phrases = _phrases(text)
-    asked = _take_apart(session, collection, text)
+    asked = _take_apart(session, collection, text, former)
     if not asked:
         return Terms([], 0.0, unit, phrases=phrases)
     counts = sql.count_occurrences(session, collection, whole, asked, chunks, at_most=COUNTED)
@@ -135,9 +137,9 @@ def _is_lonely(term: Term, chunks: int) -> bool:
     return not term.exact and term.is_counted and term.frequency <= LONELY and chunks >= LONELY_AMONG
 
 
-def _take_apart(session: Session, collection: Collection, text: str) -> list[Term]:
-    """The terms of a query. A plain word and its stem are one term; an identifier that stemming changes is its own
-    term.
+def _take_apart(session: Session, collection: Collection, text: str, former: str) -> list[Term]:
+    """The terms of a query, and those of its ``former`` form. A plain word and its stem are one term; an identifier
+    that stemming changes is its own term.
 
     A hyphenated word of letters (boundary-layer) is language, not an identifier: only its parts are terms.
     """
@@ -146,7 +148,7 @@ def _take_apart(session: Session, collection: Collection, text: str) -> list[Ter
     exact = set(exact_terms(text))
     times = Counter(_WORD.findall(text.lower()))
     bare = [unaccented(word) for word in words]
-    stems, *each = sql.to_lexemes(session, collection, [text, *words, *bare])
+    stems, *each = sql.to_lexemes(session, collection, [f"{text} {former}", *words, *bare])
     by_stem: dict[str, Term] = {}
     others = []
     for word, found, folded in zip(words, each, each[len(words) :], strict=False):
