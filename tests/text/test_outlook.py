@@ -143,9 +143,10 @@ def test_the_address_of_a_sender_within_an_organization_is_that_of_the_headers(h
         "__substg1.0_1000001F": wide("Body."),
         "__substg1.0_0C1A001F": wide("Ann, Lee"),
         "__substg1.0_0C1F001F": wide("/O=ORG/OU=FIRST/CN=RECIPIENTS/CN=ANN"),
-        "__substg1.0_007D001F": wide(f"Received: from a@b.org\r\nFrom: {header}\r\nTo: bob@x.org\r\n\r\n"),
     }
-    assert "From: Ann, Lee <Ann.Lee@x.org>\n" in read(streams).text
+    headers = f"Received: from a@b.org\r\nFrom: {header}\r\nTo: bob@x.org\r\n\r\n"
+    for said in (headers, f"Microsoft Mail Internet Headers Version 2.0\r\n{headers}"):
+        assert "From: Ann, Lee <Ann.Lee@x.org>\n" in read(streams | {"__substg1.0_007D001F": wide(said)}).text
 
 
 @pytest.mark.parametrize("name", ["bob@x.org", "'bob@x.org'", "Bob@X.org"])

@@ -89,6 +89,8 @@ class _Reading:
     def _sent_from(self, at: tuple[str, ...], charset: str) -> str:
         """The address of the sender in the headers that came with the message; "" if it came from within."""
         headers = self._text(at, mapi.HEADERS, charset)
+        first, _, following = headers.partition("\n")
+        headers = headers if ":" in first else following  # "Microsoft Mail Internet Headers Version 2.0"
         found = _ADDRESS.findall(mime.parse(headers.encode()).header("From")) if headers else []
         return str(found[-1]) if found else ""
 
