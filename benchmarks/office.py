@@ -4,8 +4,10 @@ of the readers of this project."""
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -249,10 +251,38 @@ class _OpenXml:
             into.append(node.text)
         elif name == "v" and is_chart and node.text:
             (self.allowed if _NUMBER.fullmatch(node.text.strip()) else into).append(node.text)
+        elif name == "numCache":
+            self.allowed.extend(_as_shown(node))
         for child in node:
             self.walk(child, into, is_chart=is_chart)
         if name in _LINES:
             into.append("\n")
+
+
+def _as_shown(numbers: ElementTree.Element) -> Iterator[str]:
+    """The numbers of a chart as their format shows them, with 15 digits as programs show all, and dates of ISO 8601."""
+    code = next((one.text or "" for one in numbers if _local(one.tag) == "formatCode"), "")
+    code = re.sub(r'"[^"]*"|\[[^\]]*\]|\\\\.', "", code.partition(";")[0])
+    for one in numbers.iter():
+        with suppress(ValueError, OverflowError):
+            if _local(one.tag) != "v":
+                continue
+            value = float(one.text or "")
+            yield f"{value:.15g}"
+            if re.search("[dy]", code, re.I):
+                date = datetime(1899, 12, 30) + timedelta(days=value)
+                yield date.strftime("%Y-%m-%d")
+                yield re.sub("[dmy]+", lambda part, date=date: _date_part(date, part[0].lower()), code, flags=re.I)
+            elif found := re.search(r"[#0](?:\.(0+))?(%?)", code.replace("#,##", "")):
+                yield f"{value * (100 if found[2] else 1):.{len(found[1] or '')}f}"
+
+
+def _date_part(date: datetime, code: str) -> str:
+    if code[0] == "y":
+        return date.strftime("%Y" if len(code) > 2 else "%y")
+    if code[0] == "m":
+        return (str(date.month), *map(date.strftime, ("%m", "%b", "%B")))[min(len(code), 4) - 1]
+    return (str(date.day), *map(date.strftime, ("%d", "%a", "%A")))[min(len(code), 4) - 1]
 
 
 def read_openxml(path: Path, form: str) -> Reference:
