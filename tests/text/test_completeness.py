@@ -104,6 +104,47 @@ def test_a_planted_loss_is_counted(form: str, lost: int) -> None:
     assert completeness.missing_words(file, form, [("", kept)]) == pytest.approx(20 * lost, rel=0.1)
 
 
+FORMATS = ["General", "0.00", "#,##0.00", "0.0%", "yyyy-mm-dd", "[$-409]d/m/yy", "0.00E+00"]
+
+
+@pytest.mark.parametrize("lost", [10, 40, 80])
+@pytest.mark.parametrize("first", [0, 20])
+def test_a_planted_loss_of_numbers_is_counted_whatever_their_format(first: int, lost: int) -> None:
+    """Names of columns before each value, and raw values behind it, do not hide it."""
+    made = Workbook()
+    made.active.append(["Region", *FORMATS])
+    for row in range(100):
+        made.active.append(
+            [f"place {'abcdefg'[row % 7]}", *(41_000 + row * 1.37 + place for place in range(len(FORMATS)))]
+        )
+        for cell, code in zip(made.active[row + 2][1:], FORMATS, strict=True):
+            cell.number_format = code
+    data = _saved(made.save)
+    found = documents.read(io.BytesIO(data), filename="a.xlsx")
+    assert isinstance(found, Extracted)
+    assert found.left_out == ()
+    lines = found.text.strip().split("\n")
+    kept = "\n".join([*lines[:first], *lines[first + lost :]])
+    shown = 2 + 2 + 2 + 3 + 2 + 3 + 3 + 3  # words of a row
+    assert completeness.missing_words(io.BytesIO(data), "xlsx", [("", kept)]) == pytest.approx(shown * lost, rel=0.1)
+
+
+def test_a_loss_in_a_mailbox_and_in_a_report_of_a_mail_server_is_counted() -> None:
+    report = (
+        b"Content-Type: multipart/report; boundary=B\n\n--B\n\nIt came back.\n\n--B\n"
+        b"Content-Type: message/delivery-status\n\nReporting-MTA: dns; mail.example.com\n\n"
+        b"Final-Recipient: rfc822; someone@example.com\nAction: failed\nStatus: 5.4.6 of many\n\n--B\n"
+        b"Content-Type: text/rfc822-headers\n\nReceived: from one.example.com\nX-Word: six more words of the headers\n"
+        b"\n--B--\n"
+    )
+    assert completeness.missing_words(io.BytesIO(report), "email", [("", "It came back.")]) == 33
+    mailbox = b"From a Mon Jan 1 2026\n" + mail_file() + b"\n\nFrom b Mon Jan 1 2026\n" + mail_file()
+    whole = "\n".join(PARAGRAPHS * 2)
+    assert completeness.missing_words(io.BytesIO(mailbox), "mbox", [("", whole)]) == 0
+    kept = "\n".join(PARAGRAPHS * 2)[: len(whole) // 2]
+    assert completeness.missing_words(io.BytesIO(mailbox), "mbox", [("", kept)]) == pytest.approx(1_000, rel=0.1)
+
+
 @pytest.mark.parametrize("lost", [3, 10])
 def test_a_loss_on_pages_is_counted(lost: int) -> None:
     pages = [PARAGRAPHS[number : number + 5] for number in range(0, 50, 5)]

@@ -16,11 +16,12 @@ from itertools import islice
 from typing import IO
 
 from . import completeness_binary as binary
-from . import completeness_xml, encoded
+from . import completeness_numbers, completeness_xml, encoded
 from .completeness_held import Held, TooLarge
 from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
+MAX_MAILBOX_BYTES = 24 * 1024 * 1024  # of a larger one nothing is said
 MAX_REJOINED = 500  # words that are looked for in longer ones
 LEAST_WORDS, LEAST_SHARE = 8, 0.02  # that must be missing before anything is said
 
@@ -64,16 +65,38 @@ def _compare(held: Held, read: Iterable[str]) -> int:
         expected.update(_greatest(group))
     expected.update(dict.fromkeys(words("\n".join(held.once)), 1))
     found = Counter(words(others))
+    if held.is_sheet:
+        _take_names(found, texts, held.texts)
     missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
     lost = sum(missing.values())
-    if not lost and not held.opaque:
+    share = 1 - lost / max(1, len(words(whole))) if held.numbers else 0.0
+    lost_numbers = completeness_numbers.lost_words(held.numbers, "\n".join(texts), whole, share)
+    if not lost and not held.opaque and not lost_numbers:
         return 0
     if held.opaque:  # words whose letters the count does not know may be any that are left
         lost += max(0, held.opaque - (found.total() - (expected.total() - lost)))
-    least = max(LEAST_WORDS, int(LEAST_SHARE * (len(words(whole)) + held.opaque)) + 1)
-    if lost >= least:
+    total = len(words(whole)) + held.opaque + sum(count * shown for (_, shown), count in held.numbers.items())
+    least = max(LEAST_WORDS, int(LEAST_SHARE * total) + 1)
+    if lost + lost_numbers >= least:
         lost -= _rejoined(missing, found - expected)
-    return lost if lost >= least else 0
+    return lost + lost_numbers if lost + lost_numbers >= least else 0
+
+
+def _take_names(found: Counter[str], texts: Iterable[str], held: Iterable[str]) -> None:
+    """Take the names of columns that stand before each of their values from the words that were found, as often as they
+    are not in the document: they would hide a loss of the same words."""
+    names = Counter(name for text in texts for name in _NAME.findall(text))
+    names.subtract(name for text in held for name in _NAME.findall(text))
+    for text in held:
+        for line in text.split("\n"):
+            names[line.strip()] -= 1
+    for name, count in names.items():
+        if count > 0:
+            for word in words(name):
+                found[word] = max(0, found[word] - count)
+
+
+_NAME = re.compile(r"(?:^|(?<=; ))([^:;\n|]{1,120}): ", re.M)
 
 
 def _less_common_lines(held: str, read: str) -> tuple[str, str]:
@@ -145,6 +168,19 @@ def _count_mail(file: IO[bytes], _: str) -> Held:
     return held
 
 
+def _count_mailbox(file: IO[bytes], _: str) -> Held:
+    held = Held()
+    data = file.read(MAX_MAILBOX_BYTES + 1)
+    if len(data) > MAX_MAILBOX_BYTES:
+        raise TooLarge
+    for one in _FROM_LINE.split(data)[1:]:
+        held.texts.extend(_body(email.message_from_bytes(one)))
+    return held
+
+
+_FROM_LINE = re.compile(rb"(?:\A|\n\r?\n)From [^\n]*\n")
+
+
 def _body(part: Message) -> Iterator[str]:
     """The text of the body: attachments and messages inside are documents of their own."""
     kind = part.get_content_type()
@@ -153,13 +189,22 @@ def _body(part: Message) -> Iterator[str]:
         if kind == "multipart/alternative":
             plain = [one for one in inner if one.get_content_type() == "text/plain"]
             inner = plain[:1] or [one for one in inner if one.get_content_type() != "text/html"][:1] or inner[:1]
-        for one in inner if kind != "message/rfc822" else ():
+        if kind.startswith("message/") and kind != "message/external-body":
+            if kind != "message/rfc822":  # a report of a mail server: fields
+                yield from (f"{name}: {value}" for one in inner for name, value in one.items())
+            inner = []
+        for one in inner:
             yield from _body(one)
-    elif kind in ("text/plain", "text/html") and part.get_content_disposition() != "attachment":
+    elif kind.startswith("multipart/"):  # without the boundary that it says
+        yield _PART_HEAD.sub("", str(part.get_payload()))
+    elif kind in ("text/plain", "text/html", "text/rfc822-headers") and part.get_content_disposition() != "attachment":
         data = part.get_payload(decode=True)
         if isinstance(data, bytes) and part.get_filename() is None:
             text = _decode(data, part.get_content_charset())
             yield encoded.strip(html_text(text) if kind == "text/html" else text)[0]
+
+
+_PART_HEAD = re.compile(r"^--.*|^Content-[\w-]+:.*(?:\n[ \t].*)*", re.M | re.I)
 
 
 def _decode(data: bytes, charset: str | None) -> str:
@@ -175,4 +220,5 @@ _COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
     **completeness_xml.COUNTERS,
     **binary.COUNTERS,
     "email": _count_mail,
+    "mbox": _count_mailbox,
 }

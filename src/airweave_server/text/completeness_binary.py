@@ -11,14 +11,13 @@ import olefile
 from pypdfium2 import PdfDocument, PdfiumError
 
 from .completeness_held import Held, TooLarge
+from .completeness_numbers import BUILTIN, shown_words
 
 MAX_STREAM_BYTES = 16 * 1024 * 1024  # that are counted of a stream
 MAX_RTF_CHARS = 4 * 1024 * 1024  # without pictures
 SOFT_HYPHEN = 0xAD
 WORD_97 = 193  # the version that files of Word 97 and later have at least
 MAX_PAGES = 64  # of a PDF that are counted, spread over all
-PLAIN_FORMATS = (0, 1)  # of numbers: General and 0
-MAX_PLAIN = 1e9  # below it each program shows an integer in the same way; some show no zeros
 MAX_RECORDS = 2_000_000
 MAX_DEPTH = 20  # of the groups of an RTF file and the containers of slides
 
@@ -210,12 +209,14 @@ def _count_ppt(file: IO[bytes], _: str) -> Held:
 
 
 def _count_xls(file: IO[bytes], _: str) -> Held:
-    held = Held()
+    held = Held(is_sheet=True)
     with olefile.OleFileIO(file) as ole:
         data = ole.openstream("Workbook" if ole.exists("Workbook") else "Book").read(MAX_STREAM_BYTES)
     uses: Counter[int] = Counter()
     shared: list[bytes] = []
     formats: list[int] = []
+    codes: dict[int, str] = {}
+    numbers: list[tuple[int, float]] = []  # with their styles
     sheets: list[bool] = []
     at, before = 0, 0
     while at + 4 <= len(data):
@@ -233,18 +234,24 @@ def _count_xls(file: IO[bytes], _: str) -> Held:
             pass
         elif kind == 0xE0:
             formats.append(struct.unpack_from("<H", body, 2)[0])
-        elif kind in (0x203, 0x27E) and size >= 10:
-            style = struct.unpack_from("<H", body, 4)[0]
-            if style < len(formats) and formats[style] in PLAIN_FORMATS:
-                held.texts.append(_plain_number(_number(kind, body)))
+        elif kind == 0x41E and size > 5:
+            codes[struct.unpack_from("<H", body)[0]] = _format_code(body)
+        elif (kind == 0x203 and size >= 14) or (kind == 0x27E and size >= 10):
+            numbers.append((struct.unpack_from("<H", body, 4)[0], _number(kind, body)))
+        elif kind == 0x06 and size >= 14 and body[12:14] != b"\xff\xff":  # the result of a formula
+            numbers.append((struct.unpack_from("<H", body, 4)[0], struct.unpack_from("<d", body, 6)[0]))
         elif kind == 0xBD:
             for place in range(4, size - 2, 6):
-                style = struct.unpack_from("<H", body, place)[0]
-                if style < len(formats) and formats[style] in PLAIN_FORMATS:
-                    held.texts.append(_plain_number(_rk(body[place + 2 : place + 6])))
+                numbers.append((struct.unpack_from("<H", body, place)[0], _rk(body[place + 2 : place + 6])))
+        elif kind == 0x207 and size > 3:  # the result of a formula
+            held.texts.append(_string(body))
         elif kind == 0xFD:
             uses[struct.unpack_from("<I", body, 6)[0]] += 1
         before = kind
+    for style, value in numbers:
+        code = codes.get(formats[style], BUILTIN.get(formats[style], "General")) if style < len(formats) else ""
+        if code and (shown := shown_words(value, code)):
+            held.numbers[value, shown] += 1
     strings = list(_shared_strings(shared)) if shared else []
     for index, count in uses.items():
         if index < len(strings):
@@ -264,9 +271,14 @@ def _rk(data: bytes) -> float:
     return number / 100 if value & 1 else number
 
 
-def _plain_number(value: float) -> str:
-    """As a cell without a format shows it, if there is only one way."""
-    return str(int(value)) if value.is_integer() and 0 < abs(value) < MAX_PLAIN else ""
+def _format_code(body: bytes) -> str:
+    """The code of a format that is no common one."""
+    return _string(body[2:])
+
+
+def _string(body: bytes) -> str:
+    chars, flags = struct.unpack_from("<HB", body)
+    return body[3 : 3 + chars * (2 if flags & 1 else 1)].decode("utf-16-le" if flags & 1 else "latin-1", "replace")
 
 
 def _shared_strings(bodies: list[bytes]) -> Iterator[str]:
@@ -307,12 +319,34 @@ def _shared_strings(bodies: list[bytes]) -> Iterator[str]:
 
 
 def _count_msg(file: IO[bytes], _: str) -> Held:
+    """Subjects and bodies of a message and of the messages inside it."""
     held = Held()
     with olefile.OleFileIO(file) as ole:
-        for name in ("__substg1.0_1000", "__substg1.0_0037"):
-            if ole.exists(f"{name}001F"):
-                held.texts.append(ole.openstream(f"{name}001F").read(MAX_STREAM_BYTES).decode("utf-16-le", "replace"))
+        streams = {tuple(one) for one in ole.listdir()}
+        page = _MSG_CODEPAGE.search(ole.openstream("__properties_version1.0").read(MAX_STREAM_BYTES))
+        for path in streams:
+            place, name = path[:-1], path[-1]
+            if name[:-4] not in _MSG_TEXTS or any(one.startswith("__recip") for one in place):
+                continue
+            if place and place[-1] != "__substg1.0_3701000D":  # of an attachment
+                continue
+            data = ole.openstream(list(path)).read(MAX_STREAM_BYTES)
+            if name.endswith("001F"):
+                held.texts.append(data.decode("utf-16-le", "replace"))
+            elif name.endswith("001E"):
+                try:
+                    held.texts.append(data.decode(f"cp{int.from_bytes(page[1], 'little')}" if page else "ascii"))
+                except (LookupError, UnicodeDecodeError):
+                    parted = _parted(_unknown(data))
+                    held.texts += parted.texts
+                    held.opaque += parted.opaque
     return held
+
+
+_MSG_CODEPAGE = re.compile(rb"\x03\x00(?:\xfd|\xde)\x3f....(....)", re.S)  # of its strings, or of the internet
+
+
+_MSG_TEXTS = ("__substg1.0_1000", "__substg1.0_0037")
 
 
 # PDF: the glyphs of the pages

@@ -1,5 +1,6 @@
 """What a document holds as text, in the terms of ``completeness``."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 
@@ -10,9 +11,13 @@ class TooLarge(Exception):
 @dataclass(slots=True)
 class Held:
     """``texts``: what must have been read. ``once``: texts each word of which counts once. ``alike``: groups of texts
-    of which each may say the same as the others. ``opaque``: how many words have letters that are not known."""
+    of which each may say the same as the others. ``opaque``: how many words have letters that are not known.
+    ``numbers``: values of cells, each with the words that it shows. ``is_sheet``: names of columns may stand
+    before each value."""
 
     texts: list[str] = field(default_factory=list)
     once: list[str] = field(default_factory=list)
     alike: list[list[str]] = field(default_factory=lambda: [[]])
     opaque: int = 0
+    numbers: Counter[tuple[float, int]] = field(default_factory=Counter)
+    is_sheet: bool = False

@@ -5,10 +5,11 @@ import html
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO
 
 from .completeness_held import Held, TooLarge
+from .completeness_numbers import BUILTIN, shown_words
 
 MAX_PARTS_BYTES = 24 * 1024 * 1024  # of all parts that are counted; of larger documents nothing is said
 
@@ -55,6 +56,7 @@ def _count_openxml(file: IO[bytes], form: str) -> Held:
         elif kind == "furniture" and name.rpartition("/")[2] in related:
             held.alike[0].append(_openxml_text(archive.read(name)))
     if form == "xlsx":
+        held.is_sheet = True
         _count_cells(archive, held)
     return held
 
@@ -133,34 +135,72 @@ def _related(archive: _Archive, part: str) -> set[str]:
     return set(re.findall(r'Target="[^"]*?([^"/]+)"', archive.read(part))) if part in archive.names else set()
 
 
-_SHARED_CELL = re.compile(r' t="s"[^>]*><v>(\d+)</v>')
-_TEXT_CELL = re.compile(r' t="(?:str|inlineStr)"[^>]*>((?:[^<]|<(?!/c>))*)')
-_FORMULA = re.compile(r"<f\b[^>]*>[^<]*")
-_NUMBER_CELL = re.compile(
-    r'<c r="[A-Z]+\d+"(?: s="(\d+)")?(?: t="n")?>(?:<f[^>]*>[^<]*</f>|<f[^>]*/>)?<v>(-?[1-9]\d{0,8})</v>'
+_CELL = re.compile(
+    r"<(?:\w+:)?c\b([^>]*[^>/])>\s*"
+    r"(?:<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v(?:\s[^>]*)?>([^<]*)"
 )
-_STYLE = re.compile(r'<xf\b[^>]*?\bnumFmtId="(\d+)"')
-_PLAIN_FORMATS = ("0", "1")  # of numbers: General and 0
+_INLINE = re.compile(r't="inlineStr"[^>]*>((?:[^<]|<(?!/(?:\w+:)?c>))*)')
+_TYPE, _STYLE = re.compile(r'\bt="(\w+)"'), re.compile(r'\bs="(\d+)"')
+_XF, _XF_FORMAT = re.compile(r"<(?:\w+:)?xf\b[^>]*"), re.compile(r'\bnumFmtId="(\d+)"')
+_FORMAT = re.compile(r"<(?:\w+:)?numFmt\b[^>]*")
+_FORMAT_ID, _FORMAT_CODE = re.compile(r'numFmtId="(\d+)"'), re.compile(r'formatCode="([^"]*)"')
 
 
 def _count_cells(archive: _Archive, held: Held) -> None:
-    """Texts of cells as often as cells hold them, and numbers without a format."""
+    """Texts of cells as often as cells hold them, and numbers."""
     uses: Counter[str] = Counter()
-    styles = archive.read("xl/styles.xml").partition("<cellXfs")[2] if "xl/styles.xml" in archive.names else ""
-    formats = _STYLE.findall(styles.partition("</cellXfs>")[0])
-    plain = {"", *(str(number) for number, one in enumerate(formats) if one in _PLAIN_FORMATS)}
-    for name in archive.names:
-        if re.fullmatch(r"xl/worksheets/\w+\.xml", name):
+    codes = _codes(archive)
+    parts = {name.lower(): name for name in archive.names}
+    for lower, name in parts.items():
+        if re.fullmatch(r"xl/worksheets/\w+\.xml", lower):
             data = archive.read(name)
-            uses.update(_SHARED_CELL.findall(data))
-            numbers = _NUMBER_CELL.findall(data)
-            held.texts.append("\n".join(number for style, number in numbers if style in plain))
-            held.texts.extend(_unescape(_TAG.sub("", _FORMULA.sub("", one))) for one in _TEXT_CELL.findall(data))
-    if "xl/sharedStrings.xml" in archive.names:
-        strings = _without(archive.read("xl/sharedStrings.xml"), _PHONETIC)
-        for index, one in enumerate(re.split(r"<si(?:\s*/)?>", strings)[1:]):
+            for (attributes, value), count in Counter(_cells(data)).items():
+                kind = found[1] if (found := _TYPE.search(attributes)) else "n"
+                if kind == "s":
+                    uses[value.strip()] += count
+                elif kind == "str":
+                    held.texts.extend([_unescape(value)] * min(count, 100_000))
+                elif kind == "n" and (number := _as_number(value)) is not None:
+                    style = int(found[1]) if (found := _STYLE.search(attributes)) else 0
+                    shown = shown_words(number, codes[style] if style < len(codes) else "General")
+                    if shown:
+                        held.numbers[number, shown] += count
+            held.texts.extend(_unescape(_TAG.sub("", one)) for one in _INLINE.findall(data))
+    if "xl/sharedstrings.xml" in parts:
+        strings = _without(archive.read(parts["xl/sharedstrings.xml"]), _PHONETIC)
+        for index, one in enumerate(re.split(r"<(?:\w+:)?si(?:\s*/)?>", strings)[1:]):
             if (count := uses[str(index)]) > 0:
                 held.texts.extend([_openxml_text(one)] * min(count, 100_000))
+
+
+def _cells(data: str) -> Iterator[tuple[str, str]]:
+    """The type and style of each cell with a value, and the value."""
+    for attributes, value in _CELL.findall(data):
+        yield _PLACE.sub("", attributes), value
+
+
+_PLACE = re.compile(r'\br="[A-Z]+\d+"')
+
+
+def _as_number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _codes(archive: _Archive) -> list[str]:
+    """The code of the format of each style."""
+    if "xl/styles.xml" not in archive.names:
+        return []
+    data = archive.read("xl/styles.xml")
+    custom = {}
+    for one in _FORMAT.findall(data):
+        if (id := _FORMAT_ID.search(one)) and (code := _FORMAT_CODE.search(one)):
+            custom[int(id[1])] = _unescape(code[1])
+    styles = data.partition("cellXfs")[2].partition("cellXfs>")[0]
+    ids = [int(found[1]) if (found := _XF_FORMAT.search(one)) else 0 for one in _XF.findall(styles)]
+    return [custom.get(id, BUILTIN.get(id, "General")) for id in ids]
 
 
 _TAG = re.compile(r"<[^>]*>")
@@ -168,7 +208,7 @@ _PHONETIC = _elements("rPh")
 
 
 def _count_opendocument(file: IO[bytes], form: str) -> Held:
-    held = Held()
+    held = Held(is_sheet=form == "ods")
     if file.read(2) != b"PK":
         file.seek(0)
         held.texts.append(_opendocument_text(_decode_xml(file.read(MAX_PARTS_BYTES))))
