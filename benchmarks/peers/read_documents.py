@@ -49,6 +49,53 @@ def ours() -> Read:
     return read
 
 
+def losses() -> Read:
+    """What ours reads, without a part of its lines; and how many words the check of completeness then finds missing.
+    Nothing of a document with others inside, which are counted for themselves."""
+    sys.path.insert(0, str(PROJECT / "src"))
+    from airweave_server.text import completeness, documents
+
+    documents.load()
+    count = completeness.missing_words
+    calls: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def note(file: Any, form: str, sections: Any, **options: Any) -> int:
+        calls.append((form, list(sections)))
+        return count(file, form, sections, **options)
+
+    completeness.missing_words = note
+
+    def read(path: Path) -> tuple[str, list[Any]]:
+        calls.clear()
+        found = []
+        with path.open("rb") as file:
+            documents.read(file, filename=path.name)
+            for start, share in LOST if len(calls) == 1 else ():
+                form, sections = calls[0]
+                kept, lost = without(sections, start, share)
+                found.append({"lost": lost, "said": count(file, form, kept)})
+        return "", found
+
+    return read
+
+
+LOST = ((0.45, 0.1), (0.2, 0.4))  # where in the text a loss is planted, and its share of the words
+
+
+def without(sections: list[tuple[str, str]], start: float, share: float) -> tuple[list[tuple[str, str]], str]:
+    """The sections without the lines from there on that have this share of the words of all, and those lines."""
+    total = sum(len(text.split()) for _, text in sections)
+    first, last = start * total, (start + share) * total
+    at, kept, lost = 0, [], []
+    for label, text in sections:
+        lines = []
+        for line in text.split("\n"):
+            (lost if first <= at < last else lines).append(line)
+            at += len(line.split())
+        kept.append((label, "\n".join(lines)))
+    return kept, "\n".join(lost)
+
+
 def kreuzberg() -> Read:
     from kreuzberg import ExtractionConfig, extract_file_sync
 
@@ -116,7 +163,7 @@ def outlook() -> Read:
 
 
 READERS: dict[str, Callable[[], Read]] = {
-    one.__name__: one for one in (ours, kreuzberg, markitdown, annotations, outlook)
+    one.__name__: one for one in (ours, losses, kreuzberg, markitdown, annotations, outlook)
 }
 
 
