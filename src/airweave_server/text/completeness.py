@@ -70,7 +70,9 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
     lost = sum(missing.values())
     share = 1 - lost / max(1, len(words(whole))) if held.numbers else 0.0
-    lost_numbers = completeness_numbers.lost_words(held.numbers, "\n".join(texts), whole, share)
+    lost_numbers = completeness_numbers.lost_words(
+        held.numbers, "\n".join(texts), whole, share, has_dates=held.has_dates
+    )
     if not lost and not held.opaque and not lost_numbers:
         return 0
     if held.opaque:  # words whose letters the count does not know may be any that are left

@@ -11,7 +11,7 @@ import olefile
 from pypdfium2 import PdfDocument, PdfiumError
 
 from .completeness_held import Held, TooLarge
-from .completeness_numbers import BUILTIN, shown_words
+from .completeness_numbers import BUILTIN
 
 MAX_STREAM_BYTES = 16 * 1024 * 1024  # that are counted of a stream
 MAX_RTF_CHARS = 4 * 1024 * 1024  # without pictures
@@ -249,9 +249,8 @@ def _count_xls(file: IO[bytes], _: str) -> Held:
             uses[struct.unpack_from("<I", body, 6)[0]] += 1
         before = kind
     for style, value in numbers:
-        code = codes.get(formats[style], BUILTIN.get(formats[style], "General")) if style < len(formats) else ""
-        if code and (shown := shown_words(value, code)):
-            held.numbers[value, shown] += 1
+        if style < len(formats):
+            held.add_number(value, codes.get(formats[style], BUILTIN.get(formats[style], "General")))
     strings = list(_shared_strings(shared)) if shared else []
     for index, count in uses.items():
         if index < len(strings):

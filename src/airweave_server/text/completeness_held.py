@@ -3,6 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
+from .completeness_numbers import pattern, shown_words
+
 
 class TooLarge(Exception):
     """The document has more than is counted."""
@@ -20,4 +22,11 @@ class Held:
     alike: list[list[str]] = field(default_factory=lambda: [[]])
     opaque: int = 0
     numbers: Counter[tuple[float, int]] = field(default_factory=Counter)
+    has_dates: bool = False  # among the numbers
     is_sheet: bool = False
+
+    def add_number(self, value: float, code: str, count: int = 1) -> None:
+        """A number that so many cells with a format of this code hold."""
+        if shown := shown_words(value, code):
+            self.numbers[value, shown] += count
+            self.has_dates = self.has_dates or pattern(code)[0] == "date"

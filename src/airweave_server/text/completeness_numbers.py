@@ -7,7 +7,8 @@ from datetime import date
 from functools import lru_cache
 
 MAX_DECIMALS = 12
-MAX_VALUES = 500_000  # different ones, of a document
+MAX_VALUES = 200_000  # different ones, of a document; of more nothing is said
+MAX_TEXT_CHARS = 6_000_000  # whose numbers are looked for in 2 s
 
 # The codes of formats that every program knows; the others of these numbers are codes of countries.
 BUILTIN = {
@@ -21,7 +22,7 @@ _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]')
 _RAW = re.compile(r"[^\s;|:(]+ \((-?[\d.]+(?:E[-+]?\d+)?|\d{4}-\d\d-\d\d[^()]{0,20})\)", re.I)  # "12 % (0.1225)"
 _DATE = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)")
 _CLOCK = re.compile(r"(?<![\d:])(\d{1,5}):(\d\d)(?::(\d\d))?(?![\d:])")
-_NUMBER = re.compile(r"(?<![\d.])(\d{1,3}(?:,\d{3})+|\d+)?(\.\d+)?(?<=\d)(E[-+]?\d{1,3})?( ?%)?", re.I)
+_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:E[-+]?\d{1,3})?(?: ?%)?|(?<!\d)\.\d+", re.I)
 _EPOCH = date(1899, 12, 30).toordinal()
 _DAYS_1904 = 1_462  # that a date is less where days are counted from 1904
 
@@ -51,14 +52,29 @@ def shown_words(value: float, code: str) -> int:
     return words + (is_grouped and sum(abs(value) >= 1_000**power for power in (1, 2, 3)))
 
 
-def lost_words(numbers: Counter[tuple[float, int]], text: str, others: str, share: float) -> int:
+def lost_words(numbers: Counter[tuple[float, int]], text: str, others: str, share: float, *, has_dates: bool) -> int:
     """How many words of numbers, each with the words that it shows, are not in a text. ``others``: the texts of cells,
     of which this share was read: the numbers in them are none of cells."""
-    if not numbers or len(numbers) > MAX_VALUES:
+    if not numbers or len(numbers) > MAX_VALUES or len(text) > MAX_TEXT_CHARS:
         return 0
-    said = Counter(_said(text))
-    for key, count in Counter(_said(others)).items():
-        said[key] -= round(count * share)
+    said = _tokens(text, has_dates)
+    for token, count in _tokens(others, has_dates).items():
+        said[token] -= round(count * share)
+    left: Counter[tuple[float, int]] = Counter()
+    for (value, words), count in numbers.items():  # most stand with all of their digits
+        token = f"{abs(value):.15g}"
+        had = max(0, min(count, said[token]))
+        if had:
+            said[token] -= had
+        if had < count:
+            left[value, words] = count - had
+    return _lost(left, said) if left else 0
+
+
+def _lost(numbers: Counter[tuple[float, int]], tokens: Counter[str]) -> int:
+    said: Counter[str] = Counter()
+    for token, count in tokens.items():
+        said[_token_key(token)] += count
     lost = 0
     for (value, words), count in numbers.items():
         for key in _keys(abs(value)):
@@ -71,20 +87,34 @@ def lost_words(numbers: Counter[tuple[float, int]], text: str, others: str, shar
     return lost
 
 
-def _said(text: str) -> Iterator[str]:
-    """The numbers of a text in the form of ``_keys``. One with its value behind it is the value."""
-    text = _RAW.sub(r"\1", text)
+def _tokens(text: str, has_dates: bool) -> Counter[str]:
+    """The numbers of a text. One with its value behind it is the value."""
+    if " (" in text:
+        text = _RAW.sub(r"\1", text)
+    found: Counter[str] = Counter()
+    if has_dates:
+        found.update(_dates(text))
+        text = _CLOCK.sub(" ", _DATE.sub(" ", text))
+    found.update(_NUMBER.findall(text))
+    return found
+
+
+def _token_key(token: str) -> str:
+    """A token in the form of ``_keys``."""
+    if token.endswith("s"):
+        return token
+    number = float(token.rstrip(" %").replace(",", ""))
+    return _key(number / 100 if token.endswith("%") else number)
+
+
+def _dates(text: str) -> Iterator[str]:
     for year, month, day in _DATE.findall(text):
         try:
             yield str(date(int(year), int(month), int(day)).toordinal() - _EPOCH)
         except ValueError:
             continue
-    text = _DATE.sub(" ", text)
-    for hours, minutes, seconds in _CLOCK.findall(text):
+    for hours, minutes, seconds in _CLOCK.findall(_DATE.sub(" ", text)):
         yield f"{int(hours) * 3600 + int(minutes) * 60 + int(seconds or 0)} s"
-    for whole, fraction, exponent, percent in _NUMBER.findall(_CLOCK.sub(" ", text)):
-        number = float(f"{whole.replace(',', '') or '0'}{fraction}{exponent}")
-        yield _key(number / 100 if percent else number)
 
 
 def _keys(value: float) -> Iterator[str]:

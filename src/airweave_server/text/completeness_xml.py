@@ -5,11 +5,11 @@ import html
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import IO
 
 from .completeness_held import Held, TooLarge
-from .completeness_numbers import BUILTIN, shown_words
+from .completeness_numbers import BUILTIN
 
 MAX_PARTS_BYTES = 24 * 1024 * 1024  # of all parts that are counted; of larger documents nothing is said
 
@@ -136,7 +136,7 @@ def _related(archive: _Archive, part: str) -> set[str]:
 
 
 _CELL = re.compile(
-    r"<(?:\w+:)?c\b([^>]*[^>/])>\s*"
+    r'<(?:\w+:)?c(?:\s+r="[A-Z]+\d+")?((?:\s[^>]*[^>/])?)>\s*'
     r"(?:<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v(?:\s[^>]*)?>([^<]*)"
 )
 _INLINE = re.compile(r't="inlineStr"[^>]*>((?:[^<]|<(?!/(?:\w+:)?c>))*)')
@@ -154,7 +154,7 @@ def _count_cells(archive: _Archive, held: Held) -> None:
     for lower, name in parts.items():
         if re.fullmatch(r"xl/worksheets/\w+\.xml", lower):
             data = archive.read(name)
-            for (attributes, value), count in Counter(_cells(data)).items():
+            for (attributes, value), count in Counter(_CELL.findall(data)).items():
                 kind = found[1] if (found := _TYPE.search(attributes)) else "n"
                 if kind == "s":
                     uses[value.strip()] += count
@@ -162,24 +162,13 @@ def _count_cells(archive: _Archive, held: Held) -> None:
                     held.texts.extend([_unescape(value)] * min(count, 100_000))
                 elif kind == "n" and (number := _as_number(value)) is not None:
                     style = int(found[1]) if (found := _STYLE.search(attributes)) else 0
-                    shown = shown_words(number, codes[style] if style < len(codes) else "General")
-                    if shown:
-                        held.numbers[number, shown] += count
+                    held.add_number(number, codes[style] if style < len(codes) else "General", count)
             held.texts.extend(_unescape(_TAG.sub("", one)) for one in _INLINE.findall(data))
     if "xl/sharedstrings.xml" in parts:
         strings = _without(archive.read(parts["xl/sharedstrings.xml"]), _PHONETIC)
         for index, one in enumerate(re.split(r"<(?:\w+:)?si(?:\s*/)?>", strings)[1:]):
             if (count := uses[str(index)]) > 0:
                 held.texts.extend([_openxml_text(one)] * min(count, 100_000))
-
-
-def _cells(data: str) -> Iterator[tuple[str, str]]:
-    """The type and style of each cell with a value, and the value."""
-    for attributes, value in _CELL.findall(data):
-        yield _PLACE.sub("", attributes), value
-
-
-_PLACE = re.compile(r'\br="[A-Z]+\d+"')
 
 
 def _as_number(value: str) -> float | None:
