@@ -137,15 +137,23 @@ def _compare_pages(count: int, held: Mapping[int, str], read: Sequence[tuple[str
             texts.setdefault(int(found[1]), []).append(text)
     total, lost = 0, 0.0
     for number, text in held.items():
-        expected = words(text)
+        expected = words(_bare(text))
         letters = Counter("".join(expected))
-        missing = letters - Counter("".join(words("\n".join(texts.get(number, ())))))
+        missing = letters - Counter("".join(words(_bare("\n".join(texts.get(number, ()))))))
         total += len(expected)
         lost += missing.total() * len(expected) / max(1, letters.total())
     lost, total = lost * count / max(1, len(held)), total * count // max(1, len(held))
     return round(lost) if lost >= LEAST_WORDS and lost > LEAST_SHARE * total else 0
 
 
+def _bare(text: str) -> str:
+    """Letters without accents, which may be drawn apart from them."""
+    if text.isascii():
+        return text
+    return _MARK.sub("", unicodedata.normalize("NFKD", text)).replace("\u0131", "i")
+
+
+_MARK = re.compile("[\u0300-\u036f]")
 _PAGE = re.compile(r"Page (\d+)(?: >|$)")
 
 

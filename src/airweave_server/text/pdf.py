@@ -11,7 +11,7 @@ from typing import IO
 import pypdfium2.raw as pdfium
 from pypdfium2 import PdfDocument, PdfiumError, PdfPage
 
-from . import hyphens, pdf_annotations, pdf_page, pdf_picture, pdf_rtl, pdf_spaces
+from . import hyphens, pdf_accents, pdf_annotations, pdf_page, pdf_picture, pdf_rtl, pdf_spaces
 from .parts import LeftOut, Member, Part, Recognize, Refused, Text, Unparseable
 from .tables import MAX_TEXT_CHARS
 
@@ -105,6 +105,7 @@ class _Reading:
                 shown = pdf_page.look(page)
                 is_scan = is_unmapped or shown.is_scan(len("".join(text.split())))
                 recognized = self._read_image(page, shown) if is_scan else ""
+                accents = pdf_accents.replacements(words, text)
                 said = pdf_annotations.read(self._document, number, page, words, self._forms)
                 if said is not None:
                     if (
@@ -125,7 +126,9 @@ class _Reading:
             self._left_out.append(LeftOut("image", place, shown.images))
         if said is not None:
             text = said.add_to(text) if not recognized else said.add_below(recognized)
-        return hyphens.mark(pdf_page.tidy(text if said is not None else recognized or text)), bool(recognized)
+        text = text if said is not None else recognized or text
+        text = pdf_accents.replace(text, accents) if accents else text
+        return hyphens.mark(pdf_page.tidy(text)), bool(recognized)
 
     def _read_image(self, page: PdfPage, shown: pdf_page.Shown) -> str:
         """The words of a page without text, if they are wanted and can be read."""
