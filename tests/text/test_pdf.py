@@ -303,6 +303,11 @@ def test_letters_with_their_bytes_in_the_wrong_order_are_mended() -> None:
     font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding"
     data = pdf([shown("abcd dcba")], more=[pdf_stream(cmap)]).replace(font, font + b"/ToUnicode 10 0 R")
     assert read(data).text.strip() == "abcd dcba"
+    # Without spaces, and of letters whose width the file does not tell rightly, the gaps that show say it.
+    wide = font + b"/FirstChar 97/LastChar 100/Widths[1000 1000 1000 1000]/ToUnicode 10 0 R"
+    line = b"BT /F1 12 Tf 50 700 Td [(a)450(b)450(c)450(d)-50(d)450(c)450(b)450(a)] TJ ET\n"
+    data = pdf([line], more=[pdf_stream(cmap)]).replace(font, wide)
+    assert read(data).text.strip() == "abcd dcba"
 
 
 def test_a_page_whose_fonts_do_not_tell_the_characters_is_said() -> None:

@@ -100,6 +100,8 @@ class _Reading:
                     text = ""
                 elif pdf_rtl.has_any(text):
                     text = pdf_rtl.read(words) or text
+                elif pdf_page.is_swapped(text) and " " not in text:  # PDFium drops them: U+2000 is one of typography
+                    text = pdf_spaces.part(words) or text
                 elif pdf_spaces.is_suspicious(text):
                     text = pdf_spaces.repair(words) or text
                 shown = pdf_page.look(page)

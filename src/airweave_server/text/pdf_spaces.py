@@ -4,7 +4,9 @@ It glues the words of programs that move to the next word instead of writing a s
 wide letters. Both show in the text, and only then is the place of each character looked at, which takes time.
 """
 
+import ctypes
 import re
+from itertools import pairwise
 
 import pypdfium2.raw as pdfium
 from pypdfium2 import PdfTextPage
@@ -18,6 +20,7 @@ MIN_WORDS = 20
 SAME_LINE = 3.0  # points between the lower edges of characters of one line
 WORD_GAP = 0.2  # of the size of the font, between two words
 WIDER = 1.25  # how much wider than the one before the gap between two letters may be
+MUCH_WIDER = 2.0  # than most gaps of a line, of one between two words where no space is left
 LEAST_GAP = 0.05  # which letters of a word may have between them
 
 _GLUED = re.compile(r"[a-z]{2}[,;][a-z]{2}|[a-z]\.[A-Z][a-z]")
@@ -77,3 +80,27 @@ def repair(words: PdfTextPage) -> str | None:
         last = box.right, box.bottom
         said.append(char)
     return "".join(said)
+
+
+def part(words: PdfTextPage) -> str | None:
+    """The text of a page without any spaces, with one in each gap that is clearly wider than the others of its line."""
+    count, handle = words.count_chars(), words.raw
+    if count > MAX_CHARS:
+        return None
+    edges = [ctypes.c_double() for _ in range(4)]
+    lines: list[list[tuple[str, float, float]]] = [[]]  # characters, and where they begin and end
+    for place in range(count):
+        char = chr(pdfium.FPDFText_GetUnicode(handle, place) or 0x20)
+        if char in "\r\n":
+            lines += [[]] if char == "\n" else []
+        else:
+            pdfium.FPDFText_GetCharBox(handle, place, *edges)
+            lines[-1].append((char, edges[0].value, edges[1].value))
+    return "\n".join(map(_part_line, lines))
+
+
+def _part_line(line: list[tuple[str, float, float]]) -> str:
+    gaps = [following[1] - one[2] for one, following in pairwise(line)]
+    usual = sorted(gaps)[len(gaps) // 2] if gaps else 0.0
+    spaces = [" " if gap > MUCH_WIDER * max(usual, 0.0) > 0 else "" for gap in gaps]
+    return "".join(char + space for (char, _, _), space in zip(line, [*spaces, ""], strict=False))
