@@ -36,6 +36,8 @@ class _OpenDocument:
         self._kind = kind
         self._in_chart = False
         self._inside = False  # an embedded object
+        self._deletions: set[str] = set()  # the ids of deletions whose text LibreOffice leaves in its place
+        self._gone = 0  # how many of them are open
 
     def reference(self, reader: str) -> Reference:
         required = bag("\n".join([*self.main, *self.apart])).words
@@ -52,12 +54,18 @@ class _OpenDocument:
 
     def walk(self, node: ElementTree.Element, into: list[str], times: int = 1) -> None:
         name = _qualified(node.tag)
+        if name.endswith(":tracked-changes"):
+            for region in node:
+                if region.find(f"{_TEXT}deletion") is not None:
+                    self._deletions.add(region.get(f"{_TEXT}id", ""))
         if name in _SKIPPED or name.endswith("-source"):
             return
         if name in _SPACES:
             into.append(_SPACES[name])
             return
-        if name == "text:ruby-text":
+        if name in ("text:change-start", "text:change-end") and node.get(f"{_TEXT}change-id") in self._deletions:
+            self._gone += 1 if name == "text:change-start" else -1
+        if name in ("text:ruby-text", "text:note"):  # the mark of a note stands between the words beside it
             into.append(" ")
         if name == "office:chart":
             inside = _OpenDocument(self._kind, has_charts=True)
@@ -109,13 +117,13 @@ class _OpenDocument:
         self._inside = before
 
     def _children(self, node: ElementTree.Element, into: list[str], times: int) -> None:
-        if node.text:
-            into.append(node.text)
+        if node.text and not self._gone:
+            into.append(_SYMBOLS.sub(" ", node.text))
         for child in node:
             if isinstance(child.tag, str):
                 self.walk(child, into, times)
-            if child.tail:
-                into.append(child.tail)
+            if child.tail and not self._gone:
+                into.append(_SYMBOLS.sub(" ", child.tail))
 
 
 _PREFIXES = {
@@ -132,6 +140,8 @@ _PREFIXES = {
     "http://www.w3.org/1998/Math/MathML": "math",
     "urn:org:documentfoundation:names:experimental:office:xmlns:loext:1.0": "loext",
 }
+_SYMBOLS = re.compile("[\uf020-\uf0ff]")  # of a symbol font, which LibreOffice does not name
+_TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _PRESENTATION = "{urn:oasis:names:tc:opendocument:xmlns:presentation:1.0}"
@@ -209,7 +219,10 @@ _PARTS = {
     "xlsx": r"xl/(comments/?\w*|threadedComments/\w+|drawings/drawing\d+|charts/chart\d+|diagrams/data\d+)\.xml",
 }
 _GONE = frozenset(("Fallback", "moveFrom", "delText", "instrText", "delInstrText", "rPh"))
-_BLANKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+_BLANKS = {
+    **{"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"},
+    **{"footnoteReference": " ", "endnoteReference": " "},  # their marks stand between the words beside them
+}
 _LINES = frozenset(("p", "v", "si", "is", "text", "comment", "rt", "rubyBase"))
 _FLOATING = ("slidenum", "datetime")
 _FURNITURE = ("ftr", "hdr", "dt", "sldNum")
