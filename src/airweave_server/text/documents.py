@@ -48,6 +48,7 @@ from . import (
     pptx,
     rtf,
     tnef,
+    unlock,
     xls,
     xlsb,
     xlsx,
@@ -104,6 +105,7 @@ def load(*, with_images: bool = False) -> None:
         with suppress(LookupError):  # two of them exist on Windows only
             codecs.lookup(module.name)
     decode(b"caf\xe9")  # loads what guesses encodings
+    unlock.load()
     if with_images:
         images.load()
     for name, data in SAMPLES.items():
@@ -434,6 +436,14 @@ class _Reading:
             name += ".eml"  # smime.p7m: a message whose headers are few
         self.take(io.BytesIO(content), name, label, depth=depth + 1)
 
+    def _read_locked(self, storage: olefile.OleFileIO, label: str, depth: int) -> None:
+        """Read an encrypted package, if Excel opens it for everybody."""
+        package = unlock.unlock_package(storage)
+        if package is None:
+            raise Refused("encrypted")
+        if self._may_descend(depth, label):
+            self.take(io.BytesIO(package), "", label, depth=depth + 1)
+
     def _may_descend(self, depth: int, place: str) -> bool:
         """Whether a member at this depth may be read. If not, note that it is left out."""
         if depth < MAX_DEPTH:
@@ -445,7 +455,8 @@ class _Reading:
         """Read an OLE file: an Office document from before 2007, or an Outlook message."""
         with olefile.OleFileIO(file) as storage:
             if storage.exists("EncryptedPackage") or storage.exists("EncryptionInfo"):
-                raise Refused("encrypted")
+                self._read_locked(storage, label, depth)
+                return
             if storage.exists("__properties_version1.0"):
                 self._open("msg")
                 self._take_parts(outlook.read(storage, is_inside=depth > 0), label, depth)

@@ -8,7 +8,7 @@ from functools import partial
 
 import olefile
 
-from . import biff, ole
+from . import biff, ole, unlock
 from .cellformat import GENERAL, CellFormat, formats
 from .grid import Comments, Row, describe_comment, to_lines
 from .parts import LeftOut, Member, Part, Refused, Text, Unparseable
@@ -43,8 +43,18 @@ def read(file: olefile.OleFileIO) -> Iterator[Part]:
     stream = next((name for name in STREAMS if file.exists(name)), None)
     if stream is None:
         raise Unparseable("it is damaged: it has no workbook")
-    yield from _Workbook(file.openstream(stream).read()).read()
+    yield from _Workbook(_unlocked(file.openstream(stream).read())).read()
     yield from _read_objects(file)
+
+
+def _unlocked(stream: bytes) -> bytes:
+    """The stream, decrypted if Excel opens it for everybody. Raises ``Refused`` if it does not."""
+    if not biff.is_locked(stream):
+        return stream
+    plain = unlock.unlock_stream(stream)
+    if plain is None:
+        raise Refused("encrypted")
+    return plain
 
 
 def _read_objects(file: olefile.OleFileIO) -> Iterator[Part]:
@@ -88,8 +98,6 @@ class _Workbook:
                 self._is_wide = data[1:2] == b"\6"
                 if data[1:2] not in (b"\6", b"\5"):
                     raise Refused("unsupported_format: Excel before version 5")
-            elif kind == 0x2F:
-                raise Refused("encrypted")
             elif kind == 0x42:
                 self._encoding = biff.encoding_of(int.from_bytes(data[:2], "little"))
             elif kind == 0x22:
