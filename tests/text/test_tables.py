@@ -157,3 +157,49 @@ def test_a_quote_that_is_never_closed_costs_one_row_its_columns() -> None:
 def test_rows_of_many_empty_cells_and_many_empty_rows_are_harmless() -> None:
     rows = [["name", "price", *[""] * 16_382], *([[""] * 16_384] * 200), ["rope", "5", *[""] * 16_382]]
     assert list(rows_to_lines(rows, chars=100)) == ["name: rope; price: 5"]
+
+
+SHEETS = {
+    "a column whose first word comes again": (
+        [["outer"], ["inner"], ["outer"], ["inner"], ["outer"]],
+        ["outer: inner", "outer: outer", "outer: inner", "outer: outer"],
+    ),
+    "the same row again and again": ([["yes", "no", "yes"]] * 3, ["yes; no; yes"] * 3),
+    "a row of one word": (
+        [["open"] * 9, ["open"] * 8 + ["shut"], ["open"] * 9, ["shut"] * 9],
+        ["; ".join(["open"] * 9), "; ".join(["open"] * 8 + ["shut"]), "; ".join(["open"] * 9), "; ".join(["shut"] * 9)],
+    ),
+    "names with a colon": (
+        [["Part:", "Price :"], ["rope", "5"], ["sail", "9"]],
+        ["Part: rope; Price: 5", "Part: sail; Price: 9"],
+    ),
+    "a form": (
+        [["Borrower:", "Ann"], ["Address:", "Main Street"], ["Purpose:", "a boat"], ["Signed:", "yes"]],
+        ["Borrower:; Ann", "Address:; Main Street", "Purpose:; a boat", "Signed:; yes"],
+    ),
+    "many titles": (
+        [["School"], ["of Boats"], ["Report"], ["of May"], ["Part", "Price", "Unit"], ["rope", "5"], ["sail", "9"]]
+        + [["oar", "1"], ["jib", "7", "p"], ["net", "8", "m"]],
+        ["School", "of Boats", "Report", "of May", "Part: rope; Price: 5", "Part: sail; Price: 9"]
+        + ["Part: oar; Price: 1", "Part: jib; Price: 7; Unit: p", "Part: net; Price: 8; Unit: m"],
+    ),
+    "a sentence among the rows": (
+        [
+            ["Part", "Price"],
+            ["rope", "5"],
+            [],
+            ["Who signs this declares that all that is said above is true. " * 2, "Yes"],
+        ]
+        + [["7", "8"], ["9", "10"]],
+        ["Part: rope; Price: 5"]
+        + [f"Part: {('Who signs this declares that all that is said above is true. ' * 2).strip()}; Price: Yes"]
+        + ["Part: 7; Price: 8", "Part: 9; Price: 10"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("rows", "lines"), SHEETS.values(), ids=SHEETS)
+def test_rows_of_sheets_are_all_said_and_their_columns_named_by_names_only(
+    rows: list[list[str]], lines: list[str]
+) -> None:
+    assert list(rows_to_lines(rows, chars=10_000)) == lines

@@ -14,7 +14,7 @@ SNIFF_CHARS = 65_536  # enough to recognize the columns
 SNIFF_ROWS = 50
 LOOKAHEAD_ROWS = 50  # by which the row that names the columns is told from a title above it and from values
 MAX_PREAMBLE_ROWS = 20  # titles and comments above the names
-MAX_NAME_CHARS = 200  # of a cell that may be one of the names in the middle of a table
+MAX_NAME_CHARS = 100  # of a cell that may be one of the names in the middle of a table
 MAX_RECOVERIES = 3  # rows with a quote that is never closed; after that a quote is a character like others
 
 _DELIMITERS = ",\t;|"
@@ -227,7 +227,7 @@ class _Table:
     def rename(self, cells: list[str]) -> Iterator[str]:
         yield from self.close()
         self._header = _trim(cells)
-        self._names = [clip(cell) for cell in self._header]
+        self._names = [clip(cell).rstrip(": ") for cell in self._header]
         self._known = set(filter(None, cells))
         self._unsaid = {i for i, name in enumerate(self._names) if name}
         if any(len(cell) > MAX_KEY_CHARS for cell in cells):
@@ -253,7 +253,7 @@ class _Table:
 
     def is_repeated(self, row: _Row) -> bool:
         header = self._header
-        return bool(header) and header[0] == row.cells[0] and header == _trim(row.cells)
+        return len(header) > 1 and header[0] == row.cells[0] and header == _trim(row.cells)
 
     def is_renamed(self, row: _Row, following: _Row | None) -> bool:
         """Whether the row names other columns than before: many of its cells are names, or it stands apart and what
@@ -292,6 +292,8 @@ def _find_header(rows: list[list[str]]) -> int | None:
     if not rows:
         return None
     widths = Counter(len(_trim(row)) for row in rows)
+    if 2 * (widths[0] + widths[1]) < len(rows):  # titles between the parts of a table
+        widths[1] = 0
     width = max(widths, key=lambda w: (widths[w], w))
     for i, row in enumerate(rows[: MAX_PREAMBLE_ROWS + 1]):
         below = rows[i + 1 :]
@@ -328,11 +330,15 @@ def _are_names(row: list[str], below: list[list[str]]) -> bool:
     filled = sum(map(bool, row))
     # rows with most of the same cells are the names again
     others = [one for one in below if 2 * sum(a == b != "" for a, b in zip(one, row, strict=False)) <= filled]
+    if 2 * len(others) < len(below) or 4 * len(set(row)) < filled:  # the same row, or the same cell, again and again
+        return False
     again = 0
     for i, cell in enumerate(row):
         if not cell or i in values:
             continue
         column = [other[i] for other in others if i < len(other) and other[i]]
+        if cell.endswith(":") and any(other.endswith(":") for other in column):  # a form, of labels before values
+            return False
         if any(map(str.isdigit, cell)) and len(column) > 1:
             shape = _shape(cell)
             if sum(_shape(other) == shape for other in column) >= 0.6 * len(column):
