@@ -159,47 +159,33 @@ def test_rows_of_many_empty_cells_and_many_empty_rows_are_harmless() -> None:
     assert list(rows_to_lines(rows, chars=100)) == ["name: rope; price: 5"]
 
 
+SENTENCE = "Who signs this declares that all that is said above is true, and that nobody else has been told of it"
 SHEETS = {
     "a column whose first word comes again": (
-        [["outer"], ["inner"], ["outer"], ["inner"], ["outer"]],
-        ["outer: inner", "outer: outer", "outer: inner", "outer: outer"],
+        "outer\ninner\nouter\ninner\nouter",
+        "outer: inner\nouter: outer\nouter: inner\nouter: outer",
     ),
-    "the same row again and again": ([["yes", "no", "yes"]] * 3, ["yes; no; yes"] * 3),
-    "a row of one word": (
-        [["open"] * 9, ["open"] * 8 + ["shut"], ["open"] * 9, ["shut"] * 9],
-        ["; ".join(["open"] * 9), "; ".join(["open"] * 8 + ["shut"]), "; ".join(["open"] * 9), "; ".join(["shut"] * 9)],
-    ),
+    "the same row again and again": ("yes|no|yes\n" * 3, "yes; no; yes\n" * 3),
+    "a row of one word": (f"{'open|' * 9}\n{'open|' * 8}shut\n{'shut|' * 9}\n" * 2, None),
     "names with a colon": (
-        [["Part:", "Price :"], ["rope", "5"], ["sail", "9"]],
-        ["Part: rope; Price: 5", "Part: sail; Price: 9"],
+        "Part:|Price :\nrope|5\nsail|9",
+        "Part: rope; Price: 5\nPart: sail; Price: 9",
     ),
-    "a form": (
-        [["Borrower:", "Ann"], ["Address:", "Main Street"], ["Purpose:", "a boat"], ["Signed:", "yes"]],
-        ["Borrower:; Ann", "Address:; Main Street", "Purpose:; a boat", "Signed:; yes"],
-    ),
+    "a form": ("Borrower:|Ann\nAddress:|Main Street\nPurpose:|a boat\nSigned:|yes", None),
     "many titles": (
-        [["School"], ["of Boats"], ["Report"], ["of May"], ["Part", "Price", "Unit"], ["rope", "5"], ["sail", "9"]]
-        + [["oar", "1"], ["jib", "7", "p"], ["net", "8", "m"]],
-        ["School", "of Boats", "Report", "of May", "Part: rope; Price: 5", "Part: sail; Price: 9"]
-        + ["Part: oar; Price: 1", "Part: jib; Price: 7; Unit: p", "Part: net; Price: 8; Unit: m"],
+        "School\nof Boats\nReport\nof May\nPart|Price|Unit\nrope|5\nsail|9\noar|1\njib|7|p\nnet|8|m",
+        "School\nof Boats\nReport\nof May\nPart: rope; Price: 5\nPart: sail; Price: 9\nPart: oar; Price: 1\n"
+        "Part: jib; Price: 7; Unit: p\nPart: net; Price: 8; Unit: m",
     ),
     "a sentence among the rows": (
-        [
-            ["Part", "Price"],
-            ["rope", "5"],
-            [],
-            ["Who signs this declares that all that is said above is true. " * 2, "Yes"],
-        ]
-        + [["7", "8"], ["9", "10"]],
-        ["Part: rope; Price: 5"]
-        + [f"Part: {('Who signs this declares that all that is said above is true. ' * 2).strip()}; Price: Yes"]
-        + ["Part: 7; Price: 8", "Part: 9; Price: 10"],
+        f"Part|Price\nrope|5\n\n{SENTENCE}|Yes\n7|8\n9|10",
+        f"Part: rope; Price: 5\nPart: {SENTENCE}; Price: Yes\nPart: 7; Price: 8\nPart: 9; Price: 10",
     ),
 }
 
 
-@pytest.mark.parametrize(("rows", "lines"), SHEETS.values(), ids=SHEETS)
-def test_rows_of_sheets_are_all_said_and_their_columns_named_by_names_only(
-    rows: list[list[str]], lines: list[str]
-) -> None:
-    assert list(rows_to_lines(rows, chars=10_000)) == lines
+@pytest.mark.parametrize(("text", "lines"), SHEETS.values(), ids=SHEETS)
+def test_rows_of_sheets_are_all_said_and_only_names_name_columns(text: str, lines: str | None) -> None:
+    rows = [line.split("|") for line in text.rstrip("\n").split("\n")]
+    wanted = ["; ".join(filter(None, row)) for row in rows] if lines is None else lines.rstrip("\n").split("\n")
+    assert list(rows_to_lines(rows, chars=10_000)) == wanted
