@@ -234,6 +234,32 @@ def test_a_missing_or_damaged_part_is_said_and_the_rest_is_read() -> None:
     ]
 
 
+def test_entities_that_a_workbook_declares_are_not_expanded_and_what_stands_before_them_is_read() -> None:
+    """As Excel's own guard: a million laughs in the shared strings, and in an attribute of a sheet."""
+    declared = (
+        '<?xml version="1.0"?><!DOCTYPE x [<!-- it\'s "one" ]> --><?a ]> ?><!ENTITY a "ha ]>">'
+        + "".join(f'<!ENTITY {chr(c + 1)} "{f"&{chr(c)};" * 10}">' for c in range(97, 110))
+        + "]>"
+    )
+    strings = f'{declared}<sst xmlns="{MAIN}"><si><t>first</t></si><si><t>laugh &n; again</t></si></sst>'
+    sheet = row('<c t="s"><v>0</v></c><c t="s"><v>1</v></c><c><v>7</v></c>')
+    book = sheet_of(sheet)
+    book.parts["xl/sharedStrings.xml"] = strings
+    found = book.read()
+    assert found.text == "first; 7\n\n"
+    assert found.left_out == (LeftOut("damaged", ("sharedStrings.xml",)),)
+    book = sheet_of("")
+    attribute = '<row a="&n;"><c><v>9</v></c></row>'
+    book.parts["xl/worksheets/sheet1.xml"] = (
+        f'{declared}<worksheet xmlns="{MAIN}"><sheetData>{row(said("well"))}{attribute}</sheetData></worksheet>'
+    )
+    began_at = time.process_time()
+    found = book.read()
+    assert time.process_time() - began_at < 1
+    assert found.text == "well\n\n"
+    assert [one.what for one in found.left_out] == ["damaged"]
+
+
 def test_places_may_be_far_missing_or_wrong() -> None:
     cells = row(said("a", "B1"), said("b"), said("c", "A1")), row(said("far", "XFD1048576"), number=1_048_576)
     assert sheet_of(*cells).text() == "c; a; b\nfar\n\n"

@@ -140,7 +140,7 @@ class _Workbook:
         for one in self._relations.values():
             try:
                 if one.kind == "sharedStrings":
-                    Strings.read(package.open(one.target), self._strings)
+                    Strings.read(xml.undeclared(package.open(one.target)), self._strings)
                 elif one.kind == "styles":
                     self._formats = _read_formats(xml.tree(package.open(one.target)))
             except PART_ERRORS:
@@ -159,7 +159,7 @@ class _Workbook:
 
         def rows() -> Iterator[Row]:
             try:
-                yield from sheet.rows(self._package.open(part))
+                yield from sheet.rows(xml.undeclared(self._package.open(part)))
             except PART_ERRORS as error:
                 damaged.append(LeftOut("damaged", (label,), note=str(error) if isinstance(error, Unparseable) else ""))
 
