@@ -1,5 +1,6 @@
 """What readers find of real documents: recall, precision and order of words, beside two others, and the speed."""
 
+import hashlib
 import json
 import os
 import random
@@ -16,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import environments, fixtures, office, reference
+from . import environments, fixtures, likeness, office, reference
 from .fixtures import CACHE, Document
 from .lab import Lab
 from .likeness import Bag, Likeness, bag, compare, order, words
@@ -169,8 +170,10 @@ def run(lab: Lab) -> list[Table]:
 
 
 def _references(documents: Sequence[Document], say: Callable[[str], None]) -> dict[str, Reference]:
-    """What the reference readers find, by the digest of a document. Kept: it takes minutes."""
-    folder = CACHE / "references"
+    """What the reference readers find, by the digest of a document. Kept as long as they are the same: it takes
+    minutes."""
+    code = b"".join(Path(module.__file__ or "").read_bytes() for module in (office, reference, likeness))
+    folder = CACHE / "references" / hashlib.sha256(code).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     missing = [one for one in documents if not (folder / f"{one.digest}.json").is_file()]
     if missing:

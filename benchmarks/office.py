@@ -6,12 +6,14 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from xml.etree import ElementTree
 
 from .likeness import Bag, bag, words
 from .reference import FLAT, Reference
 
+DIGITS, LONG = 15, 13  # that a spreadsheet keeps of a number; from here on the last may be rounded
 MAX_REPEATS = 1_000  # of a cell that a sheet holds once for many
 
 
@@ -82,10 +84,20 @@ class _OpenDocument:
                 shown = "".join(node.itertext())
                 if _ERROR.fullmatch(shown.strip()):
                     into = self.allowed
+                    self.allowed.append(_ERRORS)
+                elif _VOLATILE.search(node.get(f"{_TABLE}formula", "")):  # calculated anew, with today's date
+                    into = self.allowed
+                elif (date := node.get(f"{_OFFICE}date-value")) and _is_american(shown, date):
+                    self.either.append((tuple(words(shown)), tuple(words(date[:10]))))
                 elif shown.strip() in _TRUTHS:  # LibreOffice shows some results of formulas as numbers
                     self.either.append(((shown.strip(),), (_TRUTHS[shown.strip()],)))
-                elif (value := node.get(f"{_OFFICE}value")) and _is_rounded(shown, value):
-                    self.either.append((tuple(words(shown)), tuple(words(value))))
+                elif value := node.get(f"{_OFFICE}value"):
+                    if _is_rounded(shown, value):
+                        self.either.append((tuple(words(shown)), tuple(words(value))))
+                    for near in _neighbours(value):
+                        self.allowed.append(near)
+                        if shown == value:
+                            self.either.append((tuple(words(shown)), tuple(words(near))))
             axis = "columns" if name.endswith("cell") else "rows"
             times = min(MAX_REPEATS, times * int(node.get(f"{_TABLE}number-{axis}-repeated", 1)))
             self.allowed.extend([v for k in _VALUES if (v := node.get(f"{_OFFICE}{k}"))] * times)
@@ -137,6 +149,8 @@ _FURNITURE_CLASSES = ("header", "footer", "date-time", "page-number")
 _VALUES = ("value", "date-value", "time-value", "boolean-value", "string-value")
 _NUMBER = re.compile(r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?%?|NaN")
 _ERROR = re.compile(r"Err:\d+|#[A-Z/0-9]+[!?]?")
+_ERRORS = "#NULL! #DIV/0! #VALUE! #REF! #NAME? #NUM! #N/A"  # what Excel calls what LibreOffice numbers
+_VOLATILE = re.compile(r"\b(?:TODAY|NOW|RAND|RANDBETWEEN)\(")
 _TRUTHS = {"0": "false", "1": "true"}
 _SPACES = {"text:s": " ", "text:tab": "\t", "text:line-break": "\n"}
 _SKIPPED = _names(
@@ -172,6 +186,22 @@ def _is_rounded(shown: str, value: str) -> bool:
         return len(value) > 10 and shown != value and abs(float(shown) / float(value) - 1) < 1e-7
     except (ValueError, ZeroDivisionError):
         return False
+
+
+def _neighbours(value: str) -> list[str]:
+    """The numbers that differ from one of 15 digits, or of 14 and a zero, by one in the last place: LibreOffice rounds
+    424/543, which is 0.78084714548802946, to 0.78084714548803."""
+    if sum(map(str.isdigit, value.lstrip("-0."))) < LONG or "E" in value.upper():
+        return []
+    number = Decimal(value)
+    unit = Decimal(1).scaleb(number.adjusted() - DIGITS + 1)
+    return [f"{number + step:f}".rstrip("0") for step in (unit, -unit)] if unit < 1 else []
+
+
+def _is_american(shown: str, date: str) -> bool:
+    """Whether it is the date as LibreOffice writes it where a file leaves the form to the reader's computer."""
+    year, month, day = date[:10].split("-")
+    return shown.strip() == f"{int(month)}/{int(day)}/{year}"
 
 
 def _qualified(tag: str) -> str:
@@ -270,6 +300,7 @@ def read_openxml(path: Path, form: str) -> Reference:
                     (found.allowed if name in unseen else found.once).append("".join(part))
                 else:
                     found.walk(root, found.required)
+                    found.allowed.extend(one.text or "" for one in root.iter() if _local(one.tag) == "author")
         if form == "xlsx":
             _walk_sheets(archive, names, found)
     return found.reference()
