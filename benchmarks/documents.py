@@ -180,9 +180,13 @@ def _references(documents: Sequence[Document], say: Callable[[str], None]) -> di
         say(f"reading {len(missing)} documents by the reference readers")
         _convert(missing)
         python = environments.python(VENV)
-        with closing(Reader("annotations", python)) as annotations, closing(Reader("outlook", python)) as outlook:
+        with (
+            closing(Reader("annotations", python)) as annotations,
+            closing(Reader("notes", python)) as notes,
+            closing(Reader("outlook", python)) as outlook,
+        ):
             for one in missing:
-                found = _refer(one, annotations, outlook)
+                found = _refer(one, annotations, notes, outlook)
                 (folder / f"{one.digest}.json").write_text(reference.as_json(found))
     return {one.name: reference.from_json((folder / f"{one.digest}.json").read_text()) for one in documents}
 
@@ -210,7 +214,7 @@ def _convert(documents: Sequence[Document]) -> None:
                 kept.touch()  # not tried again
 
 
-def _refer(document: Document, annotations: Reader, outlook: Reader) -> Reference:
+def _refer(document: Document, annotations: Reader, notes: Reader, outlook: Reader) -> Reference:
     path, form = document.path, document.form
     attempts: list[tuple[str, Callable[[], Reference]]] = []
     if form in FLAT:
@@ -235,10 +239,19 @@ def _refer(document: Document, annotations: Reader, outlook: Reader) -> Referenc
             found |= attempt()
         except Exception as error:
             found |= Reference(failed=(f"{reader}: {type(error).__name__}",))
+    if form == "xls":
+        found = _with_notes(found, notes.read(path))
     exported = CACHE / "txt" / f"{document.digest}.txt"
     if exported.is_file() and exported.stat().st_size:
         found |= Reference(allowed=Counter(words(exported.read_text(encoding="utf-8-sig", errors="replace"))))
     return found
+
+
+def _with_notes(found: Reference, answer: Answer) -> Reference:
+    """The same with the comments, of which the other reader may have some. xlrd reads no encrypted file."""
+    more = words("\n".join([answer.text, *map(str, answer.left_out)]))
+    both = found | Reference(bag(answer.text), readers=() if answer.error else ("xlrd",))
+    return replace(both, allowed=both.allowed + Counter(more))
 
 
 def _refer_outlook(answer: Answer) -> Reference:

@@ -91,6 +91,7 @@ class _OpenDocument:
                     self.either.append((tuple(words(shown)), tuple(words(date[:10]))))
                 elif shown.strip() in _TRUTHS:  # LibreOffice shows some results of formulas as numbers
                     self.either.append(((shown.strip(),), (_TRUTHS[shown.strip()],)))
+                    self.allowed.append(_TRUTHS[shown.strip()])
                 elif value := node.get(f"{_OFFICE}value"):
                     if _is_rounded(shown, value):
                         self.either.append((tuple(words(shown)), tuple(words(value))))
@@ -100,7 +101,8 @@ class _OpenDocument:
                             self.either.append((tuple(words(shown)), tuple(words(near))))
             axis = "columns" if name.endswith("cell") else "rows"
             times = min(MAX_REPEATS, times * int(node.get(f"{_TABLE}number-{axis}-repeated", 1)))
-            self.allowed.extend([v for k in _VALUES if (v := node.get(f"{_OFFICE}{k}"))] * times)
+            values = [v for k in _VALUES if (v := node.get(f"{_OFFICE}{k}"))]
+            self.allowed.extend([form for v in values for form in _forms(v)] * times)
         if name in ("text:p", "text:h"):
             own = self.allowed if into is self.allowed else []
             own.append("\n")
@@ -186,6 +188,19 @@ def _is_rounded(shown: str, value: str) -> bool:
         return len(value) > 10 and shown != value and abs(float(shown) / float(value) - 1) < 1e-7
     except (ValueError, ZeroDivisionError):
         return False
+
+
+def _forms(value: str) -> list[str]:
+    """A value as OpenDocument has it, and as people write it: 2015-12-15 22:50:08, 25:30:00, 1.5E-07."""
+    if _TIME.search(value):
+        return [value, _TIME.sub(" ", value)]
+    try:
+        return [value, f"{float(value):.15g}"] if "." in value else [value]
+    except ValueError:
+        return [value]
+
+
+_TIME = re.compile(r"(?<=\d\d)T(?=\d\d:)|^PT|(?<=\d)[HMS]")
 
 
 def _neighbours(value: str) -> list[str]:

@@ -74,6 +74,20 @@ def annotations() -> Read:
     return read
 
 
+def notes() -> Read:
+    """A part of the reference: the comments of an Excel file before 2007 that xlrd finds. LibreOffice's conversion has
+    only those that always show."""
+    import xlrd
+
+    def read(path: Path) -> tuple[str, list[Any]]:
+        found = []
+        for sheet in xlrd.open_workbook(str(path)).sheets():
+            found += [(note.text, note.author) for note in sheet.cell_note_map.values()]
+        return "\n".join(text for text, _ in found), [author for _, author in found]
+
+    return read
+
+
 def outlook() -> Read:
     """A part of the reference: what extract-msg finds in an Outlook message."""
     import extract_msg
@@ -93,7 +107,7 @@ def outlook() -> Read:
 
 
 READERS: dict[str, Callable[[], Read]] = {
-    one.__name__: one for one in (ours, kreuzberg, markitdown, annotations, outlook)
+    one.__name__: one for one in (ours, kreuzberg, markitdown, annotations, notes, outlook)
 }
 
 

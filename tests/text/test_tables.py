@@ -177,6 +177,18 @@ SHEETS = {
         "School\nof Boats\nReport\nof May\nPart: rope; Price: 5\nPart: sail; Price: 9\nPart: oar; Price: 1\n"
         "Part: jib; Price: 7; Unit: p\nPart: net; Price: 8; Unit: m",
     ),
+    "names again above another table": (
+        "x|Excel|Pass\n1|2\n\nMore\nx|Excel|Pass\n3|4",
+        "x: 1; Excel: 2\nMore\nPass\nx: 3; Excel: 4\nPass",
+    ),
+    "names twice": (
+        "Part|Price\nPart|Price\nrope|5\nsail|9",
+        "Part; Price\nPart: rope; Price: 5\nPart: sail; Price: 9",
+    ),
+    "lines of prose": (
+        "This spreadsheet holds what the test of the function reads\nEach row is a case\nThe last is the end",
+        None,
+    ),
     "a sentence among the rows": (
         f"Part|Price\nrope|5\n\n{SENTENCE}|Yes\n7|8\n9|10",
         f"Part: rope; Price: 5\nPart: {SENTENCE}; Price: Yes\nPart: 7; Price: 8\nPart: 9; Price: 10",

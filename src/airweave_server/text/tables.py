@@ -15,6 +15,7 @@ SNIFF_ROWS = 50
 LOOKAHEAD_ROWS = 50  # by which the row that names the columns is told from a title above it and from values
 MAX_PREAMBLE_ROWS = 20  # titles and comments above the names
 MAX_NAME_CHARS = 100  # of a cell that may be one of the names in the middle of a table
+MAX_ONE_NAME_CHARS = 40  # of the cell that may name the only column
 MAX_RECOVERIES = 3  # rows with a quote that is never closed; after that a quote is a character like others
 
 _DELIMITERS = ",\t;|"
@@ -161,8 +162,8 @@ def rows_to_lines(all_rows: Iterable[Sequence[str]], *, chars: int | Growth) -> 
     """A table as lines of ``column: value``, if one of its first rows names the columns. ``chars``: its approximate
     size; the names may add at most ``MAX_GROWTH`` times that.
 
-    Titles and comments above the names are lines of their own. A row that repeats the names is left out; one that
-    names other columns holds from there. Takes memory for ``LOOKAHEAD_ROWS`` rows.
+    Titles and comments above the names are lines of their own. A row that repeats the names is left out, or begins
+    another table with them; one that names other columns holds from there. Takes memory for ``LOOKAHEAD_ROWS`` rows.
     """
     table = _Table(chars if isinstance(chars, Growth) else Growth(chars))
     rows = _filled_rows(all_rows)
@@ -179,7 +180,8 @@ def rows_to_lines(all_rows: Iterable[Sequence[str]], *, chars: int | Growth) -> 
     while row is not None:
         following = next(rest)
         if table.is_repeated(row):
-            pass
+            if row.is_apart or not table.has_values:
+                yield from table.rename(row.cells)
         elif table.is_renamed(row, following):
             yield from table.rename(row.cells)
         elif line := table.to_line(row):
@@ -221,6 +223,7 @@ class _Table:
         self._growth = growth
         self._names: list[str] = []
         self._header: list[str] = []
+        self.has_values = False  # since the names of its columns
         self._known: set[str] = set()
         self._unsaid: set[int] = set()  # columns whose name is not in the text yet
 
@@ -230,6 +233,7 @@ class _Table:
         self._names = [clip(cell).rstrip(": ") for cell in self._header]
         self._known = set(filter(None, cells))
         self._unsaid = {i for i, name in enumerate(self._names) if name}
+        self.has_values = False
         if any(len(cell) > MAX_KEY_CHARS for cell in cells):
             yield "; ".join(filter(None, cells))
 
@@ -241,6 +245,7 @@ class _Table:
 
     def to_line(self, row: _Row) -> str:
         cells, names, growth = row.cells, self._names, self._growth
+        self.has_values = True
         if row.is_apart and len(names) > 2 and len(cells) - cells.count("") == 1:
             return next(filter(None, cells))  # a title
         parts = []
@@ -295,6 +300,8 @@ def _find_header(rows: list[list[str]]) -> int | None:
     if 2 * (widths[0] + widths[1]) < len(rows):  # titles between the parts of a table
         widths[1] = 0
     width = max(widths, key=lambda w: (widths[w], w))
+    if width == 1 and len(rows[0][0]) > MAX_ONE_NAME_CHARS:  # lines of prose
+        return None
     for i, row in enumerate(rows[: MAX_PREAMBLE_ROWS + 1]):
         below = rows[i + 1 :]
         if not (below and _is_preamble(row, below, width)):
