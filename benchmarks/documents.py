@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from . import environments, fixtures, likeness, office, reference
 from .fixtures import CACHE, Document
@@ -182,11 +183,10 @@ def _references(documents: Sequence[Document], say: Callable[[str], None]) -> di
         python = environments.python(VENV)
         with (
             closing(Reader("annotations", python)) as annotations,
-            closing(Reader("notes", python)) as notes,
             closing(Reader("outlook", python)) as outlook,
         ):
             for one in missing:
-                found = _refer(one, annotations, notes, outlook)
+                found = _refer(one, annotations, outlook)
                 (folder / f"{one.digest}.json").write_text(reference.as_json(found))
     return {one.name: reference.from_json((folder / f"{one.digest}.json").read_text()) for one in documents}
 
@@ -214,7 +214,7 @@ def _convert(documents: Sequence[Document]) -> None:
                 kept.touch()  # not tried again
 
 
-def _refer(document: Document, annotations: Reader, notes: Reader, outlook: Reader) -> Reference:
+def _refer(document: Document, annotations: Reader, outlook: Reader) -> Reference:
     path, form = document.path, document.form
     attempts: list[tuple[str, Callable[[], Reference]]] = []
     if form in FLAT:
@@ -240,18 +240,21 @@ def _refer(document: Document, annotations: Reader, notes: Reader, outlook: Read
         except Exception as error:
             found |= Reference(failed=(f"{reader}: {type(error).__name__}",))
     if form == "xls":
-        found = _with_notes(found, notes.read(path))
+        found = _with_boxes(found, path, CACHE / "fods" / f"{document.digest}.fods")
     exported = CACHE / "txt" / f"{document.digest}.txt"
     if exported.is_file() and exported.stat().st_size:
         found |= Reference(allowed=Counter(words(exported.read_text(encoding="utf-8-sig", errors="replace"))))
     return found
 
 
-def _with_notes(found: Reference, answer: Answer) -> Reference:
-    """The same with the comments, of which the other reader may have some. xlrd reads no encrypted file."""
-    more = words("\n".join([answer.text, *map(str, answer.left_out)]))
-    both = found | Reference(bag(answer.text), readers=() if answer.error else ("xlrd",))
-    return replace(both, allowed=both.allowed + Counter(more))
+def _with_boxes(found: Reference, path: Path, flat: Path) -> Reference:
+    """The same with the boxes and comments that LibreOffice lost."""
+    if "LibreOffice" not in found.readers:
+        return found
+    held = " ".join(words(" ".join(ElementTree.parse(flat).getroot().itertext())))
+    lost = Counter(word for box in office.read_boxes(path) if " ".join(words(box)) not in held for word in words(box))
+    required = Bag(found.required.words + lost, found.required.either)
+    return replace(found, required=required, allowed=found.allowed + lost, readers=(*found.readers, "walk over boxes"))
 
 
 def _refer_outlook(answer: Answer) -> Reference:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-FILE = re.compile(r"(\.[A-Za-z]\w{1,4}|(^| > )Obj\w* ?\d+)( >|$)")  # in the label of a document inside
+FILE = re.compile(r"(\.[A-Za-z]\w{1,4}|(^| > )(Obj\w* ?\d+|MBD[0-9A-F]{8}))( >|$)")  # in the label of a document inside
 inside: list[str] = []  # what the last document had of those
 
 Read = Callable[[Path], tuple[str, list[Any]]]
@@ -74,20 +74,6 @@ def annotations() -> Read:
     return read
 
 
-def notes() -> Read:
-    """A part of the reference: the comments of an Excel file before 2007 that xlrd finds. LibreOffice's conversion has
-    only those that always show."""
-    import xlrd
-
-    def read(path: Path) -> tuple[str, list[Any]]:
-        found = []
-        for sheet in xlrd.open_workbook(str(path)).sheets():
-            found += [(note.text, note.author) for note in sheet.cell_note_map.values()]
-        return "\n".join(text for text, _ in found), [author for _, author in found]
-
-    return read
-
-
 def outlook() -> Read:
     """A part of the reference: what extract-msg finds in an Outlook message."""
     import extract_msg
@@ -107,7 +93,7 @@ def outlook() -> Read:
 
 
 READERS: dict[str, Callable[[], Read]] = {
-    one.__name__: one for one in (ours, kreuzberg, markitdown, annotations, notes, outlook)
+    one.__name__: one for one in (ours, kreuzberg, markitdown, annotations, outlook)
 }
 
 
