@@ -16,8 +16,9 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
-from . import environments, fixtures, office, reference
+from . import environments, fixtures, likeness, office, reference
 from .fixtures import CACHE, Document
 from .lab import Lab
 from .likeness import Bag, Likeness, bag, compare, order, words
@@ -172,16 +173,21 @@ def run(lab: Lab) -> list[Table]:
 
 
 def _references(documents: Sequence[Document], say: Callable[[str], None]) -> dict[str, Reference]:
-    """What the reference readers find, by the digest of a document. Kept, as it takes minutes, until they change."""
-    sources = (Path(reference.__file__), Path(office.__file__), Path(__file__), READER)
-    folder = CACHE / f"references-{hashlib.sha256(b''.join(one.read_bytes() for one in sources)).hexdigest()[:12]}"
+    """What the reference readers find, by the digest of a document. Kept as long as they are the same: it takes
+    minutes."""
+    modules = (office, reference, likeness, sys.modules[__name__])
+    code = b"".join([*(Path(module.__file__ or "").read_bytes() for module in modules), READER.read_bytes()])
+    folder = CACHE / "references" / hashlib.sha256(code).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     missing = [one for one in documents if not (folder / f"{one.digest}.json").is_file()]
     if missing:
         say(f"reading {len(missing)} documents by the reference readers")
         _convert(missing)
         python = environments.python(VENV)
-        with closing(Reader("annotations", python)) as annotations, closing(Reader("outlook", python)) as outlook:
+        with (
+            closing(Reader("annotations", python)) as annotations,
+            closing(Reader("outlook", python)) as outlook,
+        ):
             for one in missing:
                 found = _refer(one, annotations, outlook)
                 (folder / f"{one.digest}.json").write_text(reference.as_json(found))
@@ -236,10 +242,22 @@ def _refer(document: Document, annotations: Reader, outlook: Reader) -> Referenc
             found |= attempt()
         except Exception as error:
             found |= Reference(failed=(f"{reader}: {type(error).__name__}",))
+    if form == "xls":
+        found = _with_boxes(found, path, CACHE / "fods" / f"{document.digest}.fods")
     exported = CACHE / "txt" / f"{document.digest}.txt"
     if exported.is_file() and exported.stat().st_size:
         found |= Reference(allowed=Counter(words(exported.read_text(encoding="utf-8-sig", errors="replace"))))
     return found
+
+
+def _with_boxes(found: Reference, path: Path, flat: Path) -> Reference:
+    """The same with the boxes and comments that LibreOffice lost."""
+    if "LibreOffice" not in found.readers:
+        return found
+    held = " ".join(words(" ".join(ElementTree.parse(flat).getroot().itertext())))
+    lost = Counter(word for box in office.read_boxes(path) if " ".join(words(box)) not in held for word in words(box))
+    required = Bag(found.required.words + lost, found.required.either)
+    return replace(found, required=required, allowed=found.allowed + lost, readers=(*found.readers, "walk over boxes"))
 
 
 def _refer_outlook(answer: Answer) -> Reference:

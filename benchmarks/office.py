@@ -2,18 +2,23 @@
 of the readers of this project."""
 
 import re
+import struct
 import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from xml.etree import ElementTree
+
+import olefile
 
 from .likeness import Bag, bag, words
 from .reference import FLAT, Reference
 
+DIGITS, LONG = 15, 13  # that a spreadsheet keeps of a number; from here on the last may be rounded
 MAX_REPEATS = 1_000  # of a cell that a sheet holds once for many
 
 
@@ -38,6 +43,9 @@ class _OpenDocument:
         self._inside = False  # an embedded object
         self._deletions: set[str] = set()  # the ids of deletions whose text LibreOffice leaves in its place
         self._gone = 0  # how many of them are open
+        self._pivots: set[str] = set()  # sheets that have a pivot table
+        self._is_pivot = False
+        self.is_escaped = False  # control characters stand in cells as _x0007_
 
     def reference(self, reader: str) -> Reference:
         required = bag("\n".join([*self.main, *self.apart])).words
@@ -85,20 +93,18 @@ class _OpenDocument:
             and (name in _APART or (name in _BOXES and self._kind != "fodp"))
         ):
             into = self.apart
+        if name == "office:spreadsheet":
+            ranges = [one.get(f"{_TABLE}target-range-address", "") for one in node.iter(f"{_TABLE}data-pilot-table")]
+            self._pivots = {one.rpartition(":")[0].rpartition(".")[0].strip("'$") for one in ranges}
+        if name == "table:table":
+            self._is_pivot = node.get(f"{_TABLE}name") in self._pivots
         if name == "table:table" and node.find(f"{_TABLE}table-source") is not None:
             return  # what LibreOffice keeps of another file
         if name in ("table:table-cell", "table:table-row"):
-            if name == "table:table-cell" and into is not self.allowed:
-                shown = "".join(node.itertext())
-                if _ERROR.fullmatch(shown.strip()):
-                    into = self.allowed
-                elif shown.strip() in _TRUTHS:  # LibreOffice shows some results of formulas as numbers
-                    self.either.append(((shown.strip(),), (_TRUTHS[shown.strip()],)))
-                elif (value := node.get(f"{_OFFICE}value")) and _is_rounded(shown, value):
-                    self.either.append((tuple(words(shown)), tuple(words(value))))
             axis = "columns" if name.endswith("cell") else "rows"
             times = min(MAX_REPEATS, times * int(node.get(f"{_TABLE}number-{axis}-repeated", 1)))
-            self.allowed.extend([v for k in _VALUES if (v := node.get(f"{_OFFICE}{k}"))] * times)
+            if name == "table:table-cell":
+                into = self._cell(node, into, times)
         if name in ("text:p", "text:h"):
             own = self.allowed if into is self.allowed else []
             own.append("\n")
@@ -106,6 +112,8 @@ class _OpenDocument:
             own.append("\n")
             if own is not self.allowed:
                 line = "".join(own).strip()
+                if self.is_escaped and "_x00" in line:
+                    line = _CONTROL.sub(" ", line)
                 if self._in_chart and _NUMBER.fullmatch(line):
                     into = self.allowed
                 elif into is self.main:
@@ -115,6 +123,36 @@ class _OpenDocument:
         before, self._inside = self._inside, self._inside or name == "draw:object"
         self._children(node, into, times)
         self._inside = before
+
+    def _cell(self, node: ElementTree.Element, into: list[str], times: int) -> list[str]:
+        """Collect the value of a cell, and what it may be beside what is shown. Returns where its text goes."""
+        values = [v for k in _VALUES if (v := node.get(f"{_OFFICE}{k}"))]
+        self.allowed.extend([form for v in values for form in _forms(v)] * times)
+        shown = "".join("".join(child.itertext()) for child in node if child.tag == f"{_TEXT}p").strip()
+        if into is self.allowed:
+            return into
+        if _VOLATILE.search(node.get(f"{_TABLE}formula", "")):  # calculated anew, with today's date
+            return self.allowed
+        if _ERROR.fullmatch(shown):
+            self.allowed.extend([_ERRORS] * times)
+            return self.allowed
+        others: list[str] = []
+        date = node.get(f"{_OFFICE}date-value", "")
+        if date and date < _FIRST_DAY:  # Excel counts from 0 January 1900, and has a 29 February then
+            self.allowed.extend(_old_days(date) * times)
+            return self.allowed
+        if date and _is_american(shown, date):
+            others = [date[:10]]
+        elif shown in _TRUTHS:  # LibreOffice shows some results of formulas as numbers, even TRUE() as 0
+            truth = "true" if node.get(f"{_TABLE}formula") == "of:=TRUE()" else _TRUTHS[shown]
+            others = [truth]
+            self.allowed.extend(others * times)
+        elif value := node.get(f"{_OFFICE}value"):
+            near = _neighbours(value)
+            self.allowed.extend(near * times)
+            others = ([value] if self._is_pivot or _is_rounded(shown, value) else []) + (near if shown == value else [])
+        self.either.extend([(tuple(words(shown)), tuple(words(other))) for other in others] * times)
+        return into
 
     def _children(self, node: ElementTree.Element, into: list[str], times: int) -> None:
         if node.text and not self._gone:
@@ -141,14 +179,17 @@ _PREFIXES = {
     "urn:org:documentfoundation:names:experimental:office:xmlns:loext:1.0": "loext",
 }
 _SYMBOLS = re.compile("[\uf020-\uf0ff]")  # of a symbol font, which LibreOffice does not name
-_TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
+_TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _PRESENTATION = "{urn:oasis:names:tc:opendocument:xmlns:presentation:1.0}"
 _FURNITURE_CLASSES = ("header", "footer", "date-time", "page-number")
 _VALUES = ("value", "date-value", "time-value", "boolean-value", "string-value")
 _NUMBER = re.compile(r"[-+]?[\d.,]+(?:[eE][-+]?\d+)?%?|NaN")
 _ERROR = re.compile(r"Err:\d+|#[A-Z/0-9]+[!?]?")
+_ERRORS = "#NULL! #DIV/0! #VALUE! #REF! #NAME? #NUM! #N/A"  # what Excel calls what LibreOffice numbers
+_CONTROL = re.compile(r"_x00[01][0-9A-Fa-f]_")
+_VOLATILE = re.compile(r"\b(?:TODAY|NOW|RAND|RANDBETWEEN)\(")
 _TRUTHS = {"0": "false", "1": "true"}
 _SPACES = {"text:s": " ", "text:tab": "\t", "text:line-break": "\n"}
 _SKIPPED = _names(
@@ -186,6 +227,45 @@ def _is_rounded(shown: str, value: str) -> bool:
         return False
 
 
+def _forms(value: str) -> list[str]:
+    """A value as OpenDocument has it, and as people write it: 2015-12-15 22:50:08, 25:30:00, 1.5E-07."""
+    if _TIME.search(value):
+        return [value, _TIME.sub(" ", value)]
+    try:
+        return [value, f"{float(value):.15g}"] if "." in value else [value]
+    except ValueError:
+        return [value]
+
+
+_TIME = re.compile(r"(?<=\d\d)T(?=\d\d:)|^PT|(?<=\d)[HMS]")
+
+
+def _old_days(date: str) -> list[str]:
+    """A day before March 1900 as Excel writes it: it is at 0 January when LibreOffice is at 30 December."""
+    serial = (datetime.fromisoformat(date[:10]) - datetime(1899, 12, 30)).days
+    day, month = (serial, "January 1 01") if serial < 32 else (serial - 31, "February 2 02")
+    return [f"1900 00 {day} {day:02} {month}"] * 2
+
+
+_FIRST_DAY = "1900-03-01"
+
+
+def _neighbours(value: str) -> list[str]:
+    """The numbers that differ from one of 15 digits, or of 14 and a zero, by one in the last place: LibreOffice rounds
+    424/543, which is 0.78084714548802946, to 0.78084714548803."""
+    if sum(map(str.isdigit, value.lstrip("-0."))) < LONG or "E" in value.upper():
+        return []
+    number = Decimal(value)
+    unit = Decimal(1).scaleb(number.adjusted() - DIGITS + 1)
+    return [f"{number + step:f}".rstrip("0") for step in (unit, -unit)] if unit < 1 else []
+
+
+def _is_american(shown: str, date: str) -> bool:
+    """Whether it is the date as LibreOffice writes it where a file leaves the form to the reader's computer."""
+    year, month, day = date[:10].split("-")
+    return shown.strip() == f"{int(month)}/{int(day)}/{year}"
+
+
 def _qualified(tag: str) -> str:
     space, _, local = tag[1:].rpartition("}")
     return f"{_PREFIXES.get(space, '?')}:{local}"
@@ -196,7 +276,7 @@ def read_opendocument(path: Path, form: str) -> Reference:
     walk = _OpenDocument(FLAT[form], has_charts=True)
     with zipfile.ZipFile(path) as archive:
         names = archive.namelist()
-        parts = ["content.xml", *(["styles.xml"] if form == "odt" else [])]
+        parts = ["content.xml", *(["styles.xml"] if form in ("odt", "ods") else [])]
         parts += [name for name in names if re.fullmatch(r"Object \d+/content\.xml", name)]
         for part in parts:
             if part in names:
@@ -208,6 +288,7 @@ def read_flat(path: Path, form: str) -> Reference:
     """What LibreOffice made of a document. Its charts have names of its own for what has none: where there is XML, the
     charts are read from it."""
     walk = _OpenDocument(path.suffix[1:], has_charts=form in ("odt", "ods", "odp"))
+    walk.is_escaped = form == "xlsx"
     walk.walk(ElementTree.parse(path).getroot(), walk.main)
     return walk.reference("LibreOffice")
 
@@ -261,7 +342,7 @@ class _OpenXml:
         if (name in _BLANKS and "wordprocessingml" in node.tag) or name == "br":
             into.append(_BLANKS.get(name, ""))
         elif name in ("t", "text") and node.text:
-            into.append(node.text)
+            into.append(_decoded(node.text) if "spreadsheetml" in node.tag else node.text)
         elif name == "v" and is_chart and node.text:
             (self.allowed if _NUMBER.fullmatch(node.text.strip()) else into).append(node.text)
         elif name == "numCache":
@@ -313,6 +394,7 @@ def read_openxml(path: Path, form: str) -> Reference:
                     (found.allowed if name in unseen else found.once).append("".join(part))
                 else:
                     found.walk(root, found.required)
+                    found.allowed.extend(one.text or "" for one in root.iter() if _local(one.tag) == "author")
         if form == "xlsx":
             _walk_sheets(archive, names, found)
     return found.reference()
@@ -338,6 +420,27 @@ def _unseen_headers(archive: zipfile.ZipFile, names: Sequence[str]) -> set[str]:
     return {name for name in names if re.fullmatch(r"word/(header|footer)\d*\.xml", name)} - shown
 
 
+def read_boxes(path: Path) -> list[str]:
+    """The texts of boxes and comments of an Excel file before 2007, by a plain walk over its records: LibreOffice's
+    conversion loses many of them."""
+    with olefile.OleFileIO(path) as file:
+        if not file.exists("Workbook"):
+            return []
+        data = file.openstream("Workbook").read()
+    found: list[str] = []
+    at, is_box = 0, False
+    while at + 4 <= len(data):
+        kind, size = struct.unpack_from("<HH", data, at)
+        body = data[at + 4 : at + 4 + size]
+        if kind == 0x2F:  # encrypted
+            return []
+        if kind == 0x3C and is_box and body:
+            found.append(body[1:].decode("utf-16-le" if body[0] & 1 else "cp1252", "replace"))
+        is_box = kind == 0x1B6 and size > 11 and body[10:12] != bytes(2)
+        at += 4 + size
+    return found
+
+
 def _walk_sheets(archive: zipfile.ZipFile, names: Sequence[str], found: _OpenXml) -> None:
     """Texts of cells, as often as cells show them. Numbers have formats, which LibreOffice applies."""
     shared: list[str] = []
@@ -354,12 +457,17 @@ def _walk_sheets(archive: zipfile.ZipFile, names: Sequence[str], found: _OpenXml
                     if cell.get("t") == "s" and value.isdigit() and int(value) < len(shared):
                         found.required.append(shared[int(value)] + "\n")
                     elif cell.get("t") == "str":
-                        found.required.append(value + "\n")
+                        found.required.append(_decoded(value) + "\n")
                     elif cell.get("t") == "inlineStr":
                         found.walk(cell, found.required)
                         found.required.append("\n")
                     else:
                         found.allowed.append(value + "\n")
+
+
+def _decoded(text: str) -> str:
+    """A string of a sheet, where ``_x000D_`` stands for a character."""
+    return re.sub("_x([0-9A-Fa-f]{4})_", lambda found: chr(int(found[1], 16)), text)
 
 
 def _local(tag: object) -> str:

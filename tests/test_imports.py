@@ -54,7 +54,7 @@ ROOMS = {
     "typer": ("commands",),
     "alembic": ("db",),
     "psycopg": ("db",),
-    "cryptography": ("vault",),
+    "cryptography": ("vault", "text"),
     "pydantic_settings": ("settings",),
     "prometheus_client": ("metrics", "api"),
 }

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 # In the label of a document inside: the name of a file, of an object, or of its program, such as "Excel.Sheet.8".
-FILE = re.compile(r"(\.[A-Za-z]\w{1,4}|(^| > )Obj\w* ?\d+| > [A-Za-z]\w*\.[A-Za-z]\w*\.\d+)( >|$)")
+FILE = re.compile(r"(\.[A-Za-z]\w{1,4}|(^| > )(Obj\w* ?\d+|MBD[0-9A-F]{8})| > [A-Za-z]\w*\.[A-Za-z]\w*\.\d+)( >|$)")
 inside: list[str] = []  # what the last document had of those
 
 FIELDS = ("Subject", "From", "To", "Cc", "Date")  # what we write before the words of a message

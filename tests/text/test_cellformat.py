@@ -128,7 +128,10 @@ def test_every_built_in_format_shows_something(code: str, raw: str) -> None:
 
 
 def test_numbers_keep_their_digits() -> None:
-    assert plain_number("1E-7") == "1E-07"
+    assert plain_number("1E-7") == "0.0000001"
+    assert plain_number("-1.2345E-5") == "-0.000012345"
+    assert plain_number("1.23456789E-5") == "1.23456789E-05"
+    assert plain_number("1E-10") == "1E-10"
     assert plain_number("1.5E+3") == "1500"
     assert plain_number(" 5 ") == "5"
     assert plain_number("1234567890123.25") == "1234567890123.25"

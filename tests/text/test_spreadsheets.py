@@ -1,9 +1,13 @@
 """Spreadsheets: a cell reads as a person sees it, and what is drawn or noted on a sheet is read too."""
 
 import io
+import random
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import pytest
 
 import formats
 from airweave_server.text.documents import read
@@ -234,6 +238,32 @@ def test_a_missing_or_damaged_part_is_said_and_the_rest_is_read() -> None:
     ]
 
 
+def test_entities_that_a_workbook_declares_are_not_expanded_and_what_stands_before_them_is_read() -> None:
+    """As Excel's own guard: a million laughs in the shared strings, and in an attribute of a sheet."""
+    declared = (
+        '<?xml version="1.0"?><!DOCTYPE x [<!-- it\'s "one" ]> --><?a ]> ?><!ENTITY a "ha ]>">'
+        + "".join(f'<!ENTITY {chr(c + 1)} "{f"&{chr(c)};" * 10}">' for c in range(97, 110))
+        + "]>"
+    )
+    strings = f'{declared}<sst xmlns="{MAIN}"><si><t>first</t></si><si><t>laugh &n; again</t></si></sst>'
+    sheet = row('<c t="s"><v>0</v></c><c t="s"><v>1</v></c><c><v>7</v></c>')
+    book = sheet_of(sheet)
+    book.parts["xl/sharedStrings.xml"] = strings
+    found = book.read()
+    assert found.text == "first; 7\n\n"
+    assert found.left_out == (LeftOut("damaged", ("sharedStrings.xml",)),)
+    book = sheet_of("")
+    attribute = '<row a="&n;"><c><v>9</v></c></row>'
+    book.parts["xl/worksheets/sheet1.xml"] = (
+        f'{declared}<worksheet xmlns="{MAIN}"><sheetData>{row(said("well"))}{attribute}</sheetData></worksheet>'
+    )
+    began_at = time.process_time()
+    found = book.read()
+    assert time.process_time() - began_at < 1
+    assert found.text == "well\n\n"
+    assert [one.what for one in found.left_out] == ["damaged"]
+
+
 def test_places_may_be_far_missing_or_wrong() -> None:
     cells = row(said("a", "B1"), said("b"), said("c", "A1")), row(said("far", "XFD1048576"), number=1_048_576)
     assert sheet_of(*cells).text() == "c; a; b\nfar\n\n"
@@ -299,7 +329,31 @@ def test_a_binary_workbook_that_is_damaged_keeps_the_rows_before() -> None:
     found = read(data, filename="a.xlsb")
     assert isinstance(found, Extracted)
     assert "apple; 3; Rate: 12.25% (0.1225)" in found.text
-    assert found.left_out == (LeftOut("damaged", ("Sheet Binary",)),)
+    assert found.left_out == (LeftOut("damaged", ("Sheet Binary",), note="it is damaged or cut short"),)
+
+
+NOISE = f"<!-- {random.Random(7).randbytes(300_000).hex()} -->"  # so that the file is not taken for a bomb
+
+
+def endless_xlsx() -> bytes:
+    return Workbook({"One": NOISE + rows(row("<c><v>7</v></c>" * 8) * 250_000)}).data()
+
+
+def endless_ods() -> bytes:
+    space = "urn:oasis:names:tc:opendocument:xmlns"
+    cell = "<t:table-cell><x:p>7</x:p></t:table-cell>"
+    content = f'<a xmlns:t="{space}:table:1.0" xmlns:x="{space}:text:1.0"><t:table t:name="One">'
+    content += f"<t:table-row>{cell * 8}</t:table-row>" * 120_000 + f"</t:table>{NOISE}</a>"
+    return formats.opened_with("spreadsheet", content.encode())
+
+
+@pytest.mark.parametrize("make", [endless_xlsx, endless_ods])
+def test_a_sheet_with_more_rows_than_there_is_time_for_is_read_up_to_there(make: Callable[[], bytes]) -> None:
+    data = make()
+    found = read(io.BytesIO(data), filename="a.bin", seconds=1.0)
+    assert isinstance(found, Extracted)
+    assert found.text.startswith("7")
+    assert found.left_out == (LeftOut("rest", ("Sheet One",), note="what comes after 0.7 s of reading"),)
 
 
 def test_hostile_sheets_cost_bounded_time_and_memory() -> None:

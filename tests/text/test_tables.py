@@ -157,3 +157,47 @@ def test_a_quote_that_is_never_closed_costs_one_row_its_columns() -> None:
 def test_rows_of_many_empty_cells_and_many_empty_rows_are_harmless() -> None:
     rows = [["name", "price", *[""] * 16_382], *([[""] * 16_384] * 200), ["rope", "5", *[""] * 16_382]]
     assert list(rows_to_lines(rows, chars=100)) == ["name: rope; price: 5"]
+
+
+SENTENCE = "Who signs this declares that all that is said above is true, and that nobody else has been told of it"
+SHEETS = {
+    "a column whose first word comes again": (
+        "outer\ninner\nouter\ninner\nouter",
+        "outer: inner\nouter: outer\nouter: inner\nouter: outer",
+    ),
+    "the same row again and again": ("yes|no|yes\n" * 3, "yes; no; yes\n" * 3),
+    "a row of one word": (f"{'open|' * 9}\n{'open|' * 8}shut\n{'shut|' * 9}\n" * 2, None),
+    "names with a colon": (
+        "Part:|Price :\nrope|5\nsail|9",
+        "Part: rope; Price: 5\nPart: sail; Price: 9",
+    ),
+    "a form": ("Borrower:|Ann\nAddress:|Main Street\nPurpose:|a boat\nSigned:|yes", None),
+    "many titles": (
+        "School\nof Boats\nReport\nof May\nPart|Price|Unit\nrope|5\nsail|9\noar|1\njib|7|p\nnet|8|m",
+        "School\nof Boats\nReport\nof May\nPart: rope; Price: 5\nPart: sail; Price: 9\nPart: oar; Price: 1\n"
+        "Part: jib; Price: 7; Unit: p\nPart: net; Price: 8; Unit: m",
+    ),
+    "names again above another table": (
+        "x|Excel|Pass\n1|2\n\nMore\nx|Excel|Pass\n3|4",
+        "x: 1; Excel: 2\nMore\nPass\nx: 3; Excel: 4\nPass",
+    ),
+    "names twice": (
+        "Part|Price\nPart|Price\nrope|5\nsail|9",
+        "Part; Price\nPart: rope; Price: 5\nPart: sail; Price: 9",
+    ),
+    "lines of prose": (
+        "This spreadsheet holds what the test of the function reads\nEach row is a case\nThe last is the end",
+        None,
+    ),
+    "a sentence among the rows": (
+        f"Part|Price\nrope|5\n\n{SENTENCE}|Yes\n7|8\n9|10",
+        f"Part: rope; Price: 5\nPart: {SENTENCE}; Price: Yes\nPart: 7; Price: 8\nPart: 9; Price: 10",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "lines"), SHEETS.values(), ids=SHEETS)
+def test_rows_of_sheets_are_all_said_and_only_names_name_columns(text: str, lines: str | None) -> None:
+    rows = [line.split("|") for line in text.rstrip("\n").split("\n")]
+    wanted = ["; ".join(filter(None, row)) for row in rows] if lines is None else lines.rstrip("\n").split("\n")
+    assert list(rows_to_lines(rows, chars=10_000)) == wanted

@@ -109,6 +109,22 @@ def test_comments_have_their_author_and_boxes_stand_apart() -> None:
     assert found.left_out == (LeftOut("image", ("Sheet S",)),)
 
 
+def test_the_numbers_that_a_sheet_of_a_chart_keeps_are_not_read_twice() -> None:
+    cells = record(0x204, words(0, 0, 0), wide("Costs")) + record(0x203, words(1, 0, 0), struct.pack("<d", 5.5))
+    kept = record(0x100D, words(0), b"\5\1" + "Costs".encode("utf-16-le")) + record(
+        0x203, words(0, 0, 0), struct.pack("<d", 5.5)
+    )
+    begin, end = record(0x809, words(BIFF8, 5, 0, 0)), record(0x0A)
+    sheet = record(0x809, words(BIFF8, 0x10, 0, 0)) + cells + end
+    chart = record(0x809, words(BIFF8, 0x20, 0, 0)) + kept + end
+    first = len(begin) + 2 * (4 + 6 + 3) + len(end)
+    listed = record(0x85, struct.pack("<IBB", first, 0, 0), b"\1\0S")
+    listed += record(0x85, struct.pack("<IBB", first + len(sheet), 0, 2), b"\1\0C")
+    found = opened(begin + listed + end + sheet + chart)
+    assert found.text == "Costs: 5.5\n\nCosts\n\n"
+    assert [section.label for section in found.sections] == ["Sheet S", "Sheet C"]
+
+
 def test_excel_5_is_read_in_its_code_page() -> None:
     page = record(0x42, words(1251))
     text = "Цена".encode("cp1251")
@@ -122,7 +138,7 @@ def test_what_is_cut_short_or_locked_is_said() -> None:
     whole = workbook(record(0x203, words(0, 0, 0), struct.pack("<d", 5)) + record(0x203, words(1, 0, 0), bytes(8)))
     found = opened(whole[:-9])
     assert found.text == "5\n\n"
-    assert found.left_out == (LeftOut("damaged", ("Sheet S",)),)
+    assert found.left_out == (LeftOut("damaged", ("Sheet S",), note="it is damaged or cut short"),)
     locked = read(io.BytesIO(compound({"Workbook": workbook(b"", before=record(0x2F, bytes(6)))})), filename="a.xls")
     assert isinstance(locked, NoText)
     assert locked.reason == "encrypted"

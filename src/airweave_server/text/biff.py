@@ -3,12 +3,13 @@
 import codecs
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 from .parts import Unparseable
 from .worksheet import Strings
 
-BOF, EOF, CONTINUE = 0x0809, 0x000A, 0x003C
+BOF, EOF, CONTINUE, FILE_PASS = 0x0809, 0x000A, 0x003C, 0x002F
 
 _ERRORS = {
     0: "#NULL!",
@@ -47,6 +48,13 @@ def records(stream: bytes, offset: int) -> Iterator[Record]:
         depth += (kind == BOF) - (kind == EOF)
         if depth <= 0:
             return
+
+
+def is_locked(stream: bytes) -> bool:
+    """Whether a workbook is encrypted."""
+    with suppress(Unparseable):
+        return any(one.kind == FILE_PASS for one in records(stream, 0))
+    return False
 
 
 def error_text(code: int) -> str:

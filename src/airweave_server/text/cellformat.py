@@ -13,6 +13,7 @@ from .celldate import show_date
 
 MAX_CODE_CHARS = 255  # of a number format; a longer one is invalid and shows the value as it is
 MAX_DENOMINATOR_DIGITS = 7
+GENERAL_CHARS = 11  # of a small number that shows without an exponent
 
 # The formats with these ids are not in the file (18.8.30). Those of dates depend on the language of the reader's
 # computer, so the unambiguous form stands here.
@@ -149,7 +150,10 @@ def plain_number(raw: str) -> str:
         return str(int(value))
     if 1e15 < abs(value) < 1e21:
         return str(Decimal(value))
-    return f"{value:.15g}".upper()  # a spreadsheet keeps 15 digits; more are noise of the binary form
+    said = f"{value:.15g}".upper()
+    if "E-" in said and len(shown := f"{Decimal(said):f}".removeprefix("-")) <= GENERAL_CHARS:
+        return f"-{shown}" if value < 0 else shown
+    return said  # a spreadsheet keeps 15 digits; more are noise of the binary form
 
 
 def _holds(condition: tuple[str, float], number: Decimal) -> bool:

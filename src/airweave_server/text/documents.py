@@ -13,7 +13,6 @@ import lzma
 import pkgutil
 import re
 import tarfile
-import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -48,6 +47,7 @@ from . import (
     pptx,
     rtf,
     tnef,
+    unlock,
     xls,
     xlsb,
     xlsx,
@@ -58,6 +58,7 @@ from .litter import find_litter
 from .package import Package
 from .parts import (
     MAX_DEPTH,
+    Deadline,
     Extracted,
     Kind,
     LeftOut,
@@ -81,7 +82,7 @@ MAX_RATIO = 200  # of the unpacked size to the size of the file, above ``RATIO_F
 RATIO_FROM_BYTES = 16 * 1024 * 1024
 MAX_LABEL_CHARS = 300
 DEFAULT_SECONDS = 60.0
-SHARE_OF_TIME = 0.7  # of the time of a document that a mailbox may take
+SHARE_OF_TIME = 0.7  # of the time of a document that a mailbox or a workbook may take
 MAX_REASON_CHARS = 500
 # One of each library that loads something at its first document. The PDF has an empty page: for one with text PDFium
 # would look through the fonts of the system, which it does not need for what the text says.
@@ -104,6 +105,7 @@ def load(*, with_images: bool = False) -> None:
         with suppress(LookupError):  # two of them exist on Windows only
             codecs.lookup(module.name)
     decode(b"caf\xe9")  # loads what guesses encodings
+    unlock.load()
     if with_images:
         images.load()
     for name, data in SAMPLES.items():
@@ -114,7 +116,7 @@ def read(
     file: IO[bytes], *, filename: str, seconds: float = DEFAULT_SECONDS, recognize: Recognize | None = None
 ) -> Extracted | NoText:
     """The text of a document, including its members and attachments. After most of ``seconds``, the rest of a mailbox
-    is left out. ``recognize`` reads pages that are images.
+    or a workbook is left out. ``recognize`` reads pages that are images.
 
     Raises ``Unparseable`` if it is damaged, and ``MemoryError``.
     """
@@ -147,8 +149,7 @@ class _Reading:
     """The text read so far, and how much may still be unpacked."""
 
     def __init__(self, *, size_bytes: int, seconds: float, recognize: Recognize | None) -> None:
-        self._seconds = seconds
-        self._ends_at = time.monotonic() + seconds
+        self._deadline = Deadline(seconds)
         self._recognize = recognize
         self._allowed_bytes = min(MAX_UNPACKED_BYTES, max(RATIO_FROM_BYTES, MAX_RATIO * size_bytes))
         self._parts: list[str] = []
@@ -202,9 +203,9 @@ class _Reading:
 
     def _count(self, file: IO[bytes], label: str) -> None:
         """Note how many words of the document were not read, if there is time to count them."""
-        if time.monotonic() < self._ends_at:
+        if not self._deadline.is_over():
             sections = [(one.removeprefix(label).removeprefix(" > "), text) for one, text in self._own.sections]
-            missing = completeness.missing_words(file, self._own.form, sections, until=self._ends_at)
+            missing = completeness.missing_words(file, self._own.form, sections, until=self._deadline.ends_at)
             if missing:
                 self._left_out.append(LeftOut("words", (label,) if label else (), missing))
 
@@ -259,8 +260,8 @@ class _Reading:
         """The parts for which there is time. The rest is left out, for a document that takes all of its time is not
         read at all."""
         for part in parts:
-            if time.monotonic() > self._ends_at:
-                yield LeftOut("rest", note=f"what comes after {self._seconds:g} s of reading")
+            if self._deadline.is_over():
+                yield self._deadline.left_out()
                 return
             yield part
 
@@ -355,11 +356,11 @@ class _Reading:
         self._open(form)
         file.seek(0)
         if form in _OPEN_DOCUMENTS:
-            self._take_parts(odf.read(archive, _OPEN_DOCUMENTS[form]), label, depth)
+            self._take_parts(odf.read(archive, _OPEN_DOCUMENTS[form], self._deadline), label, depth)
         elif form == "xlsx":
-            self._take_parts(xlsx.read(archive), label, depth)
+            self._take_parts(xlsx.read(archive, self._deadline), label, depth)
         elif form == "xlsb":
-            self._take_parts(xlsb.read(archive), label, depth)
+            self._take_parts(xlsb.read(archive, self._deadline), label, depth)
         elif form == "pptx":
             self._take_parts(pptx.read(archive), label, depth)
         elif form == "docx":
@@ -374,7 +375,7 @@ class _Reading:
         self._open(form)
         size_bytes = file.seek(0, io.SEEK_END)
         file.seek(0)
-        self._take_parts(odf.read_flat(file, form, size_bytes=size_bytes), label, depth)
+        self._take_parts(odf.read_flat(file, form, self._deadline, size_bytes=size_bytes), label, depth)
 
     def _read_office_xml(self, file: IO[bytes], head: bytes, label: str, depth: int) -> None:
         """Read an Office document that is a single XML file."""
@@ -434,6 +435,14 @@ class _Reading:
             name += ".eml"  # smime.p7m: a message whose headers are few
         self.take(io.BytesIO(content), name, label, depth=depth + 1)
 
+    def _read_locked(self, storage: olefile.OleFileIO, label: str, depth: int) -> None:
+        """Read an encrypted package, if Excel opens it for everybody."""
+        package = unlock.unlock_package(storage)
+        if package is None:
+            raise Refused("encrypted")
+        if self._may_descend(depth, label):
+            self.take(io.BytesIO(package), "", label, depth=depth + 1)
+
     def _may_descend(self, depth: int, place: str) -> bool:
         """Whether a member at this depth may be read. If not, note that it is left out."""
         if depth < MAX_DEPTH:
@@ -445,7 +454,8 @@ class _Reading:
         """Read an OLE file: an Office document from before 2007, or an Outlook message."""
         with olefile.OleFileIO(file) as storage:
             if storage.exists("EncryptedPackage") or storage.exists("EncryptionInfo"):
-                raise Refused("encrypted")
+                self._read_locked(storage, label, depth)
+                return
             if storage.exists("__properties_version1.0"):
                 self._open("msg")
                 self._take_parts(outlook.read(storage, is_inside=depth > 0), label, depth)
@@ -458,7 +468,10 @@ class _Reading:
             if form is None:
                 raise Refused("unsupported_format: OLE file")
             self._open(form)
-            self._take_parts(_OLE_READERS[form](storage), label, depth)
+            if form == "xls":
+                self._take_parts(xls.read(storage, self._deadline), label, depth)
+            else:
+                self._take_parts(_OLE_READERS[form](storage), label, depth)
 
 
 _UNREAD = ("rest", "too_large")  # left out, with words that are not counted once more
@@ -466,7 +479,6 @@ _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")
 _OPEN_DOCUMENTS: dict[str, odf_names.Form] = {"odt": "odt", "ods": "ods", "odp": "odp", "odg": "odg"}
 _OLE_STREAMS = {"Workbook": "xls", "Book": "xls", "WordDocument": "doc", "PowerPoint Document": "ppt"}
 _OLE_READERS: dict[str, Callable[[olefile.OleFileIO], Iterator[Part]]] = {
-    "xls": xls.read,
     "doc": doc.read,
     "ppt": ppt.read,
 }

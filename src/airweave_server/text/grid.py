@@ -1,14 +1,19 @@
 """The cells of a sheet to lines of ``column: value``, with the comments on them. Knows no file format."""
 
+import struct
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from .tables import rows_to_lines
+from .package import PART_ERRORS
+from .parts import Deadline, LeftOut, Part, Text, Unparseable
+from .tables import join_lines, rows_to_lines
 
 FREE_PADDING = 64  # empty cells of a row that cost next to nothing
 MAX_PADDING = 2_000_000  # more of them, in all rows of a sheet; after that, values stand without their columns
 MAX_ROWS = 1_048_576
 MAX_COLUMNS = 16_384
+
+_DAMAGE = (struct.error, IndexError, *PART_ERRORS)
 
 Row = tuple[int, list[tuple[int, str]]]  # its number and its cells that have text: (column, text), from 0 and in order
 Comments = dict[int, list[tuple[int, str]]]  # (column, text) by row
@@ -27,6 +32,26 @@ def to_lines(rows: Iterable[Row], comments: Comments, *, chars: int) -> Iterator
     yield from rows_to_lines(padding.pad(source), chars=chars)
     for cells in padding.rest(source):
         yield "; ".join(" ".join(text.split()) for _, text in cells)
+
+
+def read_rows(
+    rows: Iterable[Row], comments: Comments, left_out: list[LeftOut], label: str, deadline: Deadline, *, chars: int
+) -> Iterator[Part]:
+    """The text of a sheet, and what is left out of it: what it had before, the rest after damage, and what comes after
+    the deadline."""
+
+    def kept() -> Iterator[Row]:
+        try:
+            for row in rows:
+                if deadline.is_over():
+                    left_out.append(deadline.left_out(label))
+                    return
+                yield row
+        except _DAMAGE as error:
+            left_out.append(LeftOut("damaged", (label,), note=str(error) if isinstance(error, Unparseable) else ""))
+
+    yield Text(label, join_lines(to_lines(kept(), comments, chars=chars)), "csv")
+    yield from left_out
 
 
 def parse_reference(reference: str) -> Place | None:

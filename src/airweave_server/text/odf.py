@@ -12,7 +12,7 @@ from .odf_shapes import SHAPES, add_controls
 from .odf_sheets import SHEETS
 from .odf_text import TEXT
 from .odf_walk import Embedded, Found, Handlers, Sheet, Walker, join
-from .parts import LeftOut, Member, Part, Text, Unparseable
+from .parts import Deadline, LeftOut, Member, Part, Text, Unparseable
 from .tables import join_lines, rows_to_lines
 
 MAX_OBJECTS = 2_000  # embedded ones that are read in place
@@ -21,7 +21,7 @@ _BODY: Handlers = {**TEXT, **SHAPES}
 _DAMAGE = (Unparseable, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError)
 
 
-def read(archive: zipfile.ZipFile, form: Form) -> Iterator[Part]:
+def read(archive: zipfile.ZipFile, form: Form, deadline: Deadline) -> Iterator[Part]:
     """What a package says. A part that is damaged is left out; a damaged main part is read up to there."""
     package = _Package(archive)
     walker = package.walker(form)
@@ -36,19 +36,19 @@ def read(archive: zipfile.ZipFile, form: Form) -> Iterator[Part]:
     except KeyError:  # a template of styles alone has none
         yield from _read_parts(walker)
         return
-    yield from _read_main(walker, archive.open("content.xml"), form, size_bytes)
+    yield from _read_main(walker, archive.open("content.xml"), form, deadline, size_bytes)
 
 
-def read_flat(file: IO[bytes], form: Form, *, size_bytes: int) -> Iterator[Part]:
+def read_flat(file: IO[bytes], form: Form, deadline: Deadline, *, size_bytes: int) -> Iterator[Part]:
     """What a single XML document says."""
     package = _Package(None)
-    yield from _read_main(package.walker(form), file, form, size_bytes)
+    yield from _read_main(package.walker(form), file, form, deadline, size_bytes)
 
 
-def _read_main(walker: Walker, content: IO[bytes], form: Form, size_bytes: int) -> Iterator[Part]:
+def _read_main(walker: Walker, content: IO[bytes], form: Form, deadline: Deadline, size_bytes: int) -> Iterator[Part]:
     broken: Exception | None = None
     if form == "ods":
-        sheets = _Sheets(walker, content, size_bytes)
+        sheets = _Sheets(walker, content, deadline, size_bytes)
         yield from sheets.read()
         broken = sheets.broken
     else:
@@ -81,9 +81,11 @@ def _read_parts(walker: Walker) -> Iterator[Part]:
 class _Sheets:
     """Reads a spreadsheet while it is parsed, row by row."""
 
-    def __init__(self, walker: Walker, content: IO[bytes], size_bytes: int) -> None:
+    def __init__(self, walker: Walker, content: IO[bytes], deadline: Deadline, size_bytes: int) -> None:
         self.broken: Exception | None = None
+        self._is_over = False
         self._walker = walker
+        self._deadline = deadline
         self._size_bytes = size_bytes
         self._steps = xml.parse_in_pieces(content, walker.start, walker.end, walker.characters)
 
@@ -110,7 +112,13 @@ class _Sheets:
                 return
 
     def _step(self) -> bool:
-        """Parse a piece more. Returns whether there was one."""
+        """Parse a piece more, if there is time. Returns whether there was one."""
+        if self._deadline.is_over():
+            if not self._is_over:
+                self._is_over = True
+                self._walker.found.left_out.append(self._deadline.left_out(*self._walker.place))
+                self._walker.finish()
+            return False
         try:
             next(self._steps)
         except StopIteration:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 
+from .cellformat import plain_number
 from .odf_names import name, number
 from .odf_shapes import SHAPES, add_controls
 from .odf_tables import COLUMNS, MAX_REPEATS, ROWS, read_cell, read_row, read_table, value_of
@@ -12,7 +13,6 @@ from .odf_walk import End, Handler, Handlers, Sheet, Sink, Walker
 
 MAX_COLUMNS = 16_384
 MAX_TITLE_CHARS = 200
-DIGITS = 15  # that a spreadsheet keeps of a number
 
 
 def _sheet(walker: Walker, attributes: dict[str, str]) -> End | None:
@@ -124,7 +124,7 @@ def with_value(shown: str, attributes: dict[str, str]) -> str:
     if (value := attributes.get(_VALUE)) is not None and attributes.get(_TYPE) != "boolean":
         if value == shown:
             return shown
-        value = _plain(value)
+        value = plain_number(value)
         is_shown = any(_shorten(one) == value.lstrip("-") for one in _NUMBER.findall(shown))
         is_shown = is_shown or (value in ("0", "1") and not _NUMBER.search(shown))  # TRUE, whose value is 1
     elif (value := attributes.get(_DATE)) is not None:
@@ -139,25 +139,11 @@ def with_value(shown: str, attributes: dict[str, str]) -> str:
     return shown if is_shown else f"{shown} ({value})"
 
 
-def _plain(value: str) -> str:
-    """A number with the digits that a spreadsheet keeps, and without an exponent unless it is very large or small."""
-    if _WHOLE.fullmatch(value):
-        return value
-    try:
-        parsed = float(value)
-    except ValueError:
-        return value
-    if parsed.is_integer() and abs(parsed) < 1e21:
-        return str(int(parsed))
-    return f"{parsed:.{DIGITS}g}".upper()
-
-
 def _shorten(shown: str) -> str:
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(?:E[+-]?\d+)?")
-_WHOLE = re.compile(r"-?\d{1,21}")
 _DURATION = re.compile(r"-?PT(?:(\d{1,9})H)?(?:(\d{1,9})M)?(?:(\d{1,9})(?:[.,]\d*)?S)?")
 _NAME, _TYPE, _VALUE = name("table:name"), name("office:value-type"), name("office:value")
 _DATE, _TIME = name("office:date-value"), name("office:time-value")

@@ -1,5 +1,7 @@
 """What is read of a document: text, what is left out of it, and the documents inside it. Knows no format."""
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Literal
@@ -41,6 +43,20 @@ class Unparseable(Exception):
 
 class Refused(Exception):
     """The document has no text for us, for this reason. This is not a failure."""
+
+
+class Deadline:
+    """When to stop reading a document, so that what was read of it is kept. None of ``seconds``: never."""
+
+    def __init__(self, seconds: float | None = None) -> None:
+        self._seconds = seconds or 0.0
+        self.ends_at = math.inf if seconds is None else time.monotonic() + seconds
+
+    def is_over(self) -> bool:
+        return time.monotonic() > self.ends_at
+
+    def left_out(self, *where: str) -> "LeftOut":
+        return LeftOut("rest", where, note=f"what comes after {self._seconds:g} s of reading")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ SNIFF_CHARS = 65_536  # enough to recognize the columns
 SNIFF_ROWS = 50
 LOOKAHEAD_ROWS = 50  # by which the row that names the columns is told from a title above it and from values
 MAX_PREAMBLE_ROWS = 20  # titles and comments above the names
-MAX_NAME_CHARS = 200  # of a cell that may be one of the names in the middle of a table
+MAX_NAME_CHARS = 100  # of a cell that may be one of the names in the middle of a table
+MAX_ONE_NAME_CHARS = 40  # of the cell that may name the only column
 MAX_RECOVERIES = 3  # rows with a quote that is never closed; after that a quote is a character like others
 
 _DELIMITERS = ",\t;|"
@@ -161,8 +162,8 @@ def rows_to_lines(all_rows: Iterable[Sequence[str]], *, chars: int | Growth) -> 
     """A table as lines of ``column: value``, if one of its first rows names the columns. ``chars``: its approximate
     size; the names may add at most ``MAX_GROWTH`` times that.
 
-    Titles and comments above the names are lines of their own. A row that repeats the names is left out; one that
-    names other columns holds from there. Takes memory for ``LOOKAHEAD_ROWS`` rows.
+    Titles and comments above the names are lines of their own. A row that repeats the names is left out, or begins
+    another table with them; one that names other columns holds from there. Takes memory for ``LOOKAHEAD_ROWS`` rows.
     """
     table = _Table(chars if isinstance(chars, Growth) else Growth(chars))
     rows = _filled_rows(all_rows)
@@ -179,7 +180,8 @@ def rows_to_lines(all_rows: Iterable[Sequence[str]], *, chars: int | Growth) -> 
     while row is not None:
         following = next(rest)
         if table.is_repeated(row):
-            pass
+            if row.is_apart or not table.has_values:
+                yield from table.rename(row.cells)
         elif table.is_renamed(row, following):
             yield from table.rename(row.cells)
         elif line := table.to_line(row):
@@ -221,15 +223,17 @@ class _Table:
         self._growth = growth
         self._names: list[str] = []
         self._header: list[str] = []
+        self.has_values = False  # since the names of its columns
         self._known: set[str] = set()
         self._unsaid: set[int] = set()  # columns whose name is not in the text yet
 
     def rename(self, cells: list[str]) -> Iterator[str]:
         yield from self.close()
         self._header = _trim(cells)
-        self._names = [clip(cell) for cell in self._header]
+        self._names = [clip(cell).rstrip(": ") for cell in self._header]
         self._known = set(filter(None, cells))
         self._unsaid = {i for i, name in enumerate(self._names) if name}
+        self.has_values = False
         if any(len(cell) > MAX_KEY_CHARS for cell in cells):
             yield "; ".join(filter(None, cells))
 
@@ -241,6 +245,7 @@ class _Table:
 
     def to_line(self, row: _Row) -> str:
         cells, names, growth = row.cells, self._names, self._growth
+        self.has_values = True
         if row.is_apart and len(names) > 2 and len(cells) - cells.count("") == 1:
             return next(filter(None, cells))  # a title
         parts = []
@@ -253,7 +258,7 @@ class _Table:
 
     def is_repeated(self, row: _Row) -> bool:
         header = self._header
-        return bool(header) and header[0] == row.cells[0] and header == _trim(row.cells)
+        return len(header) > 1 and header[0] == row.cells[0] and header == _trim(row.cells)
 
     def is_renamed(self, row: _Row, following: _Row | None) -> bool:
         """Whether the row names other columns than before: many of its cells are names, or it stands apart and what
@@ -292,7 +297,11 @@ def _find_header(rows: list[list[str]]) -> int | None:
     if not rows:
         return None
     widths = Counter(len(_trim(row)) for row in rows)
+    if 2 * (widths[0] + widths[1]) < len(rows):  # titles between the parts of a table
+        widths[1] = 0
     width = max(widths, key=lambda w: (widths[w], w))
+    if width == 1 and len(rows[0][0]) > MAX_ONE_NAME_CHARS:  # lines of prose
+        return None
     for i, row in enumerate(rows[: MAX_PREAMBLE_ROWS + 1]):
         below = rows[i + 1 :]
         if not (below and _is_preamble(row, below, width)):
@@ -328,11 +337,15 @@ def _are_names(row: list[str], below: list[list[str]]) -> bool:
     filled = sum(map(bool, row))
     # rows with most of the same cells are the names again
     others = [one for one in below if 2 * sum(a == b != "" for a, b in zip(one, row, strict=False)) <= filled]
+    if 2 * len(others) < len(below) or 4 * len(set(row)) < filled:  # the same row, or the same cell, again and again
+        return False
     again = 0
     for i, cell in enumerate(row):
         if not cell or i in values:
             continue
         column = [other[i] for other in others if i < len(other) and other[i]]
+        if cell.endswith(":") and any(other.endswith(":") for other in column):  # a form, of labels before values
+            return False
         if any(map(str.isdigit, cell)) and len(column) > 1:
             shape = _shape(cell)
             if sum(_shape(other) == shape for other in column) >= 0.6 * len(column):

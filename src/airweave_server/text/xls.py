@@ -8,17 +8,17 @@ from functools import partial
 
 import olefile
 
-from . import biff, ole
+from . import biff, ole, unlock
 from .cellformat import GENERAL, CellFormat, formats
-from .grid import Comments, Row, describe_comment, to_lines
-from .parts import LeftOut, Member, Part, Refused, Text, Unparseable
+from .grid import Comments, Row, describe_comment, read_rows
+from .parts import Deadline, LeftOut, Member, Part, Refused, Text, Unparseable
 from .shapes import tidy
-from .tables import join_lines
 from .worksheet import Strings, header_text, visible
 
 STREAMS = ("Workbook", "Book")
 _DAMAGE = (struct.error, IndexError, ValueError, Unparseable)
 _PICTURE, _NOTE = 0x08, 0x19  # types of objects
+_CHART = 2  # the type of a sheet
 _CELLS = (0x06, 0xD6, 0xBD, 0xFD, 0x203, 0x204, 0x205, 0x207, 0x27E)
 
 
@@ -26,6 +26,7 @@ _CELLS = (0x06, 0xD6, 0xBD, 0xFD, 0x203, 0x204, 0x205, 0x207, 0x27E)
 class _Sheet:
     name: str
     offset: int
+    is_chart: bool
 
 
 @dataclass
@@ -39,12 +40,22 @@ class _Found:
     headers: list[str] = field(default_factory=list)
 
 
-def read(file: olefile.OleFileIO) -> Iterator[Part]:
+def read(file: olefile.OleFileIO, deadline: Deadline) -> Iterator[Part]:
     stream = next((name for name in STREAMS if file.exists(name)), None)
     if stream is None:
         raise Unparseable("it is damaged: it has no workbook")
-    yield from _Workbook(file.openstream(stream).read()).read()
+    yield from _Workbook(_unlocked(file.openstream(stream).read()), deadline).read()
     yield from _read_objects(file)
+
+
+def _unlocked(stream: bytes) -> bytes:
+    """The stream, decrypted if Excel opens it for everybody. Raises ``Refused`` if it does not."""
+    if not biff.is_locked(stream):
+        return stream
+    plain = unlock.unlock_stream(stream)
+    if plain is None:
+        raise Refused("encrypted")
+    return plain
 
 
 def _read_objects(file: olefile.OleFileIO) -> Iterator[Part]:
@@ -58,8 +69,9 @@ def _read_objects(file: olefile.OleFileIO) -> Iterator[Part]:
 
 
 class _Workbook:
-    def __init__(self, stream: bytes) -> None:
+    def __init__(self, stream: bytes, deadline: Deadline) -> None:
         self._stream = stream
+        self._deadline = deadline
         self._sheets: list[_Sheet] = []
         self._strings = Strings()
         self._formats: list[CellFormat] = []
@@ -88,14 +100,13 @@ class _Workbook:
                 self._is_wide = data[1:2] == b"\6"
                 if data[1:2] not in (b"\6", b"\5"):
                     raise Refused("unsupported_format: Excel before version 5")
-            elif kind == 0x2F:
-                raise Refused("encrypted")
             elif kind == 0x42:
                 self._encoding = biff.encoding_of(int.from_bytes(data[:2], "little"))
             elif kind == 0x22:
                 self._is_1904 = data[:1] == b"\1"
             elif kind == 0x85 and len(data) > 7 and data[5] != 6:  # not a module of code
-                self._sheets.append(_Sheet(self._string(data, 6, 1), int.from_bytes(data[:4], "little")))
+                name, offset = self._string(data, 6, 1), int.from_bytes(data[:4], "little")
+                self._sheets.append(_Sheet(name, offset, is_chart=data[5] == _CHART))
             elif kind == 0x41E and len(data) > 3:
                 codes[int.from_bytes(data[:2], "little")] = self._string(data, 2, 2 if self._is_wide else 1)
             elif kind == 0xE0:
@@ -117,7 +128,6 @@ class _Workbook:
 
     def _read_sheet(self, sheet: _Sheet) -> Iterator[Part]:
         label = f"Sheet {sheet.name}"
-        damaged: list[LeftOut] = []
         found = _Found()
         with suppress(*_DAMAGE):  # that is said below, where the cells end
             self._look_around(sheet.offset, found)
@@ -127,15 +137,9 @@ class _Workbook:
             if text := tidy(text):
                 comments.setdefault(row, []).append((column, describe_comment(author, text)))
 
-        def rows() -> Iterator[Row]:
-            try:
-                yield from self._rows(sheet.offset)
-            except _DAMAGE:
-                damaged.append(LeftOut("damaged", (label,)))
-
         size = len(self._stream) // max(1, len(self._sheets)) * 4
-        yield Text(label, join_lines(to_lines(rows(), comments, chars=size)), "csv")
-        yield from damaged
+        rows = iter(()) if sheet.is_chart else self._rows(sheet.offset)  # what a chart has are copies of cells
+        yield from read_rows(rows, comments, [], label, self._deadline, chars=size)
         boxes = [tidy(text) for id, text in found.texts.items() if found.kinds.get(id) != _NOTE]
         headers = [text for text in dict.fromkeys(found.headers) if text and text not in self._said]
         self._said.update(headers)

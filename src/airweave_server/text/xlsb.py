@@ -8,11 +8,10 @@ from typing import IO
 
 from . import biff
 from .cellformat import GENERAL, CellFormat, formats
-from .grid import MAX_COLUMNS, MAX_ROWS, Comments, Place, Row, describe_comment, to_lines
+from .grid import MAX_COLUMNS, MAX_ROWS, Comments, Place, Row, describe_comment, read_rows
 from .package import PART_ERRORS, Package
-from .parts import LeftOut, Part, Text, Unparseable
+from .parts import Deadline, LeftOut, Part, Unparseable
 from .shapes import tidy
-from .tables import join_lines
 from .worksheet import Strings, header_text, visible
 from .xlsx import Drawings, Threads
 
@@ -24,10 +23,10 @@ _DAMAGE = (struct.error, IndexError, *PART_ERRORS)
 _LAST_CELL = 11  # the types of cells are 1 to this
 
 
-def read(archive: zipfile.ZipFile) -> Iterator[Part]:
+def read(archive: zipfile.ZipFile, deadline: Deadline) -> Iterator[Part]:
     package = Package(archive)
     main = package.main_part() or MAIN_PART
-    workbook = _Workbook(package, main)
+    workbook = _Workbook(package, main, deadline)
     yield from workbook.left_out
     for name, id in workbook.sheets:
         yield from workbook.read_sheet(name, id)
@@ -74,10 +73,11 @@ def _string(data: bytes, offset: int) -> tuple[str, int]:
 
 
 class _Workbook:
-    def __init__(self, package: Package, main: str) -> None:
+    def __init__(self, package: Package, main: str, deadline: Deadline) -> None:
         self.left_out: list[LeftOut] = []
         self.sheets: list[tuple[str, str]] = []  # name, id of the relation
         self._package = package
+        self._deadline = deadline
         self._relations = package.relations(main)
         self._drawings = Drawings(package)
         self._strings = Strings()
@@ -119,21 +119,14 @@ class _Workbook:
         part = relation.target
         comments, left_out = self._read_comments(part, label)
         headers: list[str] = []
-
-        def rows() -> Iterator[Row]:
-            try:
-                yield from self._rows(self._package.open(part), headers)
-            except _DAMAGE:
-                left_out.append(LeftOut("damaged", (label,)))
-
+        rows = self._rows(part, headers)
         size = self._package.archive.getinfo(self._package.name(part)).file_size
-        yield Text(label, join_lines(to_lines(rows(), comments, chars=size)), "csv")
-        yield from left_out
+        yield from read_rows(rows, comments, left_out, label, self._deadline, chars=size)
         yield from self._drawings.read(part, label, headers)
 
-    def _rows(self, file: IO[bytes], headers: list[str]) -> Iterator[Row]:
+    def _rows(self, part: str, headers: list[str]) -> Iterator[Row]:
         row, cells = -1, dict[int, str]()
-        for kind, data in _records(file):
+        for kind, data in _records(self._package.open(part)):
             if kind == 0:
                 if cells:
                     yield row, sorted(cells.items())

@@ -8,12 +8,11 @@ from contextlib import suppress
 
 from . import xml
 from .cellformat import CellFormat, formats
-from .grid import Comments, Place, Row, describe_comment, parse_reference, to_lines
+from .grid import Comments, Place, Row, describe_comment, parse_reference, read_rows
 from .opc import Relation
 from .package import PART_ERRORS, Package
-from .parts import LeftOut, Part, Text, Unparseable
+from .parts import Deadline, LeftOut, Part, Text
 from .shapes import Block, Shapes, member, tidy
-from .tables import join_lines
 from .worksheet import Strings, Worksheet, decode
 from .xml import Node
 
@@ -23,12 +22,12 @@ _TAG = re.compile(r"<[^<>]*>")
 _DRAWINGS = ("drawing", "vmlDrawing", "package", "oleObject")
 
 
-def read(archive: zipfile.ZipFile) -> Iterator[Part]:
+def read(archive: zipfile.ZipFile, deadline: Deadline) -> Iterator[Part]:
     package = Package(archive)
     main = package.main_part() or MAIN_PART
     with package.open(main) as file:
         root = xml.tree(file)
-    workbook = _Workbook(package, main, root)
+    workbook = _Workbook(package, main, root, deadline)
     yield from workbook.left_out
     for node in root.walk():
         if node.local == "sheet":
@@ -127,9 +126,10 @@ def _wrap(root: Node) -> Node:
 class _Workbook:
     """What the sheets of a workbook share."""
 
-    def __init__(self, package: Package, main: str, root: Node) -> None:
+    def __init__(self, package: Package, main: str, root: Node, deadline: Deadline) -> None:
         self.left_out: list[LeftOut] = []
         self._package = package
+        self._deadline = deadline
         self._relations = package.relations(main)
         self._drawings = Drawings(package)
         properties = next((node for node in root if node.local == "workbookPr"), None)
@@ -140,7 +140,7 @@ class _Workbook:
         for one in self._relations.values():
             try:
                 if one.kind == "sharedStrings":
-                    Strings.read(package.open(one.target), self._strings)
+                    Strings.read(xml.undeclared(package.open(one.target)), self._strings)
                 elif one.kind == "styles":
                     self._formats = _read_formats(xml.tree(package.open(one.target)))
             except PART_ERRORS:
@@ -157,18 +157,14 @@ class _Workbook:
         sheet = Worksheet(self._strings, self._formats, is_1904=self._is_1904)
         size = self._package.archive.getinfo(self._package.name(part)).file_size
 
-        def rows() -> Iterator[Row]:
-            try:
-                yield from sheet.rows(self._package.open(part))
-            except PART_ERRORS as error:
-                damaged.append(LeftOut("damaged", (label,), note=str(error) if isinstance(error, Unparseable) else ""))
-
-        yield Text(label, join_lines(to_lines(rows(), comments, chars=size)), "csv")
-        yield from damaged
+        yield from read_rows(self._rows(sheet, part), comments, damaged, label, self._deadline, chars=size)
         yield from self._drawings.read(part, label, sheet.headers)
         if sheet.uncalculated:
             note = "the file has no value of a formula"
             yield LeftOut("formula", (label,), sheet.uncalculated, note)
+
+    def _rows(self, sheet: Worksheet, part: str) -> Iterator[Row]:
+        yield from sheet.rows(xml.undeclared(self._package.open(part)))
 
     def _read_comments(self, part: str, label: str) -> tuple[Comments, list[LeftOut]]:
         comments, in_threads, left_out = self._threads.read(part, label)

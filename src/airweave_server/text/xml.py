@@ -1,9 +1,10 @@
 """XML without its dangers: streamed or as a small tree, no document type, no entities of its own, nothing fetched."""
 
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import IO
+from typing import IO, Any
 from xml.parsers import expat
 
 from .parts import Unparseable
@@ -221,6 +222,41 @@ def tree(file: IO[bytes]) -> Node:
 
     parse(file, start, end, characters)
     return next(iter(top))
+
+
+def undeclared(file: IO[bytes]) -> IO[bytes]:
+    """The file without what its document type declares, if it declares anything: an entity of its own is then an
+    error where it stands, and what comes before it is read."""
+    head = file.read(PIECE_BYTES)
+    if (found := _DECLARES.search(head)) is None:
+        file.seek(0)
+        return file
+    return io.BufferedReader(_Rest(head[: found.start()] + head[found.end() :], file))
+
+
+_DECLARES = re.compile(
+    rb"""<!DOCTYPE[^\[<>]*\[(?>"[^"]*"|'[^']*'|<!--(?>[^-]|-(?!->))*+-->|<\?(?>[^?]|\?(?!>))*+\?>|[^\]"'])*+\]\s*>"""
+)
+
+
+class _Rest(io.RawIOBase):
+    """Some bytes, and after them the rest of a file."""
+
+    def __init__(self, head: bytes, file: IO[bytes]) -> None:
+        self._head, self._file = head, file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._head[: len(buffer)] or self._file.read(len(buffer))
+        self._head = self._head[len(data) :]
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def local_name(name: str) -> str:
