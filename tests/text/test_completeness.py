@@ -129,6 +129,16 @@ def test_a_planted_loss_of_numbers_is_counted_whatever_their_format(first: int, 
     assert completeness.missing_words(io.BytesIO(data), "xlsx", [("", kept)]) == pytest.approx(shown * lost, rel=0.1)
 
 
+def test_cells_without_any_space_and_tags_without_end_take_no_long_time() -> None:
+    made = io.BytesIO()
+    cell = '<c r="A1"><v>7</v></c><c r="B1" t="inlineStr"><is><t>' + "x" * 1_000_000 + "</t></is></c>"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, inside in enumerate((cell, f"<!-- {'<c <v t=' * 100_000} -->", "<c><f " * 100_000)):
+            archive.writestr(f"xl/worksheets/sheet{number}.xml", f"<worksheet>{inside}</worksheet>")
+    read = f"{'x' * 1_000_000} (7)"
+    assert completeness.missing_words(made, "xlsx", [("", read)]) == 0
+
+
 def test_a_loss_in_a_mailbox_and_in_a_report_of_a_mail_server_is_counted() -> None:
     report = (
         b"Content-Type: multipart/report; boundary=B\n\n--B\n\nIt came back.\n\n--B\n"

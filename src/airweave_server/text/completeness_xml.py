@@ -136,10 +136,10 @@ def _related(archive: _Archive, part: str) -> set[str]:
 
 
 _CELL = re.compile(
-    r'<(?:\w+:)?c(?:\s+r="[A-Z]+\d+")?((?:\s[^>]*[^>/])?)>\s*'
-    r"(?:<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v(?:\s[^>]*)?>([^<]*)"
+    r'<(?:\w+:)?c(?:\s+r="[A-Z]+\d+")?((?:\s[^<>]*[^<>/])?)>\s*'
+    r"(?:<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v(?:\s[^<>]*)?>([^<]*)"
 )
-_INLINE = re.compile(r't="inlineStr"[^>]*>((?:[^<]|<(?!/(?:\w+:)?c>))*)')
+_INLINE = re.compile(r't="inlineStr"[^<>]*>((?:[^<]|<(?!/(?:\w+:)?c>))*)')
 _TYPE, _STYLE = re.compile(r'\bt="(\w+)"'), re.compile(r'\bs="(\d+)"')
 _XF, _XF_FORMAT = re.compile(r"<(?:\w+:)?xf\b[^>]*"), re.compile(r'\bnumFmtId="(\d+)"')
 _FORMAT = re.compile(r"<(?:\w+:)?numFmt\b[^>]*")
