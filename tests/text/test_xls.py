@@ -91,8 +91,9 @@ def test_packed_numbers_and_texts_of_formulas() -> None:
     truth = record(0x06, words(0, 5, 0), b"\1\0\1\0\0\0\xff\xff", bytes(8))
     error = record(0x06, words(0, 6, 0), b"\2\0\x2a\0\0\0\xff\xff", bytes(8))
     empty = record(0x06, words(0, 7, 0), b"\3\0\0\0\0\0\xff\xff", bytes(8))
-    found = opened(workbook(many + formula + truth + error + empty))
-    assert found.text == "4711; 12.25; 1; -5; computed; TRUE; #N/A\n\n"
+    earlier = record(0x406, words(0, 8, 0), struct.pack("<d", 2.5), bytes(6))
+    found = opened(workbook(many + formula + truth + error + empty + earlier))
+    assert found.text == "4711; 12.25; 1; -5; computed; TRUE; #N/A; 2.5\n\n"
 
 
 def test_comments_have_their_author_and_boxes_stand_apart() -> None:

@@ -19,7 +19,8 @@ STREAMS = ("Workbook", "Book")
 _DAMAGE = (struct.error, IndexError, ValueError, Unparseable)
 _PICTURE, _NOTE = 0x08, 0x19  # types of objects
 _CHART = 2  # the type of a sheet
-_CELLS = (0x06, 0xD6, 0xBD, 0xFD, 0x203, 0x204, 0x205, 0x207, 0x27E)
+_FORMULAS = (0x06, 0x206, 0x406)  # some programs write those of earlier versions
+_CELLS = (*_FORMULAS, 0xD6, 0xBD, 0xFD, 0x203, 0x204, 0x205, 0x207, 0x27E)
 
 
 @dataclass
@@ -217,7 +218,7 @@ class _Workbook:
                         style, packed = struct.unpack_from("<HI", data, place)
                         yield row, column, self._show(biff.rk_number(packed), style)
                         column += 1
-                elif kind == 0x06 and data[12:14] == b"\xff\xff" and data[6] == 0:
+                elif kind in _FORMULAS and data[12:14] == b"\xff\xff" and data[6] == 0:
                     waiting = row, column, self._format(style)
                 else:
                     yield row, column, self._cell_text(kind, data, style)
@@ -231,7 +232,7 @@ class _Workbook:
             return self._show(biff.rk_number(int.from_bytes(data[6:10], "little")), style)
         if kind == 0x205:
             return biff.error_text(data[6]) if data[7] else ("FALSE", "TRUE")[data[6] != 0]
-        if kind == 0x06 and data[12:14] == b"\xff\xff":
+        if kind in _FORMULAS and data[12:14] == b"\xff\xff":
             return {1: ("FALSE", "TRUE")[data[8] != 0], 2: biff.error_text(data[8])}.get(data[6], "")
         return self._show(repr(struct.unpack_from("<d", data, 6)[0]), style)
 
