@@ -87,19 +87,43 @@ class Stories:
         made = story.paragraph
         if made is None:
             return
-        for one in [one for one in reversed(story.fields) if not one.is_shown]:
-            one.outer.extend(one.held)  # its instruction never ended, so this may be text
-            story.fields.remove(one)
+        if story.fields:
+            for one in [one for one in reversed(story.fields) if not one.is_shown]:
+                one.outer.extend(one.held)  # its instruction never ended, so this may be text
+                story.fields.remove(one)
         story.paragraph = None
         self._sink, self._muted = story.loose, None
         self._is_in_properties = False
         if made.is_joined:
             story.joined = made
         else:
-            self._add(story, self._block(made), made.after)
+            self._add(story, self._block(made, "".join(made.pieces)), made.after)
 
-    def _block(self, made: Paragraph) -> Block | None:
-        text = docx_flow.clean("".join(made.pieces))
+    def _take_plain(self, made: Paragraph, text: str, *, is_cell: bool) -> bool:
+        """Take a paragraph that is only this text, or a cell that is only this paragraph. Returns whether that is all
+        there is to it where it stands."""
+        story = self._story
+        if story.is_deleted or self._muted is not None:
+            return False
+        if is_cell:
+            table = self._tables[-1] if self._tables else None
+            if table is None or table.cells is None or table.is_deleted or self._owners[-1] != len(self._stories):
+                return False
+            block = self._block(made, text)
+            table.blocks = [block] if block is not None else []
+            table.cells.append(docx_flow.escape(docx_flow.cell_text(table.blocks)))
+            table.count += 1
+            self._chars += len(block.text) if block is not None else 0
+            return True
+        if story.paragraph is not None or story.loose or story.joined is not None or story.fields:
+            return False
+        self._sink = story.loose
+        self._is_in_properties = False
+        self._add(story, self._block(made, text), [])
+        return True
+
+    def _block(self, made: Paragraph, text: str) -> Block | None:
+        text = docx_flow.clean(text)
         style = self._context.styles.resolve(made.style)
         list_id = style.list_id if made.list_id is None else made.list_id
         shown, level = None, made.level or 0
@@ -141,7 +165,7 @@ class Stories:
         """Add a paragraph that should go on with the next one, and there is none."""
         made, self._story.joined = self._story.joined, None
         if made is not None:
-            self._add(self._story, self._block(made), made.after)
+            self._add(self._story, self._block(made, "".join(made.pieces)), made.after)
 
     # Boxes
 
