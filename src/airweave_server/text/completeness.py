@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.message import Message
 from itertools import islice
+from types import MappingProxyType
 from typing import IO
 
 from . import completeness_binary as binary
 from . import completeness_xml, encoded
-from .completeness_held import Held, TooLarge
+from .completeness_held import Held, Source, TooLarge
 from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
@@ -29,10 +30,17 @@ _WORD = re.compile(r"[^\W_]+")
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
-def missing_words(file: IO[bytes], form: str, read: Sequence[tuple[str, str]], *, until: float = math.inf) -> int:
+def missing_words(
+    file: IO[bytes],
+    form: str,
+    read: Sequence[tuple[str, str]],
+    *,
+    until: float = math.inf,
+    unpacked: Mapping[int, bytes] = MappingProxyType({}),
+) -> int:
     """About how many words of a document are not in what was read of it, the labels and texts of its sections; 0 if
     only few are, if the format is not counted, and if the count fails. ``until``: the monotonic time at which it
-    ends."""
+    ends. ``unpacked``: parts of a zip file, by their places in it, which need not be unpacked once more."""
     counter = _COUNTERS.get(form)
     if counter is None and form != "pdf":
         return 0
@@ -40,7 +48,7 @@ def missing_words(file: IO[bytes], form: str, read: Sequence[tuple[str, str]], *
         file.seek(0)
         if counter is None:
             return _compare_pages(*binary.pages_of_pdf(file, until), read)
-        return _compare(counter(file, form), (text for _, text in read))
+        return _compare(counter(Source(file, form, unpacked)), (text for _, text in read))
     except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
         _LOG.debug("completeness_not_counted: %s: %s", form, error)
         return 0
@@ -79,10 +87,12 @@ def _compare(held: Held, read: Iterable[str]) -> int:
 def _less_common_lines(held: str, read: str) -> tuple[str, str]:
     """Both texts without the lines that they share, each as often as it stands in both: a fraction of the work is left.
     Lines are the same that have the same letters."""
-    lines, others = held.split("\n"), read.replace("|", "\n").split("\n")
-    keys, other_keys = _letters("\n".join(lines)), _letters("\n".join(others))
+    read = read.replace("|", "\n")
+    keys, other_keys = _letters(held), _letters(read)
+    if [*filter(None, keys)] == [*filter(None, other_keys)]:
+        return "", ""
     counts, other_counts = Counter(keys), Counter(other_keys)
-    return _without(lines, keys, other_counts), _without(others, other_keys, counts)
+    return _without(held.split("\n"), keys, other_counts), _without(read.split("\n"), other_keys, counts)
 
 
 def _letters(text: str) -> list[bytes]:
@@ -138,9 +148,9 @@ def _rejoined(missing: Mapping[str, int], surplus: Counter[str]) -> int:
     return sum(count for word, count in islice(missing.items(), MAX_REJOINED) if len(word) > 2 and word in joined)
 
 
-def _count_mail(file: IO[bytes], _: str) -> Held:
+def _count_mail(source: Source) -> Held:
     held = Held()
-    message = email.message_from_binary_file(file)
+    message = email.message_from_binary_file(source.file)
     held.texts.extend(_body(message))
     return held
 
@@ -171,7 +181,7 @@ def _decode(data: bytes, charset: str | None) -> str:
     return data.decode("ascii", "ignore")
 
 
-_COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+_COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     **completeness_xml.COUNTERS,
     **binary.COUNTERS,
     "email": _count_mail,

@@ -10,7 +10,7 @@ from typing import IO
 import olefile
 from pypdfium2 import PdfDocument, PdfiumError
 
-from .completeness_held import Held, TooLarge
+from .completeness_held import Held, Source, TooLarge
 
 MAX_STREAM_BYTES = 16 * 1024 * 1024  # that are counted of a stream
 MAX_RTF_CHARS = 4 * 1024 * 1024  # without pictures
@@ -47,8 +47,8 @@ _RTF_KEPT = _names(
 )
 
 
-def _count_rtf(file: IO[bytes], _: str) -> Held:
-    text = file.read(MAX_STREAM_BYTES).decode("latin-1")
+def _count_rtf(source: Source) -> Held:
+    text = source.file.read(MAX_STREAM_BYTES).decode("latin-1")
     text = re.sub(r"[0-9a-fA-F\r\n]{200,}", "", text)  # pictures
     if len(text) > MAX_RTF_CHARS:
         raise TooLarge
@@ -119,9 +119,9 @@ _UNKNOWN_BYTES = {byte: _OPAQUE if byte >= 0xC0 else _WEAK for byte in range(0x8
 # Word before 2007: the pieces of which the text consists
 
 
-def _count_doc(file: IO[bytes], _: str) -> Held:
+def _count_doc(source: Source) -> Held:
     held = Held()
-    with olefile.OleFileIO(file) as ole:
+    with olefile.OleFileIO(source.file) as ole:
         main = ole.openstream("WordDocument").read(MAX_STREAM_BYTES)
         version, flags = struct.unpack_from("<H", main, 2)[0], struct.unpack_from("<H", main, 10)[0]
         if flags & 0x0100:  # encrypted
@@ -181,9 +181,9 @@ _CONTROLS = {7: "\n", 9: "\t", 11: "\n", 12: "\n", 30: "-", 31: "", 160: " ", 1:
 # PowerPoint and Excel before 2007: records of texts
 
 
-def _count_ppt(file: IO[bytes], _: str) -> Held:
+def _count_ppt(source: Source) -> Held:
     held = Held()
-    with olefile.OleFileIO(file) as ole:
+    with olefile.OleFileIO(source.file) as ole:
         data = ole.openstream("PowerPoint Document").read(MAX_STREAM_BYTES)
     edits = 0
     ends: list[int] = []
@@ -209,9 +209,9 @@ def _count_ppt(file: IO[bytes], _: str) -> Held:
     return held if edits <= 1 else Held()
 
 
-def _count_xls(file: IO[bytes], _: str) -> Held:
+def _count_xls(source: Source) -> Held:
     held = Held()
-    with olefile.OleFileIO(file) as ole:
+    with olefile.OleFileIO(source.file) as ole:
         data = ole.openstream("Workbook" if ole.exists("Workbook") else "Book").read(MAX_STREAM_BYTES)
     uses: Counter[int] = Counter()
     shared: list[bytes] = []
@@ -306,9 +306,9 @@ def _shared_strings(bodies: list[bytes]) -> Iterator[str]:
             number, at = number + 1, at - len(bodies[number])
 
 
-def _count_msg(file: IO[bytes], _: str) -> Held:
+def _count_msg(source: Source) -> Held:
     held = Held()
-    with olefile.OleFileIO(file) as ole:
+    with olefile.OleFileIO(source.file) as ole:
         for name in ("__substg1.0_1000", "__substg1.0_0037"):
             if ole.exists(f"{name}001F"):
                 held.texts.append(ole.openstream(f"{name}001F").read(MAX_STREAM_BYTES).decode("utf-16-le", "replace"))
@@ -338,7 +338,7 @@ def pages_of_pdf(file: IO[bytes], until: float) -> tuple[int, dict[int, str]]:
     return count, found
 
 
-COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     "rtf": _count_rtf,
     "doc": _count_doc,
     "ppt": _count_ppt,

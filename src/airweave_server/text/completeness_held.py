@@ -1,10 +1,21 @@
 """What a document holds as text, in the terms of ``completeness``."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import IO
 
 
 class TooLarge(Exception):
     """The document has more than is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The document, and the parts of its zip file that are unpacked already, by their places in it."""
+
+    file: IO[bytes]
+    form: str
+    unpacked: Mapping[int, bytes]
 
 
 @dataclass(slots=True)

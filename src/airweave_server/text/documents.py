@@ -16,7 +16,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -54,6 +54,7 @@ from . import (
 )
 from .charset import decode
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
+from .kept import Kept
 from .litter import find_litter
 from .package import Package
 from .parts import (
@@ -137,10 +138,12 @@ def read(
 
 @dataclass(slots=True)
 class _Own:
-    """The document that is being read: its format, and the labels and texts of its sections, without its members."""
+    """The document that is being read: its format, the labels and texts of its sections, without its members, and the
+    parts of its zip file that were unpacked, by their places."""
 
     form: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)
+    unpacked: Mapping[int, bytes] = field(default_factory=dict)
 
 
 class _Reading:
@@ -204,7 +207,8 @@ class _Reading:
         """Note how many words of the document were not read, if there is time to count them."""
         if time.monotonic() < self._ends_at:
             sections = [(one.removeprefix(label).removeprefix(" > "), text) for one, text in self._own.sections]
-            missing = completeness.missing_words(file, self._own.form, sections, until=self._ends_at)
+            own = self._own
+            missing = completeness.missing_words(file, own.form, sections, until=self._ends_at, unpacked=own.unpacked)
             if missing:
                 self._left_out.append(LeftOut("words", (label,) if label else (), missing))
 
@@ -331,15 +335,17 @@ class _Reading:
         return data
 
     def _read_zip(self, file: IO[bytes], label: str, depth: int) -> None:
-        with zipfile.ZipFile(file) as archive:
+        with Kept(file) as archive:
             members = archive.infolist()
             names = {member.filename for member in members}
             if (form := _office_format(archive, names)) is not None:
                 unpacked = sum(member.file_size for member in members if not member.filename.startswith(_MEDIA))
                 if unpacked > self._allowed_bytes:
                     raise Refused(f"too_large: it unpacks to {unpacked // 1024 // 1024:,} MB")
+                self._own.unpacked = archive.parts
                 self._read_office(file, archive, form, label, depth)
                 return
+            archive.forget()
             self._formats.add("archive")
             plain = [member for member in members if not member.is_dir()]
             if plain and all(member.flag_bits & 1 for member in plain):

@@ -1,6 +1,5 @@
 """XML without its dangers: streamed or as a small tree, no document type, no entities of its own, nothing fetched."""
 
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -10,7 +9,6 @@ from xml.parsers import expat
 from .parts import Unparseable
 
 PIECE_BYTES = 65_536  # that ``parse_in_pieces`` parses at once
-KEPT_BYTES = 2 * 1024 * 1024  # of a part that is held in memory, to unpack it once
 MAX_DECLARATION_BYTES = 1_000  # of a namespace
 MAX_NAMES = 10_000  # that are remembered
 MAX_DEPTH = 200  # of the elements of a tree
@@ -94,11 +92,6 @@ class Stream:
     def pieces(self, file: IO[bytes]) -> Iterator[bytes]:
         """Yield each piece before it is parsed, the last after the end of the file."""
         with file:
-            head = file.read(KEPT_BYTES)
-            if len(head) < KEPT_BYTES:
-                file = io.BytesIO(head)  # unpacked only once
-            else:
-                file.seek(0)
             parser, is_plain = self._make_parser(file)
             take, left, is_last = self._take if is_plain else None, b"", False
             while not is_last:
