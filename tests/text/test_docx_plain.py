@@ -175,6 +175,6 @@ def test_plain_paragraphs_are_found() -> None:
     for name in ("runs", "style", "list", "characters", "empty", "end in bold"):
         head, found = docx_plain.split(PIECES[name].replace("<w:p/>", "<w:p></w:p>").encode())
         assert not head, name
-        assert all(not one.rest for one in found), name
+        assert all(not rest for *_, rest in found), name
     _, found = docx_plain.split(PIECES["cells"].encode())
-    assert [one.closes is not None for one in found] == [True, True, False, True]
+    assert [closes is not None for *_, closes, _ in found] == [True, True, False, True]

@@ -6,79 +6,63 @@ Only for parts in UTF-8 with the usual prefixes, and without comments and CDATA.
 """
 
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
 
-_ATTRIBUTES = rb'(?: [\w:]{1,40}="[^"<&]*+")*+'
-_EMPTY = rb"<[\w:]{1,40}" + _ATTRIBUTES + rb"/>"
+_ATTRIBUTES = r'(?: [A-Za-z0-9_:]{1,40}="[^"<&]*+")*+'
+_EMPTY = r"<[A-Za-z0-9_:]{1,40}" + _ATTRIBUTES + r"/>"
 # Elements without content that are not read: among runs, before the text of a run, of paragraphs and of cells.
-_MARK = re.compile(rb"<w:(?:proofErr|bookmarkStart|bookmarkEnd|permStart|permEnd)" + _ATTRIBUTES + rb"/>")
-_BEFORE_TEXT = rb"<w:lastRenderedPageBreak/>"
+_MARK = re.compile(r"<w:(?:proofErr|bookmarkStart|bookmarkEnd|permStart|permEnd)" + _ATTRIBUTES + r"/>")
+_BEFORE_TEXT = r"<w:lastRenderedPageBreak/>"
 _OF_PARAGRAPH = (
-    rb"(?:<w:(?:adjustRightInd|autoSpaceDE|autoSpaceDN|bidi|cnfStyle|contextualSpacing|ind|jc|keepLines|keepNext|"
-    rb"kinsoku|mirrorIndents|overflowPunct|pageBreakBefore|shd|snapToGrid|spacing|suppressAutoHyphens|"
-    rb"suppressLineNumbers|textAlignment|topLinePunct|widowControl|wordWrap)" + _ATTRIBUTES + rb"/>)*+"
+    r"(?:<w:(?:adjustRightInd|autoSpaceDE|autoSpaceDN|bidi|cnfStyle|contextualSpacing|ind|jc|keepLines|keepNext|"
+    r"kinsoku|mirrorIndents|overflowPunct|pageBreakBefore|shd|snapToGrid|spacing|suppressAutoHyphens|"
+    r"suppressLineNumbers|textAlignment|topLinePunct|widowControl|wordWrap)" + _ATTRIBUTES + r"/>)*+"
 )
-_OF_ITS_END = rb"(?:<w:(?!del[ />]|moveFrom[ />])\w{1,40}" + _ATTRIBUTES + rb"/>)*+"
-_OF_CELL = rb"<w:(?:cnfStyle|hideMark|noWrap|shd|tcW|textDirection|vAlign|vMerge)" + _ATTRIBUTES + rb"/>"
+_OF_ITS_END = r"(?:<w:(?!del[ />]|moveFrom[ />])[A-Za-z0-9_]{1,40}" + _ATTRIBUTES + r"/>)*+"
+_OF_CELL = r"<w:(?:cnfStyle|hideMark|noWrap|shd|tcW|textDirection|vAlign|vMerge)" + _ATTRIBUTES + r"/>"
 
 _RUN = re.compile(
-    rb"<w:r" + _ATTRIBUTES + rb">(?:<w:rPr>(?:" + _EMPTY + rb")*+</w:rPr>|<w:rPr/>)?+(?:" + _BEFORE_TEXT + rb")*+"
-    rb'<w:t(?: xml:space="[a-z]{1,10}")?+>'
+    r"<w:r" + _ATTRIBUTES + r">(?:<w:rPr>(?:" + _EMPTY + r")*+</w:rPr>|<w:rPr/>)?+(?:" + _BEFORE_TEXT + r")*+"
+    r'<w:t(?: xml:space="[a-z]{1,10}")?+>'
 )
-_RUN_AS, _BETWEEN = b"<w:r><w:t>", b"</w:t></w:r><w:r><w:t>"
-_CELL = re.compile(rb"<w:tcPr>(?:" + _OF_CELL + rb")*+</w:tcPr>")
-_STYLE = rb'(?:<w:pStyle w:val="([^"<&\0-\x1f]*+)"/>)?+'
-_LIST = rb'(?:<w:numPr>(?:<w:ilvl w:val="(\d{1,4})"/>)?+<w:numId w:val="(\d{1,9})"/></w:numPr>)?+'
-_PROPERTIES = _STYLE + _OF_PARAGRAPH + _LIST + _OF_PARAGRAPH + rb"(?:<w:rPr>" + _OF_ITS_END + rb"</w:rPr>)?+"
+_RUN_AS, _BETWEEN = "<w:r><w:t>", "</w:t></w:r><w:r><w:t>"
+_CELL = re.compile(r"<w:tcPr>(?:" + _OF_CELL + r")*+</w:tcPr>")
+_STYLE = r'(?:<w:pStyle w:val="([^"<&\0-\x1f\ufffe\uffff]*+)"/>)?+'
+_LIST = r'(?:<w:numPr>(?:<w:ilvl w:val="([0-9]{1,4})"/>)?+<w:numId w:val="([0-9]{1,9})"/></w:numPr>)?+'
+_PROPERTIES = _STYLE + _OF_PARAGRAPH + _LIST + _OF_PARAGRAPH + r"(?:<w:rPr>" + _OF_ITS_END + r"</w:rPr>)?+"
 _PARAGRAPH = re.compile(
-    rb"<w:(?:(tc)><w:)?+p" + _ATTRIBUTES + rb">(?:<w:pPr>" + _PROPERTIES + rb"</w:pPr>|<w:pPr/>)?+"
-    rb"(?:<w:r><w:t>([^<>&\0-\x1f]*+)</w:t></w:r>)?+</w:p>(</w:tc>)?+"
+    r"<w:(?:(tc)><w:)?+p" + _ATTRIBUTES + r">(?:<w:pPr>" + _PROPERTIES + r"</w:pPr>|<w:pPr/>)?+"
+    r"(?:<w:r><w:t>([^<>&\0-\x1f\ufffe\uffff]*+)</w:t></w:r>)?+</w:p>(</w:tc>)?+"
 )
 _FIELDS = 7
-_NO_CHARACTER = b"\xef\xbf"  # how U+FFFE begins, which no XML may hold
+# The beginning and the style of a paragraph, level and list, text, end, and what comes after it. The first is not None
+# for the first of a cell, the end for the last of it, and the text if there is a run.
+Plain = tuple[str | None, str | None, str | None, str | None, str | None, str | None, str]
 
 
-class Plain(NamedTuple):
-    """A paragraph, as bytes. ``text``: None if it has no run. ``opens``, ``closes``: not None if it is the first or the
-    last of its cell, ``rest``: what comes after it."""
-
-    opens: bytes | None
-    style: bytes | None
-    level: bytes | None
-    list_id: bytes | None
-    text: bytes | None
-    closes: bytes | None
-    rest: bytes
-
-
-def split(data: bytes) -> tuple[bytes, Iterator[Plain]]:
+def split(data: bytes) -> tuple[bytes, Iterable[Plain]]:
     """A piece of a part as what comes before its first plain paragraph, and each of them. Properties of characters are
     lost."""
-    data = _RUN.sub(_RUN_AS, data)
-    if b"<w:proofErr" in data or b"<w:bookmark" in data or b"<w:perm" in data:
-        data = _MARK.sub(b"", data)
-    data = data.replace(_BETWEEN, b"")
-    if b"<w:tcPr>" in data:
-        data = _CELL.sub(b"", data)
-    head, *parts = _PARAGRAPH.split(data)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:  # the parser says where
+        return data, ()
+    text = _RUN.sub(_RUN_AS, text)
+    if "<w:proofErr" in text or "<w:bookmark" in text or "<w:perm" in text:
+        text = _MARK.sub("", text)
+    text = text.replace(_BETWEEN, "")
+    if "<w:tcPr>" in text:
+        text = _CELL.sub("", text)
+    head, *parts = _PARAGRAPH.split(text)
     values = iter(parts)
-    return head, map(Plain._make, zip(*[values] * _FIELDS, strict=True))
+    return head.encode(), zip(*[values] * _FIELDS, strict=True)
 
 
-def decode(value: bytes | None) -> str:
-    """Raises ``ValueError`` for bytes that a parser refuses."""
-    if value is None:
-        return ""
-    if _NO_CHARACTER in value:
-        raise ValueError
-    return value.decode()
-
-
-def to_xml(plain: Plain) -> bytes:
+def to_xml(plain: Plain) -> str:
     """The paragraph as it may stand in the part."""
-    style = b'<w:pStyle w:val="%b"/>' % plain.style if plain.style is not None else b""
-    level = b'<w:ilvl w:val="%b"/>' % plain.level if plain.level is not None else b""
-    numbered = b'<w:numPr>%b<w:numId w:val="%b"/></w:numPr>' % (level, plain.list_id) if plain.list_id else b""
-    run = b"<w:r><w:t>%b</w:t></w:r>" % plain.text if plain.text is not None else b""
-    return b"<w:p><w:pPr>%b%b</w:pPr>%b</w:p>" % (style, numbered, run)
+    _, style, level, list_id, text, _, _ = plain
+    styled = f'<w:pStyle w:val="{style}"/>' if style is not None else ""
+    leveled = f'<w:ilvl w:val="{level}"/>' if level is not None else ""
+    listed = f'<w:numPr>{leveled}<w:numId w:val="{list_id}"/></w:numPr>' if list_id is not None else ""
+    run = f"<w:r><w:t>{text}</w:t></w:r>" if text is not None else ""
+    return f"<w:p><w:pPr>{styled}{listed}</w:pPr>{run}</w:p>"

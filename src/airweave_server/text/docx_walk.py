@@ -10,7 +10,7 @@ from typing import IO
 
 from . import docx_plain, fields, fonts, omml, xml
 from .docx_context import Context
-from .docx_flow import BREAK, Field, Paragraph
+from .docx_flow import BREAK, Field
 from .docx_names import PREFIXES, find_handlers
 from .docx_stories import Stories
 from .docx_styles import number
@@ -74,32 +74,22 @@ class Walk(Stories):
         head, found = docx_plain.split(data)
         yield head
         for plain in found:
-            is_cell = plain.opens is not None and plain.closes is not None
-            if plain.opens is not None and not is_cell:
+            opens, style, level, list_id, text, closes, rest = plain
+            is_cell = opens is not None and closes is not None
+            if opens is not None and not is_cell:
                 yield b"<w:tc>"
-            if not self._busy and not self._stream.is_passing and not self._take_paragraph(plain, is_cell=is_cell):
-                as_xml = docx_plain.to_xml(plain)
-                yield b"<w:tc>%b</w:tc>" % as_xml if is_cell else as_xml
-            if plain.closes is not None and not is_cell:
+            if not self._busy and not self._stream.is_passing:
+                depth = int(level) if level is not None else None
+                if not self._take_plain(text or "", style or "", list_id, depth, is_cell=is_cell):
+                    as_xml = docx_plain.to_xml(plain)
+                    yield (f"<w:tc>{as_xml}</w:tc>" if is_cell else as_xml).encode()
+                elif text is not None:
+                    self._font, self._out = "", None
+                    self._made += 1
+            if closes is not None and not is_cell:
                 yield b"</w:tc>"
-            if plain.rest:
-                yield plain.rest
-
-    def _take_paragraph(self, plain: docx_plain.Plain, *, is_cell: bool) -> bool:
-        try:
-            text, style = docx_plain.decode(plain.text), docx_plain.decode(plain.style)
-        except ValueError:  # the parser says what is wrong with it
-            return False
-        made = Paragraph(style=style)
-        if plain.list_id is not None:
-            made.list_id = plain.list_id.decode()
-            made.level = int(plain.level) if plain.level is not None else None
-        if not self._take_plain(made, text, is_cell=is_cell):
-            return False
-        if plain.text is not None:
-            self._font, self._out = "", None
-            self._made += 1
-        return True
+            if rest:
+                yield rest.encode()
 
     def read(self, file: IO[bytes]) -> None:
         for _ in self.pieces(file):

@@ -73,6 +73,7 @@ class Stream:
         self._start, self._end, self._characters = start, end, characters
         self._parser: expat.XMLParserType | None = None
         self._rename: Callable[[str], str] = str
+        self.is_passing = False  # whether the parser is in an element that is passed over
         self._passed = ""
         self._noted: Mapping[str, Callable[[], None]] = {}
 
@@ -80,14 +81,9 @@ class Stream:
         """Tell nothing of what is in the element that was just started. It may hold no element of its own name.
         ``noted``: what to call at the ends of elements in it."""
         if self._parser is not None:
-            self._passed, self._noted = name, noted
+            self.is_passing, self._passed, self._noted = True, name, noted
             self._parser.StartElementHandler = None
             self._parser.EndElementHandler = self._leave
-
-    @property
-    def is_passing(self) -> bool:
-        """Whether the parser is in an element that is passed over."""
-        return self._parser is not None and self._parser.StartElementHandler is None
 
     def pieces(self, file: IO[bytes]) -> Iterator[bytes]:
         """Yield each piece before it is parsed, the last after the end of the file."""
@@ -152,6 +148,7 @@ class Stream:
     def _leave(self, name: str) -> None:
         name = self._rename(name)
         if name == self._passed and self._parser is not None:
+            self.is_passing = False
             self._parser.StartElementHandler = self._start
             self._parser.EndElementHandler = self._end
         elif (note := self._noted.get(name)) is not None:
