@@ -37,17 +37,20 @@ def missing_words(
     *,
     until: float = math.inf,
     unpacked: Mapping[int, bytes] = MappingProxyType({}),
+    glyphs: binary.Glyphs | None = None,
 ) -> int:
     """About how many words of a document are not in what was read of it, the labels and texts of its sections; 0 if
     only few are, if the format is not counted, and if the count fails. ``until``: the monotonic time at which it
-    ends. ``unpacked``: parts of a zip file, by their places in it, which need not be unpacked once more."""
+    ends. ``unpacked``: parts of a zip file, by their places in it, which need not be unpacked once more;
+    ``glyphs``: those of pages that were open."""
     counter = _COUNTERS.get(form)
     if counter is None and form != "pdf":
         return 0
     try:
         file.seek(0)
         if counter is None:
-            return _compare_pages(*binary.pages_of_pdf(file, until), read)
+            glyphs = glyphs or binary.Glyphs()
+            return _compare_pages(glyphs, read) if glyphs.complete(file, until) else 0
         return _compare(counter(Source(file, form, unpacked)), (text for _, text in read))
     except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
         _LOG.debug("completeness_not_counted: %s: %s", form, error)
@@ -114,21 +117,25 @@ def _without(lines: Sequence[str], keys: Sequence[bytes], common: Counter[bytes]
 _NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum() and code != 10)
 
 
-def _compare_pages(count: int, held: Mapping[int, str], read: Sequence[tuple[str, str]]) -> int:
+def _compare_pages(glyphs: binary.Glyphs, read: Sequence[tuple[str, str]]) -> int:
     """Pages are compared letter by letter: where words end is a matter of their places, in which readers differ."""
     texts: dict[int, list[str]] = {}
     for label, text in read:
         if found := _PAGE.match(label):
             texts.setdefault(int(found[1]), []).append(text)
-    total, lost = 0, 0.0
-    for number, text in held.items():
-        expected = words(text)
-        letters = Counter("".join(expected))
-        missing = letters - Counter("".join(words("\n".join(texts.get(number, ())))))
-        total += len(expected)
-        lost += missing.total() * len(expected) / max(1, letters.total())
-    lost, total = lost * count / max(1, len(held)), total * count // max(1, len(held))
-    return round(lost) if lost >= LEAST_WORDS and lost > LEAST_SHARE * total else 0
+    lost = 0.0
+    for number, text in glyphs.texts.items():
+        others = "\n".join(texts.get(number, ()))
+        if b"".join(_letters(text)) != b"".join(_letters(others)):
+            expected = words(text)
+            letters = Counter("".join(expected))
+            missing = letters - Counter("".join(words(others)))
+            lost += missing.total() * len(expected) / max(1, letters.total())
+    lost *= glyphs.count / max(1, len(glyphs.texts))
+    if lost < LEAST_WORDS:
+        return 0
+    total = sum(len(words(text)) for text in glyphs.texts.values()) * glyphs.count // max(1, len(glyphs.texts))
+    return round(lost) if lost > LEAST_SHARE * total else 0
 
 
 _PAGE = re.compile(r"Page (\d+)(?: >|$)")

@@ -5,10 +5,11 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import IO
 
 import olefile
-from pypdfium2 import PdfDocument, PdfiumError
+from pypdfium2 import PdfDocument, PdfiumError, PdfTextPage
 
 from .completeness_held import Held, Source, TooLarge
 
@@ -318,24 +319,45 @@ def _count_msg(source: Source) -> Held:
 # PDF: the glyphs of the pages
 
 
-def pages_of_pdf(file: IO[bytes], until: float) -> tuple[int, dict[int, str]]:
-    """How many pages a PDF has, and what stands on at most ``MAX_PAGES`` of them, spread over all, by their numbers.
-    After the time ``until`` nothing is counted."""
-    found: dict[int, str] = {}
-    with PdfDocument(file) as document:
-        count = len(document)
-        for number in range(0, count, -(-count // MAX_PAGES) or 1):
-            if time.monotonic() > until:
-                return count, {}
-            try:
-                page = document[number]
-                text = page.get_textpage()
-            except PdfiumError:
-                continue
-            found[number + 1] = text.get_text_range()
-            text.close()
-            page.close()
-    return count, found
+class Glyphs:
+    """What stands on pages of a PDF, at most ``MAX_PAGES`` of them, spread over all: ``texts`` by their numbers.
+    Whoever opens a page may show it, for that takes the most time."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.texts: dict[int, str] = {}
+
+    def take(self, count: int, number: int, page: PdfTextPage) -> None:
+        """A page, with its number from 0, of so many."""
+        self.count = count
+        if number in _counted(count):
+            with suppress(PdfiumError):
+                self.texts[number + 1] = page.get_text_range()
+
+    def complete(self, file: IO[bytes], until: float) -> bool:
+        """Look at the pages that were not shown. Returns whether there was time: until the time ``until``."""
+        if self.count and all(number + 1 in self.texts for number in _counted(self.count)):
+            return True
+        with PdfDocument(file) as document:
+            self.count = len(document)
+            for number in _counted(self.count):
+                if number + 1 in self.texts:
+                    continue
+                if time.monotonic() > until:
+                    return False
+                try:
+                    page = document[number]
+                    text = page.get_textpage()
+                except PdfiumError:
+                    continue
+                self.take(self.count, number, text)
+                text.close()
+                page.close()
+        return True
+
+
+def _counted(count: int) -> range:
+    return range(0, count, -(-count // MAX_PAGES) or 1)
 
 
 COUNTERS: Mapping[str, Callable[[Source], Held]] = {

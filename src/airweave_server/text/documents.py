@@ -53,6 +53,7 @@ from . import (
     xlsx,
 )
 from .charset import decode
+from .completeness_binary import Glyphs
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
 from .kept import Kept
 from .litter import find_litter
@@ -138,12 +139,13 @@ def read(
 
 @dataclass(slots=True)
 class _Own:
-    """The document that is being read: its format, the labels and texts of its sections, without its members, and the
-    parts of its zip file that were unpacked, by their places."""
+    """The document that is being read: its format, the labels and texts of its sections, without its members, the parts
+    of its zip file that were unpacked, by their places, and the glyphs of its pages that were open."""
 
     form: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)
     unpacked: Mapping[int, bytes] = field(default_factory=dict)
+    glyphs: Glyphs = field(default_factory=Glyphs)
 
 
 class _Reading:
@@ -208,7 +210,9 @@ class _Reading:
         if time.monotonic() < self._ends_at:
             sections = [(one.removeprefix(label).removeprefix(" > "), text) for one, text in self._own.sections]
             own = self._own
-            missing = completeness.missing_words(file, own.form, sections, until=self._ends_at, unpacked=own.unpacked)
+            missing = completeness.missing_words(
+                file, own.form, sections, until=self._ends_at, unpacked=own.unpacked, glyphs=own.glyphs
+            )
             if missing:
                 self._left_out.append(LeftOut("words", (label,) if label else (), missing))
 
@@ -246,7 +250,7 @@ class _Reading:
         else:
             self._open("archive" if form == "cms" else form)
             if form == "pdf":
-                self._take_parts(pdf.read(file, self._recognize), label, depth)
+                self._take_parts(pdf.read(file, self._recognize, self._own.glyphs.take), label, depth)
             elif form == "rtf":
                 self._take_parts(rtf.read(file), label, depth)
             elif form == "mbox":
