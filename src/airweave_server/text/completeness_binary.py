@@ -4,7 +4,7 @@ import re
 import struct
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import IO
 
@@ -15,7 +15,7 @@ from .completeness_held import Held, Source, TooLarge
 
 MAX_STREAM_BYTES = 16 * 1024 * 1024  # that are counted of a stream
 MAX_RTF_CHARS = 4 * 1024 * 1024  # without pictures
-SOFT_HYPHEN = 0xAD
+SOFT_HYPHEN = b"\xad"
 WORD_97 = 193  # the version that files of Word 97 and later have at least
 MAX_PAGES = 64  # of a PDF that are counted, spread over all
 PLAIN_FORMATS = (0, 1)  # of numbers: General and 0
@@ -31,7 +31,7 @@ def _names(text: str) -> frozenset[str]:
 # RTF: control words are stripped, and with them the groups that hold no text
 
 
-_RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-f]{2})|\\([^a-z'])|([{}])|([^\\{}\r\n]+)", re.I)
+_RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|((?:\\'[0-9a-f]{2})+)|\\([^a-z'])|([{}])|([^\\{}\r\n]+)", re.I)
 _RTF_GONE = _names(
     "shprslt fonttbl colortbl stylesheet info pict listtable listoverridetable rsidtbl generator themedata "
     "colorschememapping latentstyles datastore xmlnstbl filetbl revtbl object objdata fldinst template private "
@@ -46,10 +46,30 @@ _RTF_KEPT = _names(
     "footnote shptxt shpinst shp upr ud annotation fldrslt header footer headerl headerr headerf footerl footerr "
     "footerf"
 )
+_RTF_STATES = _names("bin uc v deleted plain u")
+
+
+def _but(names: Iterable[str]) -> str:
+    """An expression that holds where none of the names begins a word; it looks at one letter for most others."""
+    ends: dict[str, list[str]] = {}
+    for name in sorted(names):
+        ends.setdefault(name[0], []).append(name[1:])
+    told = "|".join(f"{first}(?:{'|'.join(rest)})(?![a-zA-Z])" for first, rest in ends.items())
+    return f"(?!{told})"
+
+
+# Words that say nothing here, one after the other; not an escaped backslash, and not the name of a group.
+_RTF_SILENT_WORD = (
+    r"\\(?<!\\\\)(?<!\\\*\\)"
+    + _but(_RTF_GONE | _RTF_KEPT | _RTF_BREAKS | _RTF_STATES)
+    + r"[a-zA-Z]{1,32}+(?:-?[0-9]{1,10})?+ ?"
+)
+_RTF_SILENT = re.compile(f"{_RTF_SILENT_WORD}(?:{_RTF_SILENT_WORD})*+")  # begins with a letter, which is found faster
 
 
 def _count_rtf(source: Source) -> Held:
     text = source.file.read(MAX_STREAM_BYTES).decode("latin-1")
+    text = _RTF_SILENT.sub("\n", text)  # which ends a word, and is no text
     text = re.sub(r"[0-9a-fA-F\r\n]{200,}", "", text)  # pictures
     if len(text) > MAX_RTF_CHARS:
         raise TooLarge
@@ -89,10 +109,9 @@ def _count_rtf(source: Source) -> Held:
         elif gone or veiled:
             continue
         elif code:
-            if skip:
-                skip -= 1
-            elif (byte := int(code, 16)) != SOFT_HYPHEN:
-                found.append(chr(byte) if byte < 0x80 else _OPAQUE if byte >= 0xC0 else _WEAK)
+            data = bytes.fromhex(code.replace("\\'", ""))
+            found.append(data[skip:].replace(SOFT_HYPHEN, b"").decode("latin-1").translate(_UNKNOWN_BYTES))
+            skip = max(0, skip - len(data))
         elif sign:
             found.append({"~": " ", "_": "-", "-": ""}.get(sign, sign if sign in "\\{}" else "\n"))
         else:
