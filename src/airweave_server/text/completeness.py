@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.message import Message
 from itertools import islice
-from types import MappingProxyType
 from typing import IO
 
 from . import completeness_binary as binary
 from . import completeness_xml, encoded
-from .completeness_held import Held, Source, TooLarge
+from .completeness_held import Held, Opened, Source, TooLarge
+from .completeness_pages import Glyphs
 from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
@@ -36,22 +36,20 @@ def missing_words(
     read: Sequence[tuple[str, str]],
     *,
     until: float = math.inf,
-    unpacked: Mapping[int, bytes] = MappingProxyType({}),
-    glyphs: binary.Glyphs | None = None,
+    opened: Opened | None = None,
 ) -> int:
     """About how many words of a document are not in what was read of it, the labels and texts of its sections; 0 if
     only few are, if the format is not counted, and if the count fails. ``until``: the monotonic time at which it
-    ends. ``unpacked``: parts of a zip file, by their places in it, which need not be unpacked once more;
-    ``glyphs``: those of pages that were open."""
+    ends. ``opened``: what of the document is open already."""
     counter = _COUNTERS.get(form)
     if counter is None and form != "pdf":
         return 0
+    opened = opened or Opened()
     try:
         file.seek(0)
         if counter is None:
-            glyphs = glyphs or binary.Glyphs()
-            return _compare_pages(glyphs, read) if glyphs.complete(file, until) else 0
-        return _compare(counter(Source(file, form, unpacked)), (text for _, text in read))
+            return _compare_pages(opened.glyphs, read) if opened.glyphs.complete(file, until) else 0
+        return _compare(counter(Source(file, form, opened)), (text for _, text in read))
     except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
         _LOG.debug("completeness_not_counted: %s: %s", form, error)
         return 0
@@ -117,7 +115,7 @@ def _without(lines: Sequence[str], keys: Sequence[bytes], common: Counter[bytes]
 _NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum() and code != 10)
 
 
-def _compare_pages(glyphs: binary.Glyphs, read: Sequence[tuple[str, str]]) -> int:
+def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
     """Pages are compared letter by letter: where words end is a matter of their places, in which readers differ."""
     texts: dict[int, list[str]] = {}
     for label, text in read:

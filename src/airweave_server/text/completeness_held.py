@@ -1,21 +1,35 @@
 """What a document holds as text, in the terms of ``completeness``."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO
+
+import olefile
+
+from .completeness_pages import Glyphs
+from .kept import Kept
 
 
 class TooLarge(Exception):
     """The document has more than is counted."""
 
 
+@dataclass(slots=True)
+class Opened:
+    """What its reader has opened of a document, as it is in the file, so that it need not be opened anew: its zip file
+    with the parts that are unpacked, its OLE file, the glyphs of its pages."""
+
+    archive: Kept | None = None
+    storage: olefile.OleFileIO | None = None
+    glyphs: Glyphs = field(default_factory=Glyphs)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The document, and the parts of its zip file that are unpacked already, by their places in it."""
+    """A document."""
 
     file: IO[bytes]
     form: str
-    unpacked: Mapping[int, bytes]
+    opened: Opened
 
 
 @dataclass(slots=True)

@@ -16,14 +16,17 @@ class _Archive:
     """The parts of a document, as long as they are not too large together."""
 
     def __init__(self, source: Source) -> None:
-        self._zip = zipfile.ZipFile(source.file)
-        self._unpacked = source.unpacked
+        self._source = source
+        self._zip = source.opened.archive or zipfile.ZipFile(source.file)
+        self._kept = source.opened.archive.parts if source.opened.archive is not None else {}
         self.names = self._zip.namelist()
         self._left = MAX_PARTS_BYTES
 
     def read(self, name: str) -> str:
-        data = self._unpacked.get(self._zip.getinfo(name).header_offset)
+        data = self._kept.get(self._zip.getinfo(name).header_offset)
         if data is None:
+            if self._zip.fp is None:  # its reader has closed it
+                self._zip = zipfile.ZipFile(self._source.file)
             with self._zip.open(name) as part:
                 data = part.read(self._left + 1)
         self._left -= len(data)

@@ -16,7 +16,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,7 +53,7 @@ from . import (
     xlsx,
 )
 from .charset import decode
-from .completeness_binary import Glyphs
+from .completeness_held import Opened
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
 from .kept import Kept
 from .litter import find_litter
@@ -139,13 +139,12 @@ def read(
 
 @dataclass(slots=True)
 class _Own:
-    """The document that is being read: its format, the labels and texts of its sections, without its members, the parts
-    of its zip file that were unpacked, by their places, and the glyphs of its pages that were open."""
+    """The document that is being read: its format, the labels and texts of its sections, without its members, and what
+    its reader has opened of it."""
 
     form: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)
-    unpacked: Mapping[int, bytes] = field(default_factory=dict)
-    glyphs: Glyphs = field(default_factory=Glyphs)
+    opened: Opened = field(default_factory=Opened)
 
 
 class _Reading:
@@ -209,10 +208,8 @@ class _Reading:
         """Note how many words of the document were not read, if there is time to count them."""
         if time.monotonic() < self._ends_at:
             sections = [(one.removeprefix(label).removeprefix(" > "), text) for one, text in self._own.sections]
-            own = self._own
-            missing = completeness.missing_words(
-                file, own.form, sections, until=self._ends_at, unpacked=own.unpacked, glyphs=own.glyphs
-            )
+            form, opened = self._own.form, self._own.opened
+            missing = completeness.missing_words(file, form, sections, until=self._ends_at, opened=opened)
             if missing:
                 self._left_out.append(LeftOut("words", (label,) if label else (), missing))
 
@@ -250,7 +247,7 @@ class _Reading:
         else:
             self._open("archive" if form == "cms" else form)
             if form == "pdf":
-                self._take_parts(pdf.read(file, self._recognize, self._own.glyphs.take), label, depth)
+                self._take_parts(pdf.read(file, self._recognize, self._own.opened.glyphs.take), label, depth)
             elif form == "rtf":
                 self._take_parts(rtf.read(file), label, depth)
             elif form == "mbox":
@@ -346,7 +343,7 @@ class _Reading:
                 unpacked = sum(member.file_size for member in members if not member.filename.startswith(_MEDIA))
                 if unpacked > self._allowed_bytes:
                     raise Refused(f"too_large: it unpacks to {unpacked // 1024 // 1024:,} MB")
-                self._own.unpacked = archive.parts
+                self._own.opened.archive = archive
                 self._read_office(file, archive, form, label, depth)
                 return
             archive.forget()
@@ -454,6 +451,7 @@ class _Reading:
     def _read_ole(self, file: IO[bytes], label: str, depth: int) -> None:
         """Read an OLE file: an Office document from before 2007, or an Outlook message."""
         with olefile.OleFileIO(file) as storage:
+            self._own.opened.storage = storage
             if storage.exists("EncryptedPackage") or storage.exists("EncryptionInfo"):
                 raise Refused("encrypted")
             if storage.exists("__properties_version1.0"):
