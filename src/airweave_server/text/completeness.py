@@ -72,6 +72,8 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     for group in held.alike:
         expected.update(_greatest(group))
     expected.update(dict.fromkeys(words("\n".join(held.once)), 1))
+    if not expected and not held.opaque:
+        return 0
     found = Counter(words(others))
     missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
     lost = sum(missing.values())
@@ -79,6 +81,8 @@ def _compare(held: Held, read: Iterable[str]) -> int:
         return 0
     if held.opaque:  # words whose letters the count does not know may be any that are left
         lost += max(0, held.opaque - (found.total() - (expected.total() - lost)))
+    if lost < LEAST_WORDS:
+        return 0
     least = max(LEAST_WORDS, int(LEAST_SHARE * (len(words(whole)) + held.opaque)) + 1)
     if lost >= least:
         lost -= _rejoined(missing, found - expected)
@@ -97,7 +101,9 @@ def _less_common_lines(held: str, read: str) -> tuple[str, str]:
 
 
 def _letters(text: str) -> list[bytes]:
-    """The lines of a text without case, ASCII punctuation and spaces."""
+    """The lines of a text without case, ASCII punctuation, spaces and soft hyphens."""
+    if not text.isascii():
+        text = text.replace("\xa0", "").replace("\xad", "")
     return text.lower().encode("utf-8", "surrogatepass").translate(None, _NO_LETTERS).split(b"\n")
 
 

@@ -211,7 +211,7 @@ _ODF_GONE = _elements(
     "loext:sender-initials svg:title svg:desc math math:math text:note-citation text:page-number text:page-count "
     "text:date text:time table:covered-table-cell"
 )
-_ODF_TEXT = re.compile(r">([^<]+)|</?text:(?:p|h)\b|<text:(?:tab|line-break|s)\b")
+_ODF_BREAK = re.compile(r"/?text:(?:p|h)\b|text:(?:tab|line-break|s)\b")
 _ODF_TEMPLATES = re.compile(r"<text:([\w-]+-source)\b(?:[^<]|<(?!/text:\1>))*")
 
 
@@ -221,7 +221,22 @@ def _opendocument_text(data: str) -> str:
     data = _without(data, _ODF_GONE)
     if "-source" in data:
         data = _ODF_TEMPLATES.sub("", data)
-    return _unescape("".join(text or "\n" for text in _ODF_TEXT.findall(data)))
+    return _unescape(_without_tags(data, _ODF_BREAK))
+
+
+def _without_tags(data: str, breaks: re.Pattern[str]) -> str:
+    """The text of XML, with a line end for each tag that begins as ``breaks`` say."""
+    found: list[str] = []
+    told: dict[str, bool] = {}  # few tags are different
+    for one in data.split("<"):
+        tag, _, text = one.partition(">")
+        if (is_break := told.get(tag)) is None:
+            is_break = told[tag] = breaks.match(tag) is not None
+        if is_break:
+            found.append("\n")
+        if text:
+            found.append(text)
+    return "".join(found)
 
 
 def _unescape(text: str) -> str:
@@ -229,11 +244,12 @@ def _unescape(text: str) -> str:
 
 
 _HIDDEN = _elements("script style head title template svg")
-_BLOCK = re.compile(
-    r"</?(?:p|div|br|h\d|li|ul|ol|table|tr|td|th|thead|tbody|section|article|aside|header|footer|figure|figcaption|"
-    r"blockquote|pre|hr|dt|dd|dl|img|option|body)\b[^>]*>",
-    re.I,
+_BLOCKS = (
+    r"/?(?:p|div|br|h\d|li|ul|ol|table|tr|td|th|thead|tbody|section|article|aside|header|footer|figure|figcaption|"
+    r"blockquote|pre|hr|dt|dd|dl|img|option|body)\b"
 )
+_BLOCK = re.compile(rf"<{_BLOCKS}[^>]*>", re.I)
+_BLOCK_BREAK = re.compile(_BLOCKS, re.I)
 
 
 def html_text(data: str) -> str:
@@ -251,7 +267,8 @@ def _count_epub(source: Source) -> Held:
         if name.lower().endswith((".xhtml", ".html", ".htm")):
             data = archive.read(name)
             if "<nav" not in data:  # the table of contents says what the chapters say
-                held.texts.append(html_text(data))
+                data = _without(_COMMENT.sub("", data), _HIDDEN).replace("\n", " ").replace("\r", " ")
+                held.texts.append(html.unescape(_without_tags(data, _BLOCK_BREAK)))  # a paragraph is a line
     return held
 
 
