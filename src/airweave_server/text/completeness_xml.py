@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from .completeness_held import Held, Source, TooLarge
+from .kept import place
 
 MAX_PARTS_BYTES = 24 * 1024 * 1024  # of all parts that are counted; of larger documents nothing is said
 
@@ -23,7 +24,7 @@ class _Archive:
         self._left = MAX_PARTS_BYTES
 
     def read(self, name: str) -> str:
-        data = self._kept.get(self._zip.getinfo(name).header_offset)
+        data = self._kept.get(place(self._zip.getinfo(name)))
         if data is None:
             if self._zip.fp is None:  # its reader has closed it
                 self._zip = zipfile.ZipFile(self._source.file)
@@ -260,6 +261,20 @@ def html_text(data: str) -> str:
 _COMMENT = re.compile(r"<!--(?:[^-]|-(?!->))*-->")
 
 
+def _in_lines(data: str) -> str:
+    """XHTML with a paragraph in each line, which then is the same as that of the reader."""
+    first, *others = data.split("<pre")
+    kept = [_in_line(first)]
+    for one in others:
+        lines, end, after = one.partition("</pre>")
+        kept += ["<pre", lines, end, _in_line(after)]
+    return "".join(kept)
+
+
+def _in_line(data: str) -> str:
+    return data.replace("\n", " ").replace("\r", " ")
+
+
 def _count_epub(source: Source) -> Held:
     held = Held()
     archive = _Archive(source)
@@ -267,8 +282,8 @@ def _count_epub(source: Source) -> Held:
         if name.lower().endswith((".xhtml", ".html", ".htm")):
             data = archive.read(name)
             if "<nav" not in data:  # the table of contents says what the chapters say
-                data = _without(_COMMENT.sub("", data), _HIDDEN).replace("\n", " ").replace("\r", " ")
-                held.texts.append(html.unescape(_without_tags(data, _BLOCK_BREAK)))  # a paragraph is a line
+                data = _in_lines(_without(_COMMENT.sub("", data), _HIDDEN))
+                held.texts.append(html.unescape(_without_tags(data, _BLOCK_BREAK)))
     return held
 
 

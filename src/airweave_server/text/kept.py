@@ -8,11 +8,11 @@ MAX_KEPT_BYTES = 8 * 1024 * 1024  # of all parts, unpacked; those that are large
 
 
 class Kept(zipfile.ZipFile):
-    """``parts``: those that were read, by their place in the file. A part that is damaged is not kept."""
+    """``parts``: those that were read, by ``place``. A part that is damaged is not kept."""
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(file)
-        self.parts: dict[int, bytes] = {}
+        self.parts: dict[tuple[int, str], bytes] = {}
         self._left = MAX_KEPT_BYTES
 
     def open(
@@ -24,7 +24,7 @@ class Kept(zipfile.ZipFile):
         force_zip64: bool = False,
     ) -> IO[bytes]:
         info = name if isinstance(name, zipfile.ZipInfo) else self.getinfo(name)
-        data = self.parts.get(info.header_offset)
+        data = self.parts.get(place(info))
         if data is None and info.file_size <= self._left:
             with super().open(info, mode, pwd, force_zip64=force_zip64) as part:
                 try:
@@ -32,7 +32,7 @@ class Kept(zipfile.ZipFile):
                 except Exception:  # who reads it gets what comes before the damage
                     data = None
             if data is not None:
-                self.parts[info.header_offset] = data
+                self.parts[place(info)] = data
                 self._left -= len(data)
         return io.BytesIO(data) if data is not None else super().open(info, mode, pwd, force_zip64=force_zip64)
 
@@ -40,3 +40,8 @@ class Kept(zipfile.ZipFile):
         """Keep nothing, also from now on."""
         self.parts.clear()
         self._left = -1
+
+
+def place(info: zipfile.ZipInfo) -> tuple[int, str]:
+    """Where a part is in its file."""
+    return info.header_offset, info.filename
