@@ -11,9 +11,11 @@ from odf import text as odf_text
 from odf.opendocument import OpenDocumentText
 from openpyxl import Workbook
 from pptx import Presentation
+from pypdfium2 import PdfDocument
 
 import formats
 from airweave_server.text import completeness, documents
+from airweave_server.text.completeness_held import Opened
 from airweave_server.text.parts import Extracted, LeftOut
 
 PARAGRAPHS = [" ".join(f"word{line}x{place}" for place in range(20)) for line in range(50)]
@@ -163,6 +165,34 @@ def test_a_loss_on_pages_is_counted(lost: int) -> None:
     assert completeness.missing_words(file, "pdf", read) == 0
     kept = [(label, text if number >= lost else "") for number, (label, text) in enumerate(read)]
     assert completeness.missing_words(file, "pdf", kept) == pytest.approx(100 * lost, rel=0.1)
+
+
+def test_pages_that_the_reader_did_not_show_are_counted() -> None:
+    pages = [PARAGRAPHS[number : number + 5] for number in range(0, 50, 5)]
+    file = io.BytesIO(formats.pdf(pages))
+    opened = Opened()
+    with PdfDocument(file) as document:
+        for number in (0, 1):
+            opened.glyphs.take(len(document), number, document[number].get_textpage())
+    read = [(f"Page {number}", "\n".join(lines)) for number, lines in enumerate(pages, 1) if number not in (1, 5)]
+    assert completeness.missing_words(file, "pdf", read, opened=opened) == pytest.approx(200, rel=0.1)
+
+
+def test_words_of_rtf_are_counted_among_words_that_only_format() -> None:
+    said = [
+        r"\pard\f1\fs20\cf1 alpha\b0\i beta\ulnone gamma",  # "alphabetagamma"
+        r"C:\\temp\\boldly\par two\tab three\u228\f2 ?four\'e4\'f6 {\*\unknown\b0 gone} \{five\}",
+        r"{\fonttbl{\f0\fnil Gone;}}{\*\generator Gone}\plain\b six\b0\'2d seven{\v hidden\b still} eight\~nine",
+    ]
+    words = ["alphabetagamma", "C", "temp", "boldly", "two", "three\u00e4four\u00e4\u00f6", "five", "six", "seven"]
+    words += ["eight", "nine"]
+    rtf = ("{\\rtf1\\ansi " + "\\par\n".join(said * 10) + "}").encode()
+    whole = " ".join(words * 10)
+    assert completeness.missing_words(io.BytesIO(rtf), "rtf", [("", whole)]) == 0
+    assert completeness.missing_words(io.BytesIO(rtf), "rtf", [("", "")]) == 10 * len(words)
+    for word in words:
+        kept = " ".join(one for one in words * 10 if one != word)
+        assert completeness.missing_words(io.BytesIO(rtf), "rtf", [("", kept)]) == 10, word
 
 
 def test_words_are_compared_in_one_form() -> None:

@@ -17,7 +17,8 @@ from typing import IO
 
 from . import completeness_binary as binary
 from . import completeness_numbers, completeness_xml, encoded
-from .completeness_held import Held, TooLarge
+from .completeness_held import Held, Opened, Source, TooLarge
+from .completeness_pages import Glyphs
 from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
@@ -30,18 +31,26 @@ _WORD = re.compile(r"[^\W_]+")
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
-def missing_words(file: IO[bytes], form: str, read: Sequence[tuple[str, str]], *, until: float = math.inf) -> int:
+def missing_words(
+    file: IO[bytes],
+    form: str,
+    read: Sequence[tuple[str, str]],
+    *,
+    until: float = math.inf,
+    opened: Opened | None = None,
+) -> int:
     """About how many words of a document are not in what was read of it, the labels and texts of its sections; 0 if
     only few are, if the format is not counted, and if the count fails. ``until``: the monotonic time at which it
-    ends."""
+    ends. ``opened``: what of the document is open already."""
     counter = _COUNTERS.get(form)
     if counter is None and form != "pdf":
         return 0
+    opened = opened or Opened()
     try:
         file.seek(0)
         if counter is None:
-            return _compare_pages(*binary.pages_of_pdf(file, until), read)
-        return _compare(counter(file, form), (text for _, text in read))
+            return _compare_pages(opened.glyphs, read) if opened.glyphs.complete(file, until) else 0
+        return _compare(counter(Source(file, form, opened)), (text for _, text in read))
     except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
         _LOG.debug("completeness_not_counted: %s: %s", form, error)
         return 0
@@ -64,6 +73,8 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     for group in held.alike:
         expected.update(_greatest(group))
     expected.update(dict.fromkeys(words("\n".join(held.once)), 1))
+    if not expected and not held.opaque and not held.numbers:
+        return 0
     found = Counter(words(others))
     if held.is_sheet:
         _take_names(found, texts, held.texts)
@@ -104,14 +115,18 @@ _NAME = re.compile(r"(?:^|(?<=; ))([^:;\n|]{1,120}): ", re.M)
 def _less_common_lines(held: str, read: str) -> tuple[str, str]:
     """Both texts without the lines that they share, each as often as it stands in both: a fraction of the work is left.
     Lines are the same that have the same letters."""
-    lines, others = held.split("\n"), read.replace("|", "\n").split("\n")
-    keys, other_keys = _letters("\n".join(lines)), _letters("\n".join(others))
+    read = read.replace("|", "\n")
+    keys, other_keys = _letters(held), _letters(read)
+    if [*filter(None, keys)] == [*filter(None, other_keys)]:
+        return "", ""
     counts, other_counts = Counter(keys), Counter(other_keys)
-    return _without(lines, keys, other_counts), _without(others, other_keys, counts)
+    return _without(held.split("\n"), keys, other_counts), _without(read.split("\n"), other_keys, counts)
 
 
 def _letters(text: str) -> list[bytes]:
-    """The lines of a text without case, ASCII punctuation and spaces."""
+    """The lines of a text without case, ASCII punctuation, spaces and soft hyphens."""
+    if not text.isascii():
+        text = text.replace("\xa0", "").replace("\xad", "")
     return text.lower().encode("utf-8", "surrogatepass").translate(None, _NO_LETTERS).split(b"\n")
 
 
@@ -129,21 +144,25 @@ def _without(lines: Sequence[str], keys: Sequence[bytes], common: Counter[bytes]
 _NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum() and code != 10)
 
 
-def _compare_pages(count: int, held: Mapping[int, str], read: Sequence[tuple[str, str]]) -> int:
+def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
     """Pages are compared letter by letter: where words end is a matter of their places, in which readers differ."""
     texts: dict[int, list[str]] = {}
     for label, text in read:
         if found := _PAGE.match(label):
             texts.setdefault(int(found[1]), []).append(text)
-    total, lost = 0, 0.0
-    for number, text in held.items():
-        expected = words(_bare(text))
-        letters = Counter("".join(expected))
-        missing = letters - Counter("".join(words(_bare("\n".join(texts.get(number, ()))))))
-        total += len(expected)
-        lost += missing.total() * len(expected) / max(1, letters.total())
-    lost, total = lost * count / max(1, len(held)), total * count // max(1, len(held))
-    return round(lost) if lost >= LEAST_WORDS and lost > LEAST_SHARE * total else 0
+    lost = 0.0
+    for number, text in glyphs.texts.items():
+        others = "\n".join(texts.get(number, ()))
+        if b"".join(_letters(text)) != b"".join(_letters(others)):
+            expected = words(_bare(text))
+            letters = Counter("".join(expected))
+            missing = letters - Counter("".join(words(_bare(others))))
+            lost += missing.total() * len(expected) / max(1, letters.total())
+    lost *= glyphs.count / max(1, len(glyphs.texts))
+    if lost < LEAST_WORDS:
+        return 0
+    total = sum(len(words(text)) for text in glyphs.texts.values()) * glyphs.count // max(1, len(glyphs.texts))
+    return round(lost) if lost > LEAST_SHARE * total else 0
 
 
 def _bare(text: str) -> str:
@@ -171,16 +190,16 @@ def _rejoined(missing: Mapping[str, int], surplus: Counter[str]) -> int:
     return sum(count for word, count in islice(missing.items(), MAX_REJOINED) if len(word) > 2 and word in joined)
 
 
-def _count_mail(file: IO[bytes], _: str) -> Held:
+def _count_mail(source: Source) -> Held:
     held = Held()
-    message = email.message_from_binary_file(file)
+    message = email.message_from_binary_file(source.file)
     held.texts.extend(_body(message))
     return held
 
 
-def _count_mailbox(file: IO[bytes], _: str) -> Held:
+def _count_mailbox(source: Source) -> Held:
     held = Held()
-    data = file.read(MAX_MAILBOX_BYTES + 1)
+    data = source.file.read(MAX_MAILBOX_BYTES + 1)
     if len(data) > MAX_MAILBOX_BYTES:
         raise TooLarge
     for one in _FROM_LINE.split(data)[1:]:
@@ -226,7 +245,7 @@ def _decode(data: bytes, charset: str | None) -> str:
     return data.decode("ascii", "ignore")
 
 
-_COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+_COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     **completeness_xml.COUNTERS,
     **binary.COUNTERS,
     "email": _count_mail,

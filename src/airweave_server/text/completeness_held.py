@@ -2,12 +2,36 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import IO
+
+import olefile
 
 from .completeness_numbers import pattern, shown_words
+from .completeness_pages import Glyphs
+from .kept import Kept
 
 
 class TooLarge(Exception):
     """The document has more than is counted."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """What its reader has opened of a document, as it is in the file, so that it need not be opened anew: its zip file
+    with the parts that are unpacked, its OLE file, the glyphs of its pages."""
+
+    archive: Kept | None = None
+    storage: olefile.OleFileIO | None = None
+    glyphs: Glyphs = field(default_factory=Glyphs)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document."""
+
+    file: IO[bytes]
+    form: str
+    opened: Opened
 
 
 @dataclass(slots=True)

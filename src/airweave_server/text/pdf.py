@@ -2,14 +2,14 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import IO
 
 import pypdfium2.raw as pdfium
-from pypdfium2 import PdfDocument, PdfiumError, PdfPage
+from pypdfium2 import PdfDocument, PdfiumError, PdfPage, PdfTextPage
 
 from . import hyphens, pdf_accents, pdf_annotations, pdf_page, pdf_picture, pdf_rtl, pdf_spaces
 from .parts import LeftOut, Member, Part, Recognize, Refused, Text, Unparseable
@@ -22,10 +22,14 @@ UNMAPPED = "its fonts do not tell the characters"
 XFA = "an XFA form, which only some viewers show"
 
 
-def read(file: IO[bytes], recognize: Recognize | None = None) -> Iterator[Part]:
+Show = Callable[[int, int, PdfTextPage], None]
+
+
+def read(file: IO[bytes], recognize: Recognize | None = None, show: Show | None = None) -> Iterator[Part]:
     """The text of each page, with what annotations say on it, and the embedded files.
 
-    The label of a page includes the bookmark that it is under. ``recognize`` reads pages that are images.
+    The label of a page includes the bookmark that it is under. ``recognize`` reads pages that are images. ``show`` gets
+    the number of pages, and each page with its number from 0, before anything is made of it.
     """
     try:
         document = PdfDocument(file)
@@ -36,7 +40,7 @@ def read(file: IO[bytes], recognize: Recognize | None = None) -> Iterator[Part]:
     with document:
         forms = pdf_annotations.Forms(document)
         try:
-            yield from _Reading(document, forms, recognize).parts()
+            yield from _Reading(document, forms, recognize, show).parts()
         finally:
             forms.close()
 
@@ -45,10 +49,14 @@ class _Reading:
     """One document. All of its pages are read before the first part of it is known: a word that is broken by the end of
     a line is written as the rest of the document writes it."""
 
-    def __init__(self, document: PdfDocument, forms: pdf_annotations.Forms, recognize: Recognize | None) -> None:
+    def __init__(
+        self, document: PdfDocument, forms: pdf_annotations.Forms, recognize: Recognize | None, show: Show | None
+    ) -> None:
         self._document = document
+        self._count = len(document)
         self._forms = forms
         self._recognize = recognize
+        self._show = show
         self._labels: list[str] = []
         self._texts: list[str] = []
         self._left_out: list[LeftOut] = []
@@ -72,7 +80,7 @@ class _Reading:
     def _read_pages(self) -> None:
         titles = _bookmarks(self._document)
         title, chars = "", 0
-        for number in range(len(self._document)):
+        for number in range(self._count):
             title = titles.get(number, title)
             try:
                 text, is_recognized = self._read_page(number)
@@ -94,6 +102,8 @@ class _Reading:
         try:
             words = page.get_textpage()
             try:
+                if self._show is not None:
+                    self._show(self._count, number, words)
                 text = words.get_text_bounded()
                 is_unmapped = bool(text) and pdf_page.is_unmapped(words)
                 if is_unmapped:

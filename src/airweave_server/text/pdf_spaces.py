@@ -42,17 +42,15 @@ def repair(words: PdfTextPage) -> str | None:
     if count > MAX_CHARS:
         return None
     box = pdfium.FS_RECTF()
-    unicode_of, box_of = pdfium.FPDFText_GetUnicode, pdfium.FPDFText_GetLooseCharBox
+    box_of = pdfium.FPDFText_GetLooseCharBox
     said: list[str] = []
     last: tuple[float, float] | None = None  # the right and the lower edge of the character before
     within = 0.0  # the gap before that one, within its word
     theirs: int | None = None  # where PDFium has put a space
     ours: tuple[int, float] | None = None  # where we have put one, and into which gap
-    for place in range(count):
-        code = unicode_of(handle, place)
-        if not code:
+    for place, char in enumerate(_characters(words, count)):
+        if char == "\0":
             continue
-        char = chr(code)
         if char.isspace() or char == BREAK:
             if char == " " and theirs is None and last is not None and pdfium.FPDFText_IsGenerated(handle, place) == 1:
                 theirs = len(said)
@@ -64,15 +62,15 @@ def repair(words: PdfTextPage) -> str | None:
         gap, added = 0.0, None
         if last is not None and abs(box.bottom - last[1]) < SAME_LINE:
             gap = box.left - last[0]
-            size = pdfium.FPDFText_GetFontSize(handle, place) if gap > 0 or theirs is not None else 0.0
             if theirs is not None:
+                size = pdfium.FPDFText_GetFontSize(handle, place)
                 if within > 0 and -size < gap <= WIDER * within + LEAST_GAP * size:
                     said[theirs] = ""
                 else:
                     gap = 0.0
             elif ours is not None and gap > ours[1] / 2:  # all letters of this word are wide apart
                 said[ours[0]] = ""
-            elif gap > WORD_GAP * size > 0 and within < gap / 2:
+            elif gap > 0 and within < gap / 2 and gap > WORD_GAP * pdfium.FPDFText_GetFontSize(handle, place) > 0:
                 added = len(said), gap
                 said.append(" ")
                 gap = 0.0
@@ -80,6 +78,14 @@ def repair(words: PdfTextPage) -> str | None:
         last = box.right, box.bottom
         said.append(char)
     return "".join(said)
+
+
+def _characters(words: PdfTextPage, count: int) -> str:
+    """The characters of the page by their places, "\\0" where there is none."""
+    text: str = words.get_text_range().replace("\ufffe", BREAK)
+    if len(text) == count:
+        return text
+    return "".join(chr(pdfium.FPDFText_GetUnicode(words.raw, place)) for place in range(count))
 
 
 def part(words: PdfTextPage) -> str | None:
