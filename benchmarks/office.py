@@ -229,6 +229,8 @@ def _is_rounded(shown: str, value: str) -> bool:
 
 def _forms(value: str) -> list[str]:
     """A value as OpenDocument has it, and as people write it: 2015-12-15 22:50:08, 25:30:00, 1.5E-07."""
+    if moment := re.match(r"PT(\d{5,7})H", value):  # of which only the time is shown
+        return [value, (datetime(1899, 12, 30) + timedelta(hours=int(moment[1]))).isoformat(" ")]
     if _TIME.search(value):
         return [value, _TIME.sub(" ", value)]
     try:
@@ -394,7 +396,11 @@ def read_openxml(path: Path, form: str) -> Reference:
                     (found.allowed if name in unseen else found.once).append("".join(part))
                 else:
                     found.walk(root, found.required)
-                    found.allowed.extend(one.text or "" for one in root.iter() if _local(one.tag) == "author")
+                    authors = [one.text or "" for one in root.iter() if _local(one.tag) == "author"]
+                    said = [one.get("authorId", "") for one in root.iter() if _local(one.tag) == "comment"]
+                    found.allowed.extend(
+                        f"{authors[int(one)]}\n" for one in said if one.isdigit() and int(one) < len(authors)
+                    )
         if form == "xlsx":
             _walk_sheets(archive, names, found)
     return found.reference()

@@ -162,6 +162,7 @@ def test_a_workbook_of_2007_that_excel_opens_for_everybody_is_read() -> None:
     assert found.formats == {"xlsx"}
 
 
+@pytest.mark.usefixtures("scratch")  # the parsers are processes of the server
 def test_one_of_2010_is_read_in_the_limited_process() -> None:
     parsers = Parsers(seconds=30.0, memory_mb=400)
     try:

@@ -112,7 +112,7 @@ def test_comments_have_their_author_and_boxes_stand_apart() -> None:
 
 def test_the_numbers_that_a_sheet_of_a_chart_keeps_are_not_read_twice() -> None:
     cells = record(0x204, words(0, 0, 0), wide("Costs")) + record(0x203, words(1, 0, 0), struct.pack("<d", 5.5))
-    kept = record(0x100D, words(0), b"\5\1" + "Costs".encode("utf-16-le")) + record(
+    kept = 2 * record(0x100D, words(0), b"\5\1" + "Costs".encode("utf-16-le")) + record(
         0x203, words(0, 0, 0), struct.pack("<d", 5.5)
     )
     begin, end = record(0x809, words(BIFF8, 5, 0, 0)), record(0x0A)

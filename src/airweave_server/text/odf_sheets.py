@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from datetime import date, timedelta
 from functools import partial
 
 from .cellformat import plain_number
@@ -13,6 +14,7 @@ from .odf_walk import End, Handler, Handlers, Sheet, Sink, Walker
 
 MAX_COLUMNS = 16_384
 MAX_TITLE_CHARS = 200
+A_YEAR = 24 * 366  # hours
 
 
 def _sheet(walker: Walker, attributes: dict[str, str]) -> End | None:
@@ -134,9 +136,18 @@ def with_value(shown: str, attributes: dict[str, str]) -> str:
         hours, minutes, seconds = (int(part or 0) for part in found.groups())
         value = f"{hours}:{minutes:02}:{seconds:02}"
         is_shown = value in shown or (not seconds and value[:-3] in shown)
+        if not is_shown and (day := _day_of(hours)):
+            value = f"{day} {hours % 24:02}:{minutes:02}" + (f":{seconds:02}" if seconds else "")
     else:
         return shown
     return shown if is_shown else f"{shown} ({value})"
+
+
+def _day_of(hours: int) -> str:
+    """The day, if a time of so many hours is a moment of which only the time is shown."""
+    if not A_YEAR <= hours < A_YEAR * 8_000:
+        return ""
+    return (date(1899, 12, 30) + timedelta(days=hours // 24)).isoformat()
 
 
 def _shorten(shown: str) -> str:

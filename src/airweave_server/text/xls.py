@@ -144,7 +144,7 @@ class _Workbook:
         boxes = [tidy(text) for id, text in found.texts.items() if found.kinds.get(id) != _NOTE]
         headers = [text for text in dict.fromkeys(found.headers) if text and text not in self._said]
         self._said.update(headers)
-        yield Text(label, "\n\n".join(filter(None, [*boxes, *found.chart_texts, *headers])), "markdown")
+        yield Text(label, "\n\n".join(filter(None, [*boxes, *dict.fromkeys(found.chart_texts), *headers])), "markdown")
         if pictures := sum(kind == _PICTURE for kind in found.kinds.values()):
             yield LeftOut("image", (label,), pictures)
 
