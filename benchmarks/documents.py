@@ -47,6 +47,8 @@ OURS, PEERS = "ours", ("kreuzberg", "markitdown")
 READ_S = 60.0
 MOST_ENDED = 5  # documents one after another that end a reader, or take it too long
 LOW = 0.97  # of a file's words: below it a file is listed
+WHOLE = 0.995  # from it a file is whole
+LEAST_LOST = 50  # words: a smaller loss is not planted
 QUICK = 2  # documents of each format
 PAGES, COPIES, KINDS = 20, 1_000, 20  # of the documents for the speed
 ORDER = ("docx", "odt", "rtf", "doc", "pptx", "odp", "ppt", "xlsx", "ods", "xls", "pdf", "eml", "mbox", "msg", "epub")
@@ -164,7 +166,7 @@ def run(lab: Lab) -> list[Table]:
     references = _references(documents, lab.say)
     answers = {name: _answers(name, documents, lab.say) for name in (OURS, *PEERS)}
     tables = _likeness(documents, references, answers)
-    return [*tables, _speed(lab)]
+    return [*tables, _losses(documents, references, answers[OURS], lab.say), _speed(lab)]
 
 
 # The reference
@@ -173,7 +175,8 @@ def run(lab: Lab) -> list[Table]:
 def _references(documents: Sequence[Document], say: Callable[[str], None]) -> dict[str, Reference]:
     """What the reference readers find, by the digest of a document. Kept as long as they are the same: it takes
     minutes."""
-    code = b"".join(Path(module.__file__ or "").read_bytes() for module in (office, reference, likeness))
+    modules = (office, reference, likeness, sys.modules[__name__])
+    code = b"".join([*(Path(module.__file__ or "").read_bytes() for module in modules), READER.read_bytes()])
     folder = CACHE / "references" / hashlib.sha256(code).hexdigest()[:12]
     folder.mkdir(parents=True, exist_ok=True)
     missing = [one for one in documents if not (folder / f"{one.digest}.json").is_file()]
@@ -258,10 +261,7 @@ def _with_boxes(found: Reference, path: Path, flat: Path) -> Reference:
 
 
 def _refer_outlook(answer: Answer) -> Reference:
-    return reference.read_text(answer.text, "extract-msg", "\n".join([*_FIELDS, *map(str, answer.left_out)]))
-
-
-_FIELDS = ("Subject", "From", "To", "Cc", "Date")
+    return reference.read_text(answer.text, "extract-msg", "\n".join(map(str, answer.left_out)))
 
 
 # The readers
@@ -422,6 +422,66 @@ def _write_details(details: Sequence[tuple[str, float, str]]) -> None:
         if found:
             lines += [f"## {form}", "", *(text for _, _, text in found), ""]
     DETAILS.write_text("\n".join(lines), encoding="utf-8")
+
+
+# The check of completeness
+
+
+_RAW = re.compile(r" \((-?[\d.]+(?:E[-+]?\d+)?|\d{4}-\d\d-\d\d[^()]{0,20})\)")
+
+
+def _losses(
+    documents: Sequence[Document],
+    references: dict[str, Reference],
+    answers: dict[str, Answer],
+    say: Callable[[str], None],
+) -> Table:
+    """How many words the check says are missing, of documents that are whole for the reference readers, and of the same
+    without a part of their lines. The truth is how many words of the reference that part has, without the names of
+    columns and the values behind rounded numbers."""
+    say("losses are planted")
+    table = Table(
+        "Losses that are planted, and what the check of completeness says",
+        ("format", "whole files", "of them say so", "losses", "within 10 %", "words lost", "words said"),
+    )
+    counts: dict[str, Counter[str]] = {}
+    notes: list[str] = []
+    with closing(Reader("losses", sys.executable)) as reader:
+        for one in documents:
+            expected, answer = references[one.name], answers[one.name]
+            whole = _compare(expected, answer.text, one.form, Counter())
+            if whole.expected < LEAST_LOST or whole.recall < WHOLE or answer.inside:
+                continue
+            count = counts.setdefault(one.form, Counter())
+            count["files"] += 1
+            count["false"] += any(left["what"] == "words" for left in answer.left_out)
+            for planted in reader.read(one.path).left_out:
+                text = planted["lost"]
+                if FLAT.get(one.form) == "fods":
+                    text = _RAW.sub("", _LABEL.sub("", text))
+                lost = (Counter(words(text)) & expected.required.words).total()
+                if lost < LEAST_LOST:
+                    continue
+                count["losses"] += 1
+                count["lost"] += lost
+                count["said"] += planted["said"]
+                if abs(planted["said"] - lost) <= lost / 10:
+                    count["right"] += 1
+                else:
+                    notes.append(f"{one.name}: {lost} words lost, {planted['said']} said")
+    for form in (form for form in ORDER if form in counts):
+        count = counts[form]
+        cells = (count["files"], count["false"], count["losses"])
+        right = _percent(count["right"], count["losses"])
+        table.add(form, *map(str, cells), right, str(count["lost"]), str(count["said"]))
+    total = sum(counts.values(), Counter[str]())
+    table.notes.append(
+        f"{total['false']} of {total['files']} files that are whole say that words are missing "
+        f"({_percent(total['false'], total['files'])}); {total['right']} of {total['losses']} losses are counted "
+        f"within 10 % ({_percent(total['right'], total['losses'])})."
+    )
+    table.notes.extend(f"Counted otherwise: {note}" for note in notes)
+    return table
 
 
 # The speed

@@ -14,6 +14,7 @@ _WORD = re.compile(r"\w+")
 _INVISIBLE = dict.fromkeys(
     [0x00AD, 0x034F, 0x061C, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2065)]
 )
+_DOTLESS = re.compile("\u0131(?=[\u0300-\u0315])")  # under an accent, which takes the place of the dot
 _LINE_END = re.compile(r"(\w+)[-\u2010] ?\r?\n\s*(\w+)")
 
 
@@ -51,7 +52,7 @@ class Likeness:
 
 def normal(text: str) -> str:
     """In one normal form, without case and invisible characters."""
-    return unicodedata.normalize("NFKC", text).translate(_INVISIBLE).casefold()
+    return unicodedata.normalize("NFKC", _DOTLESS.sub("i", text)).translate(_INVISIBLE).casefold()
 
 
 def words(text: str) -> list[str]:

@@ -5,7 +5,8 @@ import re
 import struct
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -40,6 +41,8 @@ class _OpenDocument:
         self._kind = kind
         self._in_chart = False
         self._inside = False  # an embedded object
+        self._deletions: set[str] = set()  # the ids of deletions whose text LibreOffice leaves in its place
+        self._gone = 0  # how many of them are open
         self._pivots: set[str] = set()  # sheets that have a pivot table
         self._is_pivot = False
         self.is_escaped = False  # control characters stand in cells as _x0007_
@@ -59,12 +62,18 @@ class _OpenDocument:
 
     def walk(self, node: ElementTree.Element, into: list[str], times: int = 1) -> None:
         name = _qualified(node.tag)
+        if name.endswith(":tracked-changes"):
+            for region in node:
+                if region.find(f"{_TEXT}deletion") is not None:
+                    self._deletions.add(region.get(f"{_TEXT}id", ""))
         if name in _SKIPPED or name.endswith("-source"):
             return
         if name in _SPACES:
             into.append(_SPACES[name])
             return
-        if name == "text:ruby-text":
+        if name in ("text:change-start", "text:change-end") and node.get(f"{_TEXT}change-id") in self._deletions:
+            self._gone += 1 if name == "text:change-start" else -1
+        if name in ("text:ruby-text", "text:note"):  # the mark of a note stands between the words beside it
             into.append(" ")
         if name == "office:chart":
             inside = _OpenDocument(self._kind, has_charts=True)
@@ -146,13 +155,13 @@ class _OpenDocument:
         return into
 
     def _children(self, node: ElementTree.Element, into: list[str], times: int) -> None:
-        if node.text:
-            into.append(node.text)
+        if node.text and not self._gone:
+            into.append(_SYMBOLS.sub(" ", node.text))
         for child in node:
             if isinstance(child.tag, str):
                 self.walk(child, into, times)
-            if child.tail:
-                into.append(child.tail)
+            if child.tail and not self._gone:
+                into.append(_SYMBOLS.sub(" ", child.tail))
 
 
 _PREFIXES = {
@@ -169,6 +178,7 @@ _PREFIXES = {
     "http://www.w3.org/1998/Math/MathML": "math",
     "urn:org:documentfoundation:names:experimental:office:xmlns:loext:1.0": "loext",
 }
+_SYMBOLS = re.compile("[\uf020-\uf0ff]")  # of a symbol font, which LibreOffice does not name
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
@@ -292,7 +302,10 @@ _PARTS = {
     "xlsx": r"xl/(comments/?\w*|threadedComments/\w+|drawings/drawing\d+|charts/chart\d+|diagrams/data\d+)\.xml",
 }
 _GONE = frozenset(("Fallback", "moveFrom", "delText", "instrText", "delInstrText", "rPh"))
-_BLANKS = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
+_BLANKS = {
+    **{"tab": "\t", "ptab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"},
+    **{"footnoteReference": " ", "endnoteReference": " "},  # their marks stand between the words beside them
+}
 _LINES = frozenset(("p", "v", "si", "is", "text", "comment", "rt", "rubyBase"))
 _FLOATING = ("slidenum", "datetime")
 _FURNITURE = ("ftr", "hdr", "dt", "sldNum")
@@ -334,10 +347,38 @@ class _OpenXml:
             into.append(_decoded(node.text) if "spreadsheetml" in node.tag else node.text)
         elif name == "v" and is_chart and node.text:
             (self.allowed if _NUMBER.fullmatch(node.text.strip()) else into).append(node.text)
+        elif name == "numCache":
+            self.allowed.extend(_as_shown(node))
         for child in node:
             self.walk(child, into, is_chart=is_chart)
         if name in _LINES:
             into.append("\n")
+
+
+def _as_shown(numbers: ElementTree.Element) -> Iterator[str]:
+    """The numbers of a chart as their format shows them, with 15 digits as programs show all, and dates of ISO 8601."""
+    code = next((one.text or "" for one in numbers if _local(one.tag) == "formatCode"), "")
+    code = re.sub(r'"[^"]*"|\[[^\]]*\]|\\\\.', "", code.partition(";")[0])
+    for one in numbers.iter():
+        with suppress(ValueError, OverflowError):
+            if _local(one.tag) != "v":
+                continue
+            value = float(one.text or "")
+            yield f"{value:.15g}"
+            if re.search("[dy]", code, re.I):
+                date = datetime(1899, 12, 30) + timedelta(days=value)
+                yield date.strftime("%Y-%m-%d")
+                yield re.sub("[dmy]+", lambda part, date=date: _date_part(date, part[0].lower()), code, flags=re.I)
+            elif found := re.search(r"[#0](?:\.(0+))?(%?)", code.replace("#,##", "")):
+                yield f"{value * (100 if found[2] else 1):.{len(found[1] or '')}f}"
+
+
+def _date_part(date: datetime, code: str) -> str:
+    if code[0] == "y":
+        return date.strftime("%Y" if len(code) > 2 else "%y")
+    if code[0] == "m":
+        return (str(date.month), *map(date.strftime, ("%m", "%b", "%B")))[min(len(code), 4) - 1]
+    return (str(date.day), *map(date.strftime, ("%d", "%a", "%A")))[min(len(code), 4) - 1]
 
 
 def read_openxml(path: Path, form: str) -> Reference:

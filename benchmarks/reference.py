@@ -3,16 +3,20 @@ conversion. Knows nothing of the readers of this project."""
 
 import email
 import email.policy
+import html
 import json
 import mailbox
+import re
 import shutil
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from email.header import decode_header, make_header
 from email.message import Message
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -32,8 +36,9 @@ FLAT = {
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``required``: the words that a text must have. ``allowed``: those that it may have, beside them. ``paragraphs``:
-    words whose order is judged. ``readers``: who read it. ``failed``: who could not."""
+    """``required``: the words that a text must have. ``allowed``: those that it may have, the required ones too: of two
+    readers a word may stand as often as one of them has it. ``paragraphs``: words whose order is judged. ``readers``:
+    who read it. ``failed``: who could not."""
 
     required: Bag = field(default_factory=Bag)
     allowed: Counter[str] = field(default_factory=Counter)
@@ -49,6 +54,13 @@ class Reference:
             self.readers + other.readers,
             self.failed + other.failed,
         )
+
+
+def _found(text: str, reader: str, allowed: str = "") -> Reference:
+    """What a reader found in the order of its lines. ``allowed``: what a text may hold besides."""
+    required = bag(text)
+    lines = tuple(tuple(words(line)) for line in text.split("\n"))
+    return Reference(required, required.words + Counter(words(allowed)), lines, (reader,))
 
 
 def as_json(reference: Reference) -> str:
@@ -109,10 +121,56 @@ def _soffice(files: Sequence[Path], to: str, folder: Path, home: Path) -> None:
 
 
 def read_pdf(path: Path, annotations: str) -> Reference:
-    """What pdftotext finds, in the order of the page's content, and the texts of annotations."""
-    text = environments.run(["pdftotext", "-raw", "-enc", "UTF-8", path, "-"], CONVERT_S, "pdftotext")
-    lines = tuple(tuple(words(line)) for line in text.splitlines())
-    return Reference(bag(text + "\n" + annotations), Counter(), lines, ("pdftotext", "annotations"))
+    """What pdftotext finds, in the order of the page's content, and the texts of annotations.
+
+    In that order letters that are set apart are words each: such may as well be the words that they are on the page.
+    """
+    command = ["pdftotext", "-raw", "-enc", "UTF-8"]
+    text = environments.run([*command, path, "-"], CONVERT_S, "pdftotext")
+    if 2 * len(_SWAPPED.findall(text)) > len("".join(text.split())):
+        raise Unfit("pdftotext reads the two bytes of each letter in the wrong order")  # "M" as U+4D00
+    found = _found(f"{text}\n{annotations}", "pdftotext")
+    apart = torn(environments.run([*command, "-bbox", path, "-"], CONVERT_S, "pdftotext"))
+    required = replace(found.required, either=(*found.required.either, *apart))
+    return replace(found, required=required, readers=("pdftotext", "annotations"))
+
+
+def torn(boxes: str) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Words of which each letter is a word of its own for pdftotext, which writes ``boxes``: as letters, and whole. A
+    word ends at a gap that is clearly wider than others of its line."""
+    for page in boxes.split("<page ")[1:]:
+        run: list[tuple[str, float, float, float]] = []  # letters, with their left, right and lower edges
+        for left, top, right, bottom, word in _BOX.findall(page):
+            here = html.unescape(word), float(left), float(right), float(bottom)
+            slack = (here[3] - float(top)) / 3
+            if run and (len(here[0]) > 1 or abs(here[3] - run[-1][3]) > slack or here[1] < run[-1][2] - slack):
+                yield from _whole(run)
+                run = []
+            if len(here[0]) == 1:
+                run.append(here)
+        yield from _whole(run)
+
+
+_BOX = re.compile(r'<word xMin="([-\d.]+)" yMin="([-\d.]+)" xMax="([-\d.]+)" yMax="([-\d.]+)">([^<]*)</word>')
+_WIDER = 1.5  # how much wider than the gaps within words one between words is
+_LEAST = 0.1  # points: a narrower gap is as wide
+
+
+def _whole(run: Sequence[tuple[str, float, float, float]]) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    gaps = [max(_LEAST, following[1] - one[2]) for one, following in pairwise(run)]
+    wider, within = max(((more / less, less) for less, more in pairwise(sorted(gaps))), default=(1.0, 0.0))
+    widest = within if wider > _WIDER else max(gaps, default=0.0)
+    group = ""
+    for (letter, *_), gap in zip(run, [*gaps, float("inf")], strict=False):
+        group += letter
+        if gap > widest:
+            letters, whole = tuple(words(" ".join(group))), tuple(words(group))
+            if letters != whole:
+                yield letters, whole
+            group = ""
+
+
+_SWAPPED = re.compile("[" + "".join(chr(code << 8) for code in range(0x21, 0x7F)) + "]")
 
 
 def _names(text: str) -> frozenset[str]:
@@ -147,9 +205,9 @@ _GLUED = _names(
 )
 
 
-def html_text(html: str) -> str:
+def html_text(page: str) -> str:
     parser = _Html()
-    parser.feed(html)
+    parser.feed(page)
     parser.close()
     return "".join(parser.text)
 
@@ -161,21 +219,19 @@ def read_epub(path: Path) -> Reference:
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if name.endswith((".xhtml", ".html", ".htm")):
-                html = archive.read(name).decode("utf-8", "replace")
-                is_menu = 'epub:type="toc"' in html or "<nav" in html
-                (allowed if is_menu else required).append(html_text(html))
+                page = archive.read(name).decode("utf-8", "replace")
+                is_menu = 'epub:type="toc"' in page or "<nav" in page
+                (allowed if is_menu else required).append(html_text(page))
             elif name.endswith((".opf", ".ncx")):
                 allowed.append(" ".join(ElementTree.fromstring(archive.read(name)).itertext()))
-    lines = tuple(tuple(words(line)) for one in required for line in one.split("\n"))
-    return Reference(bag("\n".join(required)), Counter(words("\n".join(allowed))), lines, ("walk",))
+    return _found("\n".join(required), "walk", "\n".join(allowed))
 
 
 def read_text(text: str, reader: str, allowed: str = "") -> Reference:
     """What another reader found."""
     if not text.strip():
         raise Unfit(f"{reader} found nothing")
-    lines = tuple(tuple(words(line)) for line in text.splitlines())
-    return Reference(bag(text), Counter(words(allowed)), lines, (reader,))
+    return _found(text, reader, allowed)
 
 
 # Mail
@@ -192,16 +248,19 @@ def read_mail(path: Path) -> Reference:
         messages = [email.message_from_bytes(data, policy=email.policy.default)]
     for message in messages:
         _walk_mail(message, required, allowed)
-    allowed.append(data.decode("utf-8", "replace"))
-    lines = tuple(tuple(words(line)) for one in required for line in one.split("\n"))
-    return Reference(bag("\n".join(required)), Counter(words("\n".join(allowed))), lines, ("email",))
+    return _found("\n".join(required), "email", "\n".join(allowed))
 
 
 def _walk_mail(message: Message, required: list[str], allowed: list[str]) -> None:
+    """A message with its fields, whose names a text may hold too."""
     for name in ("Subject", "From", "To", "Cc"):
         with suppress(Exception):
             required.append(str(message.get(name, "")))
+        raw = next((value for one, value in message.raw_items() if one.lower() == name.lower()), "")
+        with suppress(Exception):  # with comments, "(such)", which the package drops
+            allowed.append(str(make_header(decode_header(raw))))
     required.extend(value for name, value in message.raw_items() if name.lower() == "date")
+    allowed.extend(("Subject", "From", "To", "Cc", "Date"))
     _walk_part(message, required, allowed)
 
 
@@ -217,12 +276,23 @@ def _walk_part(part: Message, required: list[str], allowed: list[str]) -> None:
         for one in choices:
             chosen = not plain or one is plain[0] or one.get_content_type() not in ("text/html", "text/plain")
             _walk_part(one, required if chosen else allowed, allowed)
+    elif part.get_content_maintype() == "message" and kind != "message/external-body":  # a report of a mail server
+        for one in _inner(part):
+            required.extend(f"{name}: {value}" for name, value in one.items())
+            _walk_part(one, required, allowed)
     elif part.is_multipart():
+        allowed.extend((part.preamble or "", part.epilogue or ""))
         for one in _inner(part):
             _walk_part(one, required, allowed)
+    elif part.get_content_maintype() == "multipart":  # whose parts the package does not find
+        allowed.append(_decoded(part))
     elif part.get_content_maintype() == "text":
         text = _decoded(part)
         required.append(html_text(text) if kind == "text/html" else text)
+        allowed.extend(_TITLE.findall(text))
+
+
+_TITLE = re.compile(r"<title[^>]*>([^<]*)</title>", re.I)
 
 
 def _inner(part: Message) -> list[Message]:

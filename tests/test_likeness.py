@@ -1,9 +1,11 @@
-"""How the benchmark of documents compares texts."""
+"""How the benchmark of documents compares texts, and what its references are."""
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from benchmarks.likeness import Bag, bag, compare, order, subsequence, words
+from benchmarks.reference import read_mail, read_text, torn
 
 
 def test_words_have_one_form() -> None:
@@ -58,3 +60,37 @@ def test_order_is_that_within_paragraphs() -> None:
     assert order([first], list("abdcef")) == (5, 6)
     assert order([first], [*first[:2], *first[4:]]) == (4, 4)  # what is missing is no matter of order
     assert order([["too", "short"]], ["short", "too"]) == (0, 0)
+
+
+def test_a_doubled_text_has_half_the_precision_whoever_read_the_reference() -> None:
+    one, other = read_text("one two three", "one"), read_text("one two three 4", "other", "page")
+    for reference in (one, one | other, other | one):
+        found = compare(reference.required, bag("one two three " * 2), reference.allowed)
+        assert (found.recall > 0.7, found.precision) == (True, 0.5)
+    both = one | other
+    assert compare(both.required, bag("page one two three 4"), both.allowed).precision == 1.0
+
+
+def test_a_raw_message_has_not_the_precision_of_its_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.eml"
+    head = "Received: from a.org by b.org\r\nX-Mailer: Some Program 7\r\nFrom: ann@x.org (Ann)\r\nSubject: Hi\r\n"
+    path.write_text(f"{head}\r\nThe body, of six words altogether.\r\n", newline="")
+    reference = read_mail(path)
+    wanted = "Subject: Hi\nFrom: ann@x.org (Ann)\n\nThe body, of six words altogether."
+    assert compare(reference.required, bag(wanted), reference.allowed).precision == 1.0
+    assert compare(reference.required, bag(path.read_text()), reference.allowed).precision < 0.7
+
+
+def test_letters_that_are_set_apart_may_be_words_by_the_gaps_between_them() -> None:
+    places = (("N", 0), ("o", 8), ("r", 16), ("t", 24), ("h", 32), ("S", 46), ("e", 54), ("a", 62))
+    boxes = "".join(_box(letter, left, left + 6) for letter, left in places)
+    page = f'<page width="9" height="9">{boxes}{_box("all", 80, 99)}{_box("x", 105, 109)}</page>'
+    assert list(torn(page)) == [(tuple("north"), ("north",)), (tuple("sea"), ("sea",))]
+    reference = Bag(Counter(words("N o r t h S e a all x")), tuple(torn(page)))
+    for text in ("North Sea all x", "N o r t h S e a all x", "North S e a all x"):
+        found = compare(reference, bag(text))
+        assert (found.recall, found.precision) == (1.0, 1.0)
+
+
+def _box(word: str, left: int, right: int) -> str:
+    return f'<word xMin="{left}.0" yMin="10.0" xMax="{right}.0" yMax="20.0">{word}</word>'

@@ -11,9 +11,11 @@ from odf import text as odf_text
 from odf.opendocument import OpenDocumentText
 from openpyxl import Workbook
 from pptx import Presentation
+from pypdfium2 import PdfDocument
 
 import formats
 from airweave_server.text import completeness, documents
+from airweave_server.text.completeness_held import Opened
 from airweave_server.text.parts import Extracted, LeftOut
 
 PARAGRAPHS = [" ".join(f"word{line}x{place}" for place in range(20)) for line in range(50)]
@@ -104,6 +106,57 @@ def test_a_planted_loss_is_counted(form: str, lost: int) -> None:
     assert completeness.missing_words(file, form, [("", kept)]) == pytest.approx(20 * lost, rel=0.1)
 
 
+FORMATS = ["General", "0.00", "#,##0.00", "0.0%", "yyyy-mm-dd", "[$-409]d/m/yy", "0.00E+00"]
+
+
+@pytest.mark.parametrize("lost", [10, 40, 80])
+@pytest.mark.parametrize("first", [0, 20])
+def test_a_planted_loss_of_numbers_is_counted_whatever_their_format(first: int, lost: int) -> None:
+    """Names of columns before each value, and raw values behind it, do not hide it."""
+    made = Workbook()
+    made.active.append(["Region", *FORMATS])
+    for row in range(100):
+        made.active.append(
+            [f"place {'abcdefg'[row % 7]}", *(41_000 + row * 1.37 + place for place in range(len(FORMATS)))]
+        )
+        for cell, code in zip(made.active[row + 2][1:], FORMATS, strict=True):
+            cell.number_format = code
+    data = _saved(made.save)
+    found = documents.read(io.BytesIO(data), filename="a.xlsx")
+    assert isinstance(found, Extracted)
+    assert found.left_out == ()
+    lines = found.text.strip().split("\n")
+    kept = "\n".join([*lines[:first], *lines[first + lost :]])
+    shown = 2 + 2 + 2 + 3 + 2 + 3 + 3 + 3  # words of a row
+    assert completeness.missing_words(io.BytesIO(data), "xlsx", [("", kept)]) == pytest.approx(shown * lost, rel=0.1)
+
+
+def test_cells_without_any_space_and_tags_without_end_take_no_long_time() -> None:
+    made = io.BytesIO()
+    cell = '<c r="A1"><v>7</v></c><c r="B1" t="inlineStr"><is><t>' + "x" * 1_000_000 + "</t></is></c>"
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, inside in enumerate((cell, f"<!-- {'<c <v t=' * 100_000} -->", "<c><f " * 100_000)):
+            archive.writestr(f"xl/worksheets/sheet{number}.xml", f"<worksheet>{inside}</worksheet>")
+    read = f"{'x' * 1_000_000} (7)"
+    assert completeness.missing_words(made, "xlsx", [("", read)]) == 0
+
+
+def test_a_loss_in_a_mailbox_and_in_a_report_of_a_mail_server_is_counted() -> None:
+    report = (
+        b"Content-Type: multipart/report; boundary=B\n\n--B\n\nIt came back.\n\n--B\n"
+        b"Content-Type: message/delivery-status\n\nReporting-MTA: dns; mail.example.com\n\n"
+        b"Final-Recipient: rfc822; someone@example.com\nAction: failed\nStatus: 5.4.6 of many\n\n--B\n"
+        b"Content-Type: text/rfc822-headers\n\nReceived: from one.example.com\nX-Word: six more words of the headers\n"
+        b"\n--B--\n"
+    )
+    assert completeness.missing_words(io.BytesIO(report), "email", [("", "It came back.")]) == 33
+    mailbox = b"From a Mon Jan 1 2026\n" + mail_file() + b"\n\nFrom b Mon Jan 1 2026\n" + mail_file()
+    whole = "\n".join(PARAGRAPHS * 2)
+    assert completeness.missing_words(io.BytesIO(mailbox), "mbox", [("", whole)]) == 0
+    kept = "\n".join(PARAGRAPHS * 2)[: len(whole) // 2]
+    assert completeness.missing_words(io.BytesIO(mailbox), "mbox", [("", kept)]) == pytest.approx(1_000, rel=0.1)
+
+
 @pytest.mark.parametrize("lost", [3, 10])
 def test_a_loss_on_pages_is_counted(lost: int) -> None:
     pages = [PARAGRAPHS[number : number + 5] for number in range(0, 50, 5)]
@@ -112,6 +165,34 @@ def test_a_loss_on_pages_is_counted(lost: int) -> None:
     assert completeness.missing_words(file, "pdf", read) == 0
     kept = [(label, text if number >= lost else "") for number, (label, text) in enumerate(read)]
     assert completeness.missing_words(file, "pdf", kept) == pytest.approx(100 * lost, rel=0.1)
+
+
+def test_pages_that_the_reader_did_not_show_are_counted() -> None:
+    pages = [PARAGRAPHS[number : number + 5] for number in range(0, 50, 5)]
+    file = io.BytesIO(formats.pdf(pages))
+    opened = Opened()
+    with PdfDocument(file) as document:
+        for number in (0, 1):
+            opened.glyphs.take(len(document), number, document[number].get_textpage())
+    read = [(f"Page {number}", "\n".join(lines)) for number, lines in enumerate(pages, 1) if number not in (1, 5)]
+    assert completeness.missing_words(file, "pdf", read, opened=opened) == pytest.approx(200, rel=0.1)
+
+
+def test_words_of_rtf_are_counted_among_words_that_only_format() -> None:
+    said = [
+        r"\pard\f1\fs20\cf1 alpha\b0\i beta\ulnone gamma",  # "alphabetagamma"
+        r"C:\\temp\\boldly\par two\tab three\u228\f2 ?four\'e4\'f6 {\*\unknown\b0 gone} \{five\}",
+        r"{\fonttbl{\f0\fnil Gone;}}{\*\generator Gone}\plain\b six\b0\'2d seven{\v hidden\b still} eight\~nine",
+    ]
+    words = ["alphabetagamma", "C", "temp", "boldly", "two", "three\u00e4four\u00e4\u00f6", "five", "six", "seven"]
+    words += ["eight", "nine"]
+    rtf = ("{\\rtf1\\ansi " + "\\par\n".join(said * 10) + "}").encode()
+    whole = " ".join(words * 10)
+    assert completeness.missing_words(io.BytesIO(rtf), "rtf", [("", whole)]) == 0
+    assert completeness.missing_words(io.BytesIO(rtf), "rtf", [("", "")]) == 10 * len(words)
+    for word in words:
+        kept = " ".join(one for one in words * 10 if one != word)
+        assert completeness.missing_words(io.BytesIO(rtf), "rtf", [("", kept)]) == 10, word
 
 
 def test_words_are_compared_in_one_form() -> None:

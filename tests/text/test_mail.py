@@ -488,6 +488,14 @@ def test_what_is_stored_elsewhere_is_said() -> None:
     assert left_out(found) == {"rest"}
 
 
+def test_what_to_write_to_a_mail_server_for_a_file_is_read() -> None:
+    external = b"Content-Type: message/external-body; access-type=mail-server; server=files@x.org\n\n"
+    request = b"Content-Type: text/plain\nContent-ID: <1@x.org>\n\nFILE /drafts/QX-7781.txt\n"
+    found = read(multipart("mixed", plain("Body."), external + request))
+    assert found.text.rstrip().endswith("Body.\n\nFILE /drafts/QX-7781.txt")
+    assert left_out(found) == {"attachment"}
+
+
 def test_an_attachment_is_read_by_its_content_whatever_its_type_says() -> None:
     coded = base64.encodebytes(formats.pdf([["Words of the PDF."]]))
     for kind in ("application/octet-stream", "image/png", "application/msword; name=a.doc"):

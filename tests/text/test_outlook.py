@@ -132,3 +132,50 @@ def test_people_are_read_with_their_addresses() -> None:
             f"{at}/__substg1.0_39FE001F": wide(address),
         }
     assert "From: Ann\nTo: Bob <bob@x.org>\nCc: c@x.org\n\nBody." in read(streams).text
+
+
+@pytest.mark.parametrize(
+    "header",
+    ['"Ann, Lee (UNIT)" <Ann.Lee@x.org>', "Ann.Lee@x.org (Ann Lee)", "=?utf-8?q?=C3=84nn?=\r\n <Ann.Lee@x.org>"],
+)
+def test_the_address_of_a_sender_within_an_organization_is_that_of_the_headers(header: str) -> None:
+    streams = {
+        "__substg1.0_1000001F": wide("Body."),
+        "__substg1.0_0C1A001F": wide("Ann, Lee"),
+        "__substg1.0_0C1F001F": wide("/O=ORG/OU=FIRST/CN=RECIPIENTS/CN=ANN"),
+    }
+    headers = f"Received: from a@b.org\r\nFrom: {header}\r\nTo: bob@x.org\r\n\r\n"
+    for said in (headers, f"Microsoft Mail Internet Headers Version 2.0\r\n{headers}"):
+        assert "From: Ann, Lee <Ann.Lee@x.org>\n" in read(streams | {"__substg1.0_007D001F": wide(said)}).text
+
+
+@pytest.mark.parametrize("name", ["bob@x.org", "'bob@x.org'", "Bob@X.org"])
+def test_who_is_named_by_the_address_is_said_once(name: str) -> None:
+    at = "__recip_version1.0_#00000000"
+    streams = {
+        "__substg1.0_1000001F": wide("Body."),
+        f"{at}/__properties_version1.0": fixed((0x0C15, 3, 1))[24:],
+        f"{at}/__substg1.0_3001001F": wide(name),
+        f"{at}/__substg1.0_39FE001F": wide("bob@x.org"),
+    }
+    assert "To: bob@x.org\n\nBody." in read(streams).text
+
+
+def test_the_body_of_a_signed_message_is_read_once_and_its_files_too() -> None:
+    signed = (
+        b"Content-Type: multipart/signed; boundary=outer\r\n\r\n--outer\r\n"
+        b"Content-Type: multipart/mixed; boundary=inner\r\n\r\n--inner\r\n"
+        b"Content-Type: text/plain\r\n\r\nThe body, signed.\r\n--inner\r\n"
+        b"Content-Type: text/csv; name=table.csv\r\n\r\nName,Amount\r\napple,3\r\n--inner--\r\n--outer\r\n"
+        b"Content-Type: application/pkcs7-signature; name=smime.p7s\r\n\r\nxx\r\n--outer--\r\n"
+    )
+    streams = {
+        "__substg1.0_001A001F": wide("IPM.Note.SMIME.MultipartSigned"),
+        "__substg1.0_0037001F": wide("Signed"),
+        "__attach_version1.0_#00000000/__substg1.0_3707001F": wide("smime.p7m"),
+        "__attach_version1.0_#00000000/__substg1.0_37010102": signed,
+    }
+    found = read(streams | {"__substg1.0_1000001F": wide("The body, signed.")})
+    assert found.text.count("The body, signed.") == 1
+    assert "Name: apple; Amount: 3" in found.text
+    assert "The body, signed." in read(streams).text  # that it has nowhere else

@@ -283,6 +283,18 @@ def test_words_have_spaces_where_there_are_gaps() -> None:
     assert words == ["SSngapore", "TTngapore"] * 12
 
 
+def test_accents_that_are_drawn_over_their_letters_are_one_with_them() -> None:
+    """As TeX draws them: the accent, back, and the letter; a cedilla after its letter."""
+    line = b"BT /F1 10 Tf 50 700 Td (Universit) Tj [(\\250)445(at, na)] TJ [(\\250)320(ive)] TJ ET\n"
+    cedilla = b"BT /F1 10 Tf 50 660 Td [(gar)-1(c)400(\\270)-110(on)] TJ ET\n"
+    apart = b"BT /F1 10 Tf 50 640 Td (l\\264eau, it\\264s) Tj ET\n"
+    found = read(pdf([line + cedilla + apart])).text.split("\n")
+    assert found[:3] == ["Universit\u00e4t, na\u00efve", "gar\u00e7on", "l\u00b4eau, it\u00b4s"]
+    many = read(pdf([b"".join(line.replace(b"700", b"%d" % top) for top in range(700, 100, -12))]))
+    assert many.text.count("Universit\u00e4t") == 50
+    assert not many.left_out  # no letter is lost with its accent
+
+
 def test_letters_with_their_bytes_in_the_wrong_order_are_mended() -> None:
     cmap = (
         b"/CIDInit/ProcSet findresource begin begincmap 1 begincodespacerange<00><ff>endcodespacerange "
@@ -290,6 +302,11 @@ def test_letters_with_their_bytes_in_the_wrong_order_are_mended() -> None:
     )
     font = b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding"
     data = pdf([shown("abcd dcba")], more=[pdf_stream(cmap)]).replace(font, font + b"/ToUnicode 10 0 R")
+    assert read(data).text.strip() == "abcd dcba"
+    # Without spaces, and of letters whose width the file does not tell rightly, the gaps that show say it.
+    wide = font + b"/FirstChar 97/LastChar 100/Widths[1000 1000 1000 1000]/ToUnicode 10 0 R"
+    line = b"BT /F1 12 Tf 50 700 Td [(a)450(b)450(c)450(d)-50(d)450(c)450(b)450(a)] TJ ET\n"
+    data = pdf([line], more=[pdf_stream(cmap)]).replace(font, wide)
     assert read(data).text.strip() == "abcd dcba"
 
 

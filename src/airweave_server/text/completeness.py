@@ -16,11 +16,13 @@ from itertools import islice
 from typing import IO
 
 from . import completeness_binary as binary
-from . import completeness_xml, encoded
-from .completeness_held import Held, TooLarge
+from . import completeness_numbers, completeness_xml, encoded
+from .completeness_held import Held, Opened, Source, TooLarge
+from .completeness_pages import Glyphs
 from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
+MAX_MAILBOX_BYTES = 24 * 1024 * 1024  # of a larger one nothing is said
 MAX_REJOINED = 500  # words that are looked for in longer ones
 LEAST_WORDS, LEAST_SHARE = 8, 0.02  # that must be missing before anything is said
 
@@ -29,18 +31,26 @@ _WORD = re.compile(r"[^\W_]+")
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
-def missing_words(file: IO[bytes], form: str, read: Sequence[tuple[str, str]], *, until: float = math.inf) -> int:
+def missing_words(
+    file: IO[bytes],
+    form: str,
+    read: Sequence[tuple[str, str]],
+    *,
+    until: float = math.inf,
+    opened: Opened | None = None,
+) -> int:
     """About how many words of a document are not in what was read of it, the labels and texts of its sections; 0 if
     only few are, if the format is not counted, and if the count fails. ``until``: the monotonic time at which it
-    ends."""
+    ends. ``opened``: what of the document is open already."""
     counter = _COUNTERS.get(form)
     if counter is None and form != "pdf":
         return 0
+    opened = opened or Opened()
     try:
         file.seek(0)
         if counter is None:
-            return _compare_pages(*binary.pages_of_pdf(file, until), read)
-        return _compare(counter(file, form), (text for _, text in read))
+            return _compare_pages(opened.glyphs, read) if opened.glyphs.complete(file, until) else 0
+        return _compare(counter(Source(file, form, opened)), (text for _, text in read))
     except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
         _LOG.debug("completeness_not_counted: %s: %s", form, error)
         return 0
@@ -63,30 +73,60 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     for group in held.alike:
         expected.update(_greatest(group))
     expected.update(dict.fromkeys(words("\n".join(held.once)), 1))
+    if not expected and not held.opaque and not held.numbers:
+        return 0
     found = Counter(words(others))
+    if held.is_sheet:
+        _take_names(found, texts, held.texts)
     missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
     lost = sum(missing.values())
-    if not lost and not held.opaque:
+    share = 1 - lost / max(1, len(words(whole))) if held.numbers else 0.0
+    lost_numbers = completeness_numbers.lost_words(
+        held.numbers, "\n".join(texts), whole, share, has_dates=held.has_dates
+    )
+    if not lost and not held.opaque and not lost_numbers:
         return 0
     if held.opaque:  # words whose letters the count does not know may be any that are left
         lost += max(0, held.opaque - (found.total() - (expected.total() - lost)))
-    least = max(LEAST_WORDS, int(LEAST_SHARE * (len(words(whole)) + held.opaque)) + 1)
-    if lost >= least:
+    total = len(words(whole)) + held.opaque + sum(count * shown for (_, shown), count in held.numbers.items())
+    least = max(LEAST_WORDS, int(LEAST_SHARE * total) + 1)
+    if lost + lost_numbers >= least:
         lost -= _rejoined(missing, found - expected)
-    return lost if lost >= least else 0
+    return lost + lost_numbers if lost + lost_numbers >= least else 0
+
+
+def _take_names(found: Counter[str], texts: Iterable[str], held: Iterable[str]) -> None:
+    """Take the names of columns that stand before each of their values from the words that were found, as often as they
+    are not in the document: they would hide a loss of the same words."""
+    names = Counter(name for text in texts for name in _NAME.findall(text))
+    names.subtract(name for text in held for name in _NAME.findall(text))
+    for text in held:
+        for line in text.split("\n"):
+            names[line.strip()] -= 1
+    for name, count in names.items():
+        if count > 0:
+            for word in words(name):
+                found[word] = max(0, found[word] - count)
+
+
+_NAME = re.compile(r"(?:^|(?<=; ))([^:;\n|]{1,120}): ", re.M)
 
 
 def _less_common_lines(held: str, read: str) -> tuple[str, str]:
     """Both texts without the lines that they share, each as often as it stands in both: a fraction of the work is left.
     Lines are the same that have the same letters."""
-    lines, others = held.split("\n"), read.replace("|", "\n").split("\n")
-    keys, other_keys = _letters("\n".join(lines)), _letters("\n".join(others))
+    read = read.replace("|", "\n")
+    keys, other_keys = _letters(held), _letters(read)
+    if [*filter(None, keys)] == [*filter(None, other_keys)]:
+        return "", ""
     counts, other_counts = Counter(keys), Counter(other_keys)
-    return _without(lines, keys, other_counts), _without(others, other_keys, counts)
+    return _without(held.split("\n"), keys, other_counts), _without(read.split("\n"), other_keys, counts)
 
 
 def _letters(text: str) -> list[bytes]:
-    """The lines of a text without case, ASCII punctuation and spaces."""
+    """The lines of a text without case, ASCII punctuation, spaces and soft hyphens."""
+    if not text.isascii():
+        text = text.replace("\xa0", "").replace("\xad", "")
     return text.lower().encode("utf-8", "surrogatepass").translate(None, _NO_LETTERS).split(b"\n")
 
 
@@ -104,23 +144,35 @@ def _without(lines: Sequence[str], keys: Sequence[bytes], common: Counter[bytes]
 _NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum() and code != 10)
 
 
-def _compare_pages(count: int, held: Mapping[int, str], read: Sequence[tuple[str, str]]) -> int:
+def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
     """Pages are compared letter by letter: where words end is a matter of their places, in which readers differ."""
     texts: dict[int, list[str]] = {}
     for label, text in read:
         if found := _PAGE.match(label):
             texts.setdefault(int(found[1]), []).append(text)
-    total, lost = 0, 0.0
-    for number, text in held.items():
-        expected = words(text)
-        letters = Counter("".join(expected))
-        missing = letters - Counter("".join(words("\n".join(texts.get(number, ())))))
-        total += len(expected)
-        lost += missing.total() * len(expected) / max(1, letters.total())
-    lost, total = lost * count / max(1, len(held)), total * count // max(1, len(held))
-    return round(lost) if lost >= LEAST_WORDS and lost > LEAST_SHARE * total else 0
+    lost = 0.0
+    for number, text in glyphs.texts.items():
+        others = "\n".join(texts.get(number, ()))
+        if b"".join(_letters(text)) != b"".join(_letters(others)):
+            expected = words(_bare(text))
+            letters = Counter("".join(expected))
+            missing = letters - Counter("".join(words(_bare(others))))
+            lost += missing.total() * len(expected) / max(1, letters.total())
+    lost *= glyphs.count / max(1, len(glyphs.texts))
+    if lost < LEAST_WORDS:
+        return 0
+    total = sum(len(words(text)) for text in glyphs.texts.values()) * glyphs.count // max(1, len(glyphs.texts))
+    return round(lost) if lost > LEAST_SHARE * total else 0
 
 
+def _bare(text: str) -> str:
+    """Letters without accents, which may be drawn apart from them."""
+    if text.isascii():
+        return text
+    return _MARK.sub("", unicodedata.normalize("NFKD", text)).replace("\u0131", "i")
+
+
+_MARK = re.compile("[\u0300-\u036f]")
 _PAGE = re.compile(r"Page (\d+)(?: >|$)")
 
 
@@ -138,11 +190,24 @@ def _rejoined(missing: Mapping[str, int], surplus: Counter[str]) -> int:
     return sum(count for word, count in islice(missing.items(), MAX_REJOINED) if len(word) > 2 and word in joined)
 
 
-def _count_mail(file: IO[bytes], _: str) -> Held:
+def _count_mail(source: Source) -> Held:
     held = Held()
-    message = email.message_from_binary_file(file)
+    message = email.message_from_binary_file(source.file)
     held.texts.extend(_body(message))
     return held
+
+
+def _count_mailbox(source: Source) -> Held:
+    held = Held()
+    data = source.file.read(MAX_MAILBOX_BYTES + 1)
+    if len(data) > MAX_MAILBOX_BYTES:
+        raise TooLarge
+    for one in _FROM_LINE.split(data)[1:]:
+        held.texts.extend(_body(email.message_from_bytes(one)))
+    return held
+
+
+_FROM_LINE = re.compile(rb"(?:\A|\n\r?\n)From [^\n]*\n")
 
 
 def _body(part: Message) -> Iterator[str]:
@@ -153,13 +218,22 @@ def _body(part: Message) -> Iterator[str]:
         if kind == "multipart/alternative":
             plain = [one for one in inner if one.get_content_type() == "text/plain"]
             inner = plain[:1] or [one for one in inner if one.get_content_type() != "text/html"][:1] or inner[:1]
-        for one in inner if kind != "message/rfc822" else ():
+        if kind.startswith("message/") and kind != "message/external-body":
+            if kind != "message/rfc822":  # a report of a mail server: fields
+                yield from (f"{name}: {value}" for one in inner for name, value in one.items())
+            inner = []
+        for one in inner:
             yield from _body(one)
-    elif kind in ("text/plain", "text/html") and part.get_content_disposition() != "attachment":
+    elif kind.startswith("multipart/"):  # without the boundary that it says
+        yield _PART_HEAD.sub("", str(part.get_payload()))
+    elif kind in ("text/plain", "text/html", "text/rfc822-headers") and part.get_content_disposition() != "attachment":
         data = part.get_payload(decode=True)
         if isinstance(data, bytes) and part.get_filename() is None:
             text = _decode(data, part.get_content_charset())
             yield encoded.strip(html_text(text) if kind == "text/html" else text)[0]
+
+
+_PART_HEAD = re.compile(r"^--.*|^Content-[\w-]+:.*(?:\n[ \t].*)*", re.M | re.I)
 
 
 def _decode(data: bytes, charset: str | None) -> str:
@@ -171,8 +245,9 @@ def _decode(data: bytes, charset: str | None) -> str:
     return data.decode("ascii", "ignore")
 
 
-_COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+_COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     **completeness_xml.COUNTERS,
     **binary.COUNTERS,
     "email": _count_mail,
+    "mbox": _count_mailbox,
 }

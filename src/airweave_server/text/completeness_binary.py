@@ -2,23 +2,18 @@
 
 import re
 import struct
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import olefile
-from pypdfium2 import PdfDocument, PdfiumError
 
-from .completeness_held import Held, TooLarge
+from .completeness_held import Held, Source, TooLarge
+from .completeness_numbers import BUILTIN
 
 MAX_STREAM_BYTES = 16 * 1024 * 1024  # that are counted of a stream
 MAX_RTF_CHARS = 4 * 1024 * 1024  # without pictures
-SOFT_HYPHEN = 0xAD
+SOFT_HYPHEN = b"\xad"
 WORD_97 = 193  # the version that files of Word 97 and later have at least
-MAX_PAGES = 64  # of a PDF that are counted, spread over all
-PLAIN_FORMATS = (0, 1)  # of numbers: General and 0
-MAX_PLAIN = 1e9  # below it each program shows an integer in the same way; some show no zeros
 MAX_RECORDS = 2_000_000
 MAX_DEPTH = 20  # of the groups of an RTF file and the containers of slides
 
@@ -30,7 +25,7 @@ def _names(text: str) -> frozenset[str]:
 # RTF: control words are stripped, and with them the groups that hold no text
 
 
-_RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|\\'([0-9a-f]{2})|\\([^a-z'])|([{}])|([^\\{}\r\n]+)", re.I)
+_RTF_TOKEN = re.compile(r"\\([a-z]{1,32})(-?\d{1,10})? ?|((?:\\'[0-9a-f]{2})+)|\\([^a-z'])|([{}])|([^\\{}\r\n]+)", re.I)
 _RTF_GONE = _names(
     "shprslt fonttbl colortbl stylesheet info pict listtable listoverridetable rsidtbl generator themedata "
     "colorschememapping latentstyles datastore xmlnstbl filetbl revtbl object objdata fldinst template private "
@@ -45,10 +40,30 @@ _RTF_KEPT = _names(
     "footnote shptxt shpinst shp upr ud annotation fldrslt header footer headerl headerr headerf footerl footerr "
     "footerf"
 )
+_RTF_STATES = _names("bin uc v deleted plain u")
 
 
-def _count_rtf(file: IO[bytes], _: str) -> Held:
-    text = file.read(MAX_STREAM_BYTES).decode("latin-1")
+def _but(names: Iterable[str]) -> str:
+    """An expression that holds where none of the names begins a word; it looks at one letter for most others."""
+    ends: dict[str, list[str]] = {}
+    for name in sorted(names):
+        ends.setdefault(name[0], []).append(name[1:])
+    told = "|".join(f"{first}(?:{'|'.join(rest)})(?![a-zA-Z])" for first, rest in ends.items())
+    return f"(?!{told})"
+
+
+# Words that say nothing here, one after the other; not an escaped backslash, and not the name of a group.
+_RTF_SILENT_WORD = (
+    r"\\(?<!\\\\)(?<!\\\*\\)"
+    + _but(_RTF_GONE | _RTF_KEPT | _RTF_BREAKS | _RTF_STATES)
+    + r"[a-zA-Z]{1,32}+(?:-?[0-9]{1,10})?+ ?"
+)
+_RTF_SILENT = re.compile(f"{_RTF_SILENT_WORD}(?:{_RTF_SILENT_WORD})*+")  # begins with a letter, which is found faster
+
+
+def _count_rtf(source: Source) -> Held:
+    text = source.file.read(MAX_STREAM_BYTES).decode("latin-1")
+    text = _RTF_SILENT.sub("\n", text)  # which ends a word, and is no text
     text = re.sub(r"[0-9a-fA-F\r\n]{200,}", "", text)  # pictures
     if len(text) > MAX_RTF_CHARS:
         raise TooLarge
@@ -88,10 +103,9 @@ def _count_rtf(file: IO[bytes], _: str) -> Held:
         elif gone or veiled:
             continue
         elif code:
-            if skip:
-                skip -= 1
-            elif (byte := int(code, 16)) != SOFT_HYPHEN:
-                found.append(chr(byte) if byte < 0x80 else _OPAQUE if byte >= 0xC0 else _WEAK)
+            data = bytes.fromhex(code.replace("\\'", ""))
+            found.append(data[skip:].replace(SOFT_HYPHEN, b"").decode("latin-1").translate(_UNKNOWN_BYTES))
+            skip = max(0, skip - len(data))
         elif sign:
             found.append({"~": " ", "_": "-", "-": ""}.get(sign, sign if sign in "\\{}" else "\n"))
         else:
@@ -116,12 +130,16 @@ def _parted(text: str) -> Held:
 _UNKNOWN_BYTES = {byte: _OPAQUE if byte >= 0xC0 else _WEAK for byte in range(0x80, 0x100)}
 
 
+def _storage(source: Source) -> olefile.OleFileIO:
+    return source.opened.storage or olefile.OleFileIO(source.file)
+
+
 # Word before 2007: the pieces of which the text consists
 
 
-def _count_doc(file: IO[bytes], _: str) -> Held:
+def _count_doc(source: Source) -> Held:
     held = Held()
-    with olefile.OleFileIO(file) as ole:
+    with _storage(source) as ole:
         main = ole.openstream("WordDocument").read(MAX_STREAM_BYTES)
         version, flags = struct.unpack_from("<H", main, 2)[0], struct.unpack_from("<H", main, 10)[0]
         if flags & 0x0100:  # encrypted
@@ -139,7 +157,7 @@ def _count_doc(file: IO[bytes], _: str) -> Held:
         if number == 2:
             held.alike[0].extend(part.split("\r"))
         elif number != 3:
-            held.texts.append(part)
+            held.texts.append(part.replace("\r", "\n"))
     return held
 
 
@@ -170,20 +188,24 @@ _FIELD = re.compile("\x13[^\x13\x14\x15]*(?:\x15|(\x14))")
 
 def _without_fields(text: str) -> str:
     """The text with the results of fields, and without their instructions."""
-    for _ in range(3):  # fields stand in the instructions of others
+    for _ in range(3 if "\x13" in text else 0):  # fields stand in the instructions of others
         text = _FIELD.sub("", text)
-    return text.translate(_CONTROLS)
+    for control, plain in _CONTROLS.items():  # one by one: faster than a table
+        text = text.replace(control, plain)
+    return text
 
 
-_CONTROLS = {7: "\n", 9: "\t", 11: "\n", 12: "\n", 30: "-", 31: "", 160: " ", 1: "", 2: "", 8: "", 5: "", 0x15: ""}
+_CONTROLS = {"\x07": "\n", "\v": "\n", "\f": "\n", "\x1e": "-", "\xa0": " "} | dict.fromkeys(
+    "\x1f\x01\x02\b\x05\x15", ""
+)
 
 
 # PowerPoint and Excel before 2007: records of texts
 
 
-def _count_ppt(file: IO[bytes], _: str) -> Held:
+def _count_ppt(source: Source) -> Held:
     held = Held()
-    with olefile.OleFileIO(file) as ole:
+    with _storage(source) as ole:
         data = ole.openstream("PowerPoint Document").read(MAX_STREAM_BYTES)
     edits = 0
     ends: list[int] = []
@@ -209,19 +231,25 @@ def _count_ppt(file: IO[bytes], _: str) -> Held:
     return held if edits <= 1 else Held()
 
 
-def _count_xls(file: IO[bytes], _: str) -> Held:
-    held = Held()
-    with olefile.OleFileIO(file) as ole:
+def _count_xls(source: Source) -> Held:
+    held = Held(is_sheet=True)
+    with _storage(source) as ole:
         data = ole.openstream("Workbook" if ole.exists("Workbook") else "Book").read(MAX_STREAM_BYTES)
     uses: Counter[int] = Counter()
     shared: list[bytes] = []
     formats: list[int] = []
+    codes: dict[int, str] = {}
+    numbers: list[tuple[int, float]] = []  # with their styles
     sheets: list[bool] = []
     at, before = 0, 0
+    head = struct.Struct("<HH").unpack_from
     while at + 4 <= len(data):
-        kind, size = struct.unpack_from("<HH", data, at)
-        body = data[at + 4 : at + 4 + size]
-        at += 4 + size
+        kind, size = head(data, at)
+        start, at = at + 4, at + 4 + size
+        if kind not in _XLS_COUNTED:
+            before = kind
+            continue
+        body = data[start:at]
         if kind == 0x2F:  # encrypted
             return Held()
         if kind == 0xFC or (kind == 0x3C and before == 0xFC):
@@ -233,23 +261,31 @@ def _count_xls(file: IO[bytes], _: str) -> Held:
             pass
         elif kind == 0xE0:
             formats.append(struct.unpack_from("<H", body, 2)[0])
-        elif kind in (0x203, 0x27E) and size >= 10:
-            style = struct.unpack_from("<H", body, 4)[0]
-            if style < len(formats) and formats[style] in PLAIN_FORMATS:
-                held.texts.append(_plain_number(_number(kind, body)))
+        elif kind == 0x41E and size > 5:
+            codes[struct.unpack_from("<H", body)[0]] = _format_code(body)
+        elif (kind == 0x203 and size >= 14) or (kind == 0x27E and size >= 10):
+            numbers.append((struct.unpack_from("<H", body, 4)[0], _number(kind, body)))
+        elif kind == 0x06 and size >= 14 and body[12:14] != b"\xff\xff":  # the result of a formula
+            numbers.append((struct.unpack_from("<H", body, 4)[0], struct.unpack_from("<d", body, 6)[0]))
         elif kind == 0xBD:
             for place in range(4, size - 2, 6):
-                style = struct.unpack_from("<H", body, place)[0]
-                if style < len(formats) and formats[style] in PLAIN_FORMATS:
-                    held.texts.append(_plain_number(_rk(body[place + 2 : place + 6])))
+                numbers.append((struct.unpack_from("<H", body, place)[0], _rk(body[place + 2 : place + 6])))
+        elif kind == 0x207 and size > 3:  # the result of a formula
+            held.texts.append(_string(body))
         elif kind == 0xFD:
             uses[struct.unpack_from("<I", body, 6)[0]] += 1
         before = kind
+    for style, value in numbers:
+        if style < len(formats):
+            held.add_number(value, codes.get(formats[style], BUILTIN.get(formats[style], "General")))
     strings = list(_shared_strings(shared)) if shared else []
     for index, count in uses.items():
         if index < len(strings):
             held.texts.extend([strings[index]] * count)
     return held
+
+
+_XLS_COUNTED = frozenset((0x2F, 0xFC, 0x3C, 0x809, 0x0A, 0xE0, 0x41E, 0x06, 0x203, 0x207, 0x27E, 0xBD, 0xFD))
 
 
 def _number(kind: int, body: bytes) -> float:
@@ -264,9 +300,14 @@ def _rk(data: bytes) -> float:
     return number / 100 if value & 1 else number
 
 
-def _plain_number(value: float) -> str:
-    """As a cell without a format shows it, if there is only one way."""
-    return str(int(value)) if value.is_integer() and 0 < abs(value) < MAX_PLAIN else ""
+def _format_code(body: bytes) -> str:
+    """The code of a format that is no common one."""
+    return _string(body[2:])
+
+
+def _string(body: bytes) -> str:
+    chars, flags = struct.unpack_from("<HB", body)
+    return body[3 : 3 + chars * (2 if flags & 1 else 1)].decode("utf-16-le" if flags & 1 else "latin-1", "replace")
 
 
 def _shared_strings(bodies: list[bytes]) -> Iterator[str]:
@@ -306,39 +347,38 @@ def _shared_strings(bodies: list[bytes]) -> Iterator[str]:
             number, at = number + 1, at - len(bodies[number])
 
 
-def _count_msg(file: IO[bytes], _: str) -> Held:
+def _count_msg(source: Source) -> Held:
+    """Subjects and bodies of a message and of the messages inside it."""
     held = Held()
-    with olefile.OleFileIO(file) as ole:
-        for name in ("__substg1.0_1000", "__substg1.0_0037"):
-            if ole.exists(f"{name}001F"):
-                held.texts.append(ole.openstream(f"{name}001F").read(MAX_STREAM_BYTES).decode("utf-16-le", "replace"))
+    with _storage(source) as ole:
+        streams = {tuple(one) for one in ole.listdir()}
+        page = _MSG_CODEPAGE.search(ole.openstream("__properties_version1.0").read(MAX_STREAM_BYTES))
+        for path in streams:
+            place, name = path[:-1], path[-1]
+            if name[:-4] not in _MSG_TEXTS or any(one.startswith("__recip") for one in place):
+                continue
+            if place and place[-1] != "__substg1.0_3701000D":  # of an attachment
+                continue
+            data = ole.openstream(list(path)).read(MAX_STREAM_BYTES)
+            if name.endswith("001F"):
+                held.texts.append(data.decode("utf-16-le", "replace"))
+            elif name.endswith("001E"):
+                try:
+                    held.texts.append(data.decode(f"cp{int.from_bytes(page[1], 'little')}" if page else "ascii"))
+                except (LookupError, UnicodeDecodeError):
+                    parted = _parted(_unknown(data))
+                    held.texts += parted.texts
+                    held.opaque += parted.opaque
     return held
 
 
-# PDF: the glyphs of the pages
+_MSG_CODEPAGE = re.compile(rb"\x03\x00(?:\xfd|\xde)\x3f....(....)", re.S)  # of its strings, or of the internet
 
 
-def pages_of_pdf(file: IO[bytes], until: float) -> tuple[int, dict[int, str]]:
-    """How many pages a PDF has, and what stands on at most ``MAX_PAGES`` of them, spread over all, by their numbers.
-    After the time ``until`` nothing is counted."""
-    found: dict[int, str] = {}
-    with PdfDocument(file) as document:
-        count = len(document)
-        for number in range(0, count, -(-count // MAX_PAGES) or 1):
-            if time.monotonic() > until:
-                return count, {}
-            try:
-                page = document[number]
-                text = page.get_textpage()
-            except PdfiumError:
-                continue
-            found[number + 1] = text.get_text_range()
-            text.close()
-            page.close()
-    return count, found
+_MSG_TEXTS = ("__substg1.0_1000", "__substg1.0_0037")
 
 
-COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     "rtf": _count_rtf,
     "doc": _count_doc,
     "ppt": _count_ppt,

@@ -1,6 +1,14 @@
 """What a document holds as text, in the terms of ``completeness``."""
 
+from collections import Counter
 from dataclasses import dataclass, field
+from typing import IO
+
+import olefile
+
+from .completeness_numbers import pattern, shown_words
+from .completeness_pages import Glyphs
+from .kept import Kept
 
 
 class TooLarge(Exception):
@@ -8,11 +16,41 @@ class TooLarge(Exception):
 
 
 @dataclass(slots=True)
+class Opened:
+    """What its reader has opened of a document, as it is in the file, so that it need not be opened anew: its zip file
+    with the parts that are unpacked, its OLE file, the glyphs of its pages."""
+
+    archive: Kept | None = None
+    storage: olefile.OleFileIO | None = None
+    glyphs: Glyphs = field(default_factory=Glyphs)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A document."""
+
+    file: IO[bytes]
+    form: str
+    opened: Opened
+
+
+@dataclass(slots=True)
 class Held:
     """``texts``: what must have been read. ``once``: texts each word of which counts once. ``alike``: groups of texts
-    of which each may say the same as the others. ``opaque``: how many words have letters that are not known."""
+    of which each may say the same as the others. ``opaque``: how many words have letters that are not known.
+    ``numbers``: values of cells, each with the words that it shows. ``is_sheet``: names of columns may stand
+    before each value."""
 
     texts: list[str] = field(default_factory=list)
     once: list[str] = field(default_factory=list)
     alike: list[list[str]] = field(default_factory=lambda: [[]])
     opaque: int = 0
+    numbers: Counter[tuple[float, int]] = field(default_factory=Counter)
+    has_dates: bool = False  # among the numbers
+    is_sheet: bool = False
+
+    def add_number(self, value: float, code: str, count: int = 1) -> None:
+        """A number that so many cells with a format of this code hold."""
+        if shown := shown_words(value, code):
+            self.numbers[value, shown] += count
+            self.has_dates = self.has_dates or pattern(code)[0] == "date"

@@ -6,9 +6,10 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import IO
 
-from .completeness_held import Held, TooLarge
+from .completeness_held import Held, Source, TooLarge
+from .completeness_numbers import BUILTIN
+from .kept import place
 
 MAX_PARTS_BYTES = 24 * 1024 * 1024  # of all parts that are counted; of larger documents nothing is said
 
@@ -16,14 +17,20 @@ MAX_PARTS_BYTES = 24 * 1024 * 1024  # of all parts that are counted; of larger d
 class _Archive:
     """The parts of a document, as long as they are not too large together."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._zip = zipfile.ZipFile(file)
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._zip = source.opened.archive or zipfile.ZipFile(source.file)
+        self._kept = source.opened.archive.parts if source.opened.archive is not None else {}
         self.names = self._zip.namelist()
         self._left = MAX_PARTS_BYTES
 
     def read(self, name: str) -> str:
-        with self._zip.open(name) as part:
-            data = part.read(self._left + 1)
+        data = self._kept.get(place(self._zip.getinfo(name)))
+        if data is None:
+            if self._zip.fp is None:  # its reader has closed it
+                self._zip = zipfile.ZipFile(self._source.file)
+            with self._zip.open(name) as part:
+                data = part.read(self._left + 1)
         self._left -= len(data)
         if self._left < 0:
             raise TooLarge
@@ -41,9 +48,9 @@ def _elements(names: str) -> re.Pattern[str]:
     return re.compile(rf"<({names.replace(' ', '|')})(?=[\s>])[^>]*>")
 
 
-def _count_openxml(file: IO[bytes], form: str) -> Held:
-    held = Held()
-    archive = _Archive(file)
+def _count_openxml(source: Source) -> Held:
+    held, form = Held(), source.form
+    archive = _Archive(source)
     related = _related(archive, _MAIN[form])
     for name in archive.names:
         kind = next((kind for kind, pattern in _KINDS if pattern.fullmatch(name)), None)
@@ -55,6 +62,7 @@ def _count_openxml(file: IO[bytes], form: str) -> Held:
         elif kind == "furniture" and name.rpartition("/")[2] in related:
             held.alike[0].append(_openxml_text(archive.read(name)))
     if form == "xlsx":
+        held.is_sheet = True
         _count_cells(archive, held)
     return held
 
@@ -79,7 +87,6 @@ _CONDITIONS = {
     "a:fld": re.compile(r'type="(?:slidenum|datetime)'),
     "p:sp": re.compile(r'<p:ph\b[^>]*\btype="(?:sldNum|dt|ftr|hdr)"'),
 }
-_TEXTS = {prefix: re.compile(rf"<{prefix}t(?:>| [^>]*>)([^<]+)") for prefix in ("w:", "a:", "m:", "")}
 _BREAKS = {
     "w:": ("</w:p>", "<w:tab/>", "<w:br", "<w:cr", "<w:txbxContent", "<w:noBreakHyphen"),
     "a:": ("</a:p>", "<a:br"),
@@ -92,22 +99,41 @@ _NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
 
 
 def _openxml_text(data: str) -> str:
-    if "<mc:Fallback" in data or "<w:moveFrom" in data:
-        data = _without(data, _GONE)
-    if "PlaceholderText" in data or "<w:trPr>" in data:
-        data = _without(data, _DELETED, _CONDITIONS)
-    if "<a:fld" in data or "<p:ph" in data:
-        data = _without(data, _FLOATING, _CONDITIONS)
-    found: list[str] = []
-    for prefix, pattern in _TEXTS.items():
-        if f"<{prefix}t>" in data or f"<{prefix}t " in data:
-            parted = data
-            for tag in _BREAKS[prefix]:  # each becomes a text of its own: faster than one pattern for all
-                parted = parted.replace(tag, f"<{prefix}t>\n{tag}")
-            found.extend(pattern.findall(parted))
-            found.append("\n")
+    main = "w:" if "<w:" in data else "a:"
+    found, marks = _texts(data, main)
+    if any(one in marks for one in _SIGNS_OF_MORE):
+        if "<mc:Fallback" in marks or "<w:moveFrom" in marks:
+            data = _without(data, _GONE)
+        if "PlaceholderText" in marks or "<w:trPr>" in marks:
+            data = _without(data, _DELETED, _CONDITIONS)
+        if "<a:fld" in marks or "<p:ph" in marks:
+            data = _without(data, _FLOATING, _CONDITIONS)
+        found, marks = _texts(data, main)
+    for prefix in _BREAKS:
+        if prefix != main and (f"<{prefix}t>" in marks or f"<{prefix}t " in marks):
+            found += _texts(data, prefix)[0]
     text = _unescape("".join(found))
-    return _ESCAPED.sub("\n", text) if "_x" in text else text
+    return _ESCAPED.sub("\n", text) if "_" in text and "_x" in text else text
+
+
+_SIGNS_OF_MORE = ("<mc:Fallback", "<w:moveFrom", "PlaceholderText", "<w:trPr>", "<a:fld", "<p:ph")
+
+
+def _texts(data: str, prefix: str) -> tuple[list[str], str]:
+    """What the elements "t" of a prefix hold, with line ends where paragraphs end, and all else, each mark once."""
+    opening = f"<{prefix}t>"
+    data = data.replace(f'<{prefix}t xml:space="preserve">', opening)
+    if f"<{prefix}t " in data:
+        data = re.sub(rf"<{prefix}t [^>]*>", opening, data)
+    head, *rest = data.split(opening)
+    parts = [one.partition("<") for one in rest]
+    ends = {after: "" for _, _, after in parts}
+    for after in ends:
+        if any(tag in f"<{after}" for tag in _BREAKS[prefix]):
+            ends[after] = "\n"
+    found = [text for one, _, after in parts for text in (one, ends[after])]
+    found.append("\n")
+    return found, "<".join((head, *ends))
 
 
 def _without(data: str, elements: re.Pattern[str], conditions: Mapping[str, re.Pattern[str]] = {}) -> str:
@@ -133,49 +159,76 @@ def _related(archive: _Archive, part: str) -> set[str]:
     return set(re.findall(r'Target="[^"]*?([^"/]+)"', archive.read(part))) if part in archive.names else set()
 
 
-_SHARED_CELL = re.compile(r' t="s"[^>]*><v>(\d+)</v>')
-_TEXT_CELL = re.compile(r' t="(?:str|inlineStr)"[^>]*>((?:[^<]|<(?!/c>))*)')
-_FORMULA = re.compile(r"<f\b[^>]*>[^<]*")
-_NUMBER_CELL = re.compile(
-    r'<c r="[A-Z]+\d+"(?: s="(\d+)")?(?: t="n")?>(?:<f[^>]*>[^<]*</f>|<f[^>]*/>)?<v>(-?[1-9]\d{0,8})</v>'
+_CELL = re.compile(
+    r'<(?:\w+:)?c(?:\s+r="[A-Z]+\d+")?((?:\s[^<>]*[^<>/])?)>\s*'
+    r"(?:<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v(?:\s[^<>]*)?>([^<]*)"
 )
-_STYLE = re.compile(r'<xf\b[^>]*?\bnumFmtId="(\d+)"')
-_PLAIN_FORMATS = ("0", "1")  # of numbers: General and 0
+_INLINE = re.compile(r't="inlineStr"[^<>]*>((?:[^<]|<(?!/(?:\w+:)?c>))*)')
+_TYPE, _STYLE = re.compile(r'\bt="(\w+)"'), re.compile(r'\bs="(\d+)"')
+_XF, _XF_FORMAT = re.compile(r"<(?:\w+:)?xf\b[^>]*"), re.compile(r'\bnumFmtId="(\d+)"')
+_FORMAT = re.compile(r"<(?:\w+:)?numFmt\b[^>]*")
+_FORMAT_ID, _FORMAT_CODE = re.compile(r'numFmtId="(\d+)"'), re.compile(r'formatCode="([^"]*)"')
 
 
 def _count_cells(archive: _Archive, held: Held) -> None:
-    """Texts of cells as often as cells hold them, and numbers without a format."""
+    """Texts of cells as often as cells hold them, and numbers."""
     uses: Counter[str] = Counter()
-    styles = archive.read("xl/styles.xml").partition("<cellXfs")[2] if "xl/styles.xml" in archive.names else ""
-    formats = _STYLE.findall(styles.partition("</cellXfs>")[0])
-    plain = {"", *(str(number) for number, one in enumerate(formats) if one in _PLAIN_FORMATS)}
-    for name in archive.names:
-        if re.fullmatch(r"xl/worksheets/\w+\.xml", name):
+    codes = _codes(archive)
+    parts = {name.lower(): name for name in archive.names}
+    for lower, name in parts.items():
+        if re.fullmatch(r"xl/worksheets/\w+\.xml", lower):
             data = archive.read(name)
-            uses.update(_SHARED_CELL.findall(data))
-            numbers = _NUMBER_CELL.findall(data)
-            held.texts.append("\n".join(number for style, number in numbers if style in plain))
-            held.texts.extend(_unescape(_TAG.sub("", _FORMULA.sub("", one))) for one in _TEXT_CELL.findall(data))
-    if "xl/sharedStrings.xml" in archive.names:
-        strings = _without(archive.read("xl/sharedStrings.xml"), _PHONETIC)
-        for index, one in enumerate(re.split(r"<si(?:\s*/)?>", strings)[1:]):
+            for (attributes, value), count in Counter(_CELL.findall(data)).items():
+                kind = found[1] if (found := _TYPE.search(attributes)) else "n"
+                if kind == "s":
+                    uses[value.strip()] += count
+                elif kind == "str":
+                    held.texts.extend([_unescape(value)] * min(count, 100_000))
+                elif kind == "n" and (number := _as_number(value)) is not None:
+                    style = int(found[1]) if (found := _STYLE.search(attributes)) else 0
+                    held.add_number(number, codes[style] if style < len(codes) else "General", count)
+            held.texts.extend(_unescape(_TAG.sub("", one)) for one in _INLINE.findall(data))
+    if "xl/sharedstrings.xml" in parts:
+        strings = _without(archive.read(parts["xl/sharedstrings.xml"]), _PHONETIC)
+        for index, one in enumerate(re.split(r"<(?:\w+:)?si(?:\s*/)?>", strings)[1:]):
             if (count := uses[str(index)]) > 0:
                 held.texts.extend([_openxml_text(one)] * min(count, 100_000))
+
+
+def _as_number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _codes(archive: _Archive) -> list[str]:
+    """The code of the format of each style."""
+    if "xl/styles.xml" not in archive.names:
+        return []
+    data = archive.read("xl/styles.xml")
+    custom = {}
+    for one in _FORMAT.findall(data):
+        if (id := _FORMAT_ID.search(one)) and (code := _FORMAT_CODE.search(one)):
+            custom[int(id[1])] = _unescape(code[1])
+    styles = data.partition("cellXfs")[2].partition("cellXfs>")[0]
+    ids = [int(found[1]) if (found := _XF_FORMAT.search(one)) else 0 for one in _XF.findall(styles)]
+    return [custom.get(id, BUILTIN.get(id, "General")) for id in ids]
 
 
 _TAG = re.compile(r"<[^>]*>")
 _PHONETIC = _elements("rPh")
 
 
-def _count_opendocument(file: IO[bytes], form: str) -> Held:
-    held = Held()
+def _count_opendocument(source: Source) -> Held:
+    held, file = Held(is_sheet=source.form == "ods"), source.file
     if file.read(2) != b"PK":
         file.seek(0)
         held.texts.append(_opendocument_text(_decode_xml(file.read(MAX_PARTS_BYTES))))
         return held
-    archive = _Archive(file)
+    archive = _Archive(source)
     held.texts.append(_opendocument_text(archive.read("content.xml")))
-    if form == "odt" and "styles.xml" in archive.names:
+    if source.form == "odt" and "styles.xml" in archive.names:
         masters = archive.read("styles.xml").partition("<office:master-styles")[2]
         held.alike[0].extend(_opendocument_text(one) for one in _FURNITURE.findall(masters))
     return held
@@ -188,7 +241,7 @@ _ODF_GONE = _elements(
     "loext:sender-initials svg:title svg:desc math math:math text:note-citation text:page-number text:page-count "
     "text:date text:time table:covered-table-cell"
 )
-_ODF_TEXT = re.compile(r">([^<]+)|</?text:(?:p|h)\b|<text:(?:tab|line-break|s)\b")
+_ODF_BREAK = re.compile(r"/?text:(?:p|h)\b|text:(?:tab|line-break|s)\b")
 _ODF_TEMPLATES = re.compile(r"<text:([\w-]+-source)\b(?:[^<]|<(?!/text:\1>))*")
 
 
@@ -198,7 +251,22 @@ def _opendocument_text(data: str) -> str:
     data = _without(data, _ODF_GONE)
     if "-source" in data:
         data = _ODF_TEMPLATES.sub("", data)
-    return _unescape("".join(text or "\n" for text in _ODF_TEXT.findall(data)))
+    return _unescape(_without_tags(data, _ODF_BREAK))
+
+
+def _without_tags(data: str, breaks: re.Pattern[str]) -> str:
+    """The text of XML, with a line end for each tag that begins as ``breaks`` say."""
+    found: list[str] = []
+    told: dict[str, bool] = {}  # few tags are different
+    for one in data.split("<"):
+        tag, _, text = one.partition(">")
+        if (is_break := told.get(tag)) is None:
+            is_break = told[tag] = breaks.match(tag) is not None
+        if is_break:
+            found.append("\n")
+        if text:
+            found.append(text)
+    return "".join(found)
 
 
 def _unescape(text: str) -> str:
@@ -206,11 +274,12 @@ def _unescape(text: str) -> str:
 
 
 _HIDDEN = _elements("script style head title template svg")
-_BLOCK = re.compile(
-    r"</?(?:p|div|br|h\d|li|ul|ol|table|tr|td|th|thead|tbody|section|article|aside|header|footer|figure|figcaption|"
-    r"blockquote|pre|hr|dt|dd|dl|img|option|body)\b[^>]*>",
-    re.I,
+_BLOCKS = (
+    r"/?(?:p|div|br|h\d|li|ul|ol|table|tr|td|th|thead|tbody|section|article|aside|header|footer|figure|figcaption|"
+    r"blockquote|pre|hr|dt|dd|dl|img|option|body)\b"
 )
+_BLOCK = re.compile(rf"<{_BLOCKS}[^>]*>", re.I)
+_BLOCK_BREAK = re.compile(_BLOCKS, re.I)
 
 
 def html_text(data: str) -> str:
@@ -221,18 +290,33 @@ def html_text(data: str) -> str:
 _COMMENT = re.compile(r"<!--(?:[^-]|-(?!->))*-->")
 
 
-def _count_epub(file: IO[bytes], _: str) -> Held:
+def _in_lines(data: str) -> str:
+    """XHTML with a paragraph in each line, which then is the same as that of the reader."""
+    first, *others = data.split("<pre")
+    kept = [_in_line(first)]
+    for one in others:
+        lines, end, after = one.partition("</pre>")
+        kept += ["<pre", lines, end, _in_line(after)]
+    return "".join(kept)
+
+
+def _in_line(data: str) -> str:
+    return data.replace("\n", " ").replace("\r", " ")
+
+
+def _count_epub(source: Source) -> Held:
     held = Held()
-    archive = _Archive(file)
+    archive = _Archive(source)
     for name in archive.names:
         if name.lower().endswith((".xhtml", ".html", ".htm")):
             data = archive.read(name)
             if "<nav" not in data:  # the table of contents says what the chapters say
-                held.texts.append(html_text(data))
+                data = _in_lines(_without(_COMMENT.sub("", data), _HIDDEN))
+                held.texts.append(html.unescape(_without_tags(data, _BLOCK_BREAK)))
     return held
 
 
-COUNTERS: Mapping[str, Callable[[IO[bytes], str], Held]] = {
+COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     **dict.fromkeys(("docx", "pptx", "xlsx"), _count_openxml),
     **dict.fromkeys(("odt", "ods", "odp", "odg"), _count_opendocument),
     "epub": _count_epub,

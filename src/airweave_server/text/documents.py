@@ -53,7 +53,9 @@ from . import (
     xlsx,
 )
 from .charset import decode
+from .completeness_held import Opened
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
+from .kept import Kept
 from .litter import find_litter
 from .package import Package
 from .parts import (
@@ -139,10 +141,12 @@ def read(
 
 @dataclass(slots=True)
 class _Own:
-    """The document that is being read: its format, and the labels and texts of its sections, without its members."""
+    """The document that is being read: its format, the labels and texts of its sections, without its members, and what
+    its reader has opened of it."""
 
     form: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)
+    opened: Opened = field(default_factory=Opened)
 
 
 class _Reading:
@@ -205,7 +209,8 @@ class _Reading:
         """Note how many words of the document were not read, if there is time to count them."""
         if not self._deadline.is_over():
             sections = [(one.removeprefix(label).removeprefix(" > "), text) for one, text in self._own.sections]
-            missing = completeness.missing_words(file, self._own.form, sections, until=self._deadline.ends_at)
+            form, opened = self._own.form, self._own.opened
+            missing = completeness.missing_words(file, form, sections, until=self._deadline.ends_at, opened=opened)
             if missing:
                 self._left_out.append(LeftOut("words", (label,) if label else (), missing))
 
@@ -243,7 +248,7 @@ class _Reading:
         else:
             self._open("archive" if form == "cms" else form)
             if form == "pdf":
-                self._take_parts(pdf.read(file, self._recognize), label, depth)
+                self._take_parts(pdf.read(file, self._recognize, self._own.opened.glyphs.take), label, depth)
             elif form == "rtf":
                 self._take_parts(rtf.read(file), label, depth)
             elif form == "mbox":
@@ -332,15 +337,17 @@ class _Reading:
         return data
 
     def _read_zip(self, file: IO[bytes], label: str, depth: int) -> None:
-        with zipfile.ZipFile(file) as archive:
+        with Kept(file) as archive:
             members = archive.infolist()
             names = {member.filename for member in members}
             if (form := _office_format(archive, names)) is not None:
                 unpacked = sum(member.file_size for member in members if not member.filename.startswith(_MEDIA))
                 if unpacked > self._allowed_bytes:
                     raise Refused(f"too_large: it unpacks to {unpacked // 1024 // 1024:,} MB")
+                self._own.opened.archive = archive
                 self._read_office(file, archive, form, label, depth)
                 return
+            archive.forget()
             self._formats.add("archive")
             plain = [member for member in members if not member.is_dir()]
             if plain and all(member.flag_bits & 1 for member in plain):
@@ -453,6 +460,7 @@ class _Reading:
     def _read_ole(self, file: IO[bytes], label: str, depth: int) -> None:
         """Read an OLE file: an Office document from before 2007, or an Outlook message."""
         with olefile.OleFileIO(file) as storage:
+            self._own.opened.storage = storage
             if storage.exists("EncryptedPackage") or storage.exists("EncryptionInfo"):
                 self._read_locked(storage, label, depth)
                 return

@@ -90,13 +90,22 @@ class Story:
 
 def clean(text: str) -> str:
     """A paragraph as it is indexed: no-break characters as plain ones, one space at a time, breaks as line ends."""
-    if _ODD.search(text):
+    if _is_odd(text):
         text = _BREAKS.sub("\n", _SPACES.sub(" ", text.translate(_TABLE)))
     return text.strip()
 
 
+def _is_odd(text: str) -> bool:
+    """Whether ``_ODD`` is in it, which in ASCII is found faster."""
+    if text.isascii():
+        return "  " in text or "\t" in text or BREAK in text or "\n" in text or "\r" in text
+    return _ODD.search(text) is not None
+
+
 def cell_text(blocks: list[Block]) -> str:
     """Blocks on one line."""
+    if len(blocks) == 1 and blocks[0].group is None:
+        return blocks[0].text.replace("\n", " ")
     texts: list[str] = []
     for block in blocks:
         if block.mark == RULE:

@@ -87,35 +87,65 @@ class Stories:
         made = story.paragraph
         if made is None:
             return
-        for one in [one for one in reversed(story.fields) if not one.is_shown]:
-            one.outer.extend(one.held)  # its instruction never ended, so this may be text
-            story.fields.remove(one)
+        if story.fields:
+            for one in [one for one in reversed(story.fields) if not one.is_shown]:
+                one.outer.extend(one.held)  # its instruction never ended, so this may be text
+                story.fields.remove(one)
         story.paragraph = None
         self._sink, self._muted = story.loose, None
         self._is_in_properties = False
         if made.is_joined:
             story.joined = made
         else:
-            self._add(story, self._block(made), made.after)
+            self._add(story, self._block_of(made), made.after)
 
-    def _block(self, made: Paragraph) -> Block | None:
-        text = docx_flow.clean("".join(made.pieces))
-        style = self._context.styles.resolve(made.style)
-        list_id = style.list_id if made.list_id is None else made.list_id
-        shown, level = None, made.level or 0
+    def _take_plain(self, text: str, style: str, list_id: str | None, level: int | None, *, is_cell: bool) -> bool:
+        """Take a paragraph that is only this text, or a cell that is only this paragraph. Returns whether that is all
+        there is to it where it stands."""
+        story = self._story
+        if story.is_deleted or self._muted is not None:
+            return False
+        if is_cell:
+            table = self._tables[-1] if self._tables else None
+            if table is None or table.cells is None or table.is_deleted or self._owners[-1] != len(self._stories):
+                return False
+            block = self._block(text, style, list_id, level, None)
+            table.blocks = [block] if block is not None else []
+            table.cells.append(docx_flow.escape(docx_flow.cell_text(table.blocks)))
+            table.count += 1
+            self._chars += len(block.text) if block is not None else 0
+            return True
+        if story.paragraph is not None or story.loose or story.joined is not None or story.fields:
+            return False
+        self._sink = story.loose
+        self._is_in_properties = False
+        self._add(story, self._block(text, style, list_id, level, None), [])
+        return True
+
+    def _block_of(self, made: Paragraph) -> Block | None:
+        return self._block("".join(made.pieces), made.style, made.list_id, made.level, made.outline)
+
+    def _block(
+        self, text: str, style_id: str, list_id: str | None, level: int | None, outline: int | None
+    ) -> Block | None:
+        """A paragraph with what is given of its properties; those of its style are looked up."""
+        text = docx_flow.clean(text)
+        style = self._context.styles.resolve(style_id)
+        list_id = style.list_id if list_id is None else list_id
+        shown, depth = None, level or 0
         if list_id is not None and list_id != "0":
-            if made.level is None:
-                of_style = self._context.lists.level_of(list_id, style.name or made.style)
-                level = (style.level or 0) if of_style is None else of_style
-            shown = self._context.lists.advance(list_id, level)
+            if level is None:
+                of_style = self._context.lists.level_of(list_id, style.name or style_id)
+                depth = (style.level or 0) if of_style is None else of_style
+            shown = self._context.lists.advance(list_id, depth)
         if not text:
             return None
-        outline = style.outline if made.outline is None else made.outline
+        outline = style.outline if outline is None else outline
         if outline is not None and outline < BODY and len(text) <= docx_flow.MAX_HEADING_CHARS:
             number = f"{shown} " if shown and shown != "-" else ""
             return Block(None, f"{'#' * min(outline + 1, 6)} ", number + text.replace("\n", " "))
         if shown is not None:
-            return Block(LIST, f"{'  ' * level}{shown} ", text.replace("\n", " "))
+            return Block(LIST, f"{'  ' * depth}{shown} ", text.replace("\n", " "))
         return Block(None, "", text)
 
     def _add(self, story: Story, block: Block | None, after: list[Block]) -> None:
@@ -141,7 +171,7 @@ class Stories:
         """Add a paragraph that should go on with the next one, and there is none."""
         made, self._story.joined = self._story.joined, None
         if made is not None:
-            self._add(self._story, self._block(made), made.after)
+            self._add(self._story, self._block_of(made), made.after)
 
     # Boxes
 

@@ -88,9 +88,9 @@ class Styles:
         id = id or self.default
         found = self._resolved.get(id)
         if found is None:
-            found = self._resolve(id)
-            if id in self._styles:
-                self._resolved[id] = found
+            if id not in self._styles:
+                return _NO_STYLE
+            found = self._resolved[id] = self._resolve(id)
         return found
 
     def _resolve(self, id: str) -> Style:
@@ -113,6 +113,9 @@ class Styles:
                 return
             yield id
             id = self._styles[id].base
+
+
+_NO_STYLE = Style()
 
 
 @dataclass(slots=True)

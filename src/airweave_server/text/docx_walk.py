@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO
 
-from . import fields, fonts, omml, xml
+from . import docx_plain, fields, fonts, omml, xml
 from .docx_context import Context
 from .docx_flow import BREAK, Field
 from .docx_names import PREFIXES, find_handlers
@@ -20,8 +20,8 @@ MAX_FIELDS = 1_000  # in each other
 MAX_FORMULA_NODES = 50_000
 MAX_FORMULA_DEPTH = 150
 CHECKED, UNCHECKED = "☒", "☐"
-# What a piece of a part may hold if a sign of a symbol font is in it: U+F0xx, a reference, or UTF-16.
-_SIGNS = (*(bytes((0xEF, second)) for second in range(0x80, 0x84)), b"&#", b"\0")
+
+_PLACEHOLDER = b"<w:showingPlcHdr"
 
 # Properties that say nothing of the text. None of them holds an element of its own name.
 _PASSED = (
@@ -56,7 +56,7 @@ class Walk(Stories):
         self._is_in_row_properties = False
         self._starts = self._handlers("_start_")
         self._ends = self._handlers("_end_")
-        self._stream = xml.Stream(PREFIXES, self._start, self._end, self._characters)
+        self._stream = xml.Stream(PREFIXES, self._start, self._end, self._characters, self._take)
         self._reads_fonts = True  # symbols are in the piece that is being read
         self._marks = {"w:del": self._join_paragraph, "w:moveFrom": self._join_paragraph}
 
@@ -64,7 +64,32 @@ class Walk(Stories):
         """Read the part piece by piece; yields when ``parts`` may be taken."""
         for data in self._stream.pieces(file):
             yield  # what was found in the piece before
-            self._reads_fonts = any(sign in data for sign in _SIGNS)
+            self._reads_fonts = fonts.may_be_in(data)
+
+    def _take(self, data: bytes) -> Iterator[bytes]:
+        """Take the plain paragraphs of a piece, if properties of characters do not matter in it, and yield the rest."""
+        if self._reads_fonts or self._placeholders or _PLACEHOLDER in data:
+            yield data
+            return
+        head, found = docx_plain.split(data)
+        yield head
+        for plain in found:
+            opens, style, level, list_id, text, closes, rest = plain
+            is_cell = opens is not None and closes is not None
+            if opens is not None and not is_cell:
+                yield b"<w:tc>"
+            if not self._busy and not self._stream.is_passing:
+                depth = int(level) if level is not None else None
+                if not self._take_plain(text or "", style or "", list_id, depth, is_cell=is_cell):
+                    as_xml = docx_plain.to_xml(plain)
+                    yield (f"<w:tc>{as_xml}</w:tc>" if is_cell else as_xml).encode()
+                elif text is not None:
+                    self._font, self._out = "", None
+                    self._made += 1
+            if closes is not None and not is_cell:
+                yield b"</w:tc>"
+            if rest:
+                yield rest.encode()
 
     def read(self, file: IO[bytes]) -> None:
         for _ in self.pieces(file):

@@ -47,12 +47,13 @@ def strip(text: str) -> tuple[str, tuple[LeftOut, ...]]:
     count = encrypted = 0
     if "-----BEGIN " in text:
         text, count, encrypted = _strip_armor(text)
-    if "\nbegin" in text or text.startswith("begin"):
-        text, n = _UU.subn(_strip_uu, text)
-        count += n
-    if "=ybegin " in text:
-        text, n = _YENC.subn("", text)
-        count += n
+    if "begin" in text:  # one look for both
+        if "\nbegin" in text or text.startswith("begin"):
+            text, n = _UU.subn(_strip_uu, text)
+            count += n
+        if "=ybegin " in text:
+            text, n = _YENC.subn("", text)
+            count += n
     if ";base64," in text:
         text, n = _URI.subn(r"\1", text)
         count += n
@@ -85,7 +86,7 @@ def _find(text: str) -> Iterator[tuple[int, int]]:
                 at = rule.end() - base
                 continue
             end = _find_end(text, start)
-            if is_base64(text[start:end]):
+            if end - start >= LEAST_CHARS and is_base64(text[start:end]):
                 yield start, end
             at = max(end, start + RUN_CHARS) - base
             position = max(position, base + at)

@@ -75,3 +75,13 @@ _SYMBOL_ROWS = (
 )
 _SYMBOL = {start + offset: character for start, row in _SYMBOL_ROWS for offset, character in enumerate(row)}
 _WINGDINGS = dict(zip(b"\x6f\x71\x72\x76\xa8\xd8\xdf\xe0\xe1\xe2\xf0\xfb\xfc\xfd\xfe", "☐❑❒❖◻➢←→↑↓⇨✗✓☒☑", strict=True))
+
+
+def may_be_in(data: bytes) -> bool:
+    """Whether a sign of a symbol font may be in bytes of XML: in UTF-8, as a reference, or in UTF-16."""
+    if b"\0" in data or (b"&" in data and b"&#" in data):
+        return True
+    return not data.isascii() and _SIGN.search(data) is not None
+
+
+_SIGN = re.compile(rb"\xef[\x80-\x83]")  # U+F0xx

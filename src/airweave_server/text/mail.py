@@ -144,6 +144,17 @@ def _read_tnef(content: bytes, place: str, body: str) -> Iterator[Part]:
             yield Member(part.name, part.open, _at(place, part.place), part.is_named)
 
 
+def read_signed(data: bytes, place: str, body: str) -> Iterator[Part]:
+    """What a signed message holds beside a body that was read already, which is left out."""
+    for part in read_message(data, is_inside=False):
+        if isinstance(part, Member):
+            yield replace(part, place=_at(place, part.place))
+        elif isinstance(part, LeftOut):
+            yield replace(part, where=tuple(_at(place, one) for one in part.where))
+        elif not _says(body, part.text):
+            yield replace(part, label=_at(place, part.label))
+
+
 def _rtf_text(member: Member) -> str:
     """The text of a body in RTF; "" if it cannot be read, as reading it again will tell."""
     with suppress(Exception):
@@ -216,6 +227,8 @@ class _Walk:
         elif kind == "message/external-body":
             said = part.param("url") or part.param("site") or part.param("access-type")
             yield LeftOut("attachment", where, note=f"it is stored elsewhere: {said}"[:200])
+            if request := self._body_text(mime.parse(part.content())).strip():  # what to write to a mail server for it
+                yield _Said("plain", request)
         elif kind == "message/partial":
             yield LeftOut("rest", where, note=f"piece {part.param('number') or 'n'} of a message sent in pieces")
             yield _Said("plain", words.decode_text(part.content(), part.charset).text)

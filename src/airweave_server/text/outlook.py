@@ -1,6 +1,7 @@
 """Outlook messages (.msg, MS-OXMSG) to text: a message, its attachments, and the messages inside it."""
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from functools import partial
@@ -8,14 +9,16 @@ from functools import partial
 import olefile
 
 from ..sdk import is_private_name
-from . import html, mapi, words
-from .mail import message_text
+from . import html, mapi, mime, words
+from .mail import message_text, read_signed
 from .parts import MAX_DEPTH, Kind, LeftOut, Member, Part, Text
 
 _UNICODE, _STRING8, _BINARY = "001F", "001E", "0102"  # MS-OXCDATA 2.11.1
 _PROPERTIES = "__properties_version1.0"
 _NAMED = "__nameid_version1.0"
 _DATE = 0x40
+_SIGNED = "ipm.note.smime.multipartsigned"  # its attachment is the message once more, with a signature
+_ADDRESS = re.compile(r"[^\s<>,;\"']+@[^\s<>,;\"']+")
 
 
 def read(ole: olefile.OleFileIO, *, is_inside: bool) -> Iterator[Part]:
@@ -45,7 +48,7 @@ class _Reading:
             fixed.get(mapi.INTERNET_CODEPAGE, (0, 0))[1]
         )
         sender = self._text(at, mapi.SENDER_NAME, charset)
-        address = self._address(at, (mapi.SENDER_SMTP, mapi.SENDER_ADDRESS), charset)
+        address = self._address(at, (mapi.SENDER_SMTP, mapi.SENDER_ADDRESS), charset) or self._sent_from(at, charset)
         fields = {
             "From": _person(sender, address),
             "To": self._people(at, mapi.TO, charset) or self._text(at, mapi.DISPLAY_TO, charset),
@@ -62,8 +65,12 @@ class _Reading:
         if not body.strip() and (rtf := mapi.decompress(self._bytes(at, mapi.RTF))):
             yield Member("message.rtf", partial(io.BytesIO, rtf), place=_join(label, own.label), is_named=False)
         storages = self._below.get(at, set())
+        is_signed = self._text(at, mapi.MESSAGE_CLASS, charset).lower() == _SIGNED
         for attached in sorted(one for one in storages if one[-1].startswith("__attach_version1.0_")):
-            yield from self._attached(attached, place, charset, depth)
+            if is_signed and (content := self._bytes(attached, mapi.ATTACHED_DATA)):
+                yield from read_signed(content, place, body)
+            else:
+                yield from self._attached(attached, place, charset, depth)
 
     def _people(self, at: tuple[str, ...], kind: int, charset: str) -> str:
         """The recipients of a kind, with their addresses."""
@@ -78,6 +85,14 @@ class _Reading:
         """The first address that is one of the internet: those within an organization say nothing to people."""
         found = (self._text(at, id, charset) for id in ids)
         return next((one for one in found if "@" in one and not one.startswith("/")), "")
+
+    def _sent_from(self, at: tuple[str, ...], charset: str) -> str:
+        """The address of the sender in the headers that came with the message; "" if it came from within."""
+        headers = self._text(at, mapi.HEADERS, charset)
+        first, _, following = headers.partition("\n")
+        headers = headers if ":" in first else following  # "Microsoft Mail Internet Headers Version 2.0"
+        found = _ADDRESS.findall(mime.parse(headers.encode()).header("From")) if headers else []
+        return str(found[-1]) if found else ""
 
     def _attached(self, at: tuple[str, ...], place: str, charset: str, depth: int) -> Iterator[Part]:
         names = [self._text(at, id, charset) for id in (mapi.ATTACHED_NAME, mapi.ATTACHED_SHORT_NAME)]
@@ -163,7 +178,10 @@ class _Reading:
 
 
 def _person(name: str, address: str) -> str:
-    return f"{name} <{address}>" if name and address and name != address else name or address
+    """Who it is, with the address. Many are named by their address, perhaps in quotes: it is said once."""
+    if address and name.strip("'\" ").casefold() == address.casefold():
+        return address
+    return f"{name} <{address}>" if name and address else name or address
 
 
 def _join(label: str, name: str) -> str:

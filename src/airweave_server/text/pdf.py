@@ -2,16 +2,16 @@
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import IO
 
 import pypdfium2.raw as pdfium
-from pypdfium2 import PdfDocument, PdfiumError, PdfPage
+from pypdfium2 import PdfDocument, PdfiumError, PdfPage, PdfTextPage
 
-from . import hyphens, pdf_annotations, pdf_page, pdf_picture, pdf_rtl, pdf_spaces
+from . import hyphens, pdf_accents, pdf_annotations, pdf_page, pdf_picture, pdf_rtl, pdf_spaces
 from .parts import LeftOut, Member, Part, Recognize, Refused, Text, Unparseable
 from .tables import MAX_TEXT_CHARS
 
@@ -22,10 +22,14 @@ UNMAPPED = "its fonts do not tell the characters"
 XFA = "an XFA form, which only some viewers show"
 
 
-def read(file: IO[bytes], recognize: Recognize | None = None) -> Iterator[Part]:
+Show = Callable[[int, int, PdfTextPage], None]
+
+
+def read(file: IO[bytes], recognize: Recognize | None = None, show: Show | None = None) -> Iterator[Part]:
     """The text of each page, with what annotations say on it, and the embedded files.
 
-    The label of a page includes the bookmark that it is under. ``recognize`` reads pages that are images.
+    The label of a page includes the bookmark that it is under. ``recognize`` reads pages that are images. ``show`` gets
+    the number of pages, and each page with its number from 0, before anything is made of it.
     """
     try:
         document = PdfDocument(file)
@@ -36,7 +40,7 @@ def read(file: IO[bytes], recognize: Recognize | None = None) -> Iterator[Part]:
     with document:
         forms = pdf_annotations.Forms(document)
         try:
-            yield from _Reading(document, forms, recognize).parts()
+            yield from _Reading(document, forms, recognize, show).parts()
         finally:
             forms.close()
 
@@ -45,10 +49,14 @@ class _Reading:
     """One document. All of its pages are read before the first part of it is known: a word that is broken by the end of
     a line is written as the rest of the document writes it."""
 
-    def __init__(self, document: PdfDocument, forms: pdf_annotations.Forms, recognize: Recognize | None) -> None:
+    def __init__(
+        self, document: PdfDocument, forms: pdf_annotations.Forms, recognize: Recognize | None, show: Show | None
+    ) -> None:
         self._document = document
+        self._count = len(document)
         self._forms = forms
         self._recognize = recognize
+        self._show = show
         self._labels: list[str] = []
         self._texts: list[str] = []
         self._left_out: list[LeftOut] = []
@@ -72,7 +80,7 @@ class _Reading:
     def _read_pages(self) -> None:
         titles = _bookmarks(self._document)
         title, chars = "", 0
-        for number in range(len(self._document)):
+        for number in range(self._count):
             title = titles.get(number, title)
             try:
                 text, is_recognized = self._read_page(number)
@@ -94,17 +102,22 @@ class _Reading:
         try:
             words = page.get_textpage()
             try:
+                if self._show is not None:
+                    self._show(self._count, number, words)
                 text = words.get_text_bounded()
                 is_unmapped = bool(text) and pdf_page.is_unmapped(words)
                 if is_unmapped:
                     text = ""
                 elif pdf_rtl.has_any(text):
                     text = pdf_rtl.read(words) or text
+                elif pdf_page.is_swapped(text) and " " not in text:  # PDFium drops them: U+2000 is one of typography
+                    text = pdf_spaces.part(words) or text
                 elif pdf_spaces.is_suspicious(text):
                     text = pdf_spaces.repair(words) or text
                 shown = pdf_page.look(page)
                 is_scan = is_unmapped or shown.is_scan(len("".join(text.split())))
                 recognized = self._read_image(page, shown) if is_scan else ""
+                accents = pdf_accents.replacements(words, text)
                 said = pdf_annotations.read(self._document, number, page, words, self._forms)
                 if said is not None:
                     if (
@@ -125,7 +138,9 @@ class _Reading:
             self._left_out.append(LeftOut("image", place, shown.images))
         if said is not None:
             text = said.add_to(text) if not recognized else said.add_below(recognized)
-        return hyphens.mark(pdf_page.tidy(text if said is not None else recognized or text)), bool(recognized)
+        text = text if said is not None else recognized or text
+        text = pdf_accents.replace(text, accents) if accents else text
+        return hyphens.mark(pdf_page.tidy(text)), bool(recognized)
 
     def _read_image(self, page: PdfPage, shown: pdf_page.Shown) -> str:
         """The words of a page without text, if they are wanted and can be read."""

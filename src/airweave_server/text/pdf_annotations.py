@@ -155,12 +155,15 @@ def _read_one(
         kind = pdfium.FPDFAnnot_GetSubtype(annotation)
         if pdfium.FPDFAnnot_GetFlags(annotation) & _HIDDEN or kind == pdfium.FPDF_ANNOT_POPUP:
             return None
+        link = _link(document, annotation) if kind == pdfium.FPDF_ANNOT_LINK else ""
+        if kind == pdfium.FPDF_ANNOT_LINK and not link:
+            return None
         rect = pdfium.FS_RECTF()
         pdfium.FPDFAnnot_GetRect(annotation, rect)
         box = (*sorted((rect.left, rect.right)), *sorted((rect.bottom, rect.top)))
         box = box[0], box[2], box[1], box[3]
         if kind == pdfium.FPDF_ANNOT_LINK:  # one with words is read by them, as on a web page
-            if (link := _link(document, annotation)) and not _has_words(words, box):
+            if not _has_words(words, box):
                 said.links.append(link)
             return None
         one = _Annotation(kind, box, "")

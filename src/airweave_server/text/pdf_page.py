@@ -49,13 +49,18 @@ def tidy(text: str) -> str:
     """The text of a page with the characters that people write, and lines that end with ``\\n``."""
     text = text.replace("\r\n", "\n")
     if not text.isascii():
-        if 2 * len(_SWAPPED.findall(text)) > len(text):
+        if is_swapped(text):
             text = _SWAPPED.sub(lambda found: chr(ord(found[0]) >> 8), text)
         text = _PRESENTED.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
         text = _ODD_SPACES.sub(" ", _UNSEEN.sub("", text))
     while "  " in text:
         text = text.replace("  ", " ")
     return text
+
+
+def is_swapped(text: str) -> bool:
+    """Whether the two bytes of most letters are in the wrong order."""
+    return not text.isascii() and 2 * len(_SWAPPED.findall(text)) > len(text)
 
 
 def is_unmapped(words: PdfTextPage) -> bool:

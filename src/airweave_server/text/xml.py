@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import IO, Any
 from xml.parsers import expat
@@ -65,11 +65,16 @@ class Stream:
         start: Callable[[str, dict[str, str]], None],
         end: Callable[[str], None] | None = None,
         characters: Callable[[str], None] | None = None,
+        take: Callable[[bytes], Iterable[bytes]] | None = None,
     ) -> None:
+        """``take``: takes what it can from a piece, and returns the rest of it, which is parsed. It is asked only for
+        parts in UTF-8 that have the usual prefixes, and nothing but tags and text; its pieces end with a tag."""
         self._prefixes = prefixes
+        self._take = take
         self._start, self._end, self._characters = start, end, characters
         self._parser: expat.XMLParserType | None = None
         self._rename: Callable[[str], str] = str
+        self.is_passing = False  # whether the parser is in an element that is passed over
         self._passed = ""
         self._noted: Mapping[str, Callable[[], None]] = {}
 
@@ -77,37 +82,47 @@ class Stream:
         """Tell nothing of what is in the element that was just started. It may hold no element of its own name.
         ``noted``: what to call at the ends of elements in it."""
         if self._parser is not None:
-            self._passed, self._noted = name, noted
+            self.is_passing, self._passed, self._noted = True, name, noted
             self._parser.StartElementHandler = None
             self._parser.EndElementHandler = self._leave
 
     def pieces(self, file: IO[bytes]) -> Iterator[bytes]:
-        """Yield each piece before it is parsed, and ``b""`` at the end."""
+        """Yield each piece before it is parsed, the last after the end of the file."""
         with file:
-            parser = self._make_parser(file)
-            while True:
+            parser, is_plain = self._make_parser(file)
+            take, left, is_last = self._take if is_plain else None, b"", False
+            while not is_last:
                 data = file.read(PIECE_BYTES)
+                is_last = not data
+                if take is not None:
+                    data = left + data
+                    end = len(data) if is_last else data.rfind(b">") + 1
+                    data, left = data[:end], data[end:]
+                    if not end:  # a very long text or tag: what follows may begin within it
+                        data, left, take = left, b"", None
                 yield data
                 try:
-                    parser.Parse(data, not data)
+                    for rest in (data,) if take is None else take(data):
+                        parser.Parse(rest, False)
+                    if is_last:
+                        parser.Parse(left, True)
                 except expat.ExpatError as error:
                     raise Unparseable(f"it is damaged: {error}") from None
-                if not data:
-                    return
 
     def read(self, file: IO[bytes]) -> None:
         for _ in self.pieces(file):
             pass
 
-    def _make_parser(self, file: IO[bytes]) -> expat.XMLParserType:
-        """A parser that knows no namespaces if the prefixes are the usual ones, as this is faster."""
-        is_usual = _has_usual_prefixes(file, self._prefixes)
+    def _make_parser(self, file: IO[bytes]) -> tuple[expat.XMLParserType, bool]:
+        """A parser that knows no namespaces if the prefixes are the usual ones, as this is faster; and whether they
+        are, and all is tags and text."""
+        is_usual, is_plain = _has_usual_prefixes(file, self._prefixes)
         file.seek(0)
         if not is_usual:
             self._translate()
         parser = _make_parser(self._start, self._end, self._characters, separator=None if is_usual else " ")
         self._parser = parser
-        return parser
+        return parser, is_usual and is_plain
 
     def _translate(self) -> None:
         """Have the handlers get names with our prefixes."""
@@ -134,29 +149,36 @@ class Stream:
     def _leave(self, name: str) -> None:
         name = self._rename(name)
         if name == self._passed and self._parser is not None:
+            self.is_passing = False
             self._parser.StartElementHandler = self._start
             self._parser.EndElementHandler = self._end
         elif (note := self._noted.get(name)) is not None:
             note()
 
 
-def _has_usual_prefixes(file: IO[bytes], prefixes: Mapping[str, tuple[str, ...]]) -> bool:
-    """Whether every declaration of a namespace in the file has a prefix of ``prefixes``."""
+def _has_usual_prefixes(file: IO[bytes], prefixes: Mapping[str, tuple[str, ...]]) -> tuple[bool, bool]:
+    """Whether every declaration of a namespace in the file has a prefix of ``prefixes``, and whether there is nothing
+    but tags and text."""
     reserved = {prefix for usual in prefixes.values() for prefix in usual}
-    tail = b""
+    tail, is_plain, is_first = b"", True, True
     while data := file.read(PIECE_BYTES):
         if b"\0" in data:  # UTF-16
-            return False
+            return False, False
+        if is_first and (said := _ENCODING.match(data)) is not None:
+            is_plain = said[1].lower() == b"utf-8"
         data = tail + data
+        is_plain = is_plain and b"<!" not in data and data.find(b"<?", 1 if is_first else 0) < 0
+        is_first = False
         tail = data[-MAX_DECLARATION_BYTES:]
         for prefix, space in _DECLARATION.findall(data) if b"xmlns" in data else ():
             prefix, space = prefix.decode("utf-8", "replace"), space[1:-1].decode("utf-8", "replace")
             usual = prefixes.get(space)
             if "&" in space or (prefix in reserved if usual is None else prefix not in usual):
-                return False
-    return True
+                return False, False
+    return True, is_plain
 
 
+_ENCODING = re.compile(rb"""(?:\xef\xbb\xbf)?<\?xml[^>]*encoding\s*=\s*["']([\w.-]*)""")
 _DECLARATION = re.compile(rb"""xmlns(?::([^\s=]+))?\s*=\s*("[^"<]*"|'[^'<]*')""")
 
 

@@ -1,0 +1,144 @@
+"""Numbers of cells for ``completeness``: which of them a text says, whatever their format, and the words they show."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from datetime import date
+from functools import lru_cache
+
+MAX_DECIMALS = 12
+MAX_VALUES = 200_000  # different ones, of a document; of more nothing is said
+MAX_TEXT_CHARS = 6_000_000  # whose numbers are looked for in 2 s
+
+# The codes of formats that every program knows; the others of these numbers are codes of countries.
+BUILTIN = {
+    **{0: "General", 1: "0", 2: "0.00", 3: "#,##0", 4: "#,##0.00", 9: "0%", 10: "0.00%", 11: "0.00E+00"},
+    **{12: "# ?/?", 13: "# ??/??", 14: "m/d/yy", 15: "d-mmm-yy", 16: "d-mmm", 17: "mmm-yy", 18: "h:mm", 19: "h:mm:ss"},
+    **{20: "h:mm", 21: "h:mm:ss", 22: "m/d/yy h:mm", 37: "#,##0", 38: "#,##0", 39: "#,##0.00", 40: "#,##0.00"},
+    **{41: "#,##0", 42: "#,##0", 43: "#,##0.00", 44: "#,##0.00", 45: "mm:ss", 46: "h:mm:ss", 47: "mm:ss.0"},
+    **{48: "##0.0E+0", 49: "@"},
+}
+_LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]')
+_RAW = re.compile(r"[^\s;|:(]{1,24} \((-?[\d.]+(?:E[-+]?\d+)?|\d{4}-\d\d-\d\d[^()]{0,20})\)", re.I)  # "12 % (0.1225)"
+_DATE = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)")
+_CLOCK = re.compile(r"(?<![\d:])(\d{1,5}):(\d\d)(?::(\d\d))?(?![\d:])")
+_NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:E[-+]?\d{1,3})?(?: ?%)?|(?<!\d)\.\d+", re.I)
+_EPOCH = date(1899, 12, 30).toordinal()
+_DAYS_1904 = 1_462  # that a date is less where days are counted from 1904
+
+
+@lru_cache(maxsize=4_096)
+def pattern(code: str) -> tuple[str, int, bool]:
+    """What a format shows: "date", "general", "number", or "" for what is not known; the words of it; whether thousands
+    are apart."""
+    parts = [_LITERAL.sub("", part) for part in code.split(";")]
+    if re.search("[dmyhs]", parts[0], re.I) and "general" not in parts[0].lower():
+        return "date", len(re.findall("[dmy]+|[hs]+|AM/PM", parts[0], re.I)), False
+    if parts[0].strip().lower() in ("general", "", "@"):
+        return ("general" if parts[0].strip() or not code else ""), 1, False
+    if "?/" in parts[0]:
+        return "", 0, False
+    exponent = 1 if re.search(r"E[-+]", parts[0], re.I) else 0
+    return "number", 1 + ("." in parts[0]) + exponent, "," in parts[0]
+
+
+def shown_words(value: float, code: str) -> int:
+    """About how many words a cell shows; 0 if it is not known that it shows the value."""
+    kind, words, is_grouped = pattern(code)
+    if not kind or (not value and code.count(";") > 1):
+        return 0  # a format of its own for a zero, which is a dash, or nothing
+    if kind == "general":
+        return 1 if value.is_integer() and abs(value) < 1e11 else 2
+    return words + (is_grouped and sum(abs(value) >= 1_000**power for power in (1, 2, 3)))
+
+
+def lost_words(numbers: Counter[tuple[float, int]], text: str, others: str, share: float, *, has_dates: bool) -> int:
+    """How many words of numbers, each with the words that it shows, are not in a text. ``others``: the texts of cells,
+    of which this share was read: the numbers in them are none of cells."""
+    if not numbers or len(numbers) > MAX_VALUES or len(text) > MAX_TEXT_CHARS:
+        return 0
+    said = _tokens(text, has_dates)
+    for token, count in _tokens(others, has_dates).items():
+        said[token] -= round(count * share)
+    left: Counter[tuple[float, int]] = Counter()
+    for (value, words), count in numbers.items():  # most stand with all of their digits
+        token = f"{abs(value):.15g}"
+        had = max(0, min(count, said[token]))
+        if had:
+            said[token] -= had
+        if had < count:
+            left[value, words] = count - had
+    return _lost(left, said) if left else 0
+
+
+def _lost(numbers: Counter[tuple[float, int]], tokens: Counter[str]) -> int:
+    said: Counter[str] = Counter()
+    for token, count in tokens.items():
+        said[_token_key(token)] += count
+    lost = 0
+    for (value, words), count in numbers.items():
+        for key in _keys(abs(value)):
+            if (had := min(count, said[key])) > 0:
+                said[key] -= had
+                count -= had
+                if not count:
+                    break
+        lost += count * words
+    return lost
+
+
+def _tokens(text: str, has_dates: bool) -> Counter[str]:
+    """The numbers of a text. One with its value behind it is the value."""
+    if " (" in text:
+        text = _RAW.sub(r"\1", text)
+    found: Counter[str] = Counter()
+    if has_dates:
+        found.update(_dates(text))
+        text = _CLOCK.sub(" ", _DATE.sub(" ", text))
+    found.update(_NUMBER.findall(text))
+    return found
+
+
+def _token_key(token: str) -> str:
+    """A token in the form of ``_keys``."""
+    if token.endswith("s"):
+        return token
+    number = float(token.rstrip(" %").replace(",", ""))
+    return _key(number / 100 if token.endswith("%") else number)
+
+
+def _dates(text: str) -> Iterator[str]:
+    for year, month, day in _DATE.findall(text):
+        try:
+            yield str(date(int(year), int(month), int(day)).toordinal() - _EPOCH)
+        except ValueError:
+            continue
+    for hours, minutes, seconds in _CLOCK.findall(_DATE.sub(" ", text)):
+        yield f"{int(hours) * 3600 + int(minutes) * 60 + int(seconds or 0)} s"
+
+
+def _keys(value: float) -> Iterator[str]:
+    """In which forms a value may stand: with all of its digits, as a date, a time, and rounded."""
+    seen = {""}
+    for key in _forms(value):
+        if key not in seen:
+            seen.add(key)
+            yield key
+
+
+def _forms(value: float) -> Iterator[str]:
+    yield _key(value)
+    if value < 3_000_000:  # a day, with a time or without it
+        yield str(int(value))
+        yield str(int(value) + _DAYS_1904)
+        for seconds in (value * 86_400, value % 1 * 86_400):
+            yield f"{round(seconds)} s"
+            yield f"{int(seconds / 60 + 1e-6) * 60} s"
+    for decimals in range(MAX_DECIMALS, -1, -1):
+        yield _key(round(value, decimals))
+    for digits in range(9, -1, -1):
+        yield _key(float(f"{value:.{digits}e}"))
+
+
+def _key(number: float) -> str:
+    return f"{number:.10g}"
