@@ -145,6 +145,14 @@ def test_any_order_of_pieces_reads_the_same_as_parsed(seed: int) -> None:
     assert parts_of(document(body)) == parts_of(document(body, comment="<!-- -->"))
 
 
+@pytest.mark.parametrize("long", [run("word " * 40_000), f'<w:r w:rsidR="{"0" * 200_000}"><w:t>word</w:t></w:r>'])
+def test_a_text_or_a_tag_may_be_longer_than_a_piece(long: str) -> None:
+    body = f"{P * 500}{paragraph(long)}{P * 500}"
+    found = parts_of(document(body))
+    assert found == parts_of(document(body, comment="<!-- -->"))
+    assert repr(found).count("one two") == 1_000
+
+
 @pytest.mark.parametrize(
     "damage",
     [

@@ -2,7 +2,7 @@
 
 import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import IO
 
@@ -64,7 +64,7 @@ def _open_main(package: Package, main: str) -> IO[bytes]:
 
 
 def _read_part(
-    context: Context, relations: dict[str, opc.Relation], kind: str, take: Callable[[IO[bytes]], None]
+    context: Context, relations: Mapping[str, opc.Relation], kind: str, take: Callable[[IO[bytes]], None]
 ) -> None:
     """Read a part that the main part refers to. One that is damaged is read as far as possible, and noted."""
     for one in relations.values():
@@ -99,7 +99,7 @@ def _parse_styles(data: bytes) -> tuple[Styles, Unparseable | None]:
     return styles, None
 
 
-def _read_notes(context: Context, relations: dict[str, opc.Relation], kind: str) -> None:
+def _read_notes(context: Context, relations: Mapping[str, opc.Relation], kind: str) -> None:
     for one in relations.values():
         if one.kind == kind and not one.is_external:
             walk = Walk(context, one.target)

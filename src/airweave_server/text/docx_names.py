@@ -29,14 +29,14 @@ PREFIXES = {
 
 
 @cache
-def find_handlers(handler: type, prefix: str) -> tuple[tuple[str, str], ...]:
+def find_handlers(handler: type, prefix: str) -> dict[str, str]:
     """The elements that a class handles, and the method for each: ``_start_w_p`` is for ``w:p``."""
-    found = []
+    found: dict[str, str] = {}
     for name in dir(handler):
         if name.startswith(prefix):
             space, _, local = name.removeprefix(prefix).partition("_")
-            found += [(f"{known}:{local}", name) for known in _USED[space]]
-    return tuple(found)
+            found.update((f"{known}:{local}", name) for known in _USED[space])
+    return found
 
 
 _USED = {usual[0]: usual for usual in PREFIXES.values()}

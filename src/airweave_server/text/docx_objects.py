@@ -1,7 +1,7 @@
 """What is drawn or embedded in a Word document: images, charts, diagrams, WordArt, documents of other programs."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import IO
@@ -9,7 +9,6 @@ from typing import IO
 from . import docx_flow, drawingml, opc, xml
 from .docx_context import Context
 from .docx_flow import Block
-from .docx_names import find_handlers
 from .package import PART_ERRORS, describe_failure
 from .parts import LeftOut, Member
 
@@ -24,7 +23,7 @@ class Objects:
     """Handles elements of drawings and objects. ``anchor`` adds blocks after the current paragraph."""
 
     def __init__(
-        self, context: Context, relations: dict[str, opc.Relation], anchor: Callable[[list[Block]], None]
+        self, context: Context, relations: Mapping[str, opc.Relation], anchor: Callable[[list[Block]], None]
     ) -> None:
         self.made = 0  # how much was found; an alternative without anything is not the one to read
         self._context = context
@@ -32,9 +31,6 @@ class Objects:
         self._anchor = anchor
         self._images: list[str] = []  # of the open object
         self._is_object = self._is_embedded = False
-
-    def handlers(self, prefix: str) -> dict[str, Callable[..., None]]:
-        return {element: getattr(self, name) for element, name in find_handlers(Objects, prefix)}
 
     def relation_id(self, attributes: dict[str, str], local: str = "id") -> str:
         return attributes.get(f"r:{local}", "")

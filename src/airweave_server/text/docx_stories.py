@@ -1,5 +1,7 @@
 """The flows of text in a Word document (body, cells, boxes, notes, comments), and the paragraphs and tables in them."""
 
+from collections.abc import Mapping
+
 from . import docx_flow, opc
 from .docx_context import Context
 from .docx_flow import BREAK, LIST, Block, Paragraph, Story, Table
@@ -14,7 +16,7 @@ FLUSH_CHARS = 1_000_000  # a longer text is handed on in pieces
 class Stories:
     """Handles the elements that are around the text of a part. Whoever reads it puts text into ``_sink``."""
 
-    def __init__(self, context: Context, relations: dict[str, opc.Relation]) -> None:
+    def __init__(self, context: Context, relations: Mapping[str, opc.Relation]) -> None:
         self.parts: list[Part] = []  # text that was handed on, and imported documents
         self._context = context
         self._objects = Objects(context, relations, self._anchor)

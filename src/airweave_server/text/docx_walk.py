@@ -12,6 +12,7 @@ from . import docx_plain, fields, fonts, omml, xml
 from .docx_context import Context
 from .docx_flow import BREAK, Field
 from .docx_names import PREFIXES, find_handlers
+from .docx_objects import Objects
 from .docx_stories import Stories
 from .docx_styles import number
 from .parts import LeftOut
@@ -54,8 +55,7 @@ class Walk(Stories):
         self._formula: list[xml.Node] = []
         self._formula_nodes = 0
         self._is_in_row_properties = False
-        self._starts = self._handlers("_start_")
-        self._ends = self._handlers("_end_")
+        self._starts, self._ends = _Handlers(self, self._objects, "_start_"), _Handlers(self, self._objects, "_end_")
         self._stream = xml.Stream(PREFIXES, self._start, self._end, self._characters, self._take)
         self._reads_fonts = True  # symbols are in the piece that is being read
         self._marks = {"w:del": self._join_paragraph, "w:moveFrom": self._join_paragraph}
@@ -100,7 +100,7 @@ class Walk(Stories):
             self._busy += 1
             if self._formula:
                 self._open_node(name, attributes)
-        elif (handler := self._starts.get(name)) is not None:
+        elif (handler := self._starts[name]) is not None:
             handler(attributes)
 
     def _end(self, name: str) -> None:
@@ -108,7 +108,7 @@ class Walk(Stories):
             self._busy -= 1
             if self._formula:
                 self._close_node()
-        elif (handler := self._ends.get(name)) is not None:
+        elif (handler := self._ends[name]) is not None:
             handler()
 
     def _characters(self, text: str) -> None:
@@ -119,14 +119,7 @@ class Walk(Stories):
         elif self._formula:
             self._formula[-1].children.append(text)
 
-    def _handlers(self, prefix: str) -> dict[str, Callable[..., None]]:
-        found = self._objects.handlers(prefix)
-        found |= {element: getattr(self, name) for element, name in find_handlers(Walk, prefix)}
-        if prefix == "_start_":
-            found |= {name: partial(self._pass, name) for name in _PASSED}
-        return found
-
-    def _pass(self, name: str, _: dict[str, str]) -> None:
+    def pass_over(self, name: str, _: dict[str, str]) -> None:
         self._stream.pass_over(name)
 
     def _start_w_rPr(self, _: dict[str, str]) -> None:
@@ -375,6 +368,26 @@ class Walk(Stories):
         self._close_paragraph()
         self.flush()
         self.parts.append(member)
+
+
+class _Handlers(dict[str, Callable[..., None] | None]):
+    """What to call for each element, or None. Most parts have few of them: each is looked up when it first comes."""
+
+    def __init__(self, walk: Walk, objects: Objects, prefix: str) -> None:
+        super().__init__()
+        self._walk, self._objects, self._prefix = walk, objects, prefix
+
+    def __missing__(self, element: str) -> Callable[..., None] | None:
+        found: Callable[..., None] | None = None
+        if self._prefix == "_start_" and element in _PASSED:
+            found = partial(self._walk.pass_over, element)
+        elif (method := find_handlers(Walk, self._prefix).get(element)) is not None:
+            found = getattr(self._walk, method)
+        elif (method := find_handlers(Objects, self._prefix).get(element)) is not None:
+            found = getattr(self._objects, method)
+        if len(self) < xml.MAX_NAMES:
+            self[element] = found
+        return found
 
 
 def _local(name: str) -> str:

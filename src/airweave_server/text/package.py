@@ -2,6 +2,7 @@
 
 import zipfile
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import IO
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ PART_ERRORS = (
 class Package:
     def __init__(self, archive: zipfile.ZipFile) -> None:
         self.archive = archive
+        self._last: tuple[str, dict[str, opc.Relation]] | None = None  # relations are asked for several times in a row
         self._names = {name.replace("\\", "/").lstrip("/").casefold(): name for name in archive.namelist()}
 
     def has(self, part: str) -> bool:
@@ -39,12 +41,16 @@ class Package:
         """Raises ``KeyError`` if the part is missing, and ``RuntimeError`` if it is encrypted."""
         return self.archive.open(self.name(part))
 
-    def relations(self, part: str) -> dict[str, opc.Relation]:
+    def relations(self, part: str) -> Mapping[str, opc.Relation]:
         """What a part refers to, by id; what the package itself refers to for ``""``. Empty if it cannot be read."""
+        if self._last is not None and self._last[0] == part:
+            return self._last[1]
         found: list[opc.Relation] = []
         with suppress(*PART_ERRORS):
             found = opc.read_relations(self.open(opc.relations_part(part)), part)
-        return {one.id: one if one.is_external else one._replace(target=self._existing(one.target)) for one in found}
+        by_id = {one.id: one if one.is_external else one._replace(target=self._existing(one.target)) for one in found}
+        self._last = part, by_id
+        return by_id
 
     def main_part(self) -> str | None:
         """The part that the package is about, such as "word/document.xml"."""
