@@ -669,6 +669,7 @@ class SearchRequest(Form):
     offset: int = Field(0, ge=0, le=1_000_000)
     retrieval_strategy: Literal["hybrid", "semantic", "keyword"] = "hybrid"
     group: Literal["entity", "chunk"] = "entity"
+    explain: bool = False
 
     @field_validator("query")
     @classmethod
@@ -716,6 +717,21 @@ class SearchPassage(SearchSpan):
     text: str
 
 
+class SearchWhy(Answer):
+    """What a result was ranked by: the sum of what its words, its meaning and its identifiers count (``rank``, null for
+    a result so deep that it was only listed), how much of the query it covers, the cosine of its vector and the
+    query's, what its identifiers count, whether it holds the query in its order, and the words of the query that it
+    holds and lacks."""
+
+    rank: float | None
+    coverage: float
+    closeness: float
+    identifiers: float
+    verbatim: bool
+    found: list[str]
+    lacking: list[str]
+
+
 class SearchResult(Answer):
     entity_id: str
     name: str
@@ -731,6 +747,7 @@ class SearchResult(Answer):
     raw_source_fields: dict[str, Any]
     passage: SearchPassage
     highlights: list[SearchSpan]
+    why: SearchWhy | None = None
 
 
 class SearchResponse(Answer):

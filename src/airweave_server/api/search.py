@@ -1,5 +1,6 @@
 """Search in a collection."""
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -60,21 +61,21 @@ def search_instant(
             trust=trust,
             words=plugins.embedder(WORDS, parts.settings),
         )
-    return _to_wire(found)
+    return _to_wire(found, explain=body.explain)
 
 
-def _to_wire(found: Found) -> wire.SearchResponse:
+def _to_wire(found: Found, *, explain: bool) -> wire.SearchResponse:
     # plain values and one validation for the page: 1,000 hits take 40 % less time than with a model built for each
     return wire.SearchResponse.model_validate(
         {
-            "results": [_to_values(hit) for hit in found.hits],
+            "results": [_to_values(hit, explain=explain) for hit in found.hits],
             "nothing_relevant": found.nothing_relevant,
             "did_you_mean": found.did_you_mean,
         }
     )
 
 
-def _to_values(hit: Hit) -> dict[str, Any]:
+def _to_values(hit: Hit, *, explain: bool) -> dict[str, Any]:
     return {
         "entity_id": hit.chunk_id,
         "name": hit.name,
@@ -93,6 +94,7 @@ def _to_values(hit: Hit) -> dict[str, Any]:
             "chunk_index": hit.ordinal,
             "original_entity_id": hit.entity_id,
         },
+        "why": asdict(hit.why) if explain else None,
         "access": {},
         "web_url": hit.web_url or hit.url or "",
         "url": hit.url,

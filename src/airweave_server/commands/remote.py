@@ -1,5 +1,6 @@
 """The commands that talk to a running server."""
 
+import re
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,6 @@ from .common import Words, inline, out, read_settings, say, show
 from .forms import Config, Secret
 from .progress import POLL_S, describe_counts, follow, show_preview
 
-PASSAGE_CHARS = 240
 NO_SCHEDULE = "none"
 
 Folder = Annotated[Path, typer.Argument(help="The folder to read.")]
@@ -115,16 +115,23 @@ def search(
     query: Annotated[str, typer.Argument(help="What to search for.")],
     collection: CollectionOf = "default",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The number of results.")] = 5,
+    why: Annotated[bool, typer.Option("--why", help="Show what each result was ranked by.")] = False,
 ) -> None:
-    """Search a collection and show the matching passages."""
+    """Search a collection and show the matching passages, the words of the query in bold."""
     with _client() as client:
-        hits = client.search(collection, fill(wire.SearchRequest, query=query, limit=limit))
-    if not hits:
+        answer = client.answer(collection, fill(wire.SearchRequest, query=query, limit=limit, explain=why))
+    if not answer.results:
         say("Nothing found.")
-    for number, hit in enumerate(hits, start=1):
+    if answer.did_you_mean is not None:
+        show(f"Searched for [bold]{inline(answer.did_you_mean)}[/].")
+    if answer.results and answer.nothing_relevant:
+        say("Nothing relevant was found. The nearest:")
+    for number, hit in enumerate(answer.results, start=1):
         place = hit.airweave_system_metadata.original_entity_id
         show(f"[bold]{number}. {inline(place)}[/]  {hit.relevance_score:.3f}")
-        show(f"   {inline(_passage(hit.textual_representation))}")
+        show(f"   {_passage(hit)}")
+        if hit.why is not None:
+            show(f"   [dim]{inline(_describe_why(hit.why))}[/]")
 
 
 @app.command()
@@ -300,9 +307,32 @@ def _folder(folder: Path, include: list[str] | None, exclude: list[str] | None) 
     return {"path": str(folder.expanduser().absolute()), **globs}
 
 
-def _passage(text: str) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= PASSAGE_CHARS else flat[: PASSAGE_CHARS - 1] + "…"
+def _passage(hit: wire.SearchResult) -> str:
+    """The passage of a result as markup, on one line, with the words of the query in bold."""
+
+    def flat(start: int, end: int) -> str:
+        return inline(re.sub(r"\s+", " ", hit.textual_representation[start:end]))
+
+    parts, at = [], hit.passage.start
+    for span in hit.highlights:
+        if at <= span.start and span.end <= hit.passage.end:
+            parts += [flat(at, span.start), f"[bold]{flat(span.start, span.end)}[/]"]
+            at = span.end
+    return "".join([*parts, flat(at, hit.passage.end)]).strip()
+
+
+def _describe_why(why: wire.SearchWhy) -> str:
+    rank = "listed" if why.rank is None else f"rank {why.rank:.2f}"
+    parts = [f"{rank}: covers {why.coverage:.2f}, closeness {why.closeness:.2f}"]
+    if why.identifiers:
+        parts.append(f"identifiers {why.identifiers:.2f}")
+    if why.verbatim:
+        parts.append("as it was asked")
+    if why.found:
+        parts.append(f"holds {', '.join(why.found)}")
+    if why.lacking:
+        parts.append(f"lacks {', '.join(why.lacking)}")
+    return "; ".join(parts)
 
 
 def _fit_name(name: str) -> str:

@@ -79,6 +79,21 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Why:
+    """What a hit was ranked by. ``rank``: the sum of what its words, its meaning and its identifiers count; None for a
+    hit so deep that it was only listed. ``coverage`` to ``verbatim``: see ``Candidate``. ``found`` and ``lacking``: the
+    words of the query that its text holds and does not hold."""
+
+    rank: float | None
+    coverage: float
+    closeness: float
+    identifiers: float
+    verbatim: bool
+    found: Sequence[str]
+    lacking: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """A matching chunk and its entity. ``score`` is in (0, 1] and does not increase from hit to hit. ``passage``: the
     part of the text that shows best why, from and to. ``highlights``: the words of the query in the text, from and
@@ -102,6 +117,7 @@ class Hit:
     fields: dict[str, Any]
     passage: tuple[int, int]
     highlights: Sequence[tuple[int, int]]
+    why: Why
 
     @property
     def chunk_id(self) -> str:
@@ -198,7 +214,7 @@ def search(
     scores = _scores(question, found[:end])
     page = found[query.offset : end]
     rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
-    hits = _to_hits(question, [(scores[query.offset + place], row) for place, row in rows], words)
+    hits = _to_hits(question, [(page[place], scores[query.offset + place], row) for place, row in rows], words)
     return Found(
         hits,
         nothing_relevant=not scores or scores[0] < RELEVANT,
@@ -507,11 +523,12 @@ def _reword(text: str, question: _Question, hits: Sequence[Hit]) -> str | None:
     return text
 
 
-def _to_hits(question: _Question, rows: Sequence[tuple[float, dict[str, Any]]], words: Embedder) -> list[Hit]:
-    flat = [passages.flatten(row["text"]) for _, row in rows]
+def _to_hits(question: _Question, rows: Sequence[tuple[_Place, float, dict[str, Any]]], words: Embedder) -> list[Hit]:
+    flat = [passages.flatten(row["text"]) for _, _, row in rows]
     hits = []
-    for (score, row), text, spans in zip(rows, flat, question.seeker.find(flat), strict=True):
-        if not spans and question.measure.vector is not None:
+    for (place, score, row), text, held in zip(rows, flat, question.seeker.find(flat), strict=True):
+        spans = held
+        if not held and question.measure.vector is not None:
             spans = passages.find_alike(question.seeker.asked, text, words)
         places = passages.places_in(row["text"], text)
         start, end = passages.best_passage(text, spans, question.asked.known)
@@ -521,6 +538,21 @@ def _to_hits(question: _Question, rows: Sequence[tuple[float, dict[str, Any]]], 
                 score=score,
                 passage=(places[start], places[end]),
                 highlights=[(places[span.start], places[span.end]) for span in spans],
+                why=_explain(question, place, {span.term for span in held}),
             )
         )
     return hits
+
+
+def _explain(question: _Question, place: _Place, held: set[int]) -> Why:
+    known = [(n in held, term.word) for n, term in enumerate(question.asked.known)]
+    one = place.measured
+    return Why(
+        rank=None if one is None else place.rank,
+        coverage=one.coverage if one else 0.0,
+        closeness=one.closeness if one else 0.0,
+        identifiers=one.bonus if one else 0.0,
+        verbatim=bool(one and one.verbatim),
+        found=[word for is_held, word in known if is_held],
+        lacking=[*(word for is_held, word in known if not is_held), *question.asked.absent],
+    )

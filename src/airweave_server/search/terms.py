@@ -35,7 +35,7 @@ class Terms:
     """The terms of a query that the collection has, the rarest first.
 
     ``total``: the sum of the weights of all its terms, those that the collection does not have included. ``unit``: the
-    weight of a term that a single chunk has. ``exact``: how many identifiers
+    weight of a term that a single chunk has. ``absent``: the words that no chunk has. ``exact``: how many identifiers
     are asked for, absent ones included. ``phrases``: what stood in quotation marks. ``verbatim``: the query, if it may
     stand somewhere as it is.
     """
@@ -43,6 +43,7 @@ class Terms:
     known: Sequence[Term]
     total: float
     unit: float
+    absent: Sequence[str] = ()
     exact: int = 0
     phrases: tuple[Phrase, ...] = ()
     verbatim: str | None = None
@@ -75,6 +76,7 @@ def read(session: Session, collection: Collection, whole: Scope, asked_for: str,
         [replace(term, bonus=_bonus(term), is_lonely=_is_lonely(term, chunks)) for term in known[:MAX_TERMS]],
         sum(term.weight for term in weighed),
         unit,
+        absent=[term.word for term in weighed if not term.frequency],
         exact=sum(term.exact for term in weighed),
         phrases=phrases,
         verbatim=_as_phrase(text),
