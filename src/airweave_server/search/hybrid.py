@@ -4,8 +4,6 @@ Words and vectors each propose candidates, and each candidate is ranked by both:
 (BM25), by how close its vector is, and by the identifiers it holds, the rarer the more. The first of them are then read
 (``passages``): words that stand together as asked count more, and what is close to the best hits comes closer. The
 position in the ledger makes the order total: pages neither repeat nor lose a hit.
-
-[docs/search.md](../../../docs/search.md) says how the constants were found.
 """
 
 import math
@@ -14,10 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 from uuid import UUID
 
-import numpy as np
 from sqlalchemy.orm import Session
 
 from ..db import search as sql
@@ -27,16 +24,11 @@ from ..errors import BadInput
 from ..sdk import Embedder, Vectors
 from ..text.normal import calm, search_form
 from ..wire import FilterGroup
-from . import passages, terms
+from . import passages, ranking, terms
 from .filters import clean, lower
 from .passages import Seeker
+from .ranking import Answer, Place, Question
 from .terms import Terms
-
-NEAR_WEIGHT = 0.4  # of words that stand together as asked, beside the words themselves
-LITERAL_BONUS = 1.0  # of a passage that holds the query letter by letter, beside what it has for the words
-LOOKED_AT = 30  # candidates whose text is read
-FEEDBACK, FEEDBACK_WEIGHT = 5, 0.5  # the best of these move the vector of the query by this much (Rocchio 1971)
-SECURED = 10  # the last place that a word secures which hardly any other chunk holds
 
 MAX_LIMIT = 1_000
 MAX_QUERY_CHARS = 10_000  # the rest of a query is ignored
@@ -48,16 +40,6 @@ RANKED_BYTES = 4_000_000  # of a collection: in one with less text, all chunks w
 # One step in the index costs as much as comparing this many; the fewer chunks the filter leaves, the more steps.
 COMPARED_PER_STEP = 10
 DEEPEST = 50_000  # pages end at this position
-WEAKER = 60  # scores of hits beyond those that were measured fall slowly
-
-# A score is the probability that a first hit like this one answers the query, as a logistic function of what was found:
-# where it is 1/2, and how steep it is there. Fitted to questions of two collections, half of them put to the other.
-HALVES = {"hybrid": (1.02, 10.0), "keyword": (0.40, 12.5), "semantic": (0.34, 22.0)}
-CLOSENESS_WEIGHT = 2.0
-ENOUGH = 0.5  # of the rarest word, that must be held for half of what is covered to count
-IDENTIFIER_CERTAINTY = 0.5  # what an identifier that a single chunk holds adds to what is covered
-RELEVANT = 0.25  # without a score of at least this, nothing relevant was found
-WITHOUT_IDENTIFIER = 0.49  # the most for a hit that holds none of the identifiers asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +106,6 @@ class Hit:
         return f"{self.entity_id}__chunk_{self.ordinal}"
 
 
-Answer = Callable[[], Sequence[Candidate]]  # a call waits for the result
 ReadConcurrently = Callable[[Session, Callable[[Session], Sequence[Candidate]]], Answer]
 
 
@@ -159,29 +140,6 @@ DEPTHS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
-    """A query in the terms of the database. ``near`` starts the search for the nearest vectors at a depth, at its first
-    call for that depth; None if vectors propose no candidates."""
-
-    asked: Terms
-    gates: Sequence[Gate]
-    measure: Measure
-    near: Callable[[_Depth], Answer] | None
-    seeker: Seeker
-    strategy: str
-    capped: bool  # what is in quotation marks stands nowhere
-
-
-class _Place(NamedTuple):
-    """A passage, its rank (the more, the better), and what it was measured as; None if it was only listed."""
-
-    entity_row: int
-    ordinal: int
-    rank: float
-    measured: Candidate | None
-
-
 def embed_query(embedder: Embedder, query: Query) -> Vectors | None:
     """The vector of the query, or None if it is near nothing. Raises what the embedder raises. May take long, so do not
     call it within a transaction."""
@@ -207,54 +165,45 @@ def search(
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     seen = sql.narrow(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
-    question = _ask(session, collection, whole, seen, size, text, vector, query, read_concurrently, trust)
-    group = query.group == "entity"
-    end = min(query.offset + query.limit, DEEPEST)
-    found = _collect_places(session, seen, question, group=group, end=end)
-    scores = _scores(question, found[:end])
-    page = found[query.offset : end]
-    rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
-    hits = _to_hits(question, [(page[place], scores[query.offset + place], row) for place, row in rows], words)
-    return Found(
-        hits,
-        nothing_relevant=not scores or scores[0] < RELEVANT,
-        did_you_mean=_reword(text, question, hits),
-    )
-
-
-def _ask(
-    session: Session,
-    collection: Collection,
-    whole: Scope,
-    seen: Scope,
-    size: Size,
-    text: str,
-    vector: Vectors | None,
-    query: Query,
-    read_concurrently: ReadConcurrently,
-    trust: float,
-) -> _Question:
     by_words = query.strategy != "semantic"
     asked = terms.read(session, collection, whole, text, size.chunks) if by_words else Terms([], 0.0, 1.0)
     verbatim = Phrase(asked.verbatim) if asked.verbatim else None
     measure = Measure(
         asked.known, asked.total or 1.0, size.mean_bytes, vector, trust, verbatim, language=collection.language
     )
-    quoted = Gate(None, None, phrases=asked.phrases, language=collection.language) if asked.phrases else None
-    gates: Sequence[Gate] = []
-    if quoted is not None and sql.find_matching(session, seen, [quoted], measure, wanted=1, budget=1, limit=1)[0]:
-        gates, is_quoted = [quoted], True
-    else:
-        gates, is_quoted = _make_gates(asked.known, is_small=_is_all_ranked(seen, size)), False
-        if verbatim is not None and len(asked.known) > 1:
-            gates = [Gate(None, None, phrases=(verbatim,), language=collection.language), *gates]
-    near = None
-    if vector is not None and not is_quoted:
-        near = _start_nearest(session, seen, measure, size, read_concurrently if by_words else None)
-        near(DEPTHS[0])
+    gates = [Gate(None, None, phrases=asked.phrases, language=collection.language)] if asked.phrases else []
+    is_quoted = bool(gates and sql.find_matching(session, seen, gates, measure, wanted=1, budget=1, limit=1)[0])
+    nearest = None
+    if not is_quoted:
+        gates = _make_gates(asked.known, measure, is_small=_is_all_ranked(seen, size))
+        if vector is not None:
+            nearest = _start_nearest(session, seen, measure, size, read_concurrently if by_words else None)
+            nearest(DEPTHS[0].nearest)
     to_lexemes = partial(sql.to_lexemes, session, collection)
-    seeker = Seeker(text, asked.known, to_lexemes, _known_words(collection.language))
-    return _Question(asked, gates, measure, near, seeker, query.strategy, capped=quoted is not None and not is_quoted)
+    question = Question(
+        session,
+        seen,
+        asked,
+        gates,
+        measure,
+        nearest,
+        Seeker(text, asked.known, to_lexemes, _known_words(collection.language)),
+        query.strategy,
+        by_entity=query.group == "entity",
+        is_quoted=is_quoted,
+        is_capped=bool(asked.phrases) and not is_quoted,
+    )
+    end = min(query.offset + query.limit, DEEPEST)
+    found = _collect_places(question, end=end)
+    scores = ranking.scores(question, found[:end])
+    page = found[query.offset : end]
+    rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
+    hits = _to_hits(question, [(page[place], scores[query.offset + place], row) for place, row in rows], words)
+    return Found(
+        hits,
+        nothing_relevant=not scores or scores[0] < ranking.RELEVANT,
+        did_you_mean=_reword(text, question, hits),
+    )
 
 
 @cache
@@ -267,11 +216,11 @@ def _is_all_ranked(seen: Scope, size: Size) -> bool:
     return (seen.about is not None and seen.about <= FEW_RANKED) or size.chunks * size.mean_bytes <= RANKED_BYTES
 
 
-def _make_gates(known: Sequence[Term], *, is_small: bool) -> list[Gate]:
+def _make_gates(known: Sequence[Term], measure: Measure, *, is_small: bool) -> list[Gate]:
     """The conditions that let a chunk be ranked, the most selective first.
 
-    First, any of the rarest terms, and then each of the next ones. If these find too few chunks, several of the other
-    terms at once, and last, any term. A frequent identifier counts first together with another term, then alone.
+    First, the query as it is. Then any of the rarest terms, and the next one. If these find too few chunks, several of
+    the terms at once, and last, any term. A frequent identifier counts first together with another term, then alone.
     """
     if not known:
         return []
@@ -283,7 +232,11 @@ def _make_gates(known: Sequence[Term], *, is_small: bool) -> list[Gate]:
         if not term.is_counted or postings > RARE:
             break
         rare.append(term)
-    gates = [replace(sql.any_of(rare), is_rare=True)] if rare else []
+    gates = []
+    if measure.verbatim is not None and len(known) > 1:
+        gates.append(Gate(None, None, phrases=(measure.verbatim,), language=measure.language))
+    if rare:
+        gates.append(replace(sql.any_of(rare), is_rare=True))
     others = known[len(rare) :]
     if not others:
         return gates
@@ -311,37 +264,37 @@ def _take_rarest(known: Sequence[Term], postings: int) -> Sequence[Term]:
     return known[:taken]
 
 
-def _collect_places(session: Session, seen: Scope, question: _Question, *, group: bool, end: int) -> list[_Place]:
+def _collect_places(question: Question, *, end: int) -> list[Place]:
     """The places up to position ``end``, and perhaps more."""
-    found: list[_Place] = []
-    for depth in DEPTHS if question.near is not None else DEPTHS[1:]:  # words alone need more of them
-        candidates, is_all = _candidates(session, seen, question, depth)
-        places = _order(question, candidates, group=group)
+    found: list[Place] = []
+    for depth in DEPTHS if question.nearest is not None else DEPTHS[1:]:  # words alone need more of them
+        candidates, is_all = _find_candidates(question, depth)
+        places = ranking.order(question, candidates)
         if found:
-            found = _append_new(found, [(one.entity_row, one.ordinal) for one in places], group=group)
+            found = _append_new(question, found, [(one.entity_row, one.ordinal) for one in places])
         else:
-            found = _look_closer(session, seen, question, places)
+            found = ranking.look_closer(question, places)
         if is_all or len(found) >= end:
             return found
-    return _append_new(found, _list_everything(session, seen, question, group=group, end=end), group=group)
+    return _append_new(question, found, _list_everything(question, end=end))
 
 
-def _candidates(session: Session, seen: Scope, question: _Question, depth: _Depth) -> tuple[list[Candidate], bool]:
+def _find_candidates(question: Question, depth: _Depth) -> tuple[list[Candidate], bool]:
     """The candidates at this depth, and whether they are all there are."""
     found: list[Candidate] = []
     is_all = True
     if question.gates:
         found, is_all = sql.find_matching(
-            session,
-            seen,
+            question.session,
+            question.seen,
             question.gates,
             question.measure,
             wanted=depth.wanted,
             budget=depth.budget,
             limit=depth.best,
         )
-    if question.near is not None:
-        nearest = question.near(depth)()
+    if question.nearest is not None:
+        nearest = question.nearest(depth.nearest)()
         is_all &= len(nearest) < depth.nearest
         found += nearest
     return found, is_all
@@ -349,18 +302,18 @@ def _candidates(session: Session, seen: Scope, question: _Question, depth: _Dept
 
 def _start_nearest(
     session: Session, seen: Scope, measure: Measure, size: Size, read_concurrently: ReadConcurrently | None
-) -> Callable[[_Depth], Answer]:
-    """A function that starts the search for the nearest vectors, concurrently if words are searched too
+) -> Callable[[int], Answer]:
+    """A function that starts the search for so many of the nearest vectors, concurrently if words are searched too
     (``read_concurrently``)."""
 
     @cache
-    def near(depth: _Depth) -> Answer:
+    def nearest(limit: int) -> Answer:
         def read(on: Session) -> Sequence[Candidate]:
             return sql.find_nearest(
                 on,
                 seen,
                 measure,
-                limit=depth.nearest,
+                limit=limit,
                 by_index=size.has_index and seen.about is None,
                 chunks=size.chunks,
                 is_alone=on is not session,
@@ -368,144 +321,34 @@ def _start_nearest(
 
         return read_concurrently(session, read) if read_concurrently else lambda: read(session)
 
-    return near
+    return nearest
 
 
-def _order(question: _Question, candidates: Sequence[Candidate], *, group: bool) -> list[_Place]:
-    """The candidates as places, best first; with ``group``, the best of each entity."""
-    trust = question.measure.trust
-    places = [
-        _Place(
-            one.entity_row,
-            one.ordinal,
-            _cover(one.coverage) + one.bonus + sql.VERBATIM_BONUS * one.verbatim + trust * one.closeness,
-            one,
-        )
-        for one in candidates
-    ]
-    return _first_of_each(sorted(places, key=_by_rank), group=group)
-
-
-def _by_rank(place: _Place) -> tuple[float, int, int]:
-    return -place.rank, place.entity_row, place.ordinal
-
-
-def _first_of_each(places: Sequence[_Place], *, group: bool) -> list[_Place]:
-    first: dict[Any, _Place] = {}
-    for place in places:
-        first.setdefault(place.entity_row if group else (place.entity_row, place.ordinal), place)
-    return list(first.values())
-
-
-def _cover(coverage: float) -> float:
-    return 2 * coverage / (1 + coverage)
-
-
-def _score(question: _Question, one: Candidate) -> float:
-    held = one.held / question.asked.unit
-    covered = one.coverage * held / (held + ENOUGH)
-    close = one.closeness if question.strategy == "semantic" else CLOSENESS_WEIGHT * one.closeness
-    half, steepness = HALVES[question.strategy if question.measure.vector is not None else "keyword"]
-    certain = IDENTIFIER_CERTAINTY * one.bonus / terms.IDENTIFIER_BONUS
-    score = 1 / (1 + math.exp(-min(max(steepness * (covered + close + certain - half), -30.0), 30.0)))
-    lacks_identifier = question.asked.exact > 0 and not one.exact
-    return min(score, WITHOUT_IDENTIFIER) if lacks_identifier or question.capped else score
-
-
-def _look_closer(session: Session, seen: Scope, question: _Question, places: Sequence[_Place]) -> list[_Place]:
-    """The places in their final order. The text of the first ``LOOKED_AT`` is read. A word that few chunks hold secures
-    them a place among the first."""
-    looked = [(place, place.measured) for place in places[:LOOKED_AT] if place.measured is not None]
-    ordered = list(places)
-    if looked and question.strategy != "semantic":
-        read = sql.read_candidates(session, seen, [(place.entity_row, place.ordinal) for place, _ in looked])
-        flat = [passages.flatten(f"{one.heading}\n{one.text}") for one in read]
-        near = _nearness(question, flat, [one.heading + one.text for one in read])
-        close = _feed_back(question, [one.vector for one in read], [one.closeness for _, one in looked])
-        again = [
-            place._replace(
-                rank=_cover(one.coverage + NEAR_WEIGHT * beside)
-                + one.bonus
-                + (_verbatim(question, text) if one.verbatim else 0.0)
-                + question.measure.trust * closeness
-            )
-            for (place, one), text, beside, closeness in zip(looked, flat, near, close, strict=True)
-        ]
-        ordered[: len(again)] = sorted(again, key=_by_rank)
-    secured = [place for place in ordered[SECURED:] if place.measured and place.measured.lonely][: SECURED // 2]
-    if not secured:
-        return ordered
-    others = [place for place in ordered if place not in secured]
-    first = SECURED - len(secured)
-    return [*others[:first], *secured, *others[first:]]
-
-
-def _verbatim(question: _Question, flat: str) -> float:
-    pattern = question.seeker.verbatim
-    return sql.VERBATIM_BONUS + (LITERAL_BONUS if pattern is not None and pattern.search(flat) else 0.0)
-
-
-def _nearness(question: _Question, flat: Sequence[str], texts: Sequence[str]) -> list[float]:
-    """How much of the query stands together in each text, in the unit of coverage."""
-    known, mean = question.asked.known, question.measure.mean_bytes
-    found = question.seeker.find(flat)
-    return [
-        passages.proximity(spans, question.seeker.order, known, len(text.encode()) / mean) / question.measure.total
-        for spans, text in zip(found, texts, strict=True)
-    ]
-
-
-def _feed_back(question: _Question, vectors: Sequence[Vectors | None], closeness: Sequence[float]) -> Sequence[float]:
-    """How close each is to a query that has moved toward the best of them."""
-    asked = question.measure.vector
-    best = [vector for vector in vectors[:FEEDBACK] if vector is not None]
-    if asked is None or not best:
-        return closeness
-    moved = asked + FEEDBACK_WEIGHT * np.mean(best, axis=0)
-    moved = moved / np.linalg.norm(moved)
-    return [0.0 if vector is None else float(np.nan_to_num(vector @ moved)) for vector in vectors]
-
-
-def _scores(question: _Question, places: Sequence[_Place]) -> list[float]:
-    """The scores of these places, the first ones of all. They do not increase from place to place."""
-    scores: list[float] = []
-    least, listed = 1.0, 0
-    for place in places:
-        if place.measured is not None:
-            least = min(least, _score(question, place.measured))
-            scores.append(least)
-        else:
-            listed += 1
-            scores.append(least * WEAKER / (WEAKER + listed))
-    return scores
-
-
-def _list_everything(
-    session: Session, seen: Scope, question: _Question, *, group: bool, end: int
-) -> list[tuple[int, int]]:
-    """All chunks with a term, followed by all chunks by distance."""
+def _list_everything(question: Question, *, end: int) -> list[tuple[int, int]]:
+    """All chunks with a term, followed by all chunks by distance. Nothing if all must hold a phrase."""
+    measure, group = question.measure, question.by_entity
+    on = (question.session, question.seen)
     keys: list[tuple[int, int]] = []
-    measure = question.measure
-    if question.gates:
-        keys += sql.list_matching(session, seen, measure.terms, mean_bytes=measure.mean_bytes, group=group, limit=end)
-    if question.near is not None and measure.vector is not None:
-        keys += sql.list_nearest(session, seen, measure.vector, group=group, limit=end)
+    if question.gates and not question.is_quoted:
+        keys += sql.list_matching(*on, measure.terms, mean_bytes=measure.mean_bytes, group=group, limit=end)
+    if question.nearest is not None and measure.vector is not None:
+        keys += sql.list_nearest(*on, measure.vector, group=group, limit=end)
     return keys
 
 
-def _append_new(found: Sequence[_Place], keys: Sequence[tuple[int, int]], *, group: bool) -> list[_Place]:
+def _append_new(question: Question, found: Sequence[Place], keys: Sequence[tuple[int, int]]) -> list[Place]:
     """The places found, followed by those of ``keys`` that are new."""
-    met = {place.entity_row if group else (place.entity_row, place.ordinal) for place in found}
-    rest: list[_Place] = []
+    met = {ranking.key_of(question, place.entity_row, place.ordinal) for place in found}
+    rest: list[Place] = []
     for row, ordinal in keys:
-        key = row if group else (row, ordinal)
+        key = ranking.key_of(question, row, ordinal)
         if key not in met:
             met.add(key)
-            rest.append(_Place(row, ordinal, 0.0, None))
+            rest.append(Place(row, ordinal, 0.0, None))
     return [*found, *rest]
 
 
-def _reword(text: str, question: _Question, hits: Sequence[Hit]) -> str | None:
+def _reword(text: str, question: Question, hits: Sequence[Hit]) -> str | None:
     """The query with the words that were searched for instead of those that the collection does not have, in the form
     in which a hit has them."""
     known = question.asked.known
@@ -523,7 +366,7 @@ def _reword(text: str, question: _Question, hits: Sequence[Hit]) -> str | None:
     return text
 
 
-def _to_hits(question: _Question, rows: Sequence[tuple[_Place, float, dict[str, Any]]], words: Embedder) -> list[Hit]:
+def _to_hits(question: Question, rows: Sequence[tuple[Place, float, dict[str, Any]]], words: Embedder) -> list[Hit]:
     flat = [passages.flatten(row["text"]) for _, _, row in rows]
     hits = []
     for (place, score, row), text, held in zip(rows, flat, question.seeker.find(flat), strict=True):
@@ -544,7 +387,7 @@ def _to_hits(question: _Question, rows: Sequence[tuple[_Place, float, dict[str, 
     return hits
 
 
-def _explain(question: _Question, place: _Place, held: set[int]) -> Why:
+def _explain(question: Question, place: Place, held: set[int]) -> Why:
     known = [(n in held, term.word) for n, term in enumerate(question.asked.known)]
     one = place.measured
     return Why(

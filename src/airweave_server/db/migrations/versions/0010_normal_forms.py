@@ -18,21 +18,37 @@ SINGLE = ("øØłŁđĐðÐıħĦ", "oOlLdDdDihH")
 DOUBLE = {"ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "þ": "th", "Þ": "Th"}
 
 
+# characters that may have a diacritic
+ACCENTED = r"\u00c0-\u024f\u0300-\u036f\u0370-\u04ff\u1e00-\u1fff"
+
+
 def upgrade() -> None:
+    # most text needs none of this: each step asks first
     op.execute(f"""
-        create function airweave_search_form(said text) returns text language sql immutable strict parallel safe as $$
-            select case when octet_length(said) = length(said) then said
-                        else normalize(regexp_replace(said, '[{INVISIBLE}]', '', 'g'), nfkc) end
-        $$
+        create function airweave_search_form(said text) returns text language plpgsql immutable strict parallel safe
+        as $$
+        begin
+            if octet_length(said) = length(said) then
+                return said;
+            end if;
+            if said ~ '[{INVISIBLE}]' then
+                said := regexp_replace(said, '[{INVISIBLE}]', '', 'g');
+            end if;
+            return case when said is nfkc normalized then said else normalize(said, nfkc) end;
+        end $$
     """)
     letters = f"translate(said, '{SINGLE[0]}', '{SINGLE[1]}')"
     for letter, plain in DOUBLE.items():
         letters = f"replace({letters}, '{letter}', '{plain}')"
     op.execute(rf"""
-        create function airweave_unaccented(said text) returns text language sql immutable strict parallel safe as $$
-            select case when octet_length(said) = length(said) then said
-                        else normalize(regexp_replace(normalize({letters}, nfd), '[\u0300-\u036f]', '', 'g'), nfc) end
-        $$
+        create function airweave_unaccented(said text) returns text language plpgsql immutable strict parallel safe
+        as $$
+        begin
+            if octet_length(said) = length(said) or said !~ '[{ACCENTED}]' then
+                return said;
+            end if;
+            return normalize(regexp_replace(normalize({letters}, nfd), '[\u0300-\u036f]', '', 'g'), nfc);
+        end $$
     """)
     # A word with diacritics is also found without them. Its second form has a weight of its own: it counts less.
     op.execute(rf"""
@@ -45,13 +61,13 @@ def upgrade() -> None:
             bare text;
             found tsvector;
         begin
-            if octet_length(words) > length(words) then
+            if octet_length(words) > length(words) and words ~ '[{UNSPACED}]' then
                 words := regexp_replace(
                     regexp_replace(words, '([{UNSPACED}])([0-9A-Za-z])', '\1 \2', 'g'),
                     '([0-9A-Za-z])([{UNSPACED}])', '\1 \2', 'g');
-                bare := airweave_unaccented(words);
             end if;
             found := to_tsvector(configuration, words);
+            bare := airweave_unaccented(words);
             if bare <> words then
                 found := found || setweight(ts_delete(to_tsvector(configuration, bare), tsvector_to_array(found)), 'C');
             end if;
