@@ -327,7 +327,7 @@ def _likeness(
         ),
     )
     halves = Table(
-        "The half that nobody looked at, and the other",
+        "The judged half and the seen half",
         (
             "format",
             *(
