@@ -97,3 +97,9 @@ def test_every_link_between_pages_leads_somewhere() -> None:
                 broken.append(f"{path.name}: {target}{anchor and '#'}{anchor}")
     assert len(PAGES) > 15
     assert not broken
+
+
+def test_no_page_holds_the_marks_of_a_merge() -> None:
+    for path in PAGES:
+        marks = re.findall(r"^(?:<{7}|={7}|>{7})(?: .*)?$", path.read_text(), re.MULTILINE)
+        assert not marks, f"{path.name}: {marks}"
