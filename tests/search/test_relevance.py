@@ -56,6 +56,7 @@ def test_a_verbatim_phrase_comes_first_and_one_in_quotes_must_be_there(many: Lib
     assert many.ids("old lamplighter of our street", strategy=strategy, limit=5)[0] == "0777"
     assert many.ids('"the old lamplighter of our street"', strategy=strategy) == ["0777"]
     assert many.ids('river "old lamplighter"', strategy=strategy) == ["0777"]
+    assert many.ids('a 5" river and a 3" boat', strategy=strategy, limit=3)  # inches
     absent = many.search('"river lamplighter of boats"', strategy=strategy, limit=5)
     assert all(hit.score < 0.5 for hit in absent)
     assert many.ids('"old lamplighters of our street"', strategy=strategy, limit=1) == ["0777"]  # as nobody wrote it

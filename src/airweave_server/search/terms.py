@@ -25,7 +25,7 @@ K3 = 7.0
 LONELY, LONELY_AMONG = 2, 5_000  # chunks at most that hold a lonely word, of this many at least
 
 _QUOTED = re.compile(
-    r'"([^"]+)"|\u201c([^\u201d]+)\u201d|\u201e([^\u201c\u201d]+)[\u201c\u201d]|\u00ab([^\u00bb]+)\u00bb'
+    r'(?<!\w)"([^"]+)"(?!\w)|\u201c([^\u201d]+)\u201d|\u201e([^\u201c\u201d]+)[\u201c\u201d]|\u00ab([^\u00bb]+)\u00bb'
 )
 _WORD = re.compile(r"\w+")
 
