@@ -135,9 +135,10 @@ class _Depth:
 # the deeper lists find, and finally everything there is.
 DEPTHS = (
     _Depth(wanted=150, budget=300, best=200, nearest=100),
-    _Depth(wanted=400, budget=1_000, best=700, nearest=1_000),
+    _Depth(wanted=300, budget=600, best=500, nearest=300),
     _Depth(wanted=1_000, budget=2_000, best=2_000, nearest=1_000),
 )
+WORDS_ALONE = (_Depth(wanted=400, budget=1_000, best=700, nearest=0), DEPTHS[-1])
 
 
 def embed_query(embedder: Embedder, query: Query) -> Vectors | None:
@@ -267,7 +268,7 @@ def _take_rarest(known: Sequence[Term], postings: int) -> Sequence[Term]:
 def _collect_places(question: Question, *, end: int) -> list[Place]:
     """The places up to position ``end``, and perhaps more."""
     found: list[Place] = []
-    for depth in DEPTHS if question.nearest is not None else DEPTHS[1:]:  # words alone need more of them
+    for depth in DEPTHS if question.nearest is not None else WORDS_ALONE:
         candidates, is_all = _find_candidates(question, depth)
         places = ranking.order(question, candidates)
         if found:

@@ -31,7 +31,7 @@ WEAKER = 60  # scores of hits beyond those that were measured fall slowly
 HALVES = {"hybrid": (1.02, 10.0), "keyword": (0.40, 12.5), "semantic": (0.34, 22.0)}
 CLOSENESS_WEIGHT = 2.0
 ENOUGH = 0.5  # of the rarest word, that must be held for half of what is covered to count
-IDENTIFIER_CERTAINTY = 0.5  # what an identifier that a single chunk holds adds to what is covered
+IDENTIFIER_CERTAINTY = 1.0  # what an identifier that a single chunk holds adds to what is covered
 RELEVANT = 0.25  # without a score of at least this, nothing relevant was found
 WITHOUT_IDENTIFIER = 0.49  # the most for a hit that holds none of the identifiers asked for
 
