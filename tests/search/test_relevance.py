@@ -54,7 +54,8 @@ def test_a_word_that_one_document_alone_has_is_among_the_first_ten(many: Library
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_verbatim_phrase_comes_first_and_one_in_quotes_must_be_there(many: Library, strategy: str) -> None:
     assert many.ids("old lamplighter of our street", strategy=strategy, limit=5)[0] == "0777"
-    assert many.ids('"the old lamplighter of our street"', strategy=strategy) == ["0777"]
+    (quoted,) = many.search('"the old lamplighter of our street"', strategy=strategy)
+    assert (quoted.entity_id, quoted.score > 0.5) == ("0777", True)
     assert many.ids('river "old lamplighter"', strategy=strategy) == ["0777"]
     assert many.ids('a 5" river and a 3" boat', strategy=strategy, limit=3)  # inches
     absent = many.search('"river lamplighter of boats"', strategy=strategy, limit=5)
@@ -127,6 +128,7 @@ def test_a_word_that_is_nowhere_is_taken_for_the_nearest(library: Library) -> No
     assert [hit.entity_id for hit in found.hits] == ["it"]
     assert found.did_you_mean == "maintenance of turbines"
     assert library.found(Query("maintenance of turbines")).did_you_mean is None
+    assert library.found(Query("maintnance", strategy="keyword")).did_you_mean == "maintenance"
     assert library.found(Query("xyzzyqux", strategy="keyword")).did_you_mean is None
     library.put("exact", "turbnies is how some write it")
     found = library.found(Query("turbnies", strategy="keyword"))
@@ -138,7 +140,7 @@ def test_transliterations_and_parts_of_compounds_are_near(library: Library, quer
     library.put("it", "Die Prüfstände haben Wasserkühlung")
     found = library.found(Query(query, strategy="keyword"))
     assert [hit.entity_id for hit in found.hits] == ["it"]
-    assert unicodedata.normalize("NFC", found.did_you_mean or "") in (meant, meant.translate({0xFC: "u", 0xE4: "a"}))
+    assert found.did_you_mean == meant
 
 
 def test_hits_show_the_best_passage_and_where_the_words_stand(library: Library) -> None:

@@ -359,9 +359,10 @@ def _reword(text: str, question: Question, hits: Sequence[Hit]) -> str | None:
     forms = {n: term.stem or "" for n, term in meant.items()}
     for hit in reversed(hits):
         flat = passages.flatten(hit.text)
+        places = passages.places_in(hit.text, flat)
         for span in question.seeker.find([flat])[0]:
             if span.term in meant:
-                forms[span.term] = flat[span.start : span.end]
+                forms[span.term] = search_form(hit.text[places[span.start] : places[span.end]]).lower()
     for n, term in meant.items():
         text = re.sub(rf"(?i)(?<!\w){re.escape(term.instead_of)}(?!\w)", forms[n], text)  # of letters alone
     return text

@@ -15,8 +15,9 @@ from ..text.normal import unaccented
 MOST_WORDS = 4  # of a query that are looked for nearby
 SHORTEST = 4  # letters; what is near a shorter word may be anything
 LONG = 8  # letters from which a word may differ in two places
+SHORTEST_STEM, LONGEST_ENDING = 6, 4  # letters
 SHORTEST_PART = 5  # letters of the last part of a compound
-SHARE = 0.5  # what a near word counts, beside the word itself
+SHARE = 0.7  # what a near word counts, beside the word itself
 PREFIX = 3
 
 _UMLAUTS = re.compile("([aou])e")
@@ -31,8 +32,8 @@ def nearest(session: Session, collection: Collection, whole: Scope, absent: Sequ
         stem = unaccented(term.stem or term.word)
         prefixes = {stem[:PREFIX], stem[: max(PREFIX, len(stem) * 2 // 3)]}
         words = sql.words_like(session, collection, whole, chunks, sorted(prefixes), stem[-PREFIX:], len(stem))
-        if near := _pick(stem, words):
-            found.append(replace(term, stem=near, idents=(), folded=(), instead_of=term.word))
+        if near := _pick(stem, words) or _pick_beginning(unaccented(term.word), words):
+            found.append(replace(term, stem=near, idents=(), folded=(), word=near, instead_of=term.word))
     return found
 
 
@@ -53,6 +54,19 @@ def _pick(stem: str, words: Iterable[tuple[str, int]]) -> str | None:
         if distance <= most and (best is None or (distance, -frequency, word) < best):
             best = (distance, -frequency, word)
     return best[2] if best else None
+
+
+def _pick_beginning(word: str, words: Iterable[tuple[str, int]]) -> str | None:
+    """The nearest of these stems to a beginning of the word: an error in its ending may have hidden its stem."""
+    best: tuple[int, str] | None = None
+    for stem, frequency in words:
+        plain = unaccented(stem)
+        if len(plain) < SHORTEST_STEM or len(word) - len(plain) > LONGEST_ENDING:
+            continue
+        near = any(edits(word[:length], plain) <= 1 for length in range(len(plain) - 1, len(plain) + 2))
+        if near and (best is None or (-frequency, stem) < best):
+            best = (-frequency, stem)
+    return best[1] if best else None
 
 
 def edits(one: str, other: str) -> int:

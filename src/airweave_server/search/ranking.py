@@ -32,6 +32,7 @@ HALVES = {"hybrid": (1.02, 10.0), "keyword": (0.40, 12.5), "semantic": (0.34, 22
 CLOSENESS_WEIGHT = 2.0
 ENOUGH = 0.5  # of the rarest word, that must be held for half of what is covered to count
 IDENTIFIER_CERTAINTY = 1.0  # what an identifier that a single chunk holds adds to what is covered
+VERBATIM_CERTAINTY = 0.7  # what a hit adds that holds the query, or what is in quotation marks, as it is
 RELEVANT = 0.25  # without a score of at least this, nothing relevant was found
 WITHOUT_IDENTIFIER = 0.49  # the most for a hit that holds none of the identifiers asked for
 
@@ -151,6 +152,7 @@ def _score(question: Question, one: Candidate) -> float:
     close = one.closeness if question.strategy == "semantic" else CLOSENESS_WEIGHT * one.closeness
     half, steepness = HALVES[question.strategy if question.measure.vector is not None else "keyword"]
     certain = IDENTIFIER_CERTAINTY * one.bonus / terms.IDENTIFIER_BONUS
+    certain += VERBATIM_CERTAINTY if question.is_quoted or (one.verbatim and len(question.asked.known) > 1) else 0.0
     score = 1 / (1 + math.exp(-min(max(steepness * (covered + close + certain - half), -30.0), 30.0)))
     lacks_identifier = question.asked.exact > 0 and not one.exact
     return min(score, WITHOUT_IDENTIFIER) if lacks_identifier or question.is_capped else score
