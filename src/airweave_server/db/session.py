@@ -66,7 +66,7 @@ class Database:
             hide_parameters=True,
             json_deserializer=from_json,  # several times as fast as json
         )
-        event.listen(self.engine, "connect", partial(_set_limits, statement_s=statement_s))
+        event.listen(self.engine, "connect", partial(_set_up, statement_s=statement_s))
         self._readers = ThreadPoolExecutor(CONCURRENT_READS, thread_name_prefix="read")
         self._free_readers = BoundedSemaphore(CONCURRENT_READS)
         # no pool: the backend recorded as a partition's owner must never serve another session
@@ -213,12 +213,13 @@ def give_back(session: Session) -> None:
     session.commit()
 
 
-def _set_limits(connection: psycopg.Connection[Any], _: object, *, statement_s: int) -> None:
+def _set_up(connection: psycopg.Connection[Any], _: object, *, statement_s: int) -> None:
     with connection.cursor() as cursor:  # not as options of the connection: poolers refuse those
         if statement_s:
             cursor.execute(f"set statement_timeout = '{statement_s}s'")
         cursor.execute(f"set lock_timeout = '{LOCK_S}s'")
         cursor.execute(f"set idle_in_transaction_session_timeout = '{IDLE_S}s'")
+        cursor.execute("set synchronize_seqscans = off")  # the same query finds the same rows first, page after page
     connection.commit()
 
 
