@@ -1,12 +1,11 @@
 """Search in a collection."""
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 
 from .. import plugins, wire
-from ..db.models import Collection
 from ..errors import Unavailable
 from ..sdk import ConfigError, EmbedderError
 from ..search import hybrid
@@ -20,20 +19,16 @@ WORDS = "wordllama"  # comes with the server, and knows single words
 router = APIRouter(prefix="/collections", tags=["search"])
 
 
-def find_collection(readable_id: str, parts: PartsOf, organization: Organization) -> Collection:
-    """The collection, detached from its transaction, which has ended: a request must not hold one database connection
-    while it waits for others."""
-    with parts.database.session() as session:
-        return service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
-
-
 @router.post("/{readable_id}/search/classic", summary="Search, as clients that ask for the classic tier call it")
 @router.post("/{readable_id}/search/instant", summary="Search")
 def search_instant(
-    collection: Annotated[Collection, Depends(find_collection)], body: wire.SearchRequest, parts: PartsOf
+    readable_id: str, body: wire.SearchRequest, parts: PartsOf, organization: Organization
 ) -> wire.SearchResponse:
     """Search a collection. Results are passages, best first: the best one of each entity, or all of them with
     ``group: chunk``."""
+    # in a transaction of its own: a request must not hold one database connection while it waits for others
+    with parts.database.session() as session:
+        collection = service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
     query = hybrid.Query(
         text=body.query,
         strategy=body.retrieval_strategy,

@@ -2,7 +2,6 @@
 shows it best. Knows neither HTTP nor SQL."""
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -43,12 +42,28 @@ class _Flat(dict[int, str]):
         return flat
 
 
+class _Known(dict[str, bool]):
+    """For each character whether it satisfies the condition, which is found out once."""
+
+    def __init__(self, condition: Callable[[str], bool]) -> None:
+        self._condition = condition
+
+    def __missing__(self, char: str) -> bool:
+        self[char] = known = self._condition(char)
+        return known
+
+
 _FLAT = _Flat()
+# the small sigma depends on its place in the word
+_IS_LOWER = _Known(lambda char: char != "\u03a3" and _FLAT[ord(char)] == char.lower() and len(char.lower()) == 1)
+_IS_ONE = _Known(lambda char: len(_FLAT[ord(char)]) == 1)
 ToLexemes = Callable[[Sequence[str]], list[list[str]]]
 
 
 def flatten(text: str) -> str:
-    return text.lower() if text.isascii() else text.translate(_FLAT)
+    if text.isascii() or all(map(_IS_LOWER.__getitem__, set(text))):
+        return text.lower()
+    return text.translate(_FLAT)
 
 
 @dataclass(frozen=True)
@@ -65,12 +80,10 @@ class Seeker:
         """The words of the query in each text, with places in its flat form."""
         if self._pattern is None:
             return [[] for _ in texts]
-        matches = [[(m.start(), m.end(), m.group()) for m in self._pattern.finditer(text)] for text in texts]
-        self._learn({word for found in matches for _, _, word in found})
+        matches = [[(m[0], m) for m in self._pattern.finditer(text)] for text in texts]
+        self._learn({word for found in matches for word, _ in found})
         term_of = self._term_of
-        return [
-            [Span(start, end, term_of[word]) for start, end, word in found if term_of[word] >= 0] for found in matches
-        ]
+        return [[Span(*m.span(), term) for word, m in found if (term := term_of[word]) >= 0] for found in matches]
 
     @cached_property
     def order(self) -> list[int]:
@@ -135,17 +148,21 @@ def proximity(spans: Sequence[Span], order: Sequence[int], terms: Sequence[Term]
     for one, other in dict.fromkeys(pairwise(order)):
         if one == other or one not in places or other not in places:
             continue
-        count = sum(_is_near(span, places[other]) for span in places[one])
-        if count:
+        if count := _count_near(places[one], places[other]):
             score += min(terms[one].idf, terms[other].idf) * count * (K1 + 1) / (count + K1 * (1 - B + B * length))
     return score
 
 
-def _is_near(span: Span, others: Sequence[Span]) -> bool:
-    after = bisect_left(others, span)
-    return (after < len(others) and others[after].start - span.end <= NEAR_CHARS) or (
-        after > 0 and span.start - others[after - 1].end <= NEAR_CHARS
-    )
+def _count_near(spans: Sequence[Span], others: Sequence[Span]) -> int:
+    """How many of the spans have one of the others near. Both are in the order of the text."""
+    count = after = 0
+    for start, end, _ in spans:
+        while after < len(others) and others[after].start < start:
+            after += 1
+        count += (after < len(others) and others[after].start - end <= NEAR_CHARS) or (
+            after > 0 and start - others[after - 1].end <= NEAR_CHARS
+        )
+    return count
 
 
 def find_alike(asked: str, flat: str, embedder: Embedder) -> list[Span]:
@@ -197,7 +214,7 @@ def fit_passage(flat: str, start: int) -> tuple[int, int]:
 
 def places_in(text: str, flat: str) -> Sequence[int]:
     """For each place in the flat form, and its end, the place in the text."""
-    if text.isascii() or (len(text) == len(flat) and all(len(_FLAT[ord(char)]) == 1 for char in set(text))):
+    if text.isascii() or (len(text) == len(flat) and all(map(_IS_ONE.__getitem__, set(text)))):
         return range(len(text) + 1)
     places: list[int] = []
     for place, char in enumerate(text):
