@@ -27,7 +27,8 @@ MEASURED = 200  # chunks that are measured in a collection that has not been cou
 LEAST_EF_SEARCH, MOST_EF_SEARCH, CHUNKS_PER_EF = 150, 1_000, 220
 LIKE_CHUNKS = 300
 LISTED = 30_000  # up to this many entities that a filter leaves, a query lists them one by one
-VERBATIM_BONUS = 1.0  # of a chunk that holds the whole query in its order
+VERBATIM_BONUS = 1.0  # of a chunk that holds the whole query in its order; twice if it holds it letter by letter
+COMPARED = 5_000  # chunks that hold the telling words of the query in their order, and are compared with all of it
 FOLDED = 0.8  # what a word counts if only its form without diacritics is the same
 HALF = 0.645  # ts_rank of one term that occurs n times is about n / (n + HALF)
 
@@ -122,7 +123,8 @@ class Phrase(NamedTuple):
 class Gate:
     """The condition that lets a chunk be ranked: its words match the tsquery ``ts`` or its identifiers match the
     tsquery ``ident``; with ``both``, it must match the two. ``is_rare``: so few match that none is left out.
-    ``phrases``: these words also stand there as they are, in a collection of this language."""
+    ``phrases``: these words also stand there as they are, in a collection of this language. ``is_verbatim``: the phrase
+    is the whole query, and only ``COMPARED`` chunks are compared with it letter by letter."""
 
     ts: str | None
     ident: str | None
@@ -130,15 +132,17 @@ class Gate:
     is_rare: bool = False
     phrases: tuple[Phrase, ...] = ()
     language: str = ""
+    is_verbatim: bool = False
 
-    def condition(self, n: int, values: dict[str, Any]) -> str:
-        """The SQL; its values are added to ``values``."""
+    def source(self, n: int, seen: str, values: dict[str, Any]) -> str:
+        """The SQL of the chunks of ``seen`` that pass, also as ``c``; its values are added to ``values``."""
         asked = []
         for name, query in (("ts", self.ts), ("ident", self.ident)):
             if query:
                 values[f"{name}_{n}"] = query
                 asked.append(f"c.{name} @@ cast(:{name}_{n} as tsquery)")
         conditions = [f"({(' and ' if self.both else ' or ').join(asked)})"] if asked else []
+        literally = []
         for k, phrase in enumerate(self.phrases):
             values |= {f"phrase_{n}_{k}": phrase.text, f"literal_{n}_{k}": phrase.literal}
             if phrase.bigrams:
@@ -146,23 +150,30 @@ class Gate:
                 conditions.append(f"c.ident @@ cast(:bigrams_{n}_{k} as tsquery)")
             else:
                 conditions.append(f"c.ts @@ phraseto_tsquery('public.{configuration(self.language)}', :phrase_{n}_{k})")
-            if not phrase.literal:
-                continue
-            conditions.append(f"airweave_search_form(c.heading || ' ' || c.text) ~* :literal_{n}_{k}")
-        return " and ".join(conditions)
+            if phrase.literal:
+                # the form costs much more than the comparison
+                said = "c.text" if self.is_verbatim else "airweave_search_form(c.heading || ' ' || c.text)"
+                literally.append(f"{said} ~* :literal_{n}_{k}")
+        if not self.is_verbatim:
+            return f"{seen} and {' and '.join(conditions + literally)}"
+        found = f"select c.* from {seen} and {' and '.join(conditions)} limit {COMPARED}"
+        return f"({found}) as c where {' and '.join(literally)}"
 
 
 class Candidate(NamedTuple):
     """A chunk and what it is ranked by.
 
-    ``coverage``: BM25 as a part of the query's weight; 1 if it holds each term once and is of mean length, at most
-    2.2. ``held``: the weight of the terms that it holds. ``bonus``: for the identifiers that it holds, ``exact`` of
-    them. ``lonely``: how many of the words that hardly any other chunk holds. ``verbatim``: 1 if it holds the
-    whole query in its order. ``closeness``: the cosine of its vector and the query's, 0 if none was asked for.
+    ``rank``: the sum of what its words, its identifiers and its vector count. ``coverage``: BM25 as a part of the
+    query's weight; 1 if it holds each term once and is of mean length, at most 2.2. ``held``: the weight of the terms
+    that it holds. ``bonus``: for the identifiers that it holds, ``exact`` of them. ``lonely``: how many of the words
+    that hardly any other chunk holds. ``verbatim``: 1 if it holds the words of the whole query in
+    their order, 2 if also the others, such as "the". ``closeness``: the cosine of its vector and the query's, 0 if none
+    was asked for.
     """
 
     entity_row: int
     ordinal: int
+    rank: float
     coverage: float
     held: float
     bonus: float
@@ -256,7 +267,7 @@ def to_lexemes(session: Session, collection: Collection, texts: Sequence[str]) -
             from unnest(cast(:texts as text[])) with ordinality as t(text, n) order by t.n
         """),
         {"texts": list(texts)},
-    )
+    ).all()
     return [list(row) for row in rows]
 
 
@@ -371,21 +382,23 @@ def find_matching(
     """
     values: dict[str, Any] = {**seen.values, "wanted": wanted, "budget": budget}
     steps: list[str] = []
-    counts: list[str] = []
+    last = len(gates) - 1
     for n, gate in enumerate(gates):
         steps.append(f"""
             gate_{n} as materialized (
-                select {_columns(seen)} from {seen.source} and {gate.condition(n, values)}
-                {f"and {' + '.join(counts)} < :wanted" if counts else ""} {"" if gate.is_rare else "limit :budget"}
+                select {_columns(seen, gate.is_verbatim)} from {gate.source(n, seen.source, values)}
+                {f"and (select n from passed_{n - 1}) < :wanted" if n else ""} {"" if gate.is_rare else "limit :budget"}
             )""")
-        counts.append(f"(select count(*) from gate_{n})")
+        if n < last:
+            before = f"(select n from passed_{n - 1}) + " if n else ""
+            steps.append(f"passed_{n} as materialized (select {before}count(*) as n from gate_{n})")
     passed = " union all ".join(f"select * from gate_{n}" for n in range(len(gates)))
     is_all = " and ".join(
-        ["true" if gates[-1].is_rare else f"{counts[-1]} < :budget"]
-        + ([f"{' + '.join(counts[:-1])} < :wanted"] if steps[1:] else [])
+        ["true" if gates[-1].is_rare else f"(select count(*) from gate_{last}) < :budget"]
+        + ([f"(select n from passed_{last - 1}) < :wanted"] if last else [])
     )
     rows = _measure(session, ", ".join(steps), passed, measure, values, limit=limit, also=f", {is_all} as is_all")
-    candidates = [Candidate(*row[: len(Candidate._fields)]) for row in rows]
+    candidates = [Candidate._make(row[: len(Candidate._fields)]) for row in rows]
     return candidates, len(rows) < limit and (bool(rows[0][-1]) if rows else True)
 
 
@@ -399,32 +412,25 @@ def find_nearest(
     """
     assert measure.vector is not None
     values = {**seen.values, "vector": to_halfvec(measure.vector), "nearest": limit}
-    keys: list[tuple[int, int]] = []
     if by_index:
         distance = indexes.distance(f"c.{seen.vectors}", ":vector", len(measure.vector))
-        nested = None if is_alone else session.begin_nested()  # its rollback undoes the settings
+        nearest = f"select {_columns(seen)} from {seen.source} order by {distance} limit :nearest"
         width = min(max(chunks // CHUNKS_PER_EF, LEAST_EF_SEARCH, limit), MOST_EF_SEARCH)
+        nested = None if is_alone else session.begin_nested()  # its rollback undoes the settings
         session.execute(text(WITH_INDEX), {"width": width})
-        rows = session.execute(
-            text(f"select c.entity_row, c.ordinal from {seen.source} order by {distance} limit :nearest"), values
-        )
-        keys = [(row[0], row[1]) for row in rows]
+        measured = _measure(session, "", nearest, measure, dict(values), limit=limit)
         if nested is not None:
             nested.rollback()
-        else:
+        if len(measured) == limit:
+            return list(map(Candidate._make, measured))
+        if nested is None:
             session.execute(text("select set_config('enable_sort', 'on', true)"))
-    if len(keys) == limit:
-        found = """
-            select {columns} from unnest(cast(:keys as bigint[]), cast(:ordinals as bigint[])) as k(row, ordinal)
-            join chunk c on c.entity_row = k.row and c.ordinal = k.ordinal"""
-        values |= {"keys": [row for row, _ in keys], "ordinals": [ordinal for _, ordinal in keys]}
-    else:
-        found = f"""
-            select {{columns}} from ({_distance_query(seen)} order by distance, entity_row, ordinal limit :nearest) as k
-            join chunk c on c.entity_row = k.entity_row and c.ordinal = k.ordinal
-            where k.distance <= 2"""
-    measured = _measure(session, "", found.format(columns=_columns(seen)), measure, values, limit=limit)
-    return [Candidate(*row) for row in measured]
+    nearest = f"""
+        select {_columns(seen)}
+        from ({_distance_query(seen)} order by distance, entity_row, ordinal limit :nearest) as k
+        join chunk c on c.entity_row = k.entity_row and c.ordinal = k.ordinal
+        where k.distance <= 2"""
+    return list(map(Candidate._make, _measure(session, "", nearest, measure, values, limit=limit)))
 
 
 def list_matching(
@@ -511,8 +517,9 @@ def _at_least(count: int, asked: Sequence[str]) -> str:
     return f"{first} & ({_at_least(count - 1, others)}) | {_at_least(count, others)}"
 
 
-def _columns(seen: Scope) -> str:
-    return f"c.entity_row, c.ordinal, {LENGTH} as length, c.ts, c.ident, c.{seen.vectors} as vector"
+def _columns(seen: Scope, is_verbatim: bool = False) -> str:
+    own = f"c.entity_row, c.ordinal, {LENGTH} as length, c.ts, c.ident, c.{seen.vectors} as vector"
+    return f"{own}, {int(is_verbatim)} as literally"
 
 
 def _measure(
@@ -539,7 +546,7 @@ def _measure(
     if measure.verbatim is not None:
         values["verbatim"] = measure.verbatim.text
         as_query = f"phraseto_tsquery('public.{configuration(measure.language)}', :verbatim)"
-        verbatim = f"cast(z.ts @@ {as_query} as int)"
+        verbatim = f"greatest(2 * literally, cast(z.ts @@ {as_query} as int))"
     columns = {name: " + ".join(each) or "0" for name, each in sums.items()}
     closeness = "0"
     if measure.vector is not None:
@@ -549,9 +556,9 @@ def _measure(
         text(f"""
             with {f"{before}," if before else ""}
             z as materialized (
-                select distinct on (entity_row, ordinal) entity_row, ordinal, length, vector,
+                select distinct on (entity_row, ordinal) entity_row, ordinal, length, vector, literally,
                        ts || cast('' as tsvector) as ts, strip(ident) as ident  -- same content, unpacked once
-                from ({found}) as f
+                from ({found}) as f order by entity_row, ordinal, literally desc
             ),
             m as materialized (
                 select entity_row, ordinal, {K1 + 1} * ({columns["coverage"]}) / cast(:total as float8) as coverage,
@@ -561,12 +568,11 @@ def _measure(
                        cast({closeness} as float8) as closeness
                 from z {f"cross join lateral (select {parts} offset 0) as p" if parts else ""}
             )
-            select *{also} from m
-            order by lonely > 0 desc,
-                     2 * coverage / (1 + coverage) + bonus + {VERBATIM_BONUS} * verbatim
-                     + cast(:trust as float8) * closeness desc,
-                     entity_row, ordinal
-            limit :limit
+            select entity_row, ordinal,
+                   2 * coverage / (1 + coverage) + bonus + cast({VERBATIM_BONUS} as float8) * verbatim
+                   + cast(:trust as float8) * closeness as rank,
+                   coverage, held, bonus, exact, lonely, verbatim, closeness{also}
+            from m order by lonely > 0 desc, rank desc, entity_row, ordinal limit :limit
         """),
         values,
     ).all()

@@ -34,6 +34,7 @@ MAX_LIMIT = 1_000
 MAX_QUERY_CHARS = 10_000  # the rest of a query is ignored
 RARE = 400  # all chunks that hold one of the rarest terms are ranked, as long as there are no more of them than this
 COMBINED = 4  # if the rarest terms find too few chunks, those with several of this many terms are ranked too
+LONG_PHRASE = 5  # words of a query that is looked for as it is though it has but one telling word
 FEW_RANKED = 2_000  # if a filter leaves no more chunks than this, all of them with any term are ranked
 RANKED_BYTES = 4_000_000  # of a collection: in one with less text, all chunks with any term are ranked
 # Chunks that a filter leaves are compared one by one if that costs less than finding them through the vector index.
@@ -134,11 +135,11 @@ class _Depth:
 # The shallow lists decide the order of the first hits on every page, so that pages fit together. Later pages add what
 # the deeper lists find, and finally everything there is.
 DEPTHS = (
-    _Depth(wanted=150, budget=300, best=200, nearest=100),
+    _Depth(wanted=100, budget=200, best=150, nearest=150),
     _Depth(wanted=300, budget=600, best=500, nearest=300),
     _Depth(wanted=1_000, budget=2_000, best=2_000, nearest=1_000),
 )
-WORDS_ALONE = (_Depth(wanted=400, budget=1_000, best=700, nearest=0), DEPTHS[-1])
+WORDS_ALONE = (_Depth(wanted=300, budget=600, best=400, nearest=0), DEPTHS[-1])
 
 
 def embed_query(embedder: Embedder, query: Query) -> Vectors | None:
@@ -168,9 +169,8 @@ def search(
     seen = sql.narrow(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
     by_words = query.strategy != "semantic"
     asked = terms.read(session, collection, whole, text, size.chunks) if by_words else Terms([], 0.0, 1.0)
-    verbatim = Phrase(asked.verbatim) if asked.verbatim else None
     measure = Measure(
-        asked.known, asked.total or 1.0, size.mean_bytes, vector, trust, verbatim, language=collection.language
+        asked.known, asked.total or 1.0, size.mean_bytes, vector, trust, asked.verbatim, language=collection.language
     )
     gates = [Gate(None, None, phrases=asked.phrases, language=collection.language)] if asked.phrases else []
     is_quoted = bool(gates and sql.find_matching(session, seen, gates, measure, wanted=1, budget=1, limit=1)[0])
@@ -220,22 +220,22 @@ def _is_all_ranked(seen: Scope, size: Size) -> bool:
 def _make_gates(known: Sequence[Term], measure: Measure, *, is_small: bool) -> list[Gate]:
     """The conditions that let a chunk be ranked, the most selective first.
 
-    First, the query as it is. Then any of the rarest terms, and the next one. If these find too few chunks, several of
-    the terms at once, and last, any term. A frequent identifier counts first together with another term, then alone.
+    First, the query as it is. Then any of the rarest terms. If these find too few chunks, several of the terms at once,
+    the next one alone, and last, any term. A frequent identifier counts first together with another term, then alone.
     """
     if not known:
         return []
+    gates = []
+    if measure.verbatim is not None and (len(known) > 1 or _is_long_for(known[0], measure.verbatim)):
+        gates.append(Gate(None, None, phrases=(measure.verbatim,), language=measure.language, is_verbatim=True))
     if is_small:
-        return [replace(sql.any_of(known), is_rare=True)]
+        return [*gates, replace(sql.any_of(known), is_rare=True)]
     rare, postings = [], 0
     for term in known:
         postings += term.frequency
         if not term.is_counted or postings > RARE:
             break
         rare.append(term)
-    gates = []
-    if measure.verbatim is not None and len(known) > 1:
-        gates.append(Gate(None, None, phrases=(measure.verbatim,), language=measure.language))
     if rare:
         gates.append(replace(sql.any_of(rare), is_rare=True))
     others = known[len(rare) :]
@@ -249,11 +249,16 @@ def _make_gates(known: Sequence[Term], measure: Measure, *, is_small: bool) -> l
             gates.append(replace(sql.any_of([term]), ts=None))
     combined = known[:COMBINED]
     most = len(combined)
-    gates.append(sql.any_of(others[:1]))
     for count in sorted({most, (most + 2) // 2, 2} - {1}, reverse=True):
         if count <= most and (gate := sql.some_of(combined, count)) is not None:
             gates.append(gate)
+    gates.append(sql.any_of(others[:1]))
     return [*gates, sql.any_of(known)]
+
+
+def _is_long_for(term: Term, phrase: Phrase) -> bool:
+    """Whether a phrase whose only telling word is this one is worth comparing with all chunks that hold the word."""
+    return term.frequency <= sql.COMPARED and len(phrase.text.split()) >= LONG_PHRASE
 
 
 def _take_rarest(known: Sequence[Term], postings: int) -> Sequence[Term]:

@@ -19,8 +19,7 @@ from .passages import Seeker
 from .terms import Terms
 
 NEAR_WEIGHT = 0.4  # of words that stand together as asked, beside the words themselves
-LITERAL_BONUS = 1.0  # of a passage that holds the query letter by letter, beside what it has for the words
-LOOKED_AT = 30  # candidates whose text is read
+LOOKED_AT = 20  # candidates whose text is read
 FEEDBACK, FEEDBACK_WEIGHT = 5, 0.5  # the best of these move the vector of the query by this much (Rocchio 1971)
 SECURED = 10  # the last place that a word secures which hardly any other chunk holds
 
@@ -73,20 +72,10 @@ class Place(NamedTuple):
 
 def order(question: Question, candidates: Sequence[Candidate]) -> list[Place]:
     """The candidates as places, best first."""
-    trust = question.measure.trust
-    places = [
-        Place(
-            one.entity_row,
-            one.ordinal,
-            _cover(one.coverage) + one.bonus + sql.VERBATIM_BONUS * one.verbatim + trust * one.closeness,
-            one,
-        )
-        for one in candidates
-    ]
-    first: dict[Any, Place] = {}
-    for place in sorted(places, key=_by_rank):
-        first.setdefault(key_of(question, place.entity_row, place.ordinal), place)
-    return list(first.values())
+    first: dict[Any, Candidate] = {}
+    for one in sorted(candidates, key=_by_rank):
+        first.setdefault(key_of(question, one.entity_row, one.ordinal), one)
+    return [Place(one.entity_row, one.ordinal, one.rank, one) for one in first.values()]
 
 
 def key_of(question: Question, entity_row: int, ordinal: int) -> int | tuple[int, int]:
@@ -110,7 +99,7 @@ def look_closer(question: Question, places: Sequence[Place]) -> list[Place]:
             place._replace(
                 rank=_cover(one.coverage + NEAR_WEIGHT * beside)
                 + one.bonus
-                + (_verbatim(question, text) if one.verbatim else 0.0)
+                + sql.VERBATIM_BONUS * max(one.verbatim, 2 * _is_literal(question, text))
                 + question.measure.trust * closeness
             )
             for (place, one), text, beside, closeness in zip(looked, flat, near, close, strict=True)
@@ -138,8 +127,8 @@ def scores(question: Question, places: Sequence[Place]) -> list[float]:
     return found
 
 
-def _by_rank(place: Place) -> tuple[float, int, int]:
-    return -place.rank, place.entity_row, place.ordinal
+def _by_rank(one: Place | Candidate) -> tuple[float, int, int]:
+    return -one.rank, one.entity_row, one.ordinal
 
 
 def _cover(coverage: float) -> float:
@@ -152,15 +141,16 @@ def _score(question: Question, one: Candidate) -> float:
     close = one.closeness if question.strategy == "semantic" else CLOSENESS_WEIGHT * one.closeness
     half, steepness = HALVES[question.strategy if question.measure.vector is not None else "keyword"]
     certain = IDENTIFIER_CERTAINTY * one.bonus / terms.IDENTIFIER_BONUS
-    certain += VERBATIM_CERTAINTY if question.is_quoted or (one.verbatim and len(question.asked.known) > 1) else 0.0
+    is_verbatim = one.verbatim > 1 or (one.verbatim and len(question.asked.known) > 1)
+    certain += VERBATIM_CERTAINTY if question.is_quoted or is_verbatim else 0.0
     score = 1 / (1 + math.exp(-min(max(steepness * (covered + close + certain - half), -30.0), 30.0)))
     lacks_identifier = question.asked.exact > 0 and not one.exact
     return min(score, WITHOUT_IDENTIFIER) if lacks_identifier or question.is_capped else score
 
 
-def _verbatim(question: Question, flat: str) -> float:
+def _is_literal(question: Question, flat: str) -> bool:
     pattern = question.seeker.verbatim
-    return sql.VERBATIM_BONUS + (LITERAL_BONUS if pattern is not None and pattern.search(flat) else 0.0)
+    return pattern is not None and pattern.search(flat) is not None
 
 
 def _nearness(question: Question, flat: Sequence[str], texts: Sequence[str]) -> list[float]:
@@ -181,4 +171,7 @@ def _feed_back(question: Question, vectors: Sequence[Vectors | None], closeness:
         return closeness
     moved = asked + FEEDBACK_WEIGHT * np.mean(best, axis=0)
     moved = moved / np.linalg.norm(moved)
-    return [0.0 if vector is None else float(np.nan_to_num(vector @ moved)) for vector in vectors]
+    nothing = np.zeros_like(asked)
+    close = np.stack([nothing if vector is None else vector for vector in vectors]) @ moved
+    found: list[float] = np.nan_to_num(close).tolist()
+    return found

@@ -46,7 +46,7 @@ class Terms:
     absent: Sequence[str] = ()
     exact: int = 0
     phrases: tuple[Phrase, ...] = ()
-    verbatim: str | None = None
+    verbatim: Phrase | None = None
 
 
 def read(session: Session, collection: Collection, whole: Scope, asked_for: str, chunks: int) -> Terms:
@@ -111,13 +111,19 @@ def _phrases(text: str) -> tuple[Phrase, ...]:
             bigrams = tuple(term for term in query_terms(phrase) if not term.isascii())
             is_run = all(map(is_unspaced, words))
             literal = r"\W+".join(words)
-            found.append(Phrase(phrase, literal if is_run else rf"\m{literal}\M", bigrams if is_run else ()))
+            found.append(Phrase(phrase, literal, bigrams) if is_run else _in_order(phrase, words))
     return tuple(found[:MAX_PHRASES])
 
 
-def _as_phrase(text: str) -> str | None:
+def _as_phrase(text: str) -> Phrase | None:
     """The query as one phrase, if it may be one."""
-    return text if LEAST_VERBATIM <= len(_WORD.findall(text)) <= MOST_VERBATIM else None
+    words = _WORD.findall(text)
+    return _in_order(text, words) if LEAST_VERBATIM <= len(words) <= MOST_VERBATIM else None
+
+
+def _in_order(text: str, words: Sequence[str]) -> Phrase:
+    literal = r"\W+".join(words)
+    return Phrase(text, rf"\m{literal}\M")
 
 
 def idf(frequency: int, chunks: int) -> float:
