@@ -11,6 +11,7 @@ from .completeness_held import Held, Source, TooLarge
 from .completeness_numbers import BUILTIN
 from .kept import place
 
+MAX_REPEATED = 1_000  # of a cell that stands several times
 MAX_PARTS_BYTES = 24 * 1024 * 1024  # of all parts that are counted; of larger documents nothing is said
 
 
@@ -164,6 +165,7 @@ _CELL = re.compile(
     r"(?:<(?:\w+:)?f\b(?:[^<>]*/>|[^<>]*>[^<]*</(?:\w+:)?f>)\s*)?<(?:\w+:)?v(?:\s[^<>]*)?>([^<]*)"
 )
 _INLINE = re.compile(r't="inlineStr"[^<>]*>((?:[^<]|<(?!/(?:\w+:)?c>))*)')
+_TRUTHS = {"0": "FALSE", "1": "TRUE"}
 _TYPE, _STYLE = re.compile(r'\bt="(\w+)"'), re.compile(r'\bs="(\d+)"')
 _XF, _XF_FORMAT = re.compile(r"<(?:\w+:)?xf\b[^>]*"), re.compile(r'\bnumFmtId="(\d+)"')
 _FORMAT = re.compile(r"<(?:\w+:)?numFmt\b[^>]*")
@@ -182,8 +184,10 @@ def _count_cells(archive: _Archive, held: Held) -> None:
                 kind = found[1] if (found := _TYPE.search(attributes)) else "n"
                 if kind == "s":
                     uses[value.strip()] += count
-                elif kind == "str":
+                elif kind in ("str", "e"):
                     held.texts.extend([_unescape(value)] * min(count, 100_000))
+                elif kind == "b":
+                    held.texts.extend([_TRUTHS.get(value.strip(), "")] * min(count, 100_000))
                 elif kind == "n" and (number := _as_number(value)) is not None:
                     style = int(found[1]) if (found := _STYLE.search(attributes)) else 0
                     held.add_number(number, codes[style] if style < len(codes) else "General", count)
@@ -228,6 +232,9 @@ def _count_opendocument(source: Source) -> Held:
         return held
     archive = _Archive(source)
     held.texts.append(_opendocument_text(archive.read("content.xml")))
+    for name in archive.names if "content.xml" in archive.names else ():
+        if _ODF_OBJECT.fullmatch(name) and "<office:chart" in (data := archive.read(name)):
+            held.texts.append(_opendocument_chart(data, has_cells=source.form == "ods"))
     if source.form == "odt" and "styles.xml" in archive.names:
         masters = archive.read("styles.xml").partition("<office:master-styles")[2]
         held.alike[0].extend(_opendocument_text(one) for one in _FURNITURE.findall(masters))
@@ -245,10 +252,32 @@ _ODF_BREAK = re.compile(r"/?text:(?:p|h)\b|text:(?:tab|line-break|s)\b")
 _ODF_TEMPLATES = re.compile(r"<text:([\w-]+-source)\b(?:[^<]|<(?!/text:\1>))*")
 
 
+_ODF_OBJECT = re.compile(r"[^/]+/content\.xml")
+_ODF_CELLS = _elements("table:table")
+
+
+def _opendocument_chart(data: str, *, has_cells: bool) -> str:
+    """The titles of a chart, and its numbers unless they are in cells of the document."""
+    data = _without(data[data.find("<office:body") :], _ODF_CHART_GONE)
+    return _unescape(_without_tags(_without(data, _ODF_CELLS) if has_cells else data, _ODF_BREAK))
+
+
+_ODF_CHART_GONE = _elements("svg:title svg:desc draw:g")
+
+
+# A cell with text, which stands several times.
+_ODF_REPEATED = re.compile(
+    r'<table:table-cell\b[^>]*?\btable:number-columns-repeated="(\d{1,5})"[^>]*(?<!/)>'
+    r"(?:[^<]|<(?!/table:table-cell>))*</table:table-cell>"
+)
+
+
 def _opendocument_text(data: str) -> str:
     body = data.find("<office:body")
     data = data[body:] if body >= 0 else data
     data = _without(data, _ODF_GONE)
+    if "-columns-repeated" in data:
+        data = _ODF_REPEATED.sub(lambda cell: cell[0] * min(int(cell[1]), MAX_REPEATED), data)
     if "-source" in data:
         data = _ODF_TEMPLATES.sub("", data)
     return _unescape(_without_tags(data, _ODF_BREAK))
