@@ -11,6 +11,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from email.header import decode_header, make_header
 from email.message import Message
 from itertools import islice
 from typing import IO
@@ -23,11 +25,12 @@ from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
 MAX_MAILBOX_BYTES = 24 * 1024 * 1024  # of a larger one nothing is said
+MAX_TEXT_BYTES = 16 * 1024 * 1024
 MAX_REJOINED = 500  # words that are looked for in longer ones
 LEAST_WORDS, LEAST_SHARE = 8, 0.02  # that must be missing before anything is said
 
 _LOG = logging.getLogger(__name__)
-_WORD = re.compile(r"[^\W_]+")
+_WORD = re.compile(r"\w+")
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
@@ -57,10 +60,11 @@ def missing_words(
 
 
 def words(text: str) -> list[str]:
-    """The words in one normal form, which hyphens, underscores and invisible characters do not change."""
+    """The words in one normal form, which hyphens, invisible characters and underscores around words do not change."""
     if not text.isascii():
         text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    return _WORD.findall(text.casefold())
+    found: list[str] = _WORD.findall(text.casefold())
+    return [word for one in found if (word := one.strip("_"))] if "_" in text else found
 
 
 def _compare(held: Held, read: Iterable[str]) -> int:
@@ -154,10 +158,11 @@ def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
     for number, text in glyphs.texts.items():
         others = "\n".join(texts.get(number, ()))
         if b"".join(_letters(text)) != b"".join(_letters(others)):
-            expected = words(_bare(text))
-            letters = Counter("".join(expected))
-            missing = letters - Counter("".join(words(_bare(others))))
-            lost += missing.total() * len(expected) / max(1, letters.total())
+            expected, found_words = words(_bare(text)), words(_bare(others))
+            missing = Counter("".join(expected)) - Counter("".join(found_words))
+            apart = Counter(expected) - Counter(found_words)  # missing, or parted elsewhere: the letters tell
+            letters = sum(len(word) * count for word, count in apart.items())
+            lost += apart.total() * missing.total() / max(1, letters)
     lost *= glyphs.count / max(1, len(glyphs.texts))
     if lost < LEAST_WORDS:
         return 0
@@ -192,8 +197,7 @@ def _rejoined(missing: Mapping[str, int], surplus: Counter[str]) -> int:
 
 def _count_mail(source: Source) -> Held:
     held = Held()
-    message = email.message_from_binary_file(source.file)
-    held.texts.extend(_body(message))
+    held.texts.extend(_message(email.message_from_binary_file(source.file)))
     return held
 
 
@@ -203,11 +207,25 @@ def _count_mailbox(source: Source) -> Held:
     if len(data) > MAX_MAILBOX_BYTES:
         raise TooLarge
     for one in _FROM_LINE.split(data)[1:]:
-        held.texts.extend(_body(email.message_from_bytes(one)))
+        held.texts.extend(_message(email.message_from_bytes(one)))
     return held
 
 
 _FROM_LINE = re.compile(rb"(?:\A|\n\r?\n)From [^\n]*\n")
+
+
+def _message(message: Message) -> Iterator[str]:
+    """What it is about, who wrote it to whom and when, and its body."""
+    for name in _FIELDS:
+        value = str(message.get(name) or "")
+        with suppress(ValueError, LookupError):  # of a charset that is none
+            value = str(make_header(decode_header(value)))
+        if value.strip():
+            yield f"{name}: {' '.join(value.split())}"
+    yield from _body(message)
+
+
+_FIELDS = ("Subject", "From", "To", "Cc", "Date")
 
 
 def _body(part: Message) -> Iterator[str]:
@@ -245,9 +263,24 @@ def _decode(data: bytes, charset: str | None) -> str:
     return data.decode("ascii", "ignore")
 
 
+def _count_text(source: Source) -> Held:
+    """A file that is text and nothing else."""
+    data = source.file.read(MAX_TEXT_BYTES + 1)
+    if len(data) > MAX_TEXT_BYTES:
+        raise TooLarge
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        text = data.decode("utf-16", "replace")
+    elif b"\0" in data or b"\x1b$" in data:
+        return Held()  # of an encoding whose bytes may look like others' letters
+    else:
+        text = binary.decode_unknown(data)
+    return binary.parted(encoded.strip(text)[0])
+
+
 _COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     **completeness_xml.COUNTERS,
     **binary.COUNTERS,
     "email": _count_mail,
     "mbox": _count_mailbox,
+    "text": _count_text,
 }

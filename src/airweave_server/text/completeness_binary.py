@@ -4,6 +4,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
 
 import olefile
 
@@ -15,7 +16,7 @@ MAX_RTF_CHARS = 4 * 1024 * 1024  # without pictures
 SOFT_HYPHEN = b"\xad"
 WORD_97 = 193  # the version that files of Word 97 and later have at least
 MAX_RECORDS = 2_000_000
-MAX_DEPTH = 20  # of the groups of an RTF file and the containers of slides
+MAX_DEPTH = 20  # of the groups of an RTF file
 
 
 def _names(text: str) -> frozenset[str]:
@@ -111,7 +112,7 @@ def _count_rtf(source: Source) -> Held:
         else:
             found.append(plain[skip:])
             skip = max(0, skip - len(plain))
-    return _parted("".join(found).encode("utf-16", "surrogatepass").decode("utf-16", "ignore"))
+    return parted("".join(found).encode("utf-16", "surrogatepass").decode("utf-16", "ignore"))
 
 
 # Stand for characters of an unknown code page, which are letters in most of them, or punctuation.
@@ -119,7 +120,7 @@ _OPAQUE, _WEAK = "\ue000", "\ue001"
 _UNKNOWN = re.compile(rf"[\w{_OPAQUE}{_WEAK}]*[{_OPAQUE}{_WEAK}][\w{_OPAQUE}{_WEAK}]*")
 
 
-def _parted(text: str) -> Held:
+def parted(text: str) -> Held:
     """Words with characters that are not known are counted only."""
     held = Held()
     held.opaque = sum(1 for word in _UNKNOWN.findall(text) if word.strip(_WEAK))
@@ -146,7 +147,7 @@ def _count_doc(source: Source) -> Held:
             return held
         if version < WORD_97:
             start, end = struct.unpack_from("<2i", main, 24)
-            return held if flags & 4 else _parted(_without_fields(_unknown(main[start:end])))
+            return held if flags & 4 else parted(_without_fields(_unknown(main[start:end])))
         table = ole.openstream("1Table" if flags & 0x0200 else "0Table").read(MAX_STREAM_BYTES)
     lengths = struct.unpack_from("<8i", main, 76)
     start, size = struct.unpack_from("<2i", main, 418)
@@ -159,6 +160,14 @@ def _count_doc(source: Source) -> Held:
         elif number != 3:
             held.texts.append(part.replace("\r", "\n"))
     return held
+
+
+def decode_unknown(data: bytes) -> str:
+    """Text of UTF-8, or else of an unknown code page."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _unknown(data)
 
 
 def _unknown(data: bytes) -> str:
@@ -207,20 +216,63 @@ def _count_ppt(source: Source) -> Held:
     held = Held()
     with _storage(source) as ole:
         data = ole.openstream("PowerPoint Document").read(MAX_STREAM_BYTES)
-    edits = 0
-    ends: list[int] = []
+    outermost = list(_records(data, 0, len(data)))
+    places: dict[int, int] = {}  # where the objects begin that have numbers: each time that it was saved, new ones
+    for start, kind, end in outermost:
+        if kind == 0x1772:
+            places.update(_places(data[start + 8 : end]))
+    if present := set(places.values()):
+        outermost = [one for one in outermost if one[0] in present]
+        documents = [one for one in outermost if one[1] == 0x03E8]
+        listed = {places.get(number) for start, _, end in documents for number in _listed(data, start, end)}
+        outermost = [one for one in outermost if one[0] in listed or one[1] not in _LISTED]
+    for start, _, end in outermost:
+        _take_texts(data, start, end, held)
+    return held
+
+
+def _records(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Where each record begins, its kind, and where it ends."""
+    while at + 8 <= end:
+        _, kind, size = struct.unpack_from("<HHI", data, at)
+        yield at, kind, at + 8 + size
+        at += 8 + size
+
+
+_LISTED = (0x03EE, 0x03F0)  # slides and notes
+
+
+def _places(table: bytes) -> Iterator[tuple[int, int]]:
+    """The numbers of objects, and where these begin."""
     at = 0
-    while at + 8 <= len(data):
+    while at + 4 <= len(table):
+        (head,) = struct.unpack_from("<I", table, at)
+        first, count = head & 0xFFFFF, min(head >> 20, (len(table) - at - 4) // 4)
+        yield from zip(range(first, first + count), struct.unpack_from(f"<{count}I", table, at + 4), strict=True)
+        at += 4 + 4 * count
+
+
+def _listed(data: bytes, start: int, end: int) -> Iterator[int]:
+    """The numbers of the slides and notes that a document lists, without masters."""
+    for at, kind, stop in _records(data, start + 8, min(end, len(data))):
+        if kind == 0x0FF0 and data[at] >> 4 != 1:
+            for place, kind, _ in _records(data, at + 8, min(stop, end, len(data) - 4)):
+                if kind == 0x03F3:
+                    yield int.from_bytes(data[place + 8 : place + 12], "little")
+
+
+def _take_texts(data: bytes, at: int, end: int, held: Held) -> None:
+    """Take the texts of a record, and of those in it."""
+    containers = 0
+    while at + 8 <= min(end, len(data)):
         version, kind, size = struct.unpack_from("<HHI", data, at)
         at += 8
-        if kind == 0x0FF5:  # each time that a file was saved by adding to it
-            edits += 1
         if kind == 0x03F0 and data[at + 2 : at + 4] == b"\xf1\x03" and data[at + 11] & 0x80:
             at += size  # the master of notes
         elif kind in (0x03F8, 0x03EA, 0x0FC9, 0x1388, 0x138B):  # masters, settings
             at += size
-        elif version & 0xF == 0xF and len(ends) < MAX_DEPTH * 1000:
-            continue  # what is in a container comes next
+        elif version & 0xF == 0xF and containers < MAX_RECORDS:
+            containers += 1  # what is in a container comes next
         else:
             body = data[at : at + size]
             if kind == 0x0FA0:
@@ -228,7 +280,6 @@ def _count_ppt(source: Source) -> Held:
             elif kind == 0x0FA8:
                 held.texts.append(body.decode("latin-1").replace("\r", "\n").replace("\v", "\n"))
             at += size
-    return held if edits <= 1 else Held()
 
 
 def _count_xls(source: Source) -> Held:
@@ -265,6 +316,10 @@ def _count_xls(source: Source) -> Held:
             codes[struct.unpack_from("<H", body)[0]] = _format_code(body)
         elif (kind == 0x203 and size >= 14) or (kind == 0x27E and size >= 10):
             numbers.append((struct.unpack_from("<H", body, 4)[0], _number(kind, body)))
+        elif kind == 0x205 and size >= 8:
+            held.texts.append(_truth(body[6], is_error=body[7] != 0))
+        elif kind == 0x06 and size >= 14 and body[12:14] == b"\xff\xff" and body[6] in (1, 2):
+            held.texts.append(_truth(body[8], is_error=body[6] == 2))
         elif kind == 0x06 and size >= 14 and body[12:14] != b"\xff\xff":  # the result of a formula
             numbers.append((struct.unpack_from("<H", body, 4)[0], struct.unpack_from("<d", body, 6)[0]))
         elif kind == 0xBD:
@@ -285,7 +340,13 @@ def _count_xls(source: Source) -> Held:
     return held
 
 
-_XLS_COUNTED = frozenset((0x2F, 0xFC, 0x3C, 0x809, 0x0A, 0xE0, 0x41E, 0x06, 0x203, 0x207, 0x27E, 0xBD, 0xFD))
+_XLS_COUNTED = frozenset((0x2F, 0xFC, 0x3C, 0x809, 0x0A, 0xE0, 0x41E, 0x06, 0x203, 0x205, 0x207, 0x27E, 0xBD, 0xFD))
+_XLS_ERRORS = {0: "#NULL!", 7: "#DIV/0!", 15: "#VALUE!", 23: "#REF!", 29: "#NAME?", 36: "#NUM!", 42: "#N/A"}
+
+
+def _truth(code: int, *, is_error: bool) -> str:
+    """What a cell shows that is true, false or an error."""
+    return _XLS_ERRORS.get(code, "") if is_error else ("TRUE" if code else "FALSE")
 
 
 def _number(kind: int, body: bytes) -> float:
@@ -348,34 +409,73 @@ def _shared_strings(bodies: list[bytes]) -> Iterator[str]:
 
 
 def _count_msg(source: Source) -> Held:
-    """Subjects and bodies of a message and of the messages inside it."""
+    """Subjects, bodies, people and dates of a message and of the messages inside it."""
     held = Held()
     with _storage(source) as ole:
         streams = {tuple(one) for one in ole.listdir()}
-        page = _MSG_CODEPAGE.search(ole.openstream("__properties_version1.0").read(MAX_STREAM_BYTES))
+        page = _MSG_CODEPAGE.search(ole.openstream(_MSG_PROPERTIES).read(MAX_STREAM_BYTES))
+        charset = f"cp{int.from_bytes(page[1], 'little')}" if page else "ascii"
+
+        def said(place: tuple[str, ...], *names: str) -> str:
+            """The first of these properties that is there."""
+            for name in names:
+                for kind in ("001F", "001E"):
+                    if (path := (*place, f"__substg1.0_{name}{kind}")) in streams:
+                        data = ole.openstream(list(path)).read(MAX_STREAM_BYTES)
+                        return data.decode("utf-16-le", "replace") if kind == "001F" else _narrow(data, charset)
+            return ""
+
+        def person(place: tuple[str, ...], *names: str) -> str:
+            """A name and an address, which may be the same."""
+            name, address = (
+                said(place, names[0]),
+                next(filter(_is_address, (said(place, one) for one in names[1:])), ""),
+            )
+            return name if address.casefold() in name.casefold() else f"{name} <{address}>"
+
         for path in streams:
             place, name = path[:-1], path[-1]
-            if name[:-4] not in _MSG_TEXTS or any(one.startswith("__recip") for one in place):
+            if name == _MSG_PROPERTIES and (not place or place[-1] == "__substg1.0_3701000D"):  # a message
+                texts = [said(place, "0037"), said(place, "1000"), person(place, "0C1A", "5D01", "0C1F")]
+                sent = _MSG_SENT.search(ole.openstream(list(path)).read(MAX_STREAM_BYTES))
+                texts.append(_date(sent[1]) if sent else "")
+            elif name == _MSG_PROPERTIES and place[-1].startswith("__recip"):
+                kind = _MSG_RECIPIENT.search(ole.openstream(list(path)).read(MAX_STREAM_BYTES))
+                if (kind and kind[1] == b"\3") or (place[:-1] and place[-2] != "__substg1.0_3701000D"):
+                    continue  # one who is hidden from the others, or of an attachment
+                texts = [person(place, "3001", "39FE", "3003")]
+            else:
                 continue
-            if place and place[-1] != "__substg1.0_3701000D":  # of an attachment
-                continue
-            data = ole.openstream(list(path)).read(MAX_STREAM_BYTES)
-            if name.endswith("001F"):
-                held.texts.append(data.decode("utf-16-le", "replace"))
-            elif name.endswith("001E"):
-                try:
-                    held.texts.append(data.decode(f"cp{int.from_bytes(page[1], 'little')}" if page else "ascii"))
-                except (LookupError, UnicodeDecodeError):
-                    parted = _parted(_unknown(data))
-                    held.texts += parted.texts
-                    held.opaque += parted.opaque
+            known = parted("\n".join(texts))
+            held.texts += known.texts
+            held.opaque += known.opaque
     return held
 
 
+_MSG_PROPERTIES = "__properties_version1.0"
 _MSG_CODEPAGE = re.compile(rb"\x03\x00(?:\xfd|\xde)\x3f....(....)", re.S)  # of its strings, or of the internet
+_MSG_RECIPIENT = re.compile(rb"\x03\x00\x15\x0c....(.)", re.S)
+_MSG_SENT = re.compile(rb"\x40\x00\x39\x00....(.{8})", re.S)
 
 
-_MSG_TEXTS = ("__substg1.0_1000", "__substg1.0_0037")
+def _is_address(text: str) -> bool:
+    """Whether it is one of the internet; of others nobody reads anything."""
+    return "@" in text and not text.startswith("/")
+
+
+def _narrow(data: bytes, charset: str) -> str:
+    try:
+        return data.decode(charset)
+    except (LookupError, UnicodeDecodeError):
+        return _unknown(data)
+
+
+def _date(filetime: bytes) -> str:
+    try:
+        at = datetime(1601, 1, 1) + timedelta(microseconds=int.from_bytes(filetime, "little") // 10)
+    except OverflowError:
+        return ""
+    return at.strftime("%a, %d %b %Y %H:%M:%S +0000")
 
 
 COUNTERS: Mapping[str, Callable[[Source], Held]] = {

@@ -232,6 +232,8 @@ class _Reading:
             if isinstance(found, NoText):
                 raise Refused(found.reason)
             self._left_out.extend(_at(label, one) for one in found.left_out)
+            if found.formats <= _PLAIN and not filename.lower().endswith(".ldif"):  # the file as it is
+                self._own.form = "text"
             self._add(label, found.text, found.kind)
         elif form == "ole":
             self._read_ole(file, label, depth)
@@ -484,6 +486,7 @@ class _Reading:
 
 _UNREAD = ("rest", "too_large")  # left out, with words that are not counted once more
 _MEDIA = ("word/media/", "xl/media/", "ppt/media/", "Pictures/", "media/")
+_PLAIN = frozenset(("text", "code", "markdown", "charset"))
 _OPEN_DOCUMENTS: dict[str, odf_names.Form] = {"odt": "odt", "ods": "ods", "odp": "odp", "odg": "odg"}
 _OLE_STREAMS = {"Workbook": "xls", "Book": "xls", "WordDocument": "doc", "PowerPoint Document": "ppt"}
 _OLE_READERS: dict[str, Callable[[olefile.OleFileIO], Iterator[Part]]] = {
