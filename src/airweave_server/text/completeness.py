@@ -80,40 +80,52 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     if not expected and not held.opaque and not held.numbers:
         return 0
     found = Counter(words(others))
-    if held.is_sheet:
-        _take_names(found, texts, held.texts)
+    names = _repeated_names(texts, held.texts) if held.is_sheet else Counter[str]()
+    _take_names(found, names)
     missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
     lost = sum(missing.values())
     share = 1 - lost / max(1, len(words(whole))) if held.numbers else 0.0
     lost_numbers = completeness_numbers.lost_words(
-        held.numbers, "\n".join(texts), whole, share, has_dates=held.has_dates
+        held.numbers, "\n".join(texts), whole, share, has_dates=held.has_dates, names=names
     )
     if not lost and not held.opaque and not lost_numbers:
         return 0
     if held.opaque:  # words whose letters the count does not know may be any that are left
         lost += max(0, held.opaque - (found.total() - (expected.total() - lost)))
-    total = len(words(whole)) + held.opaque + sum(count * shown for (_, shown), count in held.numbers.items())
+    total = len(words(whole)) + held.opaque + sum(count * shown for (_, shown, _), count in held.numbers.items())
     least = max(LEAST_WORDS, int(LEAST_SHARE * total) + 1)
     if lost + lost_numbers >= least:
         lost -= _rejoined(missing, found - expected)
     return lost + lost_numbers if lost + lost_numbers >= least else 0
 
 
-def _take_names(found: Counter[str], texts: Iterable[str], held: Iterable[str]) -> None:
-    """Take the names of columns that stand before each of their values from the words that were found, as often as they
-    are not in the document: they would hide a loss of the same words."""
-    names = Counter(name for text in texts for name in _NAME.findall(text))
+def _repeated_names(read: Sequence[str], held: Sequence[str]) -> Counter[str]:
+    """The names of columns that stand before their values, as often as they are not in the document: they would hide a
+    loss of the same words."""
+    names = Counter(name for text in read for name in _NAME.findall(text))
+    cells = Counter(line.strip() for text in held for line in text.split("\n"))
+    values = Counter(cell.strip() for text in read for cell in _CELL_END.split(_NAME.sub("", text)))
+    numbers = {name for name in names if name not in cells and _DIGIT.search(name)}  # of cells, not among the texts
+    lines = [set(_NAME.findall(line)) for text in read for line in text.split("\n")] if numbers else []
+    for name in names:
+        if name in numbers:  # one for each table
+            names[name] -= sum(1 for line, before in zip(lines, [set(), *lines], strict=False) if name in line - before)
+        else:
+            names[name] -= max(0, cells[name] - values[name])
     names.subtract(name for text in held for name in _NAME.findall(text))
-    for text in held:
-        for line in text.split("\n"):
-            names[line.strip()] -= 1
+    return +names
+
+
+def _take_names(found: Counter[str], names: Counter[str]) -> None:
+    """Take these from the words that were found."""
     for name, count in names.items():
-        if count > 0:
-            for word in words(name):
-                found[word] = max(0, found[word] - count)
+        for word in words(name):
+            found[word] = max(0, found[word] - count)
 
 
 _NAME = re.compile(r"(?:^|(?<=; ))([^:;\n|]{1,120}): ", re.M)
+_DIGIT = re.compile(r"\d")
+_CELL_END = re.compile(r"; |[\n|]")
 
 
 def _less_common_lines(held: str, read: str) -> tuple[str, str]:
@@ -156,7 +168,7 @@ def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
             texts.setdefault(int(found[1]), []).append(text)
     lost = 0.0
     for number, text in glyphs.texts.items():
-        others = "\n".join(texts.get(number, ()))
+        others = _COMMENT.sub("", "\n".join(texts.get(number, ())))  # whose letters would hide some that are lost
         if b"".join(_letters(text)) != b"".join(_letters(others)):
             expected, found_words = words(_bare(text)), words(_bare(others))
             missing = Counter("".join(expected)) - Counter("".join(found_words))
@@ -177,6 +189,7 @@ def _bare(text: str) -> str:
     return _MARK.sub("", unicodedata.normalize("NFKD", text)).replace("\u0131", "i")
 
 
+_COMMENT = re.compile(r"\[Comment(?: by [^:\n]*)?: ")
 _MARK = re.compile("[\u0300-\u036f]")
 _PAGE = re.compile(r"Page (\d+)(?: >|$)")
 

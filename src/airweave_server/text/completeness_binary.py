@@ -298,7 +298,7 @@ def _count_xls(source: Source) -> Held:
         kind, size = head(data, at)
         start, at = at + 4, at + 4 + size
         if kind not in _XLS_COUNTED:
-            before = kind
+            before = kind if kind != 0x1B6 or data[start + 10 : start + 12] != b"\0\0" else 0
             continue
         body = data[start:at]
         if kind == 0x2F:  # encrypted
@@ -310,6 +310,8 @@ def _count_xls(source: Source) -> Held:
             sheets = [*sheets, body[2:4] != b"\x20\0"] if kind == 0x809 else sheets[:-1]
         elif sheets and not sheets[-1]:
             pass
+        elif kind == 0x3C and before == 0x1B6 and size:  # of a box or a comment
+            held.texts.append(body[1:].decode("utf-16-le" if body[0] & 1 else "cp1252", "replace"))
         elif kind == 0xE0:
             formats.append(struct.unpack_from("<H", body, 2)[0])
         elif kind == 0x41E and size > 5:

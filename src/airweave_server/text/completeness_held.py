@@ -6,7 +6,7 @@ from typing import IO
 
 import olefile
 
-from .completeness_numbers import pattern, shown_words
+from .completeness_numbers import Number, pattern, shown_decimals, shown_words
 from .completeness_pages import Glyphs
 from .kept import Kept
 
@@ -38,19 +38,19 @@ class Source:
 class Held:
     """``texts``: what must have been read. ``once``: texts each word of which counts once. ``alike``: groups of texts
     of which each may say the same as the others. ``opaque``: how many words have letters that are not known.
-    ``numbers``: values of cells, each with the words that it shows. ``is_sheet``: names of columns may stand
+    ``numbers``: values of cells and charts, each with what it shows. ``is_sheet``: names of columns may stand
     before each value."""
 
     texts: list[str] = field(default_factory=list)
     once: list[str] = field(default_factory=list)
     alike: list[list[str]] = field(default_factory=lambda: [[]])
     opaque: int = 0
-    numbers: Counter[tuple[float, int]] = field(default_factory=Counter)
+    numbers: Counter[Number] = field(default_factory=Counter)
     has_dates: bool = False  # among the numbers
     is_sheet: bool = False
 
     def add_number(self, value: float, code: str, count: int = 1) -> None:
         """A number that so many cells with a format of this code hold."""
         if shown := shown_words(value, code):
-            self.numbers[value, shown] += count
+            self.numbers[value, shown, shown_decimals(code)] += count
             self.has_dates = self.has_dates or pattern(code)[0] == "date"

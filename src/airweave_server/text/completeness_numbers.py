@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import lru_cache
 
@@ -19,10 +19,15 @@ BUILTIN = {
     **{48: "##0.0E+0", 49: "@"},
 }
 _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]')
+_ELAPSED = re.compile(r"\[([hms]+)\]", re.I)
 _RAW = re.compile(r"[^\s;|:(]{1,24} \((-?[\d.]+(?:E[-+]?\d+)?|\d{4}-\d\d-\d\d[^()]{0,20})\)", re.I)  # "12 % (0.1225)"
 _DATE = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)")
-_CLOCK = re.compile(r"(?<![\d:])(\d{1,5}):(\d\d)(?::(\d\d))?(?![\d:])")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = rf"\b({'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
+_NAMED_DATE = re.compile(rf"{_MONTH} (\d\d?),? (\d{{4}})\b|\b(\d\d?)[ .-]{{1,2}}{_MONTH}[ -](\d{{4}})\b", re.I)
+_CLOCK = re.compile(r"(?<![\d:])(\d{1,5}):(\d\d)(?::(\d\d))?(?![\d:])(?: ?([ap])m\b)?", re.I)
 _NUMBER = re.compile(r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:E[-+]?\d{1,3})?(?: ?%)?|(?<!\d)\.\d+", re.I)
+Number = tuple[float, int, int | None]  # a value, how many words it shows, and how many of its decimals
 _EPOCH = date(1899, 12, 30).toordinal()
 _DAYS_1904 = 1_462  # that a date is less where days are counted from 1904
 
@@ -31,7 +36,7 @@ _DAYS_1904 = 1_462  # that a date is less where days are counted from 1904
 def pattern(code: str) -> tuple[str, int, bool]:
     """What a format shows: "date", "general", "number", or "" for what is not known; the words of it; whether thousands
     are apart."""
-    parts = [_LITERAL.sub("", part) for part in code.split(";")]
+    parts = [_LITERAL.sub(" ", _ELAPSED.sub(r"\1", part)) for part in code.split(";")]
     if re.search("[dmyhs]", parts[0], re.I) and "general" not in parts[0].lower():
         return "date", len(re.findall("[dmy]+|[hs]+|AM/PM", parts[0], re.I)), False
     if parts[0].strip().lower() in ("general", "", "@"):
@@ -52,39 +57,62 @@ def shown_words(value: float, code: str) -> int:
     return words + (is_grouped and sum(abs(value) >= 1_000**power for power in (1, 2, 3)))
 
 
-def lost_words(numbers: Counter[tuple[float, int]], text: str, others: str, share: float, *, has_dates: bool) -> int:
+def shown_decimals(code: str) -> int | None:
+    """How many decimals of its value a number of this format shows, or None if that is not known."""
+    first = _LITERAL.sub("", code.split(";")[0])
+    if pattern(code)[0] != "number" or "E" in first.upper() or first.rstrip(" #0").endswith(","):
+        return None
+    return len(_DECIMAL.sub("", first.partition(".")[2])) + 2 * ("%" in first)
+
+
+_DECIMAL = re.compile("[^0#?]")
+
+
+def lost_words(
+    numbers: Counter[Number], text: str, others: str, share: float, *, has_dates: bool, names: Mapping[str, int]
+) -> int:
     """How many words of numbers, each with the words that it shows, are not in a text. ``others``: the texts of cells,
-    of which this share was read: the numbers in them are none of cells."""
+    of which this share was read: the numbers in them are none of cells. ``names``: what the text says besides."""
     if not numbers or len(numbers) > MAX_VALUES or len(text) > MAX_TEXT_CHARS:
         return 0
     said = _tokens(text, has_dates)
     for token, count in _tokens(others, has_dates).items():
         said[token] -= round(count * share)
-    left: Counter[tuple[float, int]] = Counter()
-    for (value, words), count in numbers.items():  # most stand with all of their digits
+    for name, count in names.items():
+        for token, held in _tokens(name, has_dates).items():
+            said[token] -= held * count
+    left: Counter[Number] = Counter()
+    for (value, words, decimals), count in numbers.items():  # most stand with all of their digits
         token = f"{abs(value):.15g}"
         had = max(0, min(count, said[token]))
         if had:
             said[token] -= had
         if had < count:
-            left[value, words] = count - had
+            left[value, words, decimals] = count - had
     return _lost(left, said) if left else 0
 
 
-def _lost(numbers: Counter[tuple[float, int]], tokens: Counter[str]) -> int:
+def _lost(numbers: Counter[Number], tokens: Counter[str]) -> int:
     said: Counter[str] = Counter()
     for token, count in tokens.items():
         said[_token_key(token)] += count
-    lost = 0
-    for (value, words), count in numbers.items():
-        for key in _keys(abs(value)):
-            if (had := min(count, said[key])) > 0:
-                said[key] -= had
-                count -= had
-                if not count:
-                    break
-        lost += count * words
-    return lost
+    for keys in (_expected_keys, _keys):  # first as its format shows it: others may stand so by rounding
+        left: Counter[Number] = Counter()
+        for number, count in numbers.items():
+            for key in keys(abs(number[0]), number[2]):
+                if (had := min(count, said[key])) > 0:
+                    said[key] -= had
+                    count -= had
+                    if not count:
+                        break
+            if count:
+                left[number] = count
+        numbers = left
+    return sum(count * words for (_, words, _), count in numbers.items())
+
+
+def _expected_keys(value: float, decimals: int | None) -> tuple[str, ...]:
+    return (_key(value),) if decimals is None else (_key(value), _key(round(value, decimals)))
 
 
 def _tokens(text: str, has_dates: bool) -> Counter[str]:
@@ -93,6 +121,7 @@ def _tokens(text: str, has_dates: bool) -> Counter[str]:
         text = _RAW.sub(r"\1", text)
     found: Counter[str] = Counter()
     if has_dates:
+        text = _NAMED_DATE.sub(_in_numbers, text)
         found.update(_dates(text))
         text = _CLOCK.sub(" ", _DATE.sub(" ", text))
     found.update(_NUMBER.findall(text))
@@ -107,17 +136,25 @@ def _token_key(token: str) -> str:
     return _key(number / 100 if token.endswith("%") else number)
 
 
+def _in_numbers(found: re.Match[str]) -> str:
+    """The same date as 1988-05-03."""
+    month, day, year, other_day, other_month, other_year = found.groups()
+    number = _MONTHS.index((month or other_month).lower()[:3]) + 1
+    return f"{year or other_year}-{number:02}-{int(day or other_day):02}"
+
+
 def _dates(text: str) -> Iterator[str]:
     for year, month, day in _DATE.findall(text):
         try:
             yield str(date(int(year), int(month), int(day)).toordinal() - _EPOCH)
         except ValueError:
             continue
-    for hours, minutes, seconds in _CLOCK.findall(_DATE.sub(" ", text)):
-        yield f"{int(hours) * 3600 + int(minutes) * 60 + int(seconds or 0)} s"
+    for hours, minutes, seconds, half in _CLOCK.findall(_DATE.sub(" ", text)):
+        hour = int(hours) % 12 + (half in "pP") * 12 if half else int(hours)
+        yield f"{hour * 3600 + int(minutes) * 60 + int(seconds or 0)} s"
 
 
-def _keys(value: float) -> Iterator[str]:
+def _keys(value: float, _: int | None) -> Iterator[str]:
     """In which forms a value may stand: with all of its digits, as a date, a time, and rounded."""
     seen = {""}
     for key in _forms(value):
@@ -131,6 +168,8 @@ def _forms(value: float) -> Iterator[str]:
     if value < 3_000_000:  # a day, with a time or without it
         yield str(int(value))
         yield str(int(value) + _DAYS_1904)
+        if value < 60:
+            yield str(int(value) + 1)  # before March 1900, which has 30 days of February for a workbook
         for seconds in (value * 86_400, value % 1 * 86_400):
             yield f"{round(seconds)} s"
             yield f"{int(seconds / 60 + 1e-6) * 60} s"

@@ -5,7 +5,7 @@ import html
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from .completeness_held import Held, Source, TooLarge
 from .completeness_numbers import BUILTIN
@@ -53,13 +53,21 @@ def _count_openxml(source: Source) -> Held:
     held, form = Held(), source.form
     archive = _Archive(source)
     related = _related(archive, _MAIN[form])
+    described: set[str] = set()
     for name in archive.names:
         kind = next((kind for kind, pattern in _KINDS if pattern.fullmatch(name)), None)
-        if kind == "chart":
+        if kind == "chart" and form != "xlsx":
+            _count_chart(archive.read(name), held)
+        elif kind == "chart":  # whose numbers and categories are in cells
             found = _CHART_TEXT.findall(archive.read(name))
             held.once.extend(_unescape(one) for one in found if not _NUMBER.fullmatch(one))
         elif kind == "text" or (kind == "slide" and name.rpartition("/")[2] in related):
-            held.texts.append(_openxml_text(archive.read(name)))
+            data = archive.read(name)
+            held.texts.append(_openxml_text(data))
+            if 'type="' in data and "<p:ph" in data:
+                _count_furniture(data, held)
+            if 'descr="' in data:
+                held.texts.extend(_descriptions(data, described))
         elif kind == "furniture" and name.rpartition("/")[2] in related:
             held.alike[0].append(_openxml_text(archive.read(name)))
     if form == "xlsx":
@@ -75,7 +83,8 @@ _KINDS = tuple(
         ("text", r"word/(?:document|footnotes|endnotes|comments)\d*\.xml|\w+/diagrams/data\d*\.xml"),
         ("furniture", r"word/(?:header|footer)\d*\.xml"),
         ("slide", r"ppt/slides/slide\d+\.xml"),
-        ("text", r"ppt/(?:notesSlides/notesSlide|comments/\w+?)\d*\.xml|xl/(?:comments\d*|drawings/drawing\d+)\.xml"),
+        ("text", r"ppt/(?:notesSlides/notesSlide|comments/\w+?)\d*\.xml|xl/comments\d*\.xml"),
+        ("text", r"\w+/drawings/drawing\d+\.xml"),
         ("chart", r"\w+/charts/chart\d*\.xml"),
     )
 )
@@ -97,6 +106,64 @@ _BREAKS = {
 _ESCAPED = re.compile("_?x[0-9A-Fa-f]{4}_")
 _CHART_TEXT = re.compile(r"<(?:a:t|c:v)>([^<]+)")
 _NUMBER = re.compile(r"\s*[-+]?[\d.,]+(?:[eE][-+]?\d+)?\s*")
+
+
+def _count_chart(data: str, held: Held) -> None:
+    """The titles of a chart, its series, their categories, which may be the same for all, and their values."""
+    data = _without(data, _FILTERED)
+    held.texts.append("".join(_texts(data, "a:")[0]))
+    seen = set()
+    for kind, inside in _CHART_DATA.findall(data):
+        if kind in _CATEGORIES:
+            if (key := _FORMULA.sub("", inside)) in seen:
+                continue
+            seen.add(key)
+        code = _unescape(found[1]) if (found := _CHART_FORMAT.search(inside)) else "General"
+        for value in _CHART_VALUE.findall(inside):
+            if "<c:num" in inside and (number := _as_number(value)) is not None:
+                held.add_number(number, code)
+            else:
+                held.texts.append(_unescape(value))
+
+
+_FILTERED = re.compile(r"<(c1\d:filtered\w+)(?=[\s>])[^>]*>")
+_CHART_DATA = re.compile(r"<c:(tx|cat|val|xVal|yVal|bubbleSize)>((?:[^<]|<(?!/c:\1>))*)")
+_CATEGORIES = ("cat", "xVal")
+_FORMULA = re.compile(r"<c:f>[^<]*")
+_CHART_FORMAT, _CHART_VALUE = re.compile(r"<c:formatCode>([^<]*)"), re.compile(r"<c:v>([^<]*)")
+
+
+def _count_furniture(data: str, held: Held) -> None:
+    """Footers and dates of slides, which may be the same on all."""
+    if len(held.alike) < 2:
+        held.alike.extend([[] for _ in _FURNITURE_KINDS])
+    for shape in _SHAPE.findall(data):
+        for group, kind in zip(held.alike[1:], _FURNITURE_KINDS, strict=True):
+            if f'type="{kind}"' in shape and "<p:ph" in shape:
+                group.append(_unescape("".join(_texts(_without(shape, _FLOATING, _CONDITIONS), "a:")[0])))
+
+
+_FURNITURE_KINDS = ("ftr", "hdr", "dt")
+_SHAPE = re.compile(r"<p:sp>((?:[^<]|<(?!/p:sp>))*)")
+
+
+def _descriptions(data: str, described: set[str]) -> Iterator[str]:
+    """What is written for those who cannot see a picture. ``described``: those of a text document, each said once."""
+    data = _without(data, _GONE) if "<mc:Fallback" in data else data
+    for attributes in _PICTURE.findall(data):
+        for text in dict.fromkeys(_unescape(one).strip() for one in _DESCRIPTION.findall(attributes)):
+            yield text
+    for attributes in _DRAWN.findall(data):
+        for text in map(_unescape, _DESCRIPTION.findall(attributes)):
+            if text not in described and not _PLACE.search(text):
+                described.add(text)
+                yield text
+
+
+_PICTURE = re.compile(r"<(?!pic:)(?:\w+:)?nvPicPr>\s*<(?:\w+:)?cNvPr\b([^<>]*)")
+_DRAWN = re.compile(r"<wp:docPr\b([^<>]*)")
+_DESCRIPTION = re.compile(r'\b(?:title|descr)="([^"]*)"')
+_PLACE = re.compile(r"\.\w{3,4}$|[\\/]")  # of a file
 
 
 def _openxml_text(data: str) -> str:
