@@ -104,7 +104,9 @@ def _repeated_names(read: Sequence[str], held: Sequence[str]) -> Counter[str]:
     loss of the same words."""
     names = Counter(name for text in read for name in _NAME.findall(text))
     cells = Counter(line.strip() for text in held for line in text.split("\n"))
-    values = Counter(cell.strip() for text in read for cell in _CELL_END.split(_NAME.sub("", text)))
+    values: Counter[str] = Counter()
+    if any(cells[name] > 1 for name in names):
+        values.update(cell.strip() for text in read for cell in _CELL_END.split(_NAME.sub("", text)))
     numbers = {name for name in names if name not in cells and _DIGIT.search(name)}  # of cells, not among the texts
     lines = [set(_NAME.findall(line)) for text in read for line in text.split("\n")] if numbers else []
     for name in names:
@@ -112,7 +114,7 @@ def _repeated_names(read: Sequence[str], held: Sequence[str]) -> Counter[str]:
             names[name] -= sum(1 for line, before in zip(lines, [set(), *lines], strict=False) if name in line - before)
         else:
             names[name] -= max(0, cells[name] - values[name])
-    names.subtract(name for text in held for name in _NAME.findall(text))
+    names.subtract(name for text in held if ": " in text for name in _NAME.findall(text))
     return +names
 
 
@@ -168,8 +170,9 @@ def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
             texts.setdefault(int(found[1]), []).append(text)
     lost = 0.0
     for number, text in glyphs.texts.items():
-        others = _COMMENT.sub("", "\n".join(texts.get(number, ())))  # whose letters would hide some that are lost
+        others = "\n".join(texts.get(number, ()))
         if b"".join(_letters(text)) != b"".join(_letters(others)):
+            others = _COMMENT.sub("", others)  # whose letters would hide some that are lost
             expected, found_words = words(_bare(text)), words(_bare(others))
             missing = Counter("".join(expected)) - Counter("".join(found_words))
             apart = Counter(expected) - Counter(found_words)  # missing, or parted elsewhere: the letters tell

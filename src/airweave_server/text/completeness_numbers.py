@@ -57,6 +57,7 @@ def shown_words(value: float, code: str) -> int:
     return words + (is_grouped and sum(abs(value) >= 1_000**power for power in (1, 2, 3)))
 
 
+@lru_cache(maxsize=4_096)
 def shown_decimals(code: str) -> int | None:
     """How many decimals of its value a number of this format shows, or None if that is not known."""
     first = _LITERAL.sub("", code.split(";")[0])

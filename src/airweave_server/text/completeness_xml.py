@@ -64,7 +64,7 @@ def _count_openxml(source: Source) -> Held:
         elif kind == "text" or (kind == "slide" and name.rpartition("/")[2] in related):
             data = archive.read(name)
             held.texts.append(_openxml_text(data))
-            if 'type="' in data and "<p:ph" in data:
+            if kind == "slide" and "<p:ph" in data:
                 _count_furniture(data, held)
             if 'descr="' in data:
                 held.texts.extend(_descriptions(data, described))
@@ -137,33 +137,34 @@ def _count_furniture(data: str, held: Held) -> None:
     """Footers and dates of slides, which may be the same on all."""
     if len(held.alike) < 2:
         held.alike.extend([[] for _ in _FURNITURE_KINDS])
-    for shape in _SHAPE.findall(data):
-        for group, kind in zip(held.alike[1:], _FURNITURE_KINDS, strict=True):
-            if f'type="{kind}"' in shape and "<p:ph" in shape:
-                group.append(_unescape("".join(_texts(_without(shape, _FLOATING, _CONDITIONS), "a:")[0])))
+    for group, kind in enumerate(_FURNITURE_KINDS, 1):
+        for shape in data.split("<p:sp>")[1:] if kind in data else ():
+            if kind in (shape := shape.partition("</p:sp>")[0]):
+                texts, _ = _texts(_without(shape, _FLOATING, _CONDITIONS), "a:")
+                held.alike[group].append(_unescape("".join(texts)))
 
 
-_FURNITURE_KINDS = ("ftr", "hdr", "dt")
-_SHAPE = re.compile(r"<p:sp>((?:[^<]|<(?!/p:sp>))*)")
+_FURNITURE_KINDS = ('type="ftr"', 'type="hdr"', 'type="dt"')
 
 
 def _descriptions(data: str, described: set[str]) -> Iterator[str]:
     """What is written for those who cannot see a picture. ``described``: those of a text document, each said once."""
     data = _without(data, _GONE) if "<mc:Fallback" in data else data
-    for attributes in _PICTURE.findall(data):
-        for text in dict.fromkeys(_unescape(one).strip() for one in _DESCRIPTION.findall(attributes)):
-            yield text
-    for attributes in _DRAWN.findall(data):
-        for text in map(_unescape, _DESCRIPTION.findall(attributes)):
-            if text not in described and not _PLACE.search(text):
+    if is_document := "<wp:docPr " in data:
+        elements = data.split("<wp:docPr ")[1:]
+    else:
+        elements = [one for one in data.split("nvPicPr>")[1:] if "cNvPr " in one[:60]]
+    for one in elements:
+        for text in dict.fromkeys(_unescape(text) for text in _DESCRIPTION.findall(one.partition(">")[0])):
+            if not is_document:
+                yield text
+            elif text not in described and not _FILE.search(text):
                 described.add(text)
                 yield text
 
 
-_PICTURE = re.compile(r"<(?!pic:)(?:\w+:)?nvPicPr>\s*<(?:\w+:)?cNvPr\b([^<>]*)")
-_DRAWN = re.compile(r"<wp:docPr\b([^<>]*)")
 _DESCRIPTION = re.compile(r'\b(?:title|descr)="([^"]*)"')
-_PLACE = re.compile(r"\.\w{3,4}$|[\\/]")  # of a file
+_FILE = re.compile(r"\.\w{3,4}$|[\\/]")
 
 
 def _openxml_text(data: str) -> str:
@@ -332,11 +333,16 @@ def _opendocument_chart(data: str, *, has_cells: bool) -> str:
 _ODF_CHART_GONE = _elements("svg:title svg:desc draw:g")
 
 
-# A cell with text, which stands several times.
-_ODF_REPEATED = re.compile(
-    r'<table:table-cell\b[^>]*?\btable:number-columns-repeated="(\d{1,5})"[^>]*(?<!/)>'
-    r"(?:[^<]|<(?!/table:table-cell>))*</table:table-cell>"
-)
+def _repeated_cells(data: str) -> str:
+    """The cells with text that stand several times, without the first time."""
+    found = []
+    for one in _ODF_REPEATED.finditer(data):
+        end = data.find("</table:table-cell>", one.end())
+        found.append(data[one.end() : max(end, one.end())] * min(int(one[1]) - 1, MAX_REPEATED))
+    return "".join(found)
+
+
+_ODF_REPEATED = re.compile(r'table:number-columns-repeated="(\d{1,6})"[^<>]*(?<!/)>')
 
 
 def _opendocument_text(data: str) -> str:
@@ -344,7 +350,7 @@ def _opendocument_text(data: str) -> str:
     data = data[body:] if body >= 0 else data
     data = _without(data, _ODF_GONE)
     if "-columns-repeated" in data:
-        data = _ODF_REPEATED.sub(lambda cell: cell[0] * min(int(cell[1]), MAX_REPEATED), data)
+        data += _repeated_cells(data)
     if "-source" in data:
         data = _ODF_TEMPLATES.sub("", data)
     return _unescape(_without_tags(data, _ODF_BREAK))
