@@ -73,7 +73,8 @@ def losses() -> Read:
             for start, share in LOST if len(calls) == 1 else ():
                 form, sections = calls[0]
                 kept, lost = without(sections, start, share)
-                found.append({"lost": lost, "said": count(file, form, kept)})
+                rest = "\n".join(text for _, text in kept)
+                found.append({"lost": lost, "kept": rest, "said": count(file, form, kept)})
         return "", found
 
     return read
