@@ -236,3 +236,165 @@ def test_a_huge_document_is_not_counted() -> None:
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("word/document.xml", b"<w:p><w:t>word</w:t></w:p>" * 2_000_000)
     assert completeness.missing_words(made, "docx", [("", "nothing")]) == 0
+
+
+def _message(*, header: str) -> bytes:
+    return f"{header}\n\n{' '.join(PARAGRAPHS[:10])}\n".encode()
+
+
+def test_people_of_a_message_are_counted_and_hide_no_loss_of_its_body() -> None:
+    people = ", ".join(f"Person{number} Example <person{number}@example.com>" for number in range(10))
+    header = f"Subject: A subject\nFrom: one@example.com\nTo: {people}\nDate: Fri, 26 Nov 2004 19:41:44 -0800"
+    file = io.BytesIO(_message(header=header))
+    body = " ".join(PARAGRAPHS[:10])
+    assert completeness.missing_words(file, "email", [("", f"{header}\n\n{body}")]) == 0
+    assert completeness.missing_words(file, "email", [("", body)]) == pytest.approx(68, rel=0.1)
+    kept = " ".join(PARAGRAPHS[:7])
+    assert completeness.missing_words(file, "email", [("", f"{header}\n\n{kept}")]) == pytest.approx(60, rel=0.1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_loss_in_plain_text_is_counted(encoding: str) -> None:
+    file = io.BytesIO("\n".join(["gr\u00f6\u00dfer", *PARAGRAPHS]).encode(encoding))
+    whole = "\n".join(["gr\u00f6\u00dfer", *PARAGRAPHS])
+    assert completeness.missing_words(file, "text", [("", whole)]) == 0
+    assert completeness.missing_words(file, "text", [("", "\n".join(PARAGRAPHS[5:]))]) == pytest.approx(101, rel=0.1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "iso2022_jp", "euc_jp", "cp1251", "shift_jis"])
+def test_plain_text_of_a_guessed_encoding_that_is_whole_is_not_called_incomplete(encoding: str) -> None:
+    words = {"cp1251": "\u0441\u043b\u043e\u0432\u0430 \u0442\u0435\u043a\u0441\u0442\u0430"}.get(
+        encoding, "\u8a00\u8449 \u6587\u7ae0"
+    )
+    text = "\n".join(f"{words} line{number}" for number in range(60))
+    assert completeness.missing_words(io.BytesIO(text.encode(encoding)), "text", [("", text)]) == 0
+
+
+def test_files_in_an_archive_that_are_text_are_counted_as_they_are() -> None:
+    data = formats.zipped(
+        {"a.txt": "\n".join(PARAGRAPHS).encode(), "b.py": b"x_y = 1  # " + " ".join(PARAGRAPHS).encode()}
+    )
+    found = documents.read(io.BytesIO(data), filename="a.zip")
+    assert isinstance(found, Extracted)
+    assert found.left_out == ()
+
+
+def _pdf_with_comments(lines: list[str], comments: list[str]) -> bytes:
+    shown = "\n".join(f"1 0 0 1 50 {700 - 15 * place} Tm ({line}) Tj" for place, line in enumerate(lines))
+    notes = [
+        f"<</Type/Annot/Subtype/Text/Rect[0 0 9 9]/T(Someone)/Contents({comment})>>".encode() for comment in comments
+    ]
+    page = b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 900 900]/Contents 4 0 R/Resources<</Font<</F1 5 0 R>>>>"
+    return formats.raw_pdf(
+        [
+            b"<</Type/Catalog/Pages 2 0 R>>",
+            b"<</Type/Pages/Count 1/Kids[3 0 R]>>",
+            page + b"/Annots[" + b"".join(notes) + b"]>>",
+            formats.pdf_stream(f"BT /F1 5 Tf {shown} ET".encode()),
+            b"<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
+        ]
+    )
+
+
+def test_comments_of_a_page_are_counted_and_hide_no_loss_of_its_glyphs() -> None:
+    comments = [f"Comment{number} that says quite a few other words" for number in range(10)]
+    data = _pdf_with_comments(PARAGRAPHS[:5], comments)
+    found = documents.read(io.BytesIO(data), filename="a.pdf")
+    assert isinstance(found, Extracted)
+    assert found.text.count("[Comment by Someone: ") == 10
+    assert found.left_out == ()
+    said = [f"[Comment by Someone: {one}]" for one in comments]
+    file = io.BytesIO(data)
+    kept = [("Page 1", "\n".join([*PARAGRAPHS[:5], *said[:4]]))]
+    assert completeness.missing_words(file, "pdf", kept) == pytest.approx(48, rel=0.15)
+    kept = [("Page 1", "\n".join([*PARAGRAPHS[:3], *said]))]
+    assert completeness.missing_words(file, "pdf", kept) == pytest.approx(40, rel=0.1)
+
+
+def test_charts_of_an_open_document_are_counted_with_their_numbers() -> None:
+    cells = "".join(
+        f"<table:table-row><table:table-cell><text:p>Place{row}</text:p></table:table-cell>"
+        f"<table:table-cell><text:p>{row}.5</text:p></table:table-cell></table:table-row>"
+        for row in range(10, 40)
+    )
+    chart = (
+        "<office:document-content><office:body><office:chart><chart:title><text:p>Sales of all</text:p></chart:title>"
+        f"<table:table>{cells}</table:table></office:chart></office:body></office:document-content>"
+    )
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(odt_file())) as old, zipfile.ZipFile(made, "w") as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+        new.writestr("Object 1/content.xml", chart)
+    said = "\n".join(["Sales of all", *(f"| Place{row} | {row}.5 |" for row in range(10, 40))])
+    whole = "\n".join(PARAGRAPHS)
+    assert completeness.missing_words(made, "odt", [("", f"{whole}\n{said}")]) == 0
+    assert completeness.missing_words(made, "odt", [("", whole)]) == 93
+
+
+def test_cells_that_stand_several_times_errors_and_truths_are_counted() -> None:
+    made = io.BytesIO()
+    cell = '<table:table-cell table:number-columns-repeated="20"><text:p>same value</text:p></table:table-cell>'
+    empty = '<table:table-cell table:number-columns-repeated="9000"/>'
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("content.xml", f"<office:body><table:table-row>{cell}{empty}</table:table-row></office:body>")
+    assert completeness.missing_words(made, "ods", [("", "same value; " * 20)]) == 0
+    assert completeness.missing_words(made, "ods", [("", "same value")]) == 38
+    made = io.BytesIO()
+    rows = '<c r="A1" t="e"><v>#REF!</v></c><c r="B1" t="b"><v>1</v></c>' * 30
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", f"<worksheet>{rows}</worksheet>")
+    assert completeness.missing_words(made, "xlsx", [("", "#REF!; TRUE\n" * 30)]) == 0
+    assert completeness.missing_words(made, "xlsx", [("", "#REF!; TRUE\n" * 20)]) == 20
+
+
+def test_a_number_that_is_lost_is_not_found_in_one_to_which_it_may_be_rounded() -> None:
+    made = Workbook()
+    for row in range(60):
+        made.active.append([row + 0.44, row])
+        made.active.cell(row + 1, 1).number_format = "0.0"
+        made.active.cell(row + 1, 2).number_format = "0.0"
+    file = io.BytesIO(_saved(made.save))
+    whole = [f"{row}.4; {row}.0" for row in range(60)]
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(whole))]) == 0
+    lost = "\n".join(f"{row}.0" if row < 30 else line for row, line in enumerate(whole))
+    assert completeness.missing_words(file, "xlsx", [("", lost)]) == pytest.approx(60, rel=0.1)
+
+
+def test_names_of_columns_that_are_texts_and_numbers_of_cells_too_hide_no_loss() -> None:
+    made = Workbook()
+    made.active.append(["same", "2005"])
+    made.active.cell(1, 2).value = 2005
+    for _ in range(60):
+        made.active.append(["same", 2005])
+    file = io.BytesIO(_saved(made.save))
+    lines = ["same: same; 2005: 2005"] * 60
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(lines))]) == 0
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(lines[:30]))]) >= 30
+
+
+def test_descriptions_charts_and_footers_of_slides_are_counted() -> None:
+    def shape(kind: str, text: str) -> str:
+        return f'<p:sp><p:nvPr><p:ph type="{kind}"/></p:nvPr><a:p><a:t>{text}</a:t></a:p></p:sp>'
+
+    described = {1: "a picture of some kind " * 4, 2: "another one of them all " * 4}
+    values = "".join(f"<c:pt><c:v>{number}.25</c:v></c:pt>" for number in range(20))
+    names = "".join(f"<c:pt><c:v>Place{number}</c:v></c:pt>" for number in range(20))
+    category = f"<c:cat><c:strRef><c:strCache>{names}</c:strCache></c:strRef></c:cat>"
+    series = f"<c:ser>{category}<c:val><c:numRef><c:numCache>{values}</c:numCache></c:numRef></c:val></c:ser>"
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        links = "".join(f'<Relationship Target="slides/slide{number}.xml"/>' for number in (1, 2))
+        archive.writestr("ppt/_rels/presentation.xml.rels", links)
+        for number in (1, 2):
+            picture = f'<p:nvPicPr><p:cNvPr id="1" name="x" descr="{described[number]}"/></p:nvPicPr>'
+            furniture = shape("ftr", "a footer of all of the slides")
+            archive.writestr(f"ppt/slides/slide{number}.xml", f"<p:sld>{furniture}{picture}</p:sld>")
+        archive.writestr("ppt/charts/chart1.xml", f"<c:chart>{series}{series}</c:chart>")
+    pictures = [described[number] for number in (1, 2)]
+    chart = [f"| Place{number} | {number}.25 | {number}.25 |" for number in range(20)]
+    footer = ["a footer of all of the slides"]
+    assert completeness.missing_words(made, "pptx", [("", "\n".join(pictures + chart + footer))]) == 0
+    assert completeness.missing_words(made, "pptx", [("", "\n".join(pictures + footer))]) == pytest.approx(100, rel=0.1)
+    assert completeness.missing_words(made, "pptx", [("", "\n".join(chart + footer))]) == 40
+    assert completeness.missing_words(made, "pptx", [("", "\n".join(pictures[:1] + chart))]) == 27
