@@ -18,6 +18,7 @@ from psycopg import sql
 from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
 from fault_table import fault_table
+from forking import Forker
 from invariants import watch
 from running import IN_PROCESS, TEMPORAL, Running, Server, TemporalServer, plain
 from servers.scripted_server import ScriptedServer
@@ -59,6 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--driver", default=IN_PROCESS, help="The driver of jobs in tests that do not choose one.")
     parser.addoption("--both-drivers", action="store_true", help="Run each fault on both drivers.")
     parser.addoption("--default-times", action="store_true", help="Use the default leases and timeouts.")
+    parser.addoption("--cold-starts", action="store_true", help="Start API processes and workers, never fork them.")
     parser.addoption("--no-servers", action="store_true", help="Skip every test that needs a server process.")
     parser.addoption("--fuzz-seed", type=int, help="Repeat the requests of the fuzz of this seed (default: random).")
     parser.addoption("--fault-table", help="Write the results of the fault tests to this file.")
@@ -95,7 +97,7 @@ def refuse_servers(event: str, arguments: tuple[object, ...]) -> None:
         return
     command = arguments[1]
     words = [os.fsdecode(word) for word in command] if isinstance(command, list | tuple) else [os.fsdecode(command)]
-    is_ours = any(pair == ("-m", "airweave_server") for pair in pairwise(words))
+    is_ours = any(pair in (("-m", "airweave_server"), ("-m", "forking")) for pair in pairwise(words))
     if is_ours or Path(words[0]).name in SERVER_PROGRAMS:
         raise RuntimeError(f"{words[0]} starts a server: the test must use the fixture scratch")
 
@@ -180,6 +182,19 @@ def temporal_server(scratch: Path) -> Iterator[TemporalServer]:
     server.stop()
 
 
+@pytest.fixture(scope="session")
+def forker(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Forker | None]:
+    """What API processes and workers are forked from. None with ``--cold-starts`` or ``--default-times``, and on macOS,
+    where a process of several threads that forks may not go on."""
+    options = request.config.getoption
+    if sys.platform != "linux" or options("--cold-starts") or options("--default-times"):
+        yield None
+        return
+    made = Forker()
+    yield made
+    made.close()
+
+
 @pytest.fixture(scope="module")
 def driver(request: pytest.FixtureRequest) -> str:
     """The driver of this test's jobs: ``in_process`` or ``temporal``."""
@@ -214,7 +229,13 @@ def _running(request: pytest.FixtureRequest, scratch: Path, database_url: str, d
     place = Path(tempfile.mkdtemp(prefix="server-", dir=scratch))
     place.chmod(0o711)
     temporal = request.getfixturevalue("temporal_server") if driver == TEMPORAL else None
-    started = Running(place, database_url, temporal=temporal, default_times=request.config.getoption("--default-times"))
+    started = Running(
+        place,
+        database_url,
+        temporal=temporal,
+        default_times=request.config.getoption("--default-times"),
+        forker=request.getfixturevalue("forker"),
+    )
     yield started
     started.stop_all()
 

@@ -20,6 +20,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 
+from forking import Forked, Forker
 from servers.scripted_server import ScriptedServer
 
 START_S = 40.0
@@ -27,6 +28,7 @@ ANSWER_S = 60.0  # for a command on a terminal
 LOOK_AGAIN_S = (0.02, 0.15)  # the first and the longest pause between two polls
 IN_PROCESS, TEMPORAL = "in_process", "temporal"
 TERMINAL = ("completed", "failed", "cancelled")
+FORKED = ("api", "worker")
 NEEDED = {
     "ENABLE_INTERNAL_SOURCES": "true",
     "ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
@@ -47,12 +49,13 @@ SHORT = {
 
 
 Finished = subprocess.CompletedProcess[str]
+Process = subprocess.Popen[bytes] | Forked
 
 
 class Worker:
     """One ``airweave-server worker`` process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, process: "Process", log: Path) -> None:
         self.process = process
         self.log = log
 
@@ -131,7 +134,7 @@ class Server:
     """One ``airweave-server`` process and its HTTP API; with Temporal, its worker too."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], url: str, log: Path, folders: Path, worker: Worker | None = None
+        self, process: "Process", url: str, log: Path, folders: Path, worker: Worker | None = None
     ) -> None:
         self.process = process
         self.worker = worker
@@ -272,12 +275,20 @@ class Server:
 
 class Running:
     """The server processes of one test module, all on one database. With ``temporal``, each API process gets a worker
-    with the same settings."""
+    with the same settings. With ``forker``, API processes and workers are forked; ``up`` and all other commands never
+    are."""
 
     def __init__(
-        self, place: Path, database_url: str, *, temporal: TemporalServer | None = None, default_times: bool = False
+        self,
+        place: Path,
+        database_url: str,
+        *,
+        temporal: TemporalServer | None = None,
+        default_times: bool = False,
+        forker: Forker | None = None,
     ) -> None:
         self.place = place
+        self.forker = forker
         self.temporal = temporal
         self.task_queue = f"q-{uuid4().hex[:12]}"
         self._times = {} if default_times else SHORT
@@ -306,15 +317,7 @@ class Running:
     def start_worker(self, **more: str) -> Worker:
         """Start another worker; ``more`` are settings."""
         log = self.place / f"worker-{len(self.workers)}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "airweave_server", "worker"],
-                env=self.environment(**more),
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-            )
-        worker = Worker(process, log)
+        worker = Worker(self._start(["worker"], log, self.environment(**more)), log)
         self.workers.append(worker)
         return worker
 
@@ -324,14 +327,7 @@ class Running:
         """Start a server process on a free port, with a worker if Temporal drives; ``more`` are settings."""
         port = free_port()
         log = self.place / f"server-{port}.log"
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "airweave_server", verb, *options, "--port", str(port)],
-                env=self.environment(**more),
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-            )
+        process = self._start([verb, *options, "--port", str(port)], log, self.environment(**more))
         own_worker = self.start_worker(**more) if worker and verb == "api" and self.temporal is not None else None
         server = Server(process, f"http://127.0.0.1:{port}", log, self.folders, own_worker)
         self.servers.append(server)
@@ -340,6 +336,18 @@ class Running:
             if own_worker is not None:
                 server.wait_for(lambda: own_worker.log.read_text(errors="replace"), lambda said: "worker_ready" in said)
         return server
+
+    def _start(self, arguments: list[str], log: Path, environment: dict[str, str]) -> Process:
+        with log.open("ab") as output:
+            if self.forker is not None and arguments[0] in FORKED and self.forker.can_start(environment):
+                return self.forker.start(arguments, environment, output)
+            return subprocess.Popen(
+                [sys.executable, "-m", "airweave_server", *arguments],
+                env=environment,
+                stdout=output,
+                stderr=output,
+                stdin=subprocess.DEVNULL,
+            )
 
     def command(self, *arguments: str, **more: str) -> Finished:
         """Run a command to its end; ``more`` are settings."""
