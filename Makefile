@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help install demo demo-durable up check test faults soak lint fix hooks bench lock clean
 
+# without it each process of the tests would compile all of them anew, 5 s each
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 BIN := .venv/bin
 
