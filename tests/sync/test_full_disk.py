@@ -95,7 +95,7 @@ def test_requests_are_told_of_a_full_disk(running: Running, server: Server) -> N
 def little_room(scratch: Path, postgres: str, apart: Running) -> Iterator[Path]:
     """The tables of content on a small file system of their own."""
     place = scratch / f"small-{uuid4().hex}"
-    with mounted(place, "40m"):
+    with mounted(place, "12m"):
         inside = place / "tablespace"
         inside.mkdir()
         owner = (scratch / "postgres" / "postgres").stat()
@@ -113,19 +113,19 @@ def little_room(scratch: Path, postgres: str, apart: Running) -> Iterator[Path]:
 def test_a_disk_that_is_full_is_waited_for(little_room: Path, apart: Running) -> None:
     server = apart.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0")
     folder, collection = server.folder(), server.collection()
-    for number in range(1_500):
+    for number in range(500):
         (folder / f"f{number}.txt").write_text(f"word{number} " + os.urandom(15_000).hex())
     connection = server.connect(collection, "folder", {"path": str(folder)})
     job = server.run(connection)
     seen = waits(server, connection, job)
     assert seen["status"] == "running"
-    assert 0 < seen["entities_inserted"] < 1_500
+    assert 0 < seen["entities_inserted"] < 500
     hold(apart)
     assert len(server.ledger(connection)) == seen["entities_inserted"]
-    subprocess.run(["mount", "-o", "remount,size=400m", str(little_room)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=200m", str(little_room)], check=True)
     ended = server.finish(connection, job)
-    assert (ended["status"], ended["entities_inserted"]) == ("completed", 1_500)
-    hold(apart, ended, listed=1_500)
+    assert (ended["status"], ended["entities_inserted"]) == ("completed", 500)
+    hold(apart, ended, listed=500)
 
 
 @pytest.mark.fault("F5", on="in_process")

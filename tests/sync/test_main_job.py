@@ -153,7 +153,9 @@ def test_names_with_newlines_emoji_and_bytes_that_are_no_text(server: Server) ->
     assert server.sync(connection)["entities_kept"] == 5
 
 
-def test_an_entity_of_thirty_thousand_chunks_is_cut_and_says_so(server: Server) -> None:
+def test_an_entity_of_thirty_thousand_chunks_is_cut_and_says_so(running: Running) -> None:
+    # the vectors of so many are computed in tests/faults/test_hostile_documents.py
+    server = running.start(EMBEDDER="test-slow", TEST_EMBEDDER_DELAY_S="0")
     folder, collection = server.folder(), server.collection()
     words = [f"word{number % 5000} stands in line {number} of this very long text" for number in range(800_000)]
     text = "\n".join(words)[:44_000_000]
