@@ -60,7 +60,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--driver", default=IN_PROCESS, help="The driver of jobs in tests that do not choose one.")
     parser.addoption("--both-drivers", action="store_true", help="Run each fault on both drivers.")
     parser.addoption("--default-times", action="store_true", help="Use the default leases and timeouts.")
-    parser.addoption("--cold-starts", action="store_true", help="Start API processes and workers, never fork them.")
+    parser.addoption("--cold-starts", action="store_true", help="Start every process of ours, never fork it.")
     parser.addoption("--no-servers", action="store_true", help="Skip every test that needs a server process.")
     parser.addoption("--fuzz-seed", type=int, help="Repeat the requests of the fuzz of this seed (default: random).")
     parser.addoption("--fault-table", help="Write the results of the fault tests to this file.")
@@ -184,7 +184,7 @@ def temporal_server(scratch: Path) -> Iterator[TemporalServer]:
 
 @pytest.fixture(scope="session")
 def forker(request: pytest.FixtureRequest, scratch: Path) -> Iterator[Forker | None]:
-    """What API processes and workers are forked from. None with ``--cold-starts`` or ``--default-times``, and on macOS,
+    """What our processes are forked from. None with ``--cold-starts`` or ``--default-times``, and on macOS,
     where a process of several threads that forks may not go on."""
     options = request.config.getoption
     if sys.platform != "linux" or options("--cold-starts") or options("--default-times"):
@@ -234,7 +234,7 @@ def _running(request: pytest.FixtureRequest, scratch: Path, database_url: str, d
         database_url,
         temporal=temporal,
         default_times=request.config.getoption("--default-times"),
-        forker=request.getfixturevalue("forker"),
+        forker=None if request.node.get_closest_marker("cold_starts") else request.getfixturevalue("forker"),
     )
     yield started
     started.stop_all()

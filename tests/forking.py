@@ -1,5 +1,5 @@
-"""Starts processes of ours from one that has loaded the program: it forks itself, which takes a tenth of the CPU time of
-a start, most of which is imports.
+"""Starts processes of ours from one that has loaded the program: it forks itself, which takes a tenth of the CPU time
+of a start, most of which is imports.
 
 What runs in such a process is the command line, with arguments, environment, working directory and standard streams of
 its own. It differs from a process that was started as a command in what the kernel tells of it (``/proc/PID/cmdline``
@@ -16,10 +16,13 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import IO
 
-# of the dynamic loader, the C library and the interpreter, which read them only when a program starts
-READ_AT_START = ("LD_", "PYTHON", "LC_", "LANG", "TZ", "TMPDIR", "MALLOC_", "GLIBC_", "OPENBLAS_", "OMP_")
+# Of the dynamic loader, the C library, the interpreter and rich, which read them only when a program starts. These and
+# all that begin with them.
+READ_AT_START = (
+    "LD_", "PYTHON", "LC_", "LANG", "TZ", "TMPDIR", "MALLOC_", "GLIBC_", "OPENBLAS_", "OMP_",
+    "TERM", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR",
+)  # fmt: skip
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
 START_S = 60.0
 LOST = "the process that forks has ended"
@@ -91,12 +94,13 @@ class Forker:
         names = [name for name in {**environment, **self._known} if name.startswith(READ_AT_START)]
         return all(environment.get(name) == self._known.get(name) for name in names)
 
-    def start(self, arguments: Sequence[str], environment: Mapping[str, str], output: IO[bytes]) -> Forked:
-        """Start ``airweave-server`` with these arguments. Its standard input is empty."""
+    def start(self, arguments: Sequence[str], environment: Mapping[str, str], output: int, errors: int) -> Forked:
+        """Start ``airweave-server`` with these arguments; what it says goes to these open files. Its standard input is
+        empty."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         request = json.dumps({"arguments": arguments, "environment": environment, "cwd": os.getcwd()}).encode()
         with theirs, open(os.devnull, "rb") as nothing, self._mutex:
-            files = [theirs.fileno(), nothing.fileno(), output.fileno(), output.fileno()]
+            files = [theirs.fileno(), nothing.fileno(), output, errors]
             socket.send_fds(self._line, [request], files)
         return Forked(ours)
 
@@ -110,6 +114,10 @@ def serve(line: socket.socket) -> None:
     import gc
 
     gc.disable()
+    import airweave_server.commands.evaluate
+    import airweave_server.commands.installation
+    import airweave_server.commands.remote
+    import airweave_server.commands.sources
     import airweave_server.commands.start
     import airweave_server.supervisor
     import airweave_server.temporal.client

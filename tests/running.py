@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,10 +26,10 @@ from servers.scripted_server import ScriptedServer
 
 START_S = 40.0
 ANSWER_S = 60.0  # for a command on a terminal
+COMMAND_S = 120.0
 LOOK_AGAIN_S = (0.02, 0.15)  # the first and the longest pause between two polls
 IN_PROCESS, TEMPORAL = "in_process", "temporal"
 TERMINAL = ("completed", "failed", "cancelled")
-FORKED = ("api", "worker")
 NEEDED = {
     "ENABLE_INTERNAL_SOURCES": "true",
     "ALLOWED_PRIVATE_HOSTS": "127.0.0.1",
@@ -133,9 +134,7 @@ class TemporalServer:
 class Server:
     """One ``airweave-server`` process and its HTTP API; with Temporal, its worker too."""
 
-    def __init__(
-        self, process: "Process", url: str, log: Path, folders: Path, worker: Worker | None = None
-    ) -> None:
+    def __init__(self, process: "Process", url: str, log: Path, folders: Path, worker: Worker | None = None) -> None:
         self.process = process
         self.worker = worker
         self.url = url
@@ -275,8 +274,7 @@ class Server:
 
 class Running:
     """The server processes of one test module, all on one database. With ``temporal``, each API process gets a worker
-    with the same settings. With ``forker``, API processes and workers are forked; ``up`` and all other commands never
-    are."""
+    with the same settings. With ``forker`` they are forked, and so are commands, wherever that makes no difference."""
 
     def __init__(
         self,
@@ -339,8 +337,8 @@ class Running:
 
     def _start(self, arguments: list[str], log: Path, environment: dict[str, str]) -> Process:
         with log.open("ab") as output:
-            if self.forker is not None and arguments[0] in FORKED and self.forker.can_start(environment):
-                return self.forker.start(arguments, environment, output)
+            if self.forker is not None and self.forker.can_start(environment):
+                return self.forker.start(arguments, environment, output.fileno(), output.fileno())
             return subprocess.Popen(
                 [sys.executable, "-m", "airweave_server", *arguments],
                 env=environment,
@@ -351,12 +349,24 @@ class Running:
 
     def command(self, *arguments: str, **more: str) -> Finished:
         """Run a command to its end; ``more`` are settings."""
+        environment = self.environment(**more)
+        if self.forker is not None and self.forker.can_start(environment):
+            with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+                process = self.forker.start(arguments, environment, output.fileno(), errors.fileno())
+                try:
+                    code = process.wait(COMMAND_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    process.wait()
+                    raise
+                said = [(file.seek(0), file.read())[1] for file in (output, errors)]
+            return Finished(arguments, code, *said)
         return subprocess.run(
             [sys.executable, "-m", "airweave_server", *arguments],
-            env=self.environment(**more),
+            env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=COMMAND_S,
             stdin=subprocess.DEVNULL,
             check=False,
         )

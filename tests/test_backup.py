@@ -31,6 +31,7 @@ from airweave_server.db import backup, embedded
 from airweave_server.db.session import Database, known_revisions, upgrade
 from airweave_server.errors import Unstartable
 from faults.readers import pages, until
+from forking import Forker
 from invariants import agree, hold, watch
 from running import Running, Server, in_folder, ok, plain, refusal, write
 from servers.scripted_server import ScriptedServer, items
@@ -43,11 +44,11 @@ BETWEEN_LOOKS_S = 0.05
 
 
 @pytest.fixture
-def home(scratch: Path) -> Iterator[Running]:
+def home(scratch: Path, forker: Forker | None) -> Iterator[Running]:
     """What runs on a data directory of its own, ``data`` in its place, with an embedded Postgres."""
     place = Path(tempfile.mkdtemp(prefix="home ", dir=scratch))
     place.chmod(0o711)
-    running = Running(place, "")
+    running = Running(place, "", forker=forker)
     yield running
     running.stop_all()
     if (process := postmaster(running)) is not None:
@@ -476,7 +477,7 @@ def test_indexes_and_everything_else_of_the_schema_are_as_they_were(apart: Runni
 
 
 @pytest.fixture
-def theirs(postgres: str, scratch: Path) -> Iterator[Running]:
+def theirs(postgres: str, scratch: Path, forker: Forker | None) -> Iterator[Running]:
     """A database of a role that may not do everything, reached with a password."""
     name = f"r_{uuid4().hex}"
     head, _, tail = postgres.partition("@/airweave?")
@@ -488,7 +489,7 @@ def theirs(postgres: str, scratch: Path) -> Iterator[Running]:
     place = Path(tempfile.mkdtemp(prefix="theirs-", dir=scratch))
     place.chmod(0o711)
     url = f"{head.replace('postgres@', f'{name}@').rsplit('//', 1)[0]}//{name}:{PASSWORD}@/{name}?{tail}"
-    running = Running(place, url)
+    running = Running(place, url, forker=forker)
     yield running
     running.stop_all()
     with psycopg.connect(plain(postgres), autocommit=True) as connection:

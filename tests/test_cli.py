@@ -17,6 +17,8 @@ from airweave_server.version import __version__
 from running import Finished, Running, Server, free_port, ok, on_a_terminal, refusal
 from servers.scripted_server import ScriptedServer, items
 
+pytestmark = pytest.mark.cold_starts
+
 COMMANDS = (
     "", "up", "api", "migrate", "doctor", "keys", "keys create", "keys list", "keys revoke", "add", "sync", "search",
     "status", "connect", "reembed", "sources", "sources show", "sources new", "sources check", "demo",

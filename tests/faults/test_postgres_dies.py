@@ -58,7 +58,8 @@ def on_frail(request: pytest.FixtureRequest, place: Path, frail: EmbeddedPostgre
     own = place / "servers"
     own.mkdir(mode=0o711)
     times = request.config.getoption("--default-times")
-    started = Running(own, frail.start(), temporal=temporal, default_times=times)
+    forker = request.getfixturevalue("forker")
+    started = Running(own, frail.start(), temporal=temporal, default_times=times, forker=forker)
     yield started
     started.stop_all()
 
