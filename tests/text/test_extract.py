@@ -455,6 +455,13 @@ def test_deep_json_that_can_be_read_is() -> None:
     assert read('{"a":' * 300 + "1" + "}" * 300, "a.json").text.endswith(".a.a: 1")
 
 
+def test_a_number_where_an_archive_has_its_checksum_is_a_number() -> None:
+    numbers = " ".join(f"{number:07}" for number in range(8_999_900, 9_000_000))
+    text = "x" * 4 + numbers  # the field of the checksum holds one of them, and that of the kind a digit
+    assert text[148:156].strip() == "8999918"
+    assert read(text, "a.txt").text == text
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),

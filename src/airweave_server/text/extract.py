@@ -261,7 +261,8 @@ def _is_tar(head: bytes) -> bool:
     if len(header) < _TAR_HEADER_BYTES or not header[0] or header[156] not in b"\x000123456789gxKLSD":
         return False
     checksum = header[148:156].strip(b"\0 ")
-    return checksum.isdigit() and len(checksum) <= 7 and sum(header[:148]) + 256 + sum(header[156:]) == int(checksum, 8)
+    is_octal = 1 <= len(checksum) <= 7 and not checksum.strip(b"01234567")
+    return is_octal and sum(header[:148]) + 256 + sum(header[156:]) == int(checksum, 8)
 
 
 _EMAIL_SUFFIXES = (".eml", ".emlx", ".mht", ".mhtml", ".mbox", ".mbx", ".mail", ".nws")
