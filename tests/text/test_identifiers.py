@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airweave_server.text.identifiers import MAX_BYTES, exact_terms, index_terms, query_terms
+from airweave_server.text.identifiers import _TOKEN, MAX_BYTES, exact_terms, index_terms, query_terms
 
 IDENTIFIERS = [
     "ERR_1234",
@@ -49,6 +49,17 @@ SENTENCES = [
     "x = {};",
     "日本語 {} です。",
 ]
+
+
+BITS = [*"ab1Zß_.:/\\#@$-+><()[]{}\"'`*,;&=|~!?%^ \t\n\x1f\x7f\0\u3000中é", "::", "->", "://", "++", "Foo", "e.g", "C#"]
+
+
+@given(st.lists(st.sampled_from(BITS), max_size=12).map("".join))
+@example("`core::iter::Rev`</a><I>(#c.V4L)")
+def test_a_text_has_the_lexemes_of_its_identifiers_whatever_stands_between_them(text: str) -> None:
+    alone = dict.fromkeys(lexeme for token in _TOKEN.findall(text) for lexeme in index_terms(token))
+    assert index_terms(text) == list(alone)
+    assert index_terms(text) == list(alone)  # from the cache
 
 
 @pytest.mark.parametrize("identifier", IDENTIFIERS)

@@ -4,7 +4,6 @@ database."""
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from itertools import chain, islice
 
 from .normal import search_form
@@ -13,7 +12,7 @@ MAX_BYTES = 255  # of a lexeme, in UTF-8; longer ones are cut, in the index and 
 MAX_CHARS = 1_000  # how much of an identifier is used
 MAX_PARTS = 48  # of one identifier; base64 and the like have thousands
 CACHED_CHARS = 64  # a longer word rarely comes twice
-CACHED_WORDS = 65_536  # the cache is cleared at this size
+CACHED_WORDS = 32_768  # met last; as many from before them are kept too
 MAX_SUFFIXES = 4  # of a path: src/app/sync/steps.py has sync/steps.py and steps.py, for example
 
 # Scripts written without spaces: Thai, Lao, Myanmar, Hangul, Khmer, kana, Han.
@@ -29,6 +28,10 @@ _TOKEN = re.compile(
     rf"(?:(?:://|:\\|::|->|\+\+[.-]?|[/\\]\.?|[.:@#-]){_WORD})*+"
     r"(?:\+\+|\#(?!\w))?+"
 )
+# the same for a text in ASCII
+_ASCII_TOKEN = re.compile(
+    r"(?:(?<![\w.])\.|[#@$])?+\w++(?:(?:://|:\\|::|->|\+\+[.-]?|[/\\]\.?|[.:@#-])\w++)*+(?:\+\+|\#(?!\w))?+", re.ASCII
+)
 _UNSPACED_START = re.compile(f"[{_UNSPACED}]")
 _PATH = re.compile(r"://|:?[/\\]")
 _JOINER = re.compile(r"://|::|->|\+\+|[./\\:@#$-]")
@@ -42,7 +45,8 @@ _STOPPED = """
     an and are as at be but by can do does for from has have how if in into is it its me my no not of on or our so such
     that the their then there these they this to was we were what when where which who why will with you your
 """
-_BEFORE, _AFTER = "([{\"'`*<", ")]}\"'`*>.,;:!?"  # around a plain word these are not part of an identifier
+# Of ASCII, these are not part of any identifier. The text falls apart at them, so its words are fewer and come again.
+_APART = bytes(32 if byte < 33 or byte in b"()[]{}<\"'`*,;&=|~!?%^\x7f" else byte for byte in range(256))
 # Parts without meaning.
 _SILENT = frozenset(["", *map(chr, range(128)), *("_" * n for n in range(2, 17)), *_STOPPED.split()])
 
@@ -53,7 +57,8 @@ def index_terms(text: str, *, limit: int = 2000) -> list[str]:
     They are compound identifiers in lowercase, whole and in parts, and bigrams of scripts written without spaces. Plain
     words are left to the full-text index of the language.
     """
-    words = dict.fromkeys(search_form(text).split())  # identifiers contain no white space
+    said = search_form(text).encode("utf-8", "surrogatepass").translate(_APART).decode("utf-8", "surrogatepass")
+    words = dict.fromkeys(said.split())  # identifiers contain no white space
     return list(islice(dict.fromkeys(chain.from_iterable(map(_words.__getitem__, words))), limit))
 
 
@@ -79,28 +84,38 @@ def exact_terms(text: str) -> list[str]:
     return list(dict.fromkeys(_to_lexeme(token) for token in tokens if _is_compound(token)))
 
 
-def _word_lexemes(word: str) -> list[str]:
+def _word_lexemes(word: str) -> tuple[str, ...]:
     """The lexemes of a word, that is, of a run of characters without white space."""
+    bare = word.rstrip(".:>")
+    if bare.isalpha() and bare.isascii() and (bare[1:].islower() or len(bare) == 1):
+        return ()  # a plain word
+    if word.isascii():
+        tokens = _ASCII_TOKEN.findall(word)
+        return (
+            _token_lexemes(tokens[0]) if len(tokens) == 1 else tuple(chain.from_iterable(map(_token_lexemes, tokens)))
+        )
     found: list[str] = []
     for token in _TOKEN.findall(word):
-        if is_unspaced(token):
-            found += _bigrams(token)
-        else:
-            found += _cached_token_lexemes(token) if len(token) <= CACHED_CHARS else _token_lexemes(token)
-    return found
+        found += _bigrams(token) if is_unspaced(token) else _token_lexemes(token)
+    return tuple(found)
 
 
 class _Words(dict[str, tuple[str, ...]]):
     """A cache of the lexemes of words: most words are met again and again."""
 
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[str, ...]] = {}
+
     def __missing__(self, word: str) -> tuple[str, ...]:
-        bare = word.rstrip(_AFTER).lstrip(_BEFORE)
-        is_plain = bare.isalpha() and bare.isascii() and (bare[1:].islower() or len(bare) == 1)
-        lexemes = () if is_plain else tuple(_word_lexemes(word))
-        if len(word) <= CACHED_CHARS:
-            if len(self) >= CACHED_WORDS:
-                self.clear()
-            self[word] = lexemes
+        lexemes = self._before.get(word)
+        if lexemes is None:
+            lexemes = _word_lexemes(word)
+            if len(word) > CACHED_CHARS:
+                return lexemes
+        if len(self) >= CACHED_WORDS:
+            self._before = dict(self)
+            self.clear()
+        self[word] = lexemes
         return lexemes
 
 
@@ -112,9 +127,6 @@ def _token_lexemes(token: str) -> tuple[str, ...]:
     if not _is_compound(token):
         return ()
     return tuple(dict.fromkeys([_to_lexeme(token), *islice(_parts(token), MAX_PARTS)]))
-
-
-_cached_token_lexemes = lru_cache(maxsize=32_768)(_token_lexemes)
 
 
 def is_unspaced(token: str) -> bool:
