@@ -24,6 +24,7 @@ CACHED_PIECE_CHARS = 48  # a longer piece hardly ever comes again
 PLACES = 2 * CACHED_PIECES  # of the table that finds a piece by its hash; a power of two
 SHIFT = np.uint64(65 - PLACES.bit_length())  # a hash shifted by it is a place in the table
 AT_ONCE = 32_768  # pieces looked up and summed at once
+SUMMED_TOKENS = 512  # distinct tokens of a text whose vectors are summed without allocating memory; few have more
 MAX_CHARS = 200_000  # of a text; the rest is cut
 TEXTS_PER_LOCK, CHARS_PER_LOCK = 32, 65_536  # so that a query waits milliseconds for a big batch
 
@@ -89,12 +90,14 @@ class _Pieces:
         with safe_open(folder / WEIGHTS, framework="np") as file:
             self._weights: Vectors = file.get_tensor(TENSOR).astype(np.float32)  # adding 16-bit floats is slow
         (self._border,) = self._tokenize(BORDER)
+        self._bits = np.int32((len(self._weights) - 1).bit_length())  # of a token's number
+        self._rows = np.empty((SUMMED_TOKENS, self._weights.shape[1]), dtype=np.float32)  # used by each sum
         self._kinds = np.zeros(CODE_POINTS, dtype=np.uint8)
         self._factors = np.random.default_rng().integers(1, 2**64, CACHED_PIECE_CHARS, dtype=np.uint64)
         self._hashes = np.empty(PLACES, dtype=np.uint64)
-        self._numbers = np.empty(PLACES, dtype=np.int64)  # of pieces, by place; -1 for an empty place
-        self._ids = np.empty(PLACES, dtype=np.int64)  # the tokens of all pieces, concatenated
-        self._ends = np.empty(CACHED_PIECES, dtype=np.int64)  # where the tokens of each piece end there, by its number
+        self._numbers = np.empty(PLACES, dtype=np.int32)  # of pieces, by place; -1 for an empty place
+        self._ids = np.empty(PLACES, dtype=np.int32)  # the tokens of all pieces, concatenated
+        self._ends = np.empty(CACHED_PIECES, dtype=np.int32)  # where the tokens of each piece end there, by its number
         self._reset()
 
     def _reset(self) -> None:
@@ -174,8 +177,8 @@ class _Pieces:
         """The numbers by hash, -1 for unknown hashes. A hash is at its place, or after it if others were there
         first."""
         places = (hashes >> SHIFT).astype(np.int64)
-        numbers = self._numbers[places]
-        other = np.flatnonzero((self._hashes[places] != hashes) & (numbers >= 0))
+        numbers = self._numbers.take(places)
+        other = np.flatnonzero((self._hashes.take(places) != hashes) & (numbers >= 0))
         while len(other):
             places[other] = (places[other] + 1) % PLACES
             numbers[other] = self._numbers[places[other]]
@@ -191,7 +194,7 @@ class _Pieces:
     def _put(self, hashes: Any, ids: Any, ends: Any) -> None:
         used = int(self._ends[self._known - 1]) if self._known else 0
         if used + len(ids) > len(self._ids):
-            self._ids = np.concatenate((self._ids, np.empty(len(self._ids) + len(ids), dtype=np.int64)))
+            self._ids = np.concatenate((self._ids, np.empty(len(self._ids) + len(ids), dtype=np.int32)))
         self._ids[used : used + len(ids)] = ids
         self._ends[self._known : self._known + len(ends)] = np.add(ends, used)
         for piece, place in zip(hashes, (hashes >> SHIFT).tolist(), strict=True):
@@ -202,17 +205,26 @@ class _Pieces:
 
     def _sum(self, numbers: Any, owners: Any, into: Vectors) -> None:
         """Add the vectors of the tokens of the pieces, each times its count."""
-        ends = self._ends[numbers]
-        counts = ends - np.where(numbers > 0, self._ends[numbers - 1], 0)
-        places = np.arange(counts.sum()) + np.repeat(ends - np.cumsum(counts), counts)
-        both = np.repeat(owners, counts) * len(self._weights) + self._ids[places]
+        ends = self._ends.take(numbers)
+        starts = self._ends.take(numbers - 1, mode="wrap")
+        starts[numbers == 0] = 0
+        counts = ends - starts
+        places = (ends - np.cumsum(counts, dtype=np.int32)).repeat(counts)
+        places += np.arange(len(places), dtype=np.int32)
+        both = (owners.astype(np.int32) << self._bits).repeat(counts)  # the owner and the token in one number
+        both |= self._ids.take(places)
         both.sort()
-        first = np.flatnonzero(np.diff(both, prepend=-1))
+        is_first = np.ones(len(both), dtype=np.bool_)
+        np.not_equal(both[1:], both[:-1], out=is_first[1:])
+        first = np.flatnonzero(is_first)
         times = np.diff(first, append=len(both)).astype(np.float32)
-        owners, ids = np.divmod(both[first], len(self._weights))
-        bounds = np.searchsorted(owners, np.arange(len(into) + 1)).tolist()
+        both = both.take(first)
+        bounds = np.searchsorted(both, np.arange(len(into) + 1, dtype=np.int32) << self._bits).tolist()
+        ids = both & ((1 << self._bits) - 1)
         for owner, (start, end) in enumerate(pairwise(bounds)):
-            into[owner] += np.einsum("i,ij->j", times[start:end], self._weights[ids[start:end]])
+            rows = self._rows[: end - start] if end - start <= SUMMED_TOKENS else None
+            rows = self._weights.take(ids[start:end], axis=0, out=rows, mode="clip")
+            into[owner] += np.einsum("i,ij->j", times[start:end], rows)
 
     def _tokenize(self, piece: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(piece.replace(" ", "▁"), add_special_tokens=False).ids
