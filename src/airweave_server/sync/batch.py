@@ -41,6 +41,8 @@ from .signals import Signals
 from .vectors import Models, embed
 
 BATCH_CHANGED = 200
+BATCH_PIECES = 1_024
+IDLE_PIECES = 512  # a batch of so many is written at once if no other one is being written
 BATCH_ITEMS = 1_000
 BATCH_S = 2.0
 BATCH_CHARS = 4_000_000  # of text that a batch holds in memory
@@ -127,14 +129,19 @@ class Pending:
     tally: Counter[str] = field(default_factory=Counter)
     items: int = 0
     chars: int = 0
+    pieces: int = 0
 
     def is_full(self) -> bool:
-        return len(self.changes) >= BATCH_CHANGED or self.items >= BATCH_ITEMS or self.chars >= BATCH_CHARS
+        many = len(self.changes) >= BATCH_CHANGED or self.items >= BATCH_ITEMS
+        return many or self.chars >= BATCH_CHARS or self.pieces >= BATCH_PIECES
+
+    def is_worth_writing(self) -> bool:
+        return self.pieces >= IDLE_PIECES
 
 
 class Writer:
     """Commits the items of one partition, in order, batch by batch. While one batch is written the next is read and
-    embedded; there are never more than these two.
+    embedded; there are never more than these two. Nobody waits for a full batch while nothing is written.
 
     ``met``: the rows that the job has met already. An entity that is read again, after a crash or because the source
     lists it twice, is written again if it differs but counted once. ``aside``: opens a session for lookups while
@@ -210,7 +217,8 @@ class Writer:
                 self._take_deleted(diff.clean_id(item.id))
             else:
                 self._take_skipped(item)
-            if self._pending.is_full() or time.monotonic() - max(began_at, self._committed_at) > BATCH_S:
+            is_due = self._pending.is_full() or (self._pending.is_worth_writing() and self._is_idle())
+            if is_due or time.monotonic() - max(began_at, self._committed_at) > BATCH_S:
                 self._submit()
         if time.monotonic() - self._committed_at > BATCH_S:
             self._submit()
@@ -233,6 +241,10 @@ class Writer:
             # this context puts the job's id in the log; a daemon, so that a hung write cannot keep the process alive
             Thread(target=copy_context().run, args=work, name="write", daemon=True).start()
         self._committed_at = time.monotonic()
+
+    def _is_idle(self) -> bool:
+        """Whether no batch is being written."""
+        return self._written is None or self._written.done()
 
     def _settle(self) -> None:
         written, self._written = self._written, None
@@ -335,6 +347,7 @@ class Writer:
             entry = replace(entry, chunks=len(change.pieces))
             change.entry = _with_left_out(entry, found.left_out, is_cut=next(pieces, None) is not None)
             self._pending.chars += len(found.text)
+            self._pending.pieces += len(change.pieces)
             self._change(change)
 
     def _take_seen(self, entity_id: str) -> None:
