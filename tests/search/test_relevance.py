@@ -34,6 +34,7 @@ def many(fresh_database: Database) -> Library:
     texts["2345"] += " and a lonely bramblefinch"
     texts["0777"] += " said the old lamplighter of our street"
     made.put_many(texts, marked=10)
+    made.put("two", "river boat water stone " * 30, " ".join([*dice.choices(WORDS, k=150), "tanglewick"]))
     return made
 
 
@@ -49,6 +50,9 @@ def test_the_rarest_identifier_outweighs_what_is_in_many(many: Library, query: s
 def test_a_word_that_one_document_alone_has_is_among_the_first_ten(many: Library, strategy: str) -> None:
     asked = "http vger CPUFreq Brodowski river boat water stone bramblefinch"
     assert "2345" in many.ids(asked, strategy=strategy, limit=10)
+    # another part of the same document ranks higher, and is none of the first ten
+    asked = "http vger CPUFreq Brodowski river boat water stone tanglewick"
+    assert "two" in many.ids(asked, strategy=strategy, limit=10)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

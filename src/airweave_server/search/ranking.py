@@ -19,7 +19,7 @@ from .passages import Seeker
 from .terms import Terms
 
 NEAR_WEIGHT = 0.4  # of words that stand together as asked, beside the words themselves
-LOOKED_AT = 20  # candidates whose text is read
+LOOKED_AT = 30  # candidates whose text is read
 FEEDBACK, FEEDBACK_WEIGHT = 5, 0.5  # the best of these move the vector of the query by this much (Rocchio 1971)
 SECURED = 10  # the last place that a word secures which hardly any other chunk holds
 
@@ -71,11 +71,12 @@ class Place(NamedTuple):
 
 
 def order(question: Question, candidates: Sequence[Candidate]) -> list[Place]:
-    """The candidates as places, best first."""
+    """The candidates as places, best first. A chunk that holds a word which hardly any other has stands for its entity,
+    though another one ranks higher."""
     first: dict[Any, Candidate] = {}
-    for one in sorted(candidates, key=_by_rank):
+    for one in sorted(candidates, key=lambda one: (not one.lonely, *_by_rank(one))):
         first.setdefault(key_of(question, one.entity_row, one.ordinal), one)
-    return [Place(one.entity_row, one.ordinal, one.rank, one) for one in first.values()]
+    return [Place(one.entity_row, one.ordinal, one.rank, one) for one in sorted(first.values(), key=_by_rank)]
 
 
 def key_of(question: Question, entity_row: int, ordinal: int) -> int | tuple[int, int]:
