@@ -26,6 +26,7 @@ from .completeness_xml import html_text
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
 MAX_MAILBOX_BYTES = 24 * 1024 * 1024  # of a larger one nothing is said
 MAX_TEXT_BYTES = 16 * 1024 * 1024
+MAX_HEADER_CHARS = 10_000  # decoding takes the square of it; of a longer one nothing is said
 MAX_REJOINED = 500  # words that are looked for in longer ones
 LEAST_WORDS, LEAST_SHARE = 8, 0.02  # that must be missing before anything is said
 
@@ -234,6 +235,8 @@ def _message(message: Message) -> Iterator[str]:
     """What it is about, who wrote it to whom and when, and its body."""
     for name in _FIELDS:
         value = str(message.get(name) or "")
+        if len(value) > MAX_HEADER_CHARS:
+            continue
         with suppress(ValueError, LookupError):  # of a charset that is none
             value = str(make_header(decode_header(value)))
         if value.strip():
