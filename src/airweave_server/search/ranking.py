@@ -100,7 +100,7 @@ def look_closer(question: Question, places: Sequence[Place]) -> list[Place]:
             place._replace(
                 rank=_cover(one.coverage + NEAR_WEIGHT * beside)
                 + one.bonus
-                + sql.VERBATIM_BONUS * max(one.verbatim, 2 * _is_literal(question, text))
+                + sql.VERBATIM_BONUS * (2 if one.verbatim and _is_literal(question, text) else one.verbatim)
                 + question.measure.trust * closeness
             )
             for (place, one), text, beside, closeness in zip(looked, flat, near, close, strict=True)
