@@ -173,9 +173,9 @@ class Candidate(NamedTuple):
     ``rank``: the sum of what its words, its identifiers and its vector count. ``coverage``: BM25 as a part of the
     query's weight; 1 if it holds each term once and is of mean length, at most 2.2. ``held``: the weight of the terms
     that it holds. ``bonus``: for the identifiers that it holds, ``exact`` of them. ``lonely``: how many of the words
-    that hardly any other chunk holds. ``verbatim``: 1 if it holds the words of the whole query in
-    their order, 2 if also the others, such as "the". ``closeness``: the cosine of its vector and the query's, 0 if none
-    was asked for.
+    that hardly any other chunk holds. ``verbatim``: 1 if it holds the telling words of the query in their order, 2 if
+    it holds the whole query, letter by letter. ``closeness``: the cosine of its vector and the query's, 0 if none was
+    asked for.
     """
 
     entity_row: int
