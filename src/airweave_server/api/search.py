@@ -44,9 +44,8 @@ def search_instant(
             vector, trust = hybrid.embed_query(embedder, query), embedder.trust
         except (ConfigError, EmbedderError) as error:
             raise Unavailable(f"cannot embed the query: {error}; retrieval_strategy keyword works without") from None
-    with (
-        parts.database.snapshot() as snapshot
-    ):  # if the collection is switching embedders now, the snapshot still has its former vectors
+    # if the collection is switching embedders now, the snapshot still has its former vectors
+    with parts.database.snapshot() as snapshot:
         found = hybrid.search(
             snapshot,
             collection,
