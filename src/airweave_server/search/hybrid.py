@@ -213,6 +213,11 @@ def _known_words(language: str) -> dict[str, frozenset[str]]:
     return {}
 
 
+@cache
+def _vectors_of(words: Embedder) -> passages.WordVectors:
+    return passages.WordVectors(words)
+
+
 def _is_all_ranked(seen: Scope, size: Size) -> bool:
     return (seen.about is not None and seen.about <= FEW_RANKED) or size.chunks * size.mean_bytes <= RANKED_BYTES
 
@@ -375,11 +380,14 @@ def _reword(text: str, question: Question, hits: Sequence[Hit]) -> str | None:
 
 def _to_hits(question: Question, rows: Sequence[tuple[Place, float, dict[str, Any]]], words: Embedder) -> list[Hit]:
     flat = [passages.flatten(row["text"]) for _, _, row in rows]
+    found = question.seeker.find(flat)
+    if question.measure.vector is not None:
+        wordless = [n for n, spans in enumerate(found) if not spans]
+        alike = passages.find_alike(question.seeker.asked, [flat[n] for n in wordless], _vectors_of(words))
+        for n, spans in zip(wordless, alike, strict=True):
+            found[n] = spans
     hits = []
-    for (place, score, row), text, held in zip(rows, flat, question.seeker.find(flat), strict=True):
-        spans = held
-        if not held and question.measure.vector is not None:
-            spans = passages.find_alike(question.seeker.asked, text, words)
+    for (place, score, row), text, spans in zip(rows, flat, found, strict=True):
         places = passages.places_in(row["text"], text)
         start, end = passages.best_passage(text, spans, question.asked.known)
         hits.append(
@@ -388,7 +396,7 @@ def _to_hits(question: Question, rows: Sequence[tuple[Place, float, dict[str, An
                 score=score,
                 passage=(places[start], places[end]),
                 highlights=[(places[span.start], places[span.end]) for span in spans],
-                why=_explain(question, place, {span.term for span in held}),
+                why=_explain(question, place, {span.term for span in spans}),
             )
         )
     return hits

@@ -8,8 +8,11 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..db.search import Term
-from ..sdk import Embedder
+from ..sdk import Embedder, Vectors
 from ..text.identifiers import is_telling
 from ..text.normal import search_form, unaccented
 
@@ -18,6 +21,7 @@ PASSAGE_CHARS = 320  # of the passage that is shown
 LEAST_VERBATIM = 3  # words in their order that are a phrase
 LEAST_PREFIX = 3  # of a stem, with which its inflections begin
 WORDS_KEPT = 50_000  # whose stems are remembered
+VECTORS_KEPT = 20_000  # vectors of words that are remembered
 ALIKE = 0.5  # the cosine of two words that mean about the same, by static word vectors
 MAX_WANTED = 32  # words of a query that are compared with those of a text
 K1, B = 1.2, 0.75
@@ -165,17 +169,39 @@ def _count_near(spans: Sequence[Span], others: Sequence[Span]) -> int:
     return count
 
 
-def find_alike(asked: str, flat: str, embedder: Embedder) -> list[Span]:
-    """The words of a text that mean about the same as one of the query, for a text that holds none of its words. The
-    embedder is one of single words. The spans have no term."""
-    words = {m.group(): m for m in _LETTERS.finditer(flat) if is_telling(m.group())}
+def find_alike(asked: str, texts: Sequence[str], vectors: "WordVectors") -> list[list[Span]]:
+    """For each flat text, its words that mean about the same as one of the query, for texts that hold none of its
+    words. The spans have no term."""
     wanted = [word for word in _LETTERS.findall(flatten(asked)) if is_telling(word)][:MAX_WANTED]
+    held = [set(_LETTERS.findall(flat)) for flat in texts]
+    words = list(filter(is_telling, set().union(*held)))
     if not words or not wanted:
-        return []
-    vectors = embedder.embed([*wanted, *words])
-    close = (vectors[len(wanted) :] @ vectors[: len(wanted)].T).max(axis=1)
+        return [[] for _ in texts]
+    close = (vectors.of(words) @ vectors.of(wanted).T).max(axis=1)
     alike = {word for word, closeness in zip(words, close, strict=True) if closeness >= ALIKE}
-    return [Span(m.start(), m.end(), -1) for m in _LETTERS.finditer(flat) if m.group() in alike]
+    return [
+        [Span(*match.span(), -1) for match in _LETTERS.finditer(flat) if match[0] in alike]
+        if not alike.isdisjoint(own)
+        else []
+        for flat, own in zip(texts, held, strict=True)
+    ]
+
+
+class WordVectors:
+    """The vectors of single words by an embedder; those of the last words asked for are remembered, in half precision,
+    512 bytes each for 256 dimensions. May be used by several threads at once."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, NDArray[np.float16]] = {}
+
+    def of(self, words: Sequence[str]) -> Vectors:
+        """One row for each word."""
+        known = self._known if len(self._known) < VECTORS_KEPT else {}
+        if unknown := [word for word in words if word not in known]:
+            halves = self._embedder.embed(unknown).astype(np.float16)
+            self._known = known = {**known, **dict(zip(unknown, halves, strict=True))}
+        return np.stack([known[word] for word in words]).astype(np.float32)
 
 
 def best_passage(flat: str, spans: Sequence[Span], terms: Sequence[Term]) -> tuple[int, int]:
