@@ -18,7 +18,7 @@ from .server import NO_VECTOR_INDEX, Unfit, serving
 HERE = Path(__file__).parent
 SHARED = {"lancedb": "0.40.0", "wordllama": "0.4.0.post1"}
 PACKAGES = {
-    "cocoindex": {"cocoindex": "1.0.26", **SHARED},
+    "cocoindex": {"cocoindex": "1.0.26", "httpx": "0.28.1", **SHARED},  # httpx: for our embedder's package
     "llamaindex": {"llama-index-core": "0.14.25", **SHARED},
 }
 PHASE_S = 900.0
