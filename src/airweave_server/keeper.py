@@ -14,14 +14,16 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from .db import collections, connections, credentials, jobs, leases, ledger, moves
+from .db import collections, connections, credentials, jobs, leases, ledger, moves, webhooks
 from .db.models import SourceConnection, Status, Trigger
 from .db.session import Database, clock, first_line, is_outage
 from .errors import BadInput, InvalidState, NotFound, Unavailable
 from .services import jobs as job_service
 from .services import reembed
 from .services.connections import next_run
+from .services.deliveries import Deliveries
 from .services.upkeep import Upkeep
+from .services.webhooks import owner_of
 from .settings import Settings
 from .sync.connector import traits_of
 from .vault import Vault, VaultError
@@ -48,10 +50,12 @@ class Keeper:
         self._thread = threading.Thread(target=self._loop, name="keeper", daemon=True)
         self._forgot_at = -math.inf
         self._upkeep = Upkeep(database, settings)
+        self._deliveries = Deliveries(database, vault, settings)
         self.holds_lease = False
 
     def start(self) -> None:
         self._upkeep.start()
+        self._deliveries.start()
         self._thread.start()
 
     def kick(self) -> None:
@@ -61,6 +65,7 @@ class Keeper:
         self._stopping.set()
         self._wake.set()
         self._thread.join(10)
+        self._deliveries.stop()
         self._upkeep.stop()
         with suppress(SQLAlchemyError), self._database.session() as session:  # otherwise the lease expires
             leases.release(session, "keeper", self._name)
@@ -76,6 +81,7 @@ class Keeper:
                 self._continue_moves,
                 self._plan_again,
                 self._fire_schedules,
+                self._deliveries.kick,
                 self._driver.reconcile,
                 self._mark_waiting,
                 self._purge,
@@ -227,16 +233,18 @@ class Keeper:
                 collections.remove(session, collection_id)
 
     def _forget(self) -> None:
-        """Remove jobs that ended ``RETENTION_DAYS`` ago, a portion each tick, and the successors of renewed credentials
-        after a day."""
+        """Remove jobs that ended ``RETENTION_DAYS`` ago and webhook messages after 14 days, a portion each tick, and the
+        successors of renewed credentials after a day."""
         if time.monotonic() - self._forgot_at < FORGET_EVERY_S:
             return
         with self._database.session() as session:
             credentials.forget_successors(session)
             gone = jobs.forget_ended(session, days=self._settings.retention_days, limit=FORGET_AT_ONCE)
-        if gone:
-            log.info("jobs_forgotten", jobs=gone)
-        if gone < FORGET_AT_ONCE:
+        with self._database.session() as session:
+            messages = webhooks.forget(session, limit=FORGET_AT_ONCE)
+        if gone or messages:
+            log.info("forgotten", jobs=gone, webhook_messages=messages)
+        if max(gone, messages) < FORGET_AT_ONCE:
             self._forgot_at = time.monotonic()
 
     def _reseal(self) -> None:
@@ -249,6 +257,9 @@ class Keeper:
                 connection.credentials = self._reseal_value(connection.credentials, owner=str(connection.id))
             for job in jobs.list_sealed_with(session, former):
                 job.access_token = self._reseal_value(job.access_token, owner=str(job.id))
+            for subscription in webhooks.list_sealed_with(session, former):
+                owner = owner_of(subscription.id)
+                subscription.secret = self._reseal_value(subscription.secret, owner=owner) or subscription.secret
             for row in credentials.successors_sealed_with(session, former):
                 owner = credentials.Successor(row.organization_id, row.digest).owner
                 row.sealed = self._reseal_value(row.sealed, owner=owner) or row.sealed

@@ -77,8 +77,8 @@ class Settings(BaseSettings):
     )
     allowed_private_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        description="Private host names, addresses or networks (CIDR) that sources may reach over HTTP, separated by "
-        "commas.",
+        description="Private host names, addresses or networks (CIDR) that sources and webhooks may reach over HTTP, "
+        "separated by commas.",
     )
     vault_key: SecretStr | None = Field(
         default=None,
@@ -133,6 +133,24 @@ class Settings(BaseSettings):
         gt=0,
         description="Days that jobs are kept after they end, with their errors and delete plans. The last job of "
         "each connection and its last completed one are always kept.",
+    )
+
+    webhook_verify_endpoints: bool = Field(
+        default=False,
+        description="Send a HEAD request to the URL of a webhook subscription before it is accepted, and refuse one "
+        "that does not answer.",
+    )
+    webhook_timeout_s: float = Field(
+        default=15.0, gt=0, le=300, description="Seconds that the receiver of a webhook has to answer."
+    )
+    webhook_backoff_s: float = Field(
+        default=5.0,
+        gt=0,
+        description="Seconds before a webhook that failed is sent again; six times as long after each further failure, "
+        "up to two hours.",
+    )
+    webhook_retry_days: float = Field(
+        default=3.0, gt=0, le=14, description="Days of waiting after which a webhook that fails is given up."
     )
 
     vector_index_chunks: int = Field(

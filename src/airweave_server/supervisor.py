@@ -36,6 +36,7 @@ from .installation import (
     settle_garbage,
 )
 from .keeper import Keeper
+from .services import deliveries
 from .services.connections import Connections
 from .settings import Settings, is_loopback
 from .sync.connector import Connectors
@@ -50,7 +51,8 @@ HTTP_GRACE_S = 5
 FILES = 4_096  # open files, sockets included; many systems permit 1,024 to a process that does not ask for more
 POSTGRES_LOOK_S = 1.0
 SWITCH_S = 0.001  # after which a thread that computes lets the event loop go on; 5 ms by default, at each of its calls
-HOUSE_THREADS = 20  # use the database for housekeeping, leases, progress, health, and what sources ask during a request
+# use the database for housekeeping, leases, progress, health, and what sources ask during a request
+HOUSE_THREADS = 20 + deliveries.THREADS
 
 log = structlog.get_logger(__name__)
 

@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    SecretStr,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -40,6 +41,34 @@ LANGUAGES = (
     "romanian", "russian", "serbian", "simple", "spanish", "swedish", "tamil", "turkish", "yiddish",
 )  # fmt: skip
 
+EventType = Literal[
+    "sync.pending",
+    "sync.running",
+    "sync.cancelling",
+    "sync.completed",
+    "sync.failed",
+    "sync.cancelled",
+    "entity.batch_processed",
+    "query.processed",
+    "access_control.batch_processed",
+    "collection.created",
+    "collection.updated",
+    "collection.deleted",
+    "source_connection.created",
+    "source_connection.auth_completed",
+    "source_connection.deleted",
+    "organization.created",
+    "organization.deleted",
+    "organization.member_added",
+    "organization.member_removed",
+    "search.started",
+    "search.completed",
+    "search.failed",
+    "search.reranking",
+    "search.thinking",
+    "search.tool_called",
+]
+MOST_EVENT_TYPES = 10  # of a subscription
 DateField = Literal["created_at", "updated_at"]
 NumericField = Literal["airweave_system_metadata.chunk_index"]
 UuidField = Literal["airweave_system_metadata.sync_id", "airweave_system_metadata.sync_job_id"]
@@ -757,6 +786,97 @@ class SearchResponse(Answer):
     results: list[SearchResult]
     nothing_relevant: bool
     did_you_mean: str | None
+
+
+def check_event_types(value: list[str] | None) -> list[str] | None:
+    """The event types without repetitions."""
+    if value is None:
+        return None
+    if len(unique := list(dict.fromkeys(value))) > MOST_EVENT_TYPES:
+        raise ValueError(f"at most {MOST_EVENT_TYPES} event types")
+    return unique
+
+
+EventTypes = Annotated[list[EventType], Field(min_length=1), AfterValidator(check_event_types)]
+WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000)]
+
+
+class WebhookSubscriptionCreate(Form):
+    """``secret``: ``whsec_`` and base64, or any text, which is then turned into that form. Default: a random one."""
+
+    url: WebhookUrl
+    event_types: EventTypes
+    secret: SecretStr | None = Field(None, min_length=24, max_length=256)
+
+
+class WebhookSubscriptionUpdate(Form):
+    """``recover_since``: with ``disabled: false``, also send what failed or was missed since then."""
+
+    url: WebhookUrl | None = None
+    event_types: EventTypes | None = None
+    disabled: bool | None = None
+    recover_since: Moment | None = None
+
+
+class WebhookRecovery(Form):
+    """Send again what failed or was missed from ``since`` until before ``until``."""
+
+    since: Moment
+    until: Moment | None = None
+
+
+class DeliveryAttempt(Answer):
+    """``response_status_code``: 0 if there was no response; ``response`` then says why, else it is the beginning of the
+    body."""
+
+    id: UUID
+    message_id: UUID
+    endpoint_id: UUID
+    response: str | None
+    response_status_code: int
+    status: Literal["success", "pending", "failed"]
+    timestamp: Moment
+    url: str | None
+
+
+class WebhookMessage(Answer):
+    id: UUID
+    event_type: str
+    payload: dict[str, Any]
+    timestamp: Moment
+    channels: list[str] | None
+    tags: list[str] | None = None
+
+
+class WebhookMessageWithAttempts(WebhookMessage):
+    delivery_attempts: list[DeliveryAttempt] | None = None
+
+
+class WebhookSubscription(Answer):
+    id: UUID
+    url: str
+    filter_types: list[str] | None
+    disabled: bool
+    description: str | None = None
+    created_at: Moment
+    updated_at: Moment
+    health_status: Literal["healthy", "degraded", "failing", "unknown"]
+
+
+class WebhookSubscriptionDetail(WebhookSubscription):
+    """``pending_messages``: those that wait to be sent."""
+
+    delivery_attempts: list[DeliveryAttempt] | None
+    secret: str | None
+    pending_messages: int
+
+
+class RecoveryTask(Answer):
+    """``status``: ``running``, or ``completed`` if there was nothing to send. ``messages``: how many are sent again."""
+
+    id: UUID
+    status: Literal["running", "completed"]
+    messages: int
 
 
 def to_integer(value: str | int) -> int:

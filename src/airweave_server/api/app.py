@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ServiceError
+from ..services.webhooks import MARK, mark_of
 from . import (
     collections,
     docs,
@@ -27,12 +28,13 @@ from . import (
     search,
     source_connections,
     sources,
+    webhooks,
 )
 from .answers import answer_database_error, answer_error, to_json
 from .deps import Parts, check_parameters
 from .gate import Callers, Gate
 from .lanes import Lanes
-from .origin import Names, OwnOrigin
+from .origin import Names, NoLoop, OwnOrigin
 
 PREFIX = "/api/v1"
 ROUTES = (
@@ -47,6 +49,7 @@ ROUTES = (
     held_deletes,
     progress,
     search,
+    webhooks,
     docs,
 )
 SPARE_THREADS = 16  # for what runs after a response; it waits for nothing
@@ -89,6 +92,7 @@ def create_app(parts: Parts, lanes: Lanes) -> FastAPI:
     names = Names.of(parts.settings.api_host, parts.settings.allowed_hosts)
     if names is not None or not parts.settings.auth_enabled:
         app.add_middleware(OwnOrigin, names=names)
+    app.add_middleware(NoLoop, mark=(MARK, mark_of(parts.vault)))
     app.add_middleware(Paths)
     return app
 

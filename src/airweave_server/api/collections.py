@@ -68,7 +68,7 @@ def update_collection(
         collection.name = body.name
     if "sync_config" in body.model_fields_set:
         collection.sync_config = body.sync_config
-    collections.touch(session, collection)
+    service.change(session, collection)
     return _to_wire(session, collection)
 
 

@@ -19,6 +19,7 @@ SMOOTHING = 0.1  # weight of the newest pause in the average pause between two p
 OVERLOADED = "the server is busy; try again"
 
 _SEARCH = re.compile(r"/collections/[^/]+/search/[^/]+")
+_SUBSCRIPTION = re.compile(r"/webhooks/subscriptions/[^/]+")
 _CONNECTION = re.compile(r"/source-connections/[^/]+")
 
 
@@ -133,7 +134,9 @@ class Lanes:
             path in ("/collections", "/source-connections", "/source-connections/preview") or path.endswith("/reembed")
         ):
             return self.outward
-        if method == "PATCH" and _CONNECTION.fullmatch(path):
+        if method == "POST" and path == "/webhooks/subscriptions":
+            return self.outward
+        if method == "PATCH" and (_CONNECTION.fullmatch(path) or _SUBSCRIPTION.fullmatch(path)):
             return self.outward
         return self.common
 

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ..services.webhooks import LOOP
 from ..settings import is_loopback
 from .answers import to_json
 
@@ -74,6 +75,22 @@ class OwnOrigin:
         # a proxy with TLS that sends, as Host, the name and port by which it reaches us
         by_proxy = here[1] is not None and self._names is not None and there[0] in self._names.allowed - LOOPBACK_NAMES
         return by_proxy and kind == "https" and there[1] in (None, DEFAULT_PORTS["https"])
+
+
+class NoLoop:
+    """Refuses what this installation's own webhooks send. ``mark``: the header by which it knows them."""
+
+    def __init__(self, app: ASGIApp, mark: tuple[str, str]) -> None:
+        self._app = app
+        self._mark = mark
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        name, value = self._mark
+        if scope["type"] == "http" and value in _values(scope, name.encode()):
+            text = "this is the server that sent the webhook; give the address of another receiver"
+            await to_json({"detail": text}, LOOP)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 def _values(scope: Scope, name: bytes) -> list[str]:

@@ -79,7 +79,7 @@ class Rows(BaseModel):
 
 class Manifest(BaseModel):
     """The content of a backup. ``key_ids``: the ids of the vault keys in it. ``sealed_with``: for each key, the number
-    of connections whose credentials are sealed with it. ``sequences``: the last value of each TABLE.COLUMN."""
+    of connections and webhook subscriptions whose credentials are sealed with it. ``sequences``: the last value of each TABLE.COLUMN."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -425,13 +425,16 @@ def _set_sequence(session: Session, place: str, value: int) -> None:
 
 
 def _sealed_with(session: Session) -> dict[str, int]:
+    sealed = "select credentials as value from source_connection where credentials is not null and deleted_at is null"
+    if "webhook_subscription" in _our_tables(session):  # not in the schema of earlier releases
+        sealed += " union all select secret from webhook_subscription"
     rows = session.execute(
-        text("""
-            select encode(substring(credentials, 2, 4), 'hex') as key_id, count(*) as connections
-            from source_connection where credentials is not null and deleted_at is null group by 1 order by 1
+        text(f"""
+            select encode(substring(value, 2, 4), 'hex') as key_id, count(*) as total
+            from ({sealed}) as sealed group by 1 order by 1
         """)
     )
-    return {row.key_id: row.connections for row in rows}
+    return {row.key_id: row.total for row in rows}
 
 
 def _release_jobs(session: Session) -> int:
@@ -447,6 +450,8 @@ def _release_jobs(session: Session) -> int:
             where owner is not null or lease_until is not null or backend_pid is not null
         """)
     )
+    if "webhook_subscription" in _our_tables(session):
+        session.execute(text("update webhook_subscription set sender = null, sending_until = null"))
     resumed = session.execute(
         text(f"""
             update sync_job set driver = null, driven_until = null, backend_pid = null, backend_start = null,

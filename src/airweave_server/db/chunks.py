@@ -142,9 +142,10 @@ def unstage(session: Session, partition_id: int) -> None:
 
 def swap_in(
     session: Session, partition_id: int, entity_row: int, *, collection_id: UUID, connection_id: UUID, keep: bool
-) -> None:
+) -> int:
     """Replace the entity's chunks with the staged ones, in this transaction. ``keep``: those that are the same and in
-    their place stay, for the indexes make writing a row cost much more than comparing it."""
+    their place stay, for the indexes make writing a row cost much more than comparing it. Returns how many were
+    written."""
     if keep:
         session.execute(
             text("""
@@ -157,14 +158,17 @@ def swap_in(
         )
     else:
         drop(session, [entity_row])
-    session.execute(
+    written: int = session.execute(
         text("""
-            with staged as (delete from chunk_staged where partition_id = :partition_id returning *)
-            insert into chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding,
-                               embedding_2, ident)
-            select :row, ordinal, :collection_id, :connection_id, heading, text, hash, embedding, embedding_2, ident
-            from staged s
-            where not exists (select from chunk c where c.entity_row = :row and c.ordinal = s.ordinal)
+            with staged as (delete from chunk_staged where partition_id = :partition_id returning *), written as (
+                insert into chunk (entity_row, ordinal, collection_id, connection_id, heading, text, hash, embedding,
+                                   embedding_2, ident)
+                select :row, ordinal, :collection_id, :connection_id, heading, text, hash, embedding, embedding_2, ident
+                from staged s
+                where not exists (select from chunk c where c.entity_row = :row and c.ordinal = s.ordinal)
+                returning 1
+            )
+            select count(*) from written
         """),
         {
             "partition_id": partition_id,
@@ -172,7 +176,8 @@ def swap_in(
             "collection_id": collection_id,
             "connection_id": connection_id,
         },
-    )
+    ).scalar_one()
+    return written
 
 
 def tidy(session: Session, *, analyze: bool) -> None:

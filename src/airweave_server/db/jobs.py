@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from .. import metrics
 from ..errors import Fenced
+from . import events
 from .leases import HELD, is_due, is_held
 from .models import ACTIVE, IS_ACTIVE, Engine, Mode, PartitionState, Phase, Status, SyncJob, SyncPartition, Trigger
 
@@ -40,6 +41,7 @@ class Counts:
     skipped: int = 0
     failed: int = 0
     incomplete: int = 0  # of those indexed: some of their content is left out
+    chunks_written: int = 0
 
     @property
     def met(self) -> int:
@@ -160,7 +162,8 @@ def progress(session: Session, job_ids: Sequence[UUID]) -> dict[UUID, Progress]:
                 select count(*) as total, count(*) filter (where state = 'done') as done,
                        coalesce(sum(inserted), 0) as inserted, coalesce(sum(updated), 0) as updated,
                        coalesce(sum(kept), 0) as kept, coalesce(sum(skipped), 0) as skipped,
-                       coalesce(sum(failed), 0) as failed, coalesce(sum(incomplete), 0) as incomplete
+                       coalesce(sum(failed), 0) as failed, coalesce(sum(incomplete), 0) as incomplete,
+                       coalesce(sum(chunks_written), 0) as chunks_written
                 from sync_partition where job_id = j.id
             ) p where j.id = any(:ids)
         """),
@@ -190,7 +193,7 @@ def claim_to_drive(session: Session, *, engine: Engine, driver: str, host: str, 
     """
     found = session.execute(
         text(f"""
-            select j.id, j.driver from sync_job j
+            select j.id, j.driver, j.status from sync_job j
             where j.engine = :engine and j.{IS_ACTIVE}
               and not {is_held("j.driven_at", "j.driven_until")}
               and ({is_due("j.delayed_at", "j.not_before")} or j.status = 'cancelling')
@@ -219,6 +222,8 @@ def claim_to_drive(session: Session, *, engine: Engine, driver: str, host: str, 
         {"id": found.id, "driver": driver, "lease_s": lease_s},
     ).scalar_one()
     _note_start(engine, started)
+    if found.status == Status.PENDING:
+        events.record_job(session, found.id)
     end_backends(session, found.id)
     _bump_partitions(session, found.id)
     return UUID(str(found.id))
@@ -290,14 +295,15 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, new_attempt: bo
     """
     taken = session.execute(
         text(f"""
+            with before as (select status from sync_job where id = :id for update)
             update sync_job set driver = 'temporal',
                    driven_at = now(), driven_until = now() + make_interval(secs => :lease_s),
                    attempts = greatest(attempts + :new_attempt, 1), waiting_for = null, not_before = null,
                    engine_reason = null, modified_at = now(),
-                   status = case status when 'pending' then 'running' else status end,
+                   status = case sync_job.status when 'pending' then 'running' else sync_job.status end,
                    started_at = coalesce(started_at, {BEGUN})
-            where id = :id and engine = 'temporal' and {IS_ACTIVE}
-            returning status,
+            from before where id = :id and engine = 'temporal' and sync_job.{IS_ACTIVE}
+            returning sync_job.status, before.status = 'pending' as is_new,
                       case when started_at = {BEGUN} then extract(epoch from started_at - created_at) end as after_s
         """),
         {"id": job_id, "lease_s": lease_s, "new_attempt": int(new_attempt)},
@@ -305,6 +311,8 @@ def take_step(session: Session, job_id: UUID, *, lease_s: float, new_attempt: bo
     if taken is None:
         return None
     _note_start(Engine.TEMPORAL, taken.after_s)
+    if taken.is_new:
+        events.record_job(session, job_id)
     return Status(taken.status)
 
 
@@ -517,6 +525,7 @@ def request_cancel(session: Session, job_id: UUID) -> Status | None:
             {"id": job_id},
         )
         _bump_partitions(session, job_id)
+        events.record_job(session, job_id)
         return Status.CANCELLING
     end(session, job_id, status=Status.CANCELLED, error=None)
     return Status.CANCELLED
@@ -570,6 +579,7 @@ def end(
             {"plan": ended.approves, "completed": status == Status.COMPLETED},
         )
     if ended is not None:
+        events.record_job(session, job_id)
         metrics.JOBS_ENDED.labels(status, ended.engine, ended.source).inc()
         _bump_partitions(session, job_id)
         session.execute(

@@ -18,7 +18,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -102,6 +102,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
         list[Any]: JSONB,
+        list[str]: ARRAY(Text),
         str: Text,
         Status: Text,
         Phase: Text,
@@ -402,6 +403,7 @@ class SyncPartition(Base):
     skipped: Mapped[int] = mapped_column(default=0)
     failed: Mapped[int] = mapped_column(default=0)
     incomplete: Mapped[int] = mapped_column(default=0, server_default="0")
+    chunks_written: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class SyncMark(Base):
@@ -523,6 +525,94 @@ class DeletePlan(Base):
     rows: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     decided_at: Mapped[datetime | None]
+
+
+class WebhookMessage(Base):
+    """The outbox: an event, written in the transaction that causes it. ``taken_at``: when the keeper numbered it for
+    each subscription; null until then. Kept for ``MESSAGE_DAYS``, whether or not anybody subscribes. No foreign keys:
+    they would lock rows in the transaction of the cause."""
+
+    __tablename__ = "webhook_message"
+    __table_args__ = (
+        Index("webhook_message_organization", "organization_id", "position"),
+        Index("webhook_message_new", "position", postgresql_where=text("taken_at is null")),
+        Index("webhook_message_age", "created_at"),
+    )
+
+    position: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    id: Mapped[UUID] = mapped_column(unique=True, server_default=text("gen_random_uuid()"))
+    organization_id: Mapped[UUID]
+    event_type: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    taken_at: Mapped[datetime | None]
+
+
+class WebhookSubscription(Base):
+    """A receiver of events. ``secret``: sealed. ``after_position``: the newest message when it was created; it gets
+    only later ones. ``last_number``: of its messages. ``failures``: attempts in a row that failed. ``delayed_at``: when
+    ``not_before`` was set. ``sender``, ``sending_at`` and ``sending_until``: the thread that sends to it, since when
+    and until when. ``sent_at``: the last attempt."""
+
+    __tablename__ = "webhook_subscription"
+    __table_args__ = (Index("webhook_subscription_organization", "organization_id", "created_at"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    url: Mapped[str]
+    event_types: Mapped[list[str]]
+    secret: Mapped[bytes]
+    disabled: Mapped[bool] = mapped_column(default=False)
+    after_position: Mapped[int]
+    last_number: Mapped[int] = mapped_column(default=0, server_default="0")
+    failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    not_before: Mapped[datetime | None]
+    delayed_at: Mapped[datetime | None]
+    sender: Mapped[str | None]
+    sending_at: Mapped[datetime | None]
+    sending_until: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    updated_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+
+
+class WebhookDelivery(Base):
+    """A message for a subscription. ``number``: its place in the order of the subscription's messages. ``state``:
+    pending, delivered, failed (after the last retry) or missed (the subscription was disabled)."""
+
+    __tablename__ = "webhook_delivery"
+    __table_args__ = (
+        UniqueConstraint("position", "subscription_id", name="webhook_delivery_position"),
+        Index("webhook_delivery_pending", "subscription_id", "number", postgresql_where=text("state = 'pending'")),
+    )
+
+    subscription_id: Mapped[UUID] = mapped_column(
+        ForeignKey("webhook_subscription.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    position: Mapped[int] = mapped_column(ForeignKey("webhook_message.position", ondelete="CASCADE"))
+    state: Mapped[str]
+    attempts: Mapped[int] = mapped_column(default=0, server_default="0")
+
+
+class WebhookAttempt(Base):
+    """One attempt at a delivery. ``status_code``: 0 if there was no response; then ``response`` says why."""
+
+    __tablename__ = "webhook_attempt"
+    __table_args__ = (
+        Index("webhook_attempt_subscription", "subscription_id", "row"),
+        Index("webhook_attempt_position", "position"),
+    )
+
+    row: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    id: Mapped[UUID] = mapped_column(server_default=text("gen_random_uuid()"))
+    subscription_id: Mapped[UUID] = mapped_column(ForeignKey("webhook_subscription.id", ondelete="CASCADE"))
+    position: Mapped[int] = mapped_column(ForeignKey("webhook_message.position", ondelete="CASCADE"))
+    url: Mapped[str]
+    status_code: Mapped[int]
+    response: Mapped[str]
+    is_success: Mapped[bool]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
 
 
 class Lease(Base):

@@ -219,6 +219,7 @@ def fence(
             skipped=SyncPartition.skipped + counts.skipped,
             failed=SyncPartition.failed + counts.failed,
             incomplete=SyncPartition.incomplete + counts.incomplete,
+            chunks_written=SyncPartition.chunks_written + counts.chunks_written,
             leased_at=func.now(),
             lease_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s),
             **(

@@ -87,7 +87,7 @@ class Guard(httpcore.NetworkBackend):
         socket_options: Any = None,
     ) -> httpcore.NetworkStream:
         trouble: Exception = httpcore.ConnectError("no address")
-        for address in self._resolve(host, port)[:ADDRESSES]:
+        for address in self.resolve(host, port)[:ADDRESSES]:
             self._deadline.check(self._context)
             timeout_s = max(0.001, min(timeout or CONNECT_S, CONNECT_S, self._deadline.left_s()))
             try:
@@ -98,8 +98,9 @@ class Guard(httpcore.NetworkBackend):
                 return _Stream(stream, self._context, self._deadline)
         raise trouble
 
-    def _resolve(self, host: str, port: int) -> list[str]:
-        """Resolve a host. Raises ``ConfigError`` if any of its addresses is forbidden."""
+    def resolve(self, host: str, port: int) -> list[str]:
+        """Resolve a host. Raises ``ConfigError`` if any of its addresses is forbidden, ``httpcore.ConnectError`` if it
+        does not resolve."""
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError):

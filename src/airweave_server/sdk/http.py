@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Container, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -83,6 +83,15 @@ class Response:
         return self.body.decode("utf-8", "replace")
 
 
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Whatever a server answered: any status, and the beginning of the body."""
+
+    status: int
+    headers: httpx.Headers = field(repr=False)
+    body: bytes = field(repr=False)
+
+
 class Http:
     """A client for one API.
 
@@ -135,10 +144,11 @@ class Http:
         self._backoff_s = min(backoff_s, bounds.backoff_s)
         self._max_bytes = max_bytes
         self._deadline = Deadline()
+        self._guard = Guard(context, self._deadline)
         self._pool = httpcore.ConnectionPool(
             ssl_context=_tls(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
             max_connections=CONNECTIONS,
-            network_backend=Guard(context, self._deadline),
+            network_backend=self._guard,
         )
 
     def __repr__(self) -> str:
@@ -251,6 +261,37 @@ class Http:
             opened = self._opener(request, one_entity, total_s or self._total_s)
             response = self._retry(request, lambda: stack.enter_context(opened()))
             yield self._stream_pieces(request, response)
+
+    def exchange(self, method: str, content: bytes = b"", *, headers: Headers, most_bytes: int) -> Exchanged:
+        """Send one request to ``base_url`` itself, once: no retries, no redirects, no judgement of the status. Reads up
+        to ``most_bytes`` of the body; a body that breaks off or trickles in counts as far as it came.
+
+        Raises ``ConfigError`` for an address that is not permitted, and ``Unavailable``. No message holds the path.
+        """
+        sent = {"user-agent": "airweave-server", "accept": "*/*", "accept-encoding": "identity"}
+        request = httpx.Request(method, self._base, headers=sent | _headers(headers), content=content or None)
+        body = bytearray()
+        try:
+            with self._deadline.in_force(self._total_s), self._send_to_network(request) as response:
+                with suppress(_PassingTrouble):
+                    for piece in self._pieces(response):
+                        body += piece
+                        if len(body) >= most_bytes:
+                            break
+                return Exchanged(response.status_code, response.headers, bytes(body[:most_bytes]))
+        except _PassingTrouble as trouble:
+            raise trouble.kind(f"{self._base.host} {trouble}") from None
+
+    def leads_to(self, host: str, port: int | None) -> bool:
+        """Whether ``base_url`` has this host, by its name, and this port. ``port``: None for the one of its scheme."""
+        ports = (port,) if port is not None else (80, 443)
+        return self._base.host.rstrip(".") == host.lower().rstrip(".") and _origin(self._base)[2] in ports
+
+    def check_address(self) -> None:
+        """Raise ``ConfigError`` if the host of ``base_url`` has an address that is not permitted. A name that does not
+        resolve passes: it may later."""
+        with suppress(httpcore.ConnectError):
+            self._guard.resolve(self._base.host, _origin(self._base)[2])
 
     def close(self) -> None:
         """Close the connections."""

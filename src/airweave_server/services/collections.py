@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import collections, connections, jobs
+from ..db import collections, connections, events, jobs
 from ..db.models import Collection, SyncJob, Trigger
 from ..db.session import give_back
 from ..errors import InvalidState, NotFound, Unavailable
@@ -58,6 +58,7 @@ def make(
     except IntegrityError:
         raise InvalidState(f"Collection with readable_id {collection.readable_id!r} already exists") from None
     session.refresh(collection)
+    events.record_collection(session, collection, "created")
     return collection
 
 
@@ -71,12 +72,19 @@ def get(
     return collection
 
 
+def change(session: Session, collection: Collection) -> None:
+    """Complete a change of the collection's fields."""
+    collections.touch(session, collection)
+    events.record_collection(session, collection, "updated")
+
+
 def delete(session: Session, service: Connections, collection: Collection) -> list[UUID]:
     """Hide the collection and its connections and end their jobs. Returns the jobs; the keeper deletes the data."""
     listed = connections.list_page(session, collection.organization_id, collection_id=collection.id)
-    ended = [service.delete(session, connection) for connection in listed]
+    ended = [service.delete(session, connection, with_collection=True) for connection in listed]
     collection.deleted_at = datetime.now(UTC)
     session.flush()
+    events.record_collection(session, collection, "deleted")
     return [job_id for job_id in ended if job_id is not None]
 
 

@@ -14,7 +14,7 @@ from cronsim import CronSim, CronSimError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import collections, connections, jobs, plans
+from ..db import collections, connections, events, jobs, plans
 from ..db.credentials import OfConnection
 from ..db.models import DeletePlan, SourceConnection, Status, SyncJob, Trigger
 from ..db.session import clock, give_back
@@ -111,6 +111,7 @@ class Connections:
         session.add(connection)
         session.flush()
         session.refresh(connection)
+        events.record_connection(session, connection, "created", is_authenticated=True)
         return connection
 
     def preview(self, session: Session, organization_id: UUID, new: NewConnection) -> Preview:
@@ -174,6 +175,7 @@ class Connections:
         connection.config = _dump(configured)
         if "authentication" in changes:
             connection.credentials = self._connectors.seal(configured, owner=connection.id)
+            events.record_connection(session, connection, "auth_completed", is_authenticated=True)
         connection.config_version += 1
         active = jobs.find_active(session, connection.id)
         session.flush()
@@ -208,13 +210,17 @@ class Connections:
         with self._try(configured, place):
             return configured
 
-    def delete(self, session: Session, connection: SourceConnection) -> UUID | None:
-        """Hide the connection and end its job. Returns the job; the keeper deletes the data."""
+    def delete(self, session: Session, connection: SourceConnection, *, with_collection: bool = False) -> UUID | None:
+        """Hide the connection and end its job. Returns the job; the keeper deletes the data. ``with_collection``: its
+        collection is deleted too, which tells all there is to tell."""
         connections.lock(session, connection.id)
         active = jobs.find_active(session, connection.id)
         if active is not None:
             jobs.lock(session, active.id)
             jobs.end(session, active.id, status=Status.CANCELLED, error="the connection was deleted")
+        if not with_collection:
+            is_authenticated = not connections.signed_out_ids(session, [connection.id])
+            events.record_connection(session, connection, "deleted", is_authenticated=is_authenticated)
         connection.deleted_at = datetime.now(UTC)
         connection.next_run_at = None
         connection.credentials = None

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import connections, jobs
+from ..db import connections, events, jobs
 from ..db.models import Engine, Mode, SourceConnection, Status, SyncJob, Trigger
 from ..errors import InvalidState, NotFound
 from ..sync.connector import traits_of
@@ -97,6 +97,7 @@ def create(
         state = active.status if active is not None else "ending"
         raise InvalidState(f"a sync job of this connection is already {state}; wait for it or cancel it") from None
     session.refresh(job)
+    events.record_job(session, job.id)
     return job
 
 
@@ -114,6 +115,7 @@ def fail_to_start(session: Session, connection: SourceConnection, engine: Engine
     )
     session.add(job)
     session.flush()
+    events.record_job(session, job.id)
     jobs.end(session, job.id, status=Status.FAILED, error=reason)
     session.refresh(job)
     return job

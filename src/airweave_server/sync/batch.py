@@ -604,6 +604,7 @@ class Writer:
         )
         place = {"collection_id": target.collection_id, "connection_id": target.connection_id}
         anew = [(rows[change.entry.entity_id], change) for change in changes if change.pieces is not None]
+        chunks_written = 0
         if anew:
             wanted = [(row, chunk) for row, change in anew for chunk in change.chunks]
             pieces = {row: change.pieces for row, change in anew if change.pieces}
@@ -611,12 +612,14 @@ class Writer:
             kept = chunk_rows.drop_changed(
                 session, [row for row, _ in anew], [(row, chunk) for row, chunk in wanted if row in good]
             )
-            new = ((row, chunk) for row, chunk in wanted if (row, chunk.ordinal) not in kept)
+            new = [(row, chunk) for row, chunk in wanted if (row, chunk.ordinal) not in kept]
+            chunks_written = len(new)
             chunk_rows.insert(session, ((row, _with_identifiers(chunk, pieces[row])) for row, chunk in new), **place)
         for change in changes:
             if change.staged:
                 keep = self._is_reusable(change.known)
-                chunk_rows.swap_in(session, self._partition.id, rows[change.entry.entity_id], **place, keep=keep)
+                row = rows[change.entry.entity_id]
+                chunks_written += chunk_rows.swap_in(session, self._partition.id, row, **place, keep=keep)
         if pending.same:
             ledger.confirm_unchanged(session, pending.same)
         if pending.moved:
@@ -634,7 +637,7 @@ class Writer:
             session,
             self._partition,
             cursor=cursor,
-            counts=Counts(**tally),
+            counts=Counts(**tally, chunks_written=chunks_written),
             done=done,
             lease_s=target.lease_s,
             progressed=bool(met - self._met) or done or cursor != self._partition.cursor,
