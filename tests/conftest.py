@@ -38,6 +38,7 @@ OURS = (
     "EMBEDD",
     "LOG_",
     "ENABLE_",
+    "WEBHOOK_",
 )
 
 EXIT_STATUS = pytest.StashKey[int]()

@@ -77,6 +77,21 @@ BROKEN = {
         select s.partition_id, count(*) from chunk_staged s join sync_partition p on p.id = s.partition_id
         join sync_job j on j.id = p.job_id where j.status in {ENDED} group by 1
     """,
+    "F51: an event of a job is missing, or there are two of it": f"""
+        select j.id, j.status, array_agg(m.event_type order by m.position) from sync_job j
+        join webhook_message m on m.payload ->> 'sync_job_id' = j.id::text
+        group by j.id
+        having count(*) <> count(distinct m.event_type)
+            or count(*) filter (where m.event_type = 'sync.pending') <> 1
+            or count(*) filter (where m.event_type = 'sync.' || j.status) <> 1
+            or count(*) filter (where m.event_type in ('sync.completed', 'sync.failed', 'sync.cancelled'))
+               <> (j.status in {ENDED})::int
+    """,
+    "F51: an ended job has no event": f"""
+        select id from sync_job j where status in {ENDED}
+           and not exists (select from webhook_message where payload ->> 'sync_job_id' = j.id::text)
+           and created_at > (select min(created_at) from webhook_message)
+    """,
     "I11: skipped or failed without a reason": """
         select entity_id, state from entity where state <> 'indexed' and coalesce(reason, '') = ''
     """,

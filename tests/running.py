@@ -46,6 +46,8 @@ SHORT = {
     "TEMPORAL_HEARTBEAT_S": "2",
     "TEMPORAL_LOST_S": "3",
     "WORKER_GRACE_S": "5",
+    "WEBHOOK_BACKOFF_S": "0.1",
+    "WEBHOOK_TIMEOUT_S": "2",
 }
 
 

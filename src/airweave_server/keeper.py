@@ -233,8 +233,8 @@ class Keeper:
                 collections.remove(session, collection_id)
 
     def _forget(self) -> None:
-        """Remove jobs that ended ``RETENTION_DAYS`` ago and webhook messages after 14 days, a portion each tick, and the
-        successors of renewed credentials after a day."""
+        """Remove jobs that ended ``RETENTION_DAYS`` ago, and webhook messages after 14 days, a portion each tick; and
+        the successors of renewed credentials after a day."""
         if time.monotonic() - self._forgot_at < FORGET_EVERY_S:
             return
         with self._database.session() as session:

@@ -3,12 +3,10 @@
 import os
 import random
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -32,36 +30,6 @@ MOMENT = """
            (select count(*) from entity e where connection_id = :id
               and e.chunks <> (select count(*) from chunk c where c.entity_row = e.row)) as torn
 """
-
-
-@pytest.fixture
-def place(scratch: Path) -> Path:
-    """A folder that the OS user of Postgres can pass through."""
-    made = Path(tempfile.mkdtemp(prefix="frail-", dir=scratch))
-    made.chmod(0o711)
-    return made
-
-
-@pytest.fixture
-def frail(place: Path) -> Iterator[EmbeddedPostgres]:
-    """A Postgres of the test's own, to be ended."""
-    server = EmbeddedPostgres(place / "postgres")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def on_frail(request: pytest.FixtureRequest, place: Path, frail: EmbeddedPostgres, driver: str) -> Iterator[Running]:
-    """Servers on that Postgres."""
-    temporal = request.getfixturevalue("temporal_server") if driver == "temporal" else None
-    own = place / "servers"
-    own.mkdir(mode=0o711)
-    times = request.config.getoption("--default-times")
-    forker = request.getfixturevalue("forker")
-    started = Running(own, frail.start(), temporal=temporal, default_times=times, forker=forker)
-    yield started
-    started.stop_all()
 
 
 @pytest.fixture

@@ -79,7 +79,8 @@ class Rows(BaseModel):
 
 class Manifest(BaseModel):
     """The content of a backup. ``key_ids``: the ids of the vault keys in it. ``sealed_with``: for each key, the number
-    of connections and webhook subscriptions whose credentials are sealed with it. ``sequences``: the last value of each TABLE.COLUMN."""
+    of connections and webhook subscriptions whose credentials are sealed with it. ``sequences``: the last value of each
+    TABLE.COLUMN."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 

@@ -246,6 +246,18 @@ def list_due(session: Session) -> list[Due]:
     return [Due(row.id, row.is_failing) for row in rows]
 
 
+def next_due_s(session: Session) -> float | None:
+    """Seconds until the next retry is due, of those that wait for it; None if there are none."""
+    value = session.execute(
+        text(f"""
+            select extract(epoch from min(not_before) - clock_timestamp()) from webhook_subscription s
+            where not disabled and not {is_due("delayed_at", "not_before")}
+              and exists (select from webhook_delivery d where d.subscription_id = s.id and d.state = 'pending')
+        """)
+    ).scalar_one()
+    return None if value is None else max(0.0, float(value))
+
+
 def claim(session: Session, subscription_id: UUID, *, sender: str, lease_s: float) -> Claim | None:
     """Become the sender to a subscription. None if another thread is, or if it is not due."""
     row = session.execute(

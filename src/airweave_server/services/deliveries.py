@@ -5,6 +5,7 @@ that was taken for dead never sends beside its successor for longer than one req
 connection while it waits for a receiver.
 """
 
+import math
 import os
 import queue
 import socket
@@ -38,7 +39,8 @@ HEALTHY_THREADS = 4
 FAILING_THREADS = 2  # for subscriptions whose last attempt failed: they must not hold up the others
 THREADS = HEALTHY_THREADS + FAILING_THREADS + 1  # that use the database
 TURN_S = 5.0  # after which a subscription with more messages lets others go first
-CLAIM_MARGIN_S = 5.0  # of a claim, beyond the time that a receiver has
+CLAIM_SHARE = 1.5  # how long a claim holds, as a multiple of the time that a receiver has
+SHORTEST_WAIT_S = 0.05
 STOP_S = 3.0
 
 log = structlog.get_logger(__name__)
@@ -52,7 +54,9 @@ class Deliveries:
         self._vault = vault
         self._settings = settings
         self._sender = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
-        self._claim_s = settings.webhook_timeout_s + CLAIM_MARGIN_S
+        self._claim_s = settings.webhook_timeout_s * CLAIM_SHARE
+        self._kicked_at = -math.inf
+        self._wait_s: float | None = None  # until the next look, if nobody kicks
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -68,6 +72,7 @@ class Deliveries:
         self._thread.start()
 
     def kick(self) -> None:
+        self._kicked_at = time.monotonic()
         self._wake.set()
 
     def stop(self) -> None:
@@ -82,8 +87,9 @@ class Deliveries:
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
-            self._wake.wait()
+            self._wake.wait(self._wait_s)
             self._wake.clear()
+            self._wait_s = None
             self._try(self._round)
 
     def _round(self) -> None:
@@ -99,6 +105,10 @@ class Deliveries:
                     continue
                 self._busy.add(due.id)
             (self._failing if due.is_failing else self._healthy).put(due)
+        with self._database.session() as session:
+            due_s = webhooks.next_due_s(session)
+        if due_s is not None and time.monotonic() + due_s < self._kicked_at + self._settings.tick_s:
+            self._wait_s = max(due_s, SHORTEST_WAIT_S)  # the next attempt is due before the keeper kicks again
 
     def _serve(self, due: Due) -> None:
         """Send to one subscription until it has everything, fails, or has had its turn."""
