@@ -23,7 +23,7 @@ TYPES += ["collection.created", "collection.updated", "source_connection.created
 PATH = "/all"
 
 
-@pytest.mark.fault("F51", on="both")
+@pytest.mark.fault("F51", on="in_process")
 def test_no_event_is_lost_or_invented_whatever_is_killed(
     on_frail: Running, frail: EmbeddedPostgres, source: ScriptedServer, say: Callable[[str], None]
 ) -> None:
