@@ -12,6 +12,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -103,6 +104,7 @@ SOURCES: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 CREDENTIALS = {"credentials": {"stub_key": "k", "timed_key": "k"}}
 BY_HAND = {"authentication": CREDENTIALS, "sync_immediately": False, "schedule": {"cron": None}}
+HOOK = {"url": "http://127.0.0.1:1/hook", "event_types": ["sync.completed", "collection.created"]}
 FILTERS = (
     ("name", ("equals", "contains"), ("stub", "")),
     ("entity_id", ("in", "not_in"), (["a", "b"], [])),
@@ -172,6 +174,8 @@ class Place:
     connection: str
     job: str
     plan: str
+    subscription: str
+    message: str
     entity: str = "a"
 
     def ids(self) -> dict[str, str]:
@@ -181,6 +185,8 @@ class Place:
             "job_id": self.job,
             "plan_id": self.plan,
             "short_name": self.short_name,
+            "subscription_id": self.subscription,
+            "message_id": self.message,
         }
 
 
@@ -202,15 +208,19 @@ class Places:
             self.there.append(self._make(*self._chance.choice(SOURCES[:5])))
 
     def forget(self, sent: Sent) -> None:
-        gone = {sent.path.get("readable_id"), sent.path.get("connection_id")}
-        self.there = [place for place in self.there if not {place.collection, place.connection} & gone]
+        gone = {sent.path.get(name) for name in ("readable_id", "connection_id", "subscription_id")}
+        self.there = [
+            place for place in self.there if not {place.collection, place.connection, place.subscription} & gone
+        ]
 
     def _make(self, short_name: str, config: dict[str, Any]) -> Place:
         collection = self._post("/collections", {"name": "A place"})["readable_id"]
         wanted = {"short_name": short_name, "readable_collection_id": collection, "config": config, **BY_HAND}
         connection = self._post("/source-connections", wanted)["id"]
         job = self._post(f"/source-connections/{connection}/run")["id"]
-        return Place(short_name, collection, connection, job, plan=str(uuid4()))
+        subscription = self._post("/webhooks/subscriptions", HOOK)["id"]
+        message = self._get("/webhooks/messages?limit=1")[0]["id"]
+        return Place(short_name, collection, connection, job, str(uuid4()), subscription, message)
 
     def _with_held_deletes(self) -> Place:
         """A folder that was synced, and then emptied."""
@@ -403,6 +413,8 @@ def sensible(body: dict[str, Any], template: str, place: Place, chance: random.R
             "schedule": {"cron": chance.choice([None, "0 * * * *", "0 0 29 2 *", "* * * * *"])},
         },
         "run": {"force_full_sync": chance.random() < 0.5, "access_token": "a token"},
+        "webhooks": HOOK | {"secret": "of the fuzz, and long enough", "disabled": chance.random() < 0.5},
+        "recover": {"since": datetime.now(UTC).isoformat()},
         "retry": {"entity_ids": [place.entity]},
         "reembed": {"embedder": chance.choice(["wordllama", "minilm", "openai"])},
         "search": {
@@ -411,7 +423,8 @@ def sensible(body: dict[str, Any], template: str, place: Place, chance: random.R
         },
     }
     kind = next(
-        (kind for kind in ("search", "run", "retry", "reembed") if f"/{kind}" in template), template.split("/")[1]
+        (kind for kind in ("search", "run", "retry", "recover", "reembed") if f"/{kind}" in template),
+        template.split("/")[1],
     )
     if chance.random() < SENSIBLE:
         return {**body, **usable[kind]}

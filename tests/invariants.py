@@ -118,11 +118,11 @@ def watch(database: Database) -> None:
         session.execute(text(WATCH))
 
 
-def hold(running: Running, *ended: dict[str, Any], listed: int | None = None) -> None:
+def hold(running: Running, *ended: dict[str, Any], listed: int | None = None, with_events: bool = True) -> None:
     """Assert all invariants that hold at any time.
 
     The jobs ``ended`` (as the API shows them) stay ended, their counts add up to what the source ``listed``, and they
-    left no workflow open.
+    left no workflow open. ``with_events``: no process is of a version that writes none.
     """
     for job in ended:
         assert job["status"] in TERMINAL, job
@@ -133,6 +133,8 @@ def hold(running: Running, *ended: dict[str, Any], listed: int | None = None) ->
             no_open_workflow(running, job["id"])
     with psycopg.connect(plain(running.database_url), autocommit=True) as connection:
         for meaning, query in BROKEN.items():
+            if meaning.startswith("F51") and not with_events:
+                continue
             found = connection.execute(query).fetchall()
             assert found == [], f"{meaning}: {found[:5]}"
         for job in ended:

@@ -286,6 +286,19 @@ def test_no_secret_is_found_anywhere_but_as_ciphertext(
     of_a_run = scene.connect("telltale", {"url": source.url}, stored)
     run("ok access_token of a run", of_a_run, access_token=canaries.new("access_token of a run"))
 
+    # a webhook that signs with a secret, to a receiver that fails, and some that are refused
+    hook = {"url": f"{source.url}/hook", "event_types": ["collection.created", "sync.completed"]}
+    secret = canaries.new("secret of a webhook")
+    made = server.post("/webhooks/subscriptions", {**hook, "secret": secret + secret})
+    scene.refused(
+        "/webhooks/subscriptions",
+        {**hook, "event_types": [], "secret": 3 * canaries.new("secret of a refused webhook")},
+        status={422},
+    )
+    server.collection()
+    path = f"/webhooks/subscriptions/{made['id']}"
+    server.wait_for(lambda: server.get(path)["delivery_attempts"], bool)
+
     # sources that refuse, that fail and echo
     for place, place_of in (("401", refusing), ("500", echoing)):
         body = {"url": place_of.url, **PATIENCE}
