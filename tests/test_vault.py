@@ -151,8 +151,16 @@ def test_no_answer_no_error_and_no_log_line_shows_a_secret(
 def test_with_another_key_a_job_fails_clearly_and_new_credentials_mend_it(
     server: Server, running: Running, source: ScriptedServer, connection: str, fresh_database: Database
 ) -> None:
+    hook = {"url": f"{source.url}/hook", "event_types": ["collection.created"]}
+    closed = server.post("/webhooks/subscriptions", hook)["id"]
     assert server.terminate() == 0
     stranger = running.start(VAULT_KEY=WRONG)
+    unshown = stranger.http.get(f"/webhooks/subscriptions/{closed}", params={"include_secret": True})
+    assert (unshown.status_code, key_id(OLD).hex() in unshown.text) == (400, True)
+    stranger.collection()  # an event that cannot be signed
+    tried = stranger.wait_for(lambda: stranger.get(f"/webhooks/subscriptions/{closed}")["delivery_attempts"], bool)
+    assert (tried[0]["status"], tried[0]["response"]) == ("failed", "the stored secret cannot be opened")
+    assert stranger.http.delete(f"/webhooks/subscriptions/{closed}").status_code == 200
     job = stranger.sync(connection)
     assert job["status"] == "failed"
     for words in ("credentials", key_id(OLD).hex(), "VAULT_KEY"):
@@ -182,14 +190,23 @@ def test_with_another_key_a_job_fails_clearly_and_new_credentials_mend_it(
 def test_a_new_key_takes_over_while_the_server_runs_and_the_old_one_can_be_dropped(
     running: Running, connection: str, fresh_database: Database
 ) -> None:
+    before = running.start(VAULT_KEY=WRONG)
+    hook = {"url": "http://127.0.0.1:9/hook", "event_types": ["sync.failed"], "secret": CREDENTIAL * 2}
+    subscription = before.post("/webhooks/subscriptions", hook)["id"]
+    secret = before.get(f"/webhooks/subscriptions/{subscription}", include_secret=True)["secret"]
+    assert before.terminate() == 0
     with_both = running.start(VAULT_KEY=f"{NEW},{WRONG}")
     stored = with_both.wait_for(
         lambda: sealed(fresh_database, connection), lambda seen: vault.Vault.key_id_of(seen) == key_id(NEW), 10
     )
     assert CREDENTIAL.encode() in vault.from_setting(NEW).open(stored, owner=connection)
     assert with_both.sync(connection)["status"] == "completed"
+    with fresh_database.session() as session:
+        of_hook = text("select secret from webhook_subscription where id = :id")
+        assert vault.Vault.key_id_of(bytes(session.execute(of_hook, {"id": subscription}).scalar_one())) == key_id(NEW)
     assert with_both.terminate() == 0
     with_new = running.start(VAULT_KEY=NEW)
+    assert with_new.get(f"/webhooks/subscriptions/{subscription}", include_secret=True)["secret"] == secret
     assert with_new.sync(connection)["status"] == "completed"
     assert_clean(dump(fresh_database))
     assert_clean(with_both.log.read_text() + with_new.log.read_text())
