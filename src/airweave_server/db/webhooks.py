@@ -27,10 +27,11 @@ IS_FREE = f"not disabled and not {is_held('sending_at', 'sending_until')} and {i
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A subscription to which a message can be sent now. ``is_failing``: the last attempt failed."""
+    """A subscription to which a message can be sent now. ``standing``: ``new`` before its first attempt, ``failing`` if
+    the last one failed, else ``good``."""
 
     id: UUID
-    is_failing: bool
+    standing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,14 +237,15 @@ def list_due(session: Session) -> list[Due]:
     """The subscriptions to which a message can be sent now, those first that have waited longest."""
     rows = session.execute(
         text(f"""
-            select id, failures > 0 as is_failing from webhook_subscription s
+            select id, case when sent_at is null then 'new' when failures > 0 then 'failing' else 'good' end as standing
+            from webhook_subscription s
             where {IS_FREE} and exists (select from webhook_delivery d
                                         where d.subscription_id = s.id and d.state = 'pending')
             order by sent_at nulls first limit :limit
         """),
         {"limit": DUE_AT_ONCE},
     )
-    return [Due(row.id, row.is_failing) for row in rows]
+    return [Due(row.id, row.standing) for row in rows]
 
 
 def next_due_s(session: Session) -> float | None:

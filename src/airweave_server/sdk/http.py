@@ -282,10 +282,9 @@ class Http:
         except _PassingTrouble as trouble:
             raise trouble.kind(f"{self._base.host} {trouble}") from None
 
-    def leads_to(self, host: str, port: int | None) -> bool:
-        """Whether ``base_url`` has this host, by its name, and this port. ``port``: None for the one of its scheme."""
-        ports = (port,) if port is not None else (80, 443)
-        return self._base.host.rstrip(".") == host.lower().rstrip(".") and _origin(self._base)[2] in ports
+    def leads_to(self, host: str, port: int) -> bool:
+        """Whether ``base_url`` has this host, by its name, and this port."""
+        return self._base.host.rstrip(".") == host.lower().rstrip(".") and _origin(self._base)[2] == port
 
     def check_address(self) -> None:
         """Raise ``ConfigError`` if the host of ``base_url`` has an address that is not permitted. A name that does not

@@ -35,9 +35,9 @@ from .webhooks import (
     to_body,
 )
 
-HEALTHY_THREADS = 4
-FAILING_THREADS = 2  # for subscriptions whose last attempt failed: they must not hold up the others
-THREADS = HEALTHY_THREADS + FAILING_THREADS + 1  # that use the database
+# by the standing of subscriptions: those that fail, or may, must not hold up the others
+LANES = {"good": 4, "new": 2, "failing": 2}
+THREADS = sum(LANES.values()) + 1  # that use the database
 TURN_S = 5.0  # after which a subscription with more messages lets others go first
 CLAIM_SHARE = 1.5  # how long a claim holds, as a multiple of the time that a receiver has
 SHORTEST_WAIT_S = 0.05
@@ -62,13 +62,12 @@ class Deliveries:
         self._lock = threading.Lock()
         self._busy: set[UUID] = set()
         self._unfinished: set[UUID] = set()  # their turn ended before their messages
-        self._healthy = _Lane("webhooks", HEALTHY_THREADS, self._serve)
-        self._failing = _Lane("failing-webhooks", FAILING_THREADS, self._serve)
+        self._lanes = {name: _Lane(f"webhooks-{name}", threads, self._serve) for name, threads in LANES.items()}
         self._thread = threading.Thread(target=self._loop, name="deliveries", daemon=True)
 
     def start(self) -> None:
-        self._healthy.start()
-        self._failing.start()
+        for lane in self._lanes.values():
+            lane.start()
         self._thread.start()
 
     def kick(self) -> None:
@@ -82,7 +81,7 @@ class Deliveries:
         self._wake.set()
         ends = time.monotonic() + STOP_S
         self._thread.join(STOP_S)
-        for lane in (self._healthy, self._failing):
+        for lane in self._lanes.values():
             lane.stop(max(0.1, ends - time.monotonic()))
 
     def _loop(self) -> None:
@@ -104,7 +103,7 @@ class Deliveries:
                 if due.id in self._busy or self._stopping.is_set():
                     continue
                 self._busy.add(due.id)
-            (self._failing if due.is_failing else self._healthy).put(due)
+            self._lanes[due.standing].put(due)
         with self._database.session() as session:
             due_s = webhooks.next_due_s(session)
         if due_s is not None and time.monotonic() + due_s < self._kicked_at + self._settings.tick_s:

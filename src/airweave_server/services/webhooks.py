@@ -40,7 +40,8 @@ LOOP = 508  # the status that it answers them with
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the server itself was reached by the request that names a URL."""
+    """Where the server was reached by the request that names a URL. ``port``: None if the request says none; then it
+    came through a proxy, behind which others may have the same name."""
 
     host: str
     port: int | None
@@ -139,7 +140,7 @@ def check_url(url: str, settings: Settings, vault: Vault, own: Endpoint) -> None
     ``InvalidState`` if the endpoint is to be verified and does not answer."""
     try:
         with open_client(url, settings) as http:
-            if http.leads_to(own.host, own.port):
+            if own.port is not None and http.leads_to(own.host, own.port):
                 raise BadInput("the URL is this server itself", field="body.url")
             http.check_address()
             if settings.webhook_verify_endpoints:
