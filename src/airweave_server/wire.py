@@ -4,12 +4,13 @@ module imports pydantic and the standard library only."""
 import math
 import re
 from datetime import MINYEAR, UTC, datetime
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from uuid import UUID
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -691,26 +692,28 @@ class FilterGroup(BaseModel):
     conditions: list[FilterCondition] = Field(min_length=1)
 
 
+def check_asks(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be blank")
+    return value
+
+
+def accept_former_name(value: Any) -> Any:
+    return "semantic" if value == "neural" else value
+
+
+QueryText = Annotated[str, Field(max_length=LONGEST_QUERY), AfterValidator(check_asks)]
+Strategy = Annotated[Literal["hybrid", "semantic", "keyword"], BeforeValidator(accept_former_name)]
+
+
 class SearchRequest(Form):
-    query: str = Field(max_length=LONGEST_QUERY)
+    query: QueryText
     filter: list[FilterGroup] | None = None
     limit: int = Field(100, ge=1, le=1_000)
     offset: int = Field(0, ge=0, le=1_000_000)
-    retrieval_strategy: Literal["hybrid", "semantic", "keyword"] = "hybrid"
+    retrieval_strategy: Strategy = "hybrid"
     group: Literal["entity", "chunk"] = "entity"
     explain: bool = False
-
-    @field_validator("query")
-    @classmethod
-    def check_not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("must not be blank")
-        return value
-
-    @field_validator("retrieval_strategy", mode="before")
-    @classmethod
-    def accept_former_name(cls, value: Any) -> Any:
-        return "semantic" if value == "neural" else value
 
 
 class SearchBreadcrumb(Answer):
@@ -877,6 +880,99 @@ class RecoveryTask(Answer):
     id: UUID
     status: Literal["running", "completed"]
     messages: int
+
+
+ResponseType = Literal["raw", "completion"]
+
+
+class UntieredSearchRequest(Form):
+    """A search of the time before there were tiers, in either of its two forms. Which one it is, the fields decide that
+    are given: with one of ``LEGACY_ONLY`` it is the older one."""
+
+    LEGACY_ONLY: ClassVar[frozenset[str]] = frozenset(
+        (
+            "score_threshold",
+            "response_type",
+            "search_method",
+            "recency_bias",
+            "expansion_strategy",
+            "enable_reranking",
+            "enable_query_interpretation",
+        )
+    )
+
+    query: QueryText
+    filter: dict[str, Any] | None = Field(
+        None, description="In the style of Qdrant; GET /collections/internal/filter-schema has its schema."
+    )
+    offset: int | None = Field(None, ge=0, le=1_000_000, description="0 if it is not given.")
+    limit: int | None = Field(None, ge=1, le=1_000, description="100 if it is not given.")
+    source_connection_ids: list[UUID] | None = Field(
+        None, max_length=1_000, description="Search only what these source connections have read."
+    )
+    retrieval_strategy: Strategy | None = Field(None, description="hybrid if it is not given; neural means semantic.")
+    temporal_relevance: float | None = Field(None, description="Removed; it has no effect.")
+    expand_query: bool | None = Field(None, description="Has no effect.")
+    interpret_filters: bool | None = Field(None, description="Has no effect: filters are only those of the request.")
+    rerank: bool | None = Field(None, description="Has no effect: results are always ranked.")
+    generate_answer: bool | None = Field(None, description="True if it is not given.")
+    score_threshold: float | None = Field(None, ge=0, le=1, description="Has no effect.")
+    response_type: ResponseType | None = Field(None, description="raw if it is not given.")
+    search_method: Strategy | None = Field(None, description="As retrieval_strategy.")
+    recency_bias: float | None = Field(None, ge=0, le=1, description="Removed; it has no effect.")
+    expansion_strategy: Literal["auto", "llm", "no_expansion"] | None = Field(None, description="Has no effect.")
+    enable_reranking: bool | None = Field(None, description="Has no effect.")
+    enable_query_interpretation: bool | None = Field(None, description="Has no effect.")
+
+    @property
+    def is_legacy(self) -> bool:
+        return not self.LEGACY_ONLY.isdisjoint(self.model_fields_set)
+
+    @property
+    def strategy(self) -> Literal["hybrid", "semantic", "keyword"]:
+        return self.search_method or self.retrieval_strategy or "hybrid"
+
+
+class LegacySystemMetadata(Answer):
+    entity_type: str
+    source_name: str
+    sync_id: UUID
+    sync_job_id: UUID
+    original_entity_id: str
+    chunk_index: int
+
+
+class LegacySearchResult(Answer):
+    """A result, under the names of the legacy search. ``id`` and ``entity_id`` are the id of the chunk."""
+
+    id: str
+    score: float
+    entity_id: str
+    name: str
+    textual_representation: str
+    created_at: Moment | None
+    updated_at: Moment | None
+    breadcrumbs: list[SearchBreadcrumb]
+    system_metadata: LegacySystemMetadata
+    access: SearchAccess
+    source_fields: dict[str, Any]
+    web_url: str
+    url: str | None
+
+
+class UntieredSearchResponse(Answer):
+    """``completion_reason``: why there is no ``completion`` although one was asked for."""
+
+    results: list[LegacySearchResult]
+    completion: str | None
+    completion_reason: str | None = None
+
+
+class LegacySearchResponse(UntieredSearchResponse):
+    """``status``: ``no_relevant_results`` if even the best result is unlikely to be what was asked for."""
+
+    response_type: ResponseType
+    status: Literal["success", "no_relevant_results", "no_results"]
 
 
 def to_integer(value: str | int) -> int:

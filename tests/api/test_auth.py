@@ -236,6 +236,9 @@ ROUTES = [
     ("GET", "/collections/{readable_id}/source-connections"),
     ("POST", "/collections/{readable_id}/search/instant"),
     ("POST", "/collections/{readable_id}/search/classic"),
+    ("GET", "/collections/{readable_id}/search"),
+    ("POST", "/collections/{readable_id}/search"),
+    ("POST", "/collections/{readable_id}/search/stream"),
     ("GET", "/source-connections/{connection_id}"),
     ("PATCH", "/source-connections/{connection_id}"),
     ("DELETE", "/source-connections/{connection_id}"),
@@ -272,7 +275,7 @@ def test_what_is_anothers_answers_as_what_is_not_there(
 ) -> None:
     nowhere = {name: f"no-{uuid4().hex}" if name == "readable_id" else str(uuid4()) for name in theirs}
     bodies = {"PATCH": {"name": "Taken over"}, "POST": {"query": "vault", "embedder": "minilm"}}
-    asked = {"entity_id": "secret-0.txt"}
+    asked = {"entity_id": "secret-0.txt", "query": "vault"}
     for headers in (
         {},
         {"X-Organization-ID": str(first.organization)},

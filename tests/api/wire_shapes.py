@@ -215,3 +215,36 @@ class SearchResult(Shape):
 
 class SearchResponse(Shape):
     results: list[SearchResult]
+
+
+class LegacyMetadata(Shape):
+    entity_type: str
+    source_name: str | None
+    sync_id: UUID | None
+    sync_job_id: UUID | None
+    original_entity_id: str | None
+    chunk_index: int | None
+
+
+class LegacyResult(Shape):
+    id: str
+    score: float
+    entity_id: str
+    name: str
+    textual_representation: str
+    created_at: NaiveDatetime | None
+    updated_at: NaiveDatetime | None
+    breadcrumbs: list[Breadcrumb]
+    system_metadata: LegacyMetadata
+    access: Access | None
+    source_fields: dict[str, Any]
+
+
+class UntieredSearchResponse(Shape):
+    results: list[LegacyResult]
+    completion: str | None
+
+
+class LegacySearchResponse(UntieredSearchResponse):
+    response_type: Literal["raw", "completion"]
+    status: Literal["success", "no_relevant_results", "no_results"]

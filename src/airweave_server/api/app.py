@@ -22,6 +22,7 @@ from . import (
     health,
     held_deletes,
     jobs,
+    legacy_search,
     metrics,
     progress,
     reembed,
@@ -50,6 +51,7 @@ ROUTES = (
     progress,
     search,
     webhooks,
+    legacy_search,
     docs,
 )
 SPARE_THREADS = 16  # for what runs after a response; it waits for nothing

@@ -18,6 +18,7 @@ from .answers import AGAIN, answer_database_error, answer_error, to_json
 from .lanes import OVERLOADED, Gone, Lanes, Place
 
 ORGANIZATION = "airweave.organization"  # in the scope of a request: the organization that it acts for
+PLACE = "airweave.place"  # in the scope of a request: its place in a lane
 BAD_KEYS_PER_MINUTE = 20
 REMEMBERED_ADDRESSES = 10_000
 REMEMBERED_KEYS = 10_000
@@ -100,7 +101,8 @@ class Callers:
 
 class Gate:
     """Lets a request through to the routes once its key is known to be valid, its body has arrived, and it has a place
-    in its lane. The place is free again when the response begins: a client that reads slowly occupies none."""
+    in its lane. The place is free again when the response begins, unless the route keeps it: a client that reads slowly
+    occupies none."""
 
     def __init__(self, app: ASGIApp, callers: Callers, lanes: Lanes, most_bytes: int) -> None:
         self._app = app
@@ -115,11 +117,11 @@ class Gate:
             await self._app(scope, receive, send)
             return
         body = bytearray()
-        place = Place(self._lanes.of(scope["method"], scope["path"]))
+        place = scope[PLACE] = Place(self._lanes.of(scope["method"], scope["path"]))
 
         async def send_freeing(message: Message) -> None:
             if message["type"] == "http.response.start":
-                place.free()
+                place.begin_response()
             await send(message)
 
         try:

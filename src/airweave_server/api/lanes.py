@@ -18,8 +18,8 @@ PATIENCE_S = 8.0  # how long a request may wait in a lane that moves
 SMOOTHING = 0.1  # weight of the newest pause in the average pause between two places
 OVERLOADED = "the server is busy; try again"
 
-_SEARCH = re.compile(r"/collections/[^/]+/search/[^/]+")
 _SUBSCRIPTION = re.compile(r"/webhooks/subscriptions/[^/]+")
+_SEARCH = re.compile(r"/collections/[^/]+/search(?:/.+)?")
 _CONNECTION = re.compile(r"/source-connections/[^/]+")
 
 
@@ -103,10 +103,20 @@ class Place:
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
         self._is_held = False
+        self._is_kept = False
 
     async def take(self, wait_gone: Callable[[], Awaitable[Any]] | None = None) -> None:
         await self._lane.enter(wait_gone)
         self._is_held = True
+
+    def keep(self) -> None:
+        """Hold the place after the response has begun, for a route that works while it responds. It calls ``free``."""
+        self._is_kept = True
+
+    def begin_response(self) -> None:
+        """Free the place, unless it is kept."""
+        if not self._is_kept:
+            self.free()
 
     def free(self) -> None:
         if self._is_held:

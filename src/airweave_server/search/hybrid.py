@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from ..db import search as sql
 from ..db.models import Collection
-from ..db.search import Candidate, Gate, Measure, Phrase, Scope, Size, Term
+from ..db.search import Candidate, Condition, Gate, Measure, Phrase, Scope, Size, Term
 from ..errors import BadInput
 from ..sdk import Embedder, Vectors
 from ..text.normal import calm, search_form
@@ -49,7 +49,7 @@ class Query:
 
     text: str
     strategy: Literal["hybrid", "semantic", "keyword"] = "hybrid"
-    filter: Sequence[FilterGroup] = ()
+    filter: Sequence[FilterGroup | Sequence[Condition]] = ()
     limit: int = 100
     offset: int = 0
     group: Literal["entity", "chunk"] = "entity"
