@@ -77,6 +77,7 @@ def names(answer: httpx.Response) -> list[str]:
 def said(answer: httpx.Response) -> tuple[str, str]:
     """Where the one error of a refused request is, and what it says."""
     assert answer.status_code == 422, answer.text
+    assert answer.json().keys() == {"errors"}  # a detail that is a text is more than former Python SDKs can read
     [(place, message)] = [pair for each in answer.json()["errors"] for pair in each.items()]
     return place, message
 

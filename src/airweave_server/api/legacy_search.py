@@ -14,13 +14,14 @@ from uuid import uuid4
 import structlog
 from anyio import CancelScope
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from .. import plugins, wire
 from ..db.models import Collection
-from ..errors import InvalidState, ServiceError, Unavailable
+from ..errors import BadInput, InvalidState, ServiceError, Unavailable
 from ..sdk import ConfigError, EmbedderError, Vectors
 from ..search import hybrid, legacy_filters
 from ..search.hybrid import Found, Hit
@@ -143,11 +144,14 @@ async def stream_search(
 
 
 def _check(body: wire.UntieredSearchRequest, *, removed: tuple[str, ...] = ()) -> Asked:
-    """The request, checked. Raises ``BadInput`` for its filter, and ``InvalidState`` if it asks for a completion and
-    nothing else."""
+    """The request, checked. Raises ``RequestValidationError`` for its filter, and ``InvalidState`` if it asks for a
+    completion and nothing else."""
     if body.response_type == "completion":
         raise InvalidState(f"{NO_LLM}; ask for response_type raw, which returns results")
-    groups = legacy_filters.to_groups(body.filter, place="body.filter") if body.filter is not None else []
+    try:
+        groups = legacy_filters.to_groups(body.filter, place="body.filter") if body.filter is not None else []
+    except BadInput as flaw:  # former Python SDKs cannot read a 422 whose ``detail`` is a text
+        raise RequestValidationError([{"loc": (flaw.field,), "msg": str(flaw), "type": "value_error"}]) from None
     if body.source_connection_ids is not None:
         groups = legacy_filters.narrow_to_connections(groups, [str(each) for each in body.source_connection_ids])
     query = hybrid.Query(
