@@ -28,6 +28,7 @@ Moment = Annotated[
 ]
 ReadableId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)]
 LONGEST_QUERY = 10_000
+LONGEST_WAIT_S = 30 * 24 * 3600
 DEEPEST = 50
 MAX_DIGITS = 100  # of an integer in a filter
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -70,6 +71,13 @@ EventType = Literal[
     "search.tool_called",
 ]
 MOST_EVENT_TYPES = 10  # of a subscription
+PUBLIC_CATEGORIES = (
+    "oauth_credentials_expired",
+    "api_key_invalid",
+    "auth_provider_account_gone",
+    "auth_provider_credentials_invalid",
+)
+
 DateField = Literal["created_at", "updated_at"]
 NumericField = Literal["airweave_system_metadata.chunk_index"]
 UuidField = Literal["airweave_system_metadata.sync_id", "airweave_system_metadata.sync_job_id"]
@@ -222,12 +230,12 @@ class Source(Answer):
     labels: list[str] | None = None
     supports_continuous: bool = False
     federated_search: bool = False
-    supports_temporal_relevance: bool = False
+    supports_temporal_relevance: bool = True
     supports_access_control: bool = False
     supports_browse_tree: bool = False
     rate_limit_level: str | None = None
     feature_flag: str | None = None
-    supported_auth_providers: list[str] | None = None
+    supported_auth_providers: list[str] = []
 
 
 class CollectionCreate(Form):
@@ -342,6 +350,9 @@ class Authentication(Form):
         return self
 
 
+PatienceSeconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT_S)]
+
+
 class SourceConnectionCreate(Form):
     name: str | None = Field(None, min_length=4, max_length=42)
     short_name: str = Field(min_length=1, max_length=100)
@@ -352,6 +363,7 @@ class SourceConnectionCreate(Form):
     sync_immediately: bool | None = None
     authentication: Authentication | None = None
     redirect_url: str | None = None
+    source_wait_max_s: PatienceSeconds | None = Field(None, description="In place of the setting SOURCE_WAIT_MAX_S.")
 
 
 class LeftOut(Answer):
@@ -389,11 +401,13 @@ class SourceConnectionUpdate(Form):
     config: dict[str, Any] | None = None
     schedule: Schedule | None = None
     authentication: Authentication | None = None
+    source_wait_max_s: PatienceSeconds | None = Field(None, description="In place of the setting SOURCE_WAIT_MAX_S.")
 
     @model_validator(mode="after")
     def check_any_given(self) -> "SourceConnectionUpdate":
         if not self.model_fields_set:
-            raise ValueError("at least one of name, description, config, schedule, authentication must be given")
+            names = ", ".join(type(self).model_fields)
+            raise ValueError(f"at least one of {names} must be given")
         return self
 
 
@@ -420,6 +434,9 @@ class ScheduleDetails(Answer):
 
 
 class SyncJobDetails(Answer):
+    """``error_category``: only what the public API knows, which are refused credentials. ``error_kind``: what kind of
+    error it was, whatever it was."""
+
     id: UUID
     status: str
     started_at: Moment | None
@@ -431,6 +448,7 @@ class SyncJobDetails(Answer):
     entities_failed: int
     error: str | None
     error_category: str | None
+    error_kind: str | None
 
 
 class SyncDetails(Answer):
@@ -474,6 +492,8 @@ class SourceConnection(Answer):
     provider_short_name: str | None = None
     federated_search: bool = False
     held_deletes: int = 0
+    error_kind: str | None
+    source_wait_max_s: float | None
 
 
 class SourceConnectionListItem(Answer):
@@ -973,6 +993,11 @@ class LegacySearchResponse(UntieredSearchResponse):
 
     response_type: ResponseType
     status: Literal["success", "no_relevant_results", "no_results"]
+
+
+def to_public_category(category: str | None) -> str | None:
+    """The category of an error if the public API has it, else None."""
+    return category if category in PUBLIC_CATEGORIES else None
 
 
 def to_integer(value: str | int) -> int:

@@ -205,7 +205,7 @@ def test_the_client_cancels_a_job_and_is_told_when_it_cannot(server: Server, sdk
     with pytest.raises(ApiError) as second:
         sdk.source_connections.run(connection)
     assert second.value.status_code == 400
-    assert "already" in second.value.body["detail"]
+    assert "a sync job is already" in second.value.body["detail"]
     cancelled = sdk.source_connections.cancel_job(connection, job.id)
     assert cancelled.status in ("cancelling", "cancelled")
     assert server.finish(connection, job.id)["status"] == "cancelled"
@@ -532,6 +532,57 @@ def test_a_cron_expression_is_checked_at_the_door(server: Server) -> None:
     assert server.http.patch(place, json={"schedule": {"cron": None}}).json()["schedule"] is None
 
 
+def test_a_connection_without_schedule_has_no_sync_before_its_first_job(server: Server) -> None:
+    collection = server.collection()
+
+    def ids(connection: str) -> set[str | None]:
+        place = f"/source-connections/{connection}"
+        return {server.get(place)["sync_id"], server.get(f"{place}/sync-id")["sync_id"]}
+
+    made = fits(shapes.SourceConnection, create(server, collection, schedule={"cron": None}))
+    assert made["sync_id"] is None
+    assert ids(made["id"]) == {None}
+    server.http.patch(f"/source-connections/{made['id']}", json={"schedule": {"cron": "0 * * * *"}})
+    server.http.patch(f"/source-connections/{made['id']}", json={"schedule": {"cron": None}})
+    assert ids(made["id"]) == {made["id"]}
+    run = create(server, collection, schedule={"cron": None}).json()["id"]
+    server.sync(run)
+    assert ids(run) == {run}
+    at_once = create(server, collection, schedule={"cron": None}, sync_immediately=True).json()
+    assert at_once["sync_id"] == at_once["id"]
+
+
+def test_the_category_of_an_error_is_one_that_clients_know_and_its_kind_tells_all(server: Server) -> None:
+    collection = server.collection()
+    for exception, category, kind in (
+        ("token_expired", "oauth_credentials_expired", "oauth_credentials_expired"),
+        ("source_auth_error", "api_key_invalid", "api_key_invalid"),
+        ("token_provider_config_error", None, "configuration"),
+    ):
+        connection = stub(server, collection, "exception_stub", exception_type=exception)
+        failed = server.sync(connection)
+        shown = fits(shapes.SourceConnection, server.http.get(f"/source-connections/{connection}"))
+        assert (failed["error_category"], failed["error_kind"]) == (category, kind)
+        assert (shown["error_category"], shown["error_kind"]) == (category, kind)
+        assert shown["sync"]["last_job"]["error_category"] == category
+        assert shown["status"] == ("needs_reauth" if category else "error")
+
+
+def test_a_job_waits_for_its_source_as_long_as_its_connection_lets_it_and_says_so(server: Server) -> None:
+    collection = server.collection()
+    limited = {"config": {"exception_type": "source_rate_limit_error", "trigger_after": 0}, "schedule": {"cron": None}}
+    assert "body.source_wait_max_s" in errors(create(server, collection, "exception_stub", source_wait_max_s=0))
+    made = create(server, collection, "exception_stub", source_wait_max_s=1.5, **limited).json()
+    place = f"/source-connections/{made['id']}"
+    assert made["source_wait_max_s"] == server.get(place)["source_wait_max_s"] == 1.5
+    job = server.run(made["id"])
+    waits = server.wait_for(lambda: server.job(made["id"], job), lambda seen: seen["waiting_for"] is not None)
+    assert (waits["status"], waits["waiting_for"]) == ("running", "source")
+    assert "source_rate_limit_error" in waits["error"]
+    assert server.finish(made["id"], job)["error_kind"] == "source_rate_limited"
+    assert server.http.patch(place, json={"source_wait_max_s": None}).json()["source_wait_max_s"] is None
+
+
 def test_a_connection_syncs_at_once_unless_told_otherwise(server: Server) -> None:
     collection = server.collection()
     answer = create(server, collection, config={"entity_count": 2}, sync_immediately=None)
@@ -566,10 +617,13 @@ def test_a_source_says_which_credentials_and_which_configuration_it_needs(server
     assert "body.authentication.credentials.stub_key" in errors(create(server, collection, authentication=wrong))
     assert "body.config.entity_count" in errors(create(server, collection, config={"entity_count": 0}))
     assert "body.config.path" in errors(create(server, collection, "folder", config={}))
-    for unsupported in ({}, {"provider_readable_id": "composio"}, {"redirect_uri": "http://localhost/"}):
+    for unsupported in ({}, {"redirect_uri": "http://localhost/"}):
         answer = create(server, collection, authentication=unsupported)
         assert answer.status_code == 400
         assert "not supported" in answer.json()["detail"]
+    provided = create(server, collection, authentication={"provider_readable_id": "composio"})
+    assert provided.status_code == 404
+    assert "Auth provider 'composio' not found" in provided.json()["detail"]
 
 
 # What the public command line sends

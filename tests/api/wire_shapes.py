@@ -6,6 +6,9 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict, NaiveDatetime
 
 AuthMethod = Literal["direct", "oauth_browser", "oauth_token", "oauth_byoc", "auth_provider"]
+ErrorCategory = Literal[
+    "oauth_credentials_expired", "api_key_invalid", "auth_provider_account_gone", "auth_provider_credentials_invalid"
+]
 ConnectionStatus = Literal["active", "pending_auth", "syncing", "error", "needs_reauth", "inactive", "pending_sync"]
 JobStatus = Literal["pending", "running", "completed", "failed", "cancelling", "cancelled"]
 
@@ -46,12 +49,12 @@ class Source(Shape):
     labels: list[str] | None
     supports_continuous: bool
     federated_search: bool
-    supports_temporal_relevance: bool
+    supports_temporal_relevance: Literal[True]
     supports_access_control: bool
     supports_browse_tree: bool
     rate_limit_level: str | None
     feature_flag: str | None
-    supported_auth_providers: list[str] | None
+    supported_auth_providers: list[str]
 
 
 class Summary(Shape):
@@ -107,7 +110,7 @@ class Counts(Shape):
     entities_deleted: int
     entities_failed: int
     error: str | None
-    error_category: str | None
+    error_category: ErrorCategory | None
 
 
 class SyncDetails(Shape):
@@ -143,7 +146,7 @@ class SourceConnection(Shape):
     sync: SyncDetails | None
     sync_id: UUID | None
     entities: Entities | None
-    error_category: str | None
+    error_category: ErrorCategory | None
     error_message: str | None
     provider_settings_url: str | None
     provider_short_name: str | None

@@ -86,7 +86,7 @@ def repair_of(server: Server, connection: str) -> dict[str, Any]:
 
 def fault_of(job: dict[str, Any], fault: str) -> dict[str, Any]:
     """What the job says that it found of this kind."""
-    assert (job["status"], job["error_category"]) == ("failed", "index_incomplete"), job
+    assert (job["status"], job["error_kind"]) == ("failed", "index_incomplete"), job
     assert job["error"].startswith("index_incomplete: ")
     found = [one for one in job["error_details"]["index"] if one["fault"] == fault]
     assert len(found) == 1, job["error_details"]

@@ -235,10 +235,10 @@ def test_an_index_that_is_gone_fails_the_job_until_it_is_built(
     do_apart("drop index chunk_ts")
     source.put("a", items(1, version="2")[0])
     job = server.sync(connection)
-    assert (job["status"], job["error_category"]) == ("failed", "index_incomplete")
+    assert (job["status"], job["error_kind"]) == ("failed", "index_incomplete")
     assert "an index is missing, invalid or not maintained: 1 (chunk_ts)" in job["error"]
     assert "airweave-server audit --repair builds the index anew" in job["error"]
-    assert repaired(server, connection)["error_category"] == "index_incomplete"
+    assert repaired(server, connection)["error_kind"] == "index_incomplete"
     assert "(chunk_ts)" in wrong(apart, connection)
     right(apart, connection, "--repair")
     assert server.sync(connection)["status"] == "completed"
@@ -251,7 +251,7 @@ def test_what_a_failed_job_wrote_is_looked_at_by_the_next(
     source.partitions |= {"a": items(20), "b": items(20, prefix="other")}
     source.fault("status", status=500, partition="b")
     connection = server.connect_to(source, attempts=1)
-    assert server.sync(connection)["error_category"] == "source_unavailable"
+    assert server.sync(connection)["error_kind"] == "source_unavailable"
     do(
         "delete from chunk where entity_row = (select row from entity where connection_id = :id and entity_id = :name)",
         id=connection,
@@ -260,7 +260,7 @@ def test_what_a_failed_job_wrote_is_looked_at_by_the_next(
     source.faults.clear()
     job = server.sync(connection)
     assert job["resumed_from"] is not None
-    assert job["error_category"] == "index_incomplete"
+    assert job["error_kind"] == "index_incomplete"
     assert "1 (item-0007: 0 of 1)" in job["error"]
     repair = repaired(server, connection)
     assert (repair["status"], repair["entities_inserted"], repair["resumed_from"]) == ("completed", 1, None)

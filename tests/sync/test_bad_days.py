@@ -138,7 +138,7 @@ def test_a_source_that_hangs_or_drips_ends_the_job_and_leaves_others_alone(runni
         assert [server.job(*one)["status"] for one in started] == ["running", "running"]
         for connection, job in started:
             ended = server.finish(connection, job)
-            assert (ended["status"], ended["error_category"]) == ("failed", "source_stalled")
+            assert (ended["status"], ended["error_kind"]) == ("failed", "source_stalled")
             assert counts(ended) == {"inserted": 10}
             hold(running, ended)
 
@@ -154,7 +154,7 @@ def test_a_source_that_never_comes_back_is_given_up_and_its_thread_replaced(apar
     )
     waiting = server.run(other)
     ended = server.finish(frozen, job)
-    assert (ended["status"], ended["error_category"], ended["entities_deleted"]) == ("failed", "source_stalled", 0)
+    assert (ended["status"], ended["error_kind"], ended["entities_deleted"]) == ("failed", "source_stalled", 0)
     assert ended["duration_seconds"] < 10
     done = server.finish(other, waiting)
     assert (done["status"], done["duration_seconds"] < 10) == ("completed", True)

@@ -77,7 +77,7 @@ def test_an_embedder_that_stays_broken_fails_the_job_and_the_next_one_goes_on(
     source.partitions["a"] = items(25, version="2")
     control.write_text("500")
     job = server.sync(connection)
-    assert (job["status"], job["error_category"]) == ("failed", "embedder")
+    assert (job["status"], job["error_kind"]) == ("failed", "embedder")
     assert "embedder: test-failing was told to fail: 500" in job["error"]
     assert (job["entities_encountered"], job["entities_deleted"]) == (0, 0)
     hold(running, job, listed=0)
@@ -104,7 +104,7 @@ def test_an_embedder_that_changed_its_dimensions_is_refused(apart: Running, sour
     job = server.sync(connection)
     hold(apart, job)
     agree(apart, connection, items(30))
-    assert (job["status"], job["error_category"]) == ("failed", "configuration")
+    assert (job["status"], job["error_kind"]) == ("failed", "configuration")
     assert f"run airweave-server reembed {collection} --to test-failing" in job["error"]
     doctor = apart.command("doctor", EMBEDDER="test-failing", TEST_EMBEDDER_DIMENSIONS="8")
     assert f"reembed {collection} --to test-failing" in " ".join(doctor.stdout.split())

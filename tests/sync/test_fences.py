@@ -259,7 +259,7 @@ def test_silence_while_content_is_read_is_noticed_and_costs_no_backend(apart: Ru
     source.fault("hang", path="/content/item-0001")
     connection = connect(server, source, lazy=True, timeout_s=30, total_s=60)
     job = server.sync(connection)
-    assert (job["status"], job["error_category"]) == ("failed", "source_stalled")
+    assert (job["status"], job["error_kind"]) == ("failed", "source_stalled")
     assert job["duration_seconds"] < 25
     database = Database(apart.database_url)
     with database.session() as session:

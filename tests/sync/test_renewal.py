@@ -292,7 +292,7 @@ def test_the_token_of_a_run_is_neither_renewed_nor_stored(
     server.wait_for(lambda: len(provider.log) >= seen + 2, bool)
     provider.expire()
     job = server.finish(connection, job_id)
-    assert (job["status"], job["error_category"]) == ("failed", "access_token_refused")
+    assert (job["status"], job["error_kind"]) == ("failed", "access_token_refused")
     assert provider.asked == 0
     assert rows(running, of_row, connection) == before
     shown = server.get(f"/source-connections/{connection}")

@@ -94,6 +94,8 @@ def _to_wire(job: SyncJob, progress: Progress | None) -> wire.SourceConnectionJo
         source_connection_id=job.connection_id,
         duration_seconds=_measure_s(job),
         error=progress.error if progress is not None else job.error,
+        error_category=wire.to_public_category(job.error_category),
+        error_kind=job.error_category,
         entities_inserted=counts.inserted,
         entities_updated=counts.updated,
         entities_deleted=counts.deleted,

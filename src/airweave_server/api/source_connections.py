@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from .. import plugins, wire
 from ..db import collections, connections, jobs
 from ..db.models import ACTIVE, Collection, SourceConnection, Status, SyncJob
-from ..errors import InvalidState
+from ..errors import InvalidState, NotFound
 from ..services import connections as service
 from ..services import jobs as job_service
 from ..services.connections import NewConnection
@@ -77,6 +77,8 @@ def update_source_connection(
         changes["name"] = body.name
     if "description" in body.model_fields_set:
         changes["description"] = body.description
+    if "source_wait_max_s" in body.model_fields_set:
+        changes["source_wait_max_s"] = body.source_wait_max_s
     if body.config is not None:
         changes["config"] = body.config
     if body.schedule is not None:
@@ -105,8 +107,8 @@ def delete_source_connection(
 
 
 @router.get("/{connection_id}/sync-id", include_in_schema=False)
-def get_sync_id(connection_id: UUID, session: SessionOf, organization: Organization) -> dict[str, UUID]:
-    return {"sync_id": find_connection(session, organization, connection_id).id}
+def get_sync_id(connection_id: UUID, session: SessionOf, organization: Organization) -> dict[str, UUID | None]:
+    return {"sync_id": _find_sync_id(find_connection(session, organization, connection_id))}
 
 
 def list_items(
@@ -147,6 +149,7 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
     collection = session.get_one(Collection, connection.collection_id)
     types = connections.entity_types(session, connection.id)
     is_signed_out = bool(connections.list_signed_out(session, [connection.id]))
+    failed = last if last is not None and last.status == Status.FAILED else None
     return wire.SourceConnection.of(
         connection,
         readable_collection_id=collection.readable_id,
@@ -161,15 +164,21 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
             connections.count_runs(session, connection.id),
             last_job=wire.SyncJobDetails.of(*jobs_to_wire(session, [last])) if last is not None else None,
         ),
-        sync_id=connection.id,
+        sync_id=_find_sync_id(connection),
         entities=wire.EntitySummary(
             total_entities=sum(count for _, count, _ in types),
             by_type={kind: wire.EntityTypeStats(count=count, last_updated=at) for kind, count, at in types},
         ),
-        error_category=last.error_category if last and last.status == Status.FAILED else None,
-        error_message=last.error if last and last.status == Status.FAILED else None,
+        error_category=wire.to_public_category(failed.error_category) if failed else None,
+        error_kind=failed.error_category if failed else None,
+        error_message=failed.error if failed else None,
         held_deletes=sum(plan.total for plan in service.held_deletes(session, connection.id)),
     )
+
+
+def _find_sync_id(connection: SourceConnection) -> UUID | None:
+    """The public API has a sync apart from the connection. Here it is the same, from its first schedule or job on."""
+    return connection.id if connection.has_sync else None
 
 
 def _schedule_to_wire(connection: SourceConnection, *, waits: bool) -> wire.ScheduleDetails:
@@ -207,15 +216,18 @@ def _to_new_connection(body: wire.SourceConnectionCreate) -> NewConnection:
         authentication=_read_authentication(body.authentication),
         cron=body.schedule.cron if body.schedule is not None else "",
         continuous=body.schedule is not None and body.schedule.continuous,
+        source_wait_max_s=body.source_wait_max_s,
     )
 
 
 def _read_authentication(given: wire.Authentication | None) -> dict[str, Any] | None:
-    """The fields that were sent, without nulls. Raises ``InvalidState`` for ways to sign in that are not supported."""
+    """The fields that were sent, without nulls. Raises ``NotFound`` for an auth provider, as there is none, and
+    ``InvalidState`` for ways to sign in that are not supported."""
     if given is None:
         return None
     if given.provider_readable_id is not None:
-        raise InvalidState("auth providers are not supported by this server; send credentials or an access_token")
+        name = given.provider_readable_id
+        raise NotFound(f"Auth provider {name!r} not found: this server has none; send credentials or an access_token")
     if given.credentials is None and given.access_token is None:
         raise InvalidState("browser sign-in is not supported by this server; send credentials or an access_token")
     return given.model_dump(exclude_none=True)

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import (
     BigInteger,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -229,7 +230,8 @@ class SourceConnection(Base):
 
     ``config_version`` counts the changes of configuration and credentials; a job of another version ends.
     ``planned_at``: when ``next_run_at`` was computed. ``repair_asked_at``: when a repair was requested that the keeper
-    has yet to start.
+    has yet to start. ``source_wait_max_s``: how long its jobs wait for the source; null for the setting of that name.
+    ``has_sync``: it has had a schedule or a job.
     """
 
     __tablename__ = "source_connection"
@@ -252,6 +254,8 @@ class SourceConnection(Base):
     last_full_config_version: Mapped[int | None]
     last_full_pipeline: Mapped[str | None]
     repair_asked_at: Mapped[datetime | None]
+    source_wait_max_s: Mapped[float | None] = mapped_column(Double)
+    has_sync: Mapped[bool] = mapped_column(default=True, server_default=text("true"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deleted_at: Mapped[datetime | None]

@@ -2,7 +2,8 @@
 
 SourceError
 ├── ConfigError      the configuration cannot work: final until a person changes it
-├── AuthError        bad or expired credentials: final until a person signs in again
+├── AuthError        bad credentials: final until a person replaces them
+│   └── SignInExpired  a sign-in that has expired or was revoked: final until a person signs in again
 ├── RateLimited      the source says wait: retried after ``retry_after_s``; not counted as a failure
 ├── Unavailable      a temporary failure: retried with backoff
 │   └── Stalled      no answer in time, or one that does not finish
@@ -25,6 +26,10 @@ class ConfigError(SourceError):
 
 class AuthError(SourceError):
     """The credentials are bad or expired; there is no retry until they are replaced."""
+
+
+class SignInExpired(AuthError):
+    """The sign-in has expired or was revoked; there is no retry until a person signs in again."""
 
 
 class RateLimited(SourceError):

@@ -41,7 +41,8 @@ class NewConnection:
     """A request to connect a source.
 
     ``authentication``: as in the request, without nulls. ``cron``: "" for the source's default, None for no schedule.
-    ``continuous``: sync changes every few minutes, if the source can tell changes.
+    ``continuous``: sync changes every few minutes, if the source can tell changes. ``source_wait_max_s``: how long a
+    job waits for the source; None for the setting of the server.
     """
 
     short_name: str
@@ -52,6 +53,7 @@ class NewConnection:
     authentication: Mapping[str, Any] | None = None
     cron: str | None = ""
     continuous: bool = False
+    source_wait_max_s: float | None = None
 
 
 class Connections:
@@ -106,6 +108,8 @@ class Connections:
             cron=cron,
             next_run_at=next_run(cron, source=kind.name, traits=traits, after=moment) if cron else None,
             planned_at=moment,
+            source_wait_max_s=new.source_wait_max_s,
+            has_sync=cron is not None,
         )
         connection.credentials = self._connectors.seal(configured, owner=connection.id)
         session.add(connection)
@@ -147,7 +151,7 @@ class Connections:
         engine: Callable[[], EngineChoice],
         changes: Mapping[str, Any],
     ) -> SyncJob | None:
-        """Apply ``changes`` (name, description, config, authentication, cron, continuous).
+        """Apply ``changes`` (name, description, config, authentication, cron, continuous, source_wait_max_s).
 
         A new configuration ends the active job, which writes nothing after this commit, and starts a new one, which is
         returned.
@@ -163,12 +167,15 @@ class Connections:
             connection.name = changes["name"]
         if "description" in changes:
             connection.description = changes["description"]
+        if "source_wait_max_s" in changes:
+            connection.source_wait_max_s = changes["source_wait_max_s"]
         if "cron" in changes:
             traits = configured.traits if configured is not None else traits_of(connection) or Traits()
             source, continuous = connection.short_name, changes.get("continuous", False)
             cron = _choose_cron(changes["cron"], source=source, traits=traits, continuous=continuous)
             connection.cron, connection.planned_at = cron, (moment := clock(session))
             connection.next_run_at = next_run(cron, source=source, traits=traits, after=moment) if cron else None
+            connection.has_sync |= cron is not None
         connection.modified_at = datetime.now(UTC)
         if configured is None or (_dump(configured) == connection.config and "authentication" not in changes):
             return None

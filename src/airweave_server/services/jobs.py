@@ -95,7 +95,9 @@ def create(
     except IntegrityError:
         active = jobs.find_active(session, connection.id)
         state = active.status if active is not None else "ending"
-        raise InvalidState(f"a sync job of this connection is already {state}; wait for it or cancel it") from None
+        advice = "wait for its end" if state in (Status.CANCELLING, "ending") else "wait for its end, or cancel it"
+        raise InvalidState(f"a sync job is already {state} for this connection; {advice}") from None
+    connection.has_sync = True
     session.refresh(job)
     events.record_job(session, job.id)
     return job
@@ -114,6 +116,7 @@ def fail_to_start(session: Session, connection: SourceConnection, engine: Engine
         status=Status.PENDING,
     )
     session.add(job)
+    connection.has_sync = True
     session.flush()
     events.record_job(session, job.id)
     jobs.end(session, job.id, status=Status.FAILED, error=reason)

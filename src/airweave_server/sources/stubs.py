@@ -25,6 +25,7 @@ from airweave_server.sdk import (
     Items,
     Partition,
     RateLimited,
+    SignInExpired,
     Source,
     Unavailable,
     Unreadable,
@@ -236,12 +237,13 @@ class ExceptionStub(Source[ExceptionStubConfig, StubCursor]):
     """A container and small entities, and then an error of a chosen kind.
 
     Each error of the public server becomes the one of ours that asks for the same action. If a person must sign in
-    again (``source_auth_error``, ``source_token_refresh_error``, ``token_expired``, ``token_credentials_invalid``), it
-    is ``AuthError``; for a wrong configuration (``token_provider_config_error``) ``ConfigError``; for a temporary
-    failure (``source_server_error``, ``token_provider_server_error``, ``timeout``) ``Unavailable``.
-    ``source_entity_not_found`` and ``source_entity_forbidden`` are ``Unreadable``, raised from a listing, where no
-    connector should raise it. ``runtime_error`` and ``cancelled`` (the connector's own task was cancelled) are bugs of
-    a connector, so ``RuntimeError``.
+    again (``source_token_refresh_error``, ``token_expired``), it is ``SignInExpired``; if the credentials are wrong
+    (``source_auth_error``, ``token_credentials_invalid``), ``AuthError``; for a wrong configuration
+    (``token_provider_config_error``) ``ConfigError``; for a temporary failure (``source_server_error``,
+    ``token_provider_server_error``, ``timeout``) ``Unavailable``. ``source_entity_not_found`` and
+    ``source_entity_forbidden`` are ``Unreadable``, raised from a listing, where no connector should raise it.
+    ``runtime_error`` and ``cancelled`` (the connector's own task was cancelled) are bugs of a connector, so
+    ``RuntimeError``.
     """
 
     name: ClassVar[str] = "exception_stub"
@@ -286,7 +288,9 @@ class ExceptionStub(Source[ExceptionStubConfig, StubCursor]):
             f"[ExceptionStub] {kind} triggered after {self._trigger} entities (simulated failure)"
         )
         match kind:
-            case "source_auth_error" | "source_token_refresh_error" | "token_expired" | "token_credentials_invalid":
+            case "source_token_refresh_error" | "token_expired":
+                return SignInExpired(text)
+            case "source_auth_error" | "token_credentials_invalid":
                 return AuthError(text)
             case "token_provider_config_error":
                 return ConfigError(text)

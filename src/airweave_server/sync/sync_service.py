@@ -103,7 +103,7 @@ class SyncService:
                 return Outcome()
             connection, collection = connections.of_job(session, job)
             secrets: Sequence[str] = ()
-            refusal = refusal_of(connection, job)
+            refusal, wait_max_s = refusal_of(connection, job), self._wait_max_s(connection)
             try:
                 self._database.room.require()
                 if job.trigger == Trigger.REEMBED:
@@ -122,7 +122,7 @@ class SyncService:
             except (DBAPIError, Fenced):
                 raise
             except Exception as error:
-                return self._retry_or_fail_job(session, job, error, secrets, refusal)
+                return self._retry_or_fail_job(session, job, error, secrets, refusal, wait_max_s)
             return Outcome()
 
     def read(self, job_id: UUID, partition_id: int, signals: Signals, *, owner: str | None = None) -> Outcome:
@@ -138,7 +138,7 @@ class SyncService:
             if job is None:
                 raise Fenced("the job's connection was deleted")
             connection, collection = connections.of_job(session, job)
-            refusal = refusal_of(connection, job)
+            refusal, wait_max_s = refusal_of(connection, job), self._wait_max_s(connection)
             session.commit()
             secrets: Sequence[str] = ()
             try:
@@ -168,10 +168,10 @@ class SyncService:
                     self._note_terminated(partition)
                     raise
                 session.rollback()
-                return self._retry_or_fail(session, partition, error, secrets, refusal)
+                return self._retry_or_fail(session, partition, error, secrets, refusal, wait_max_s)
             except Exception as error:
                 session.rollback()
-                return self._retry_or_fail(session, partition, error, secrets, refusal)
+                return self._retry_or_fail(session, partition, error, secrets, refusal, wait_max_s)
             partitions.release(session, partition)
             session.commit()
             log.info("slice_read", partition=partition.key, entities=writer.written)
@@ -323,7 +323,8 @@ class SyncService:
             except (DBAPIError, Fenced):
                 raise
             except Exception as error:
-                return self._retry_or_fail_job(session, job, error, secrets, refusal_of(connection, job))
+                refusal, wait_max_s = refusal_of(connection, job), self._wait_max_s(connection)
+                return self._retry_or_fail_job(session, job, error, secrets, refusal, wait_max_s)
         if changed and job.rereads < sweeping.MAX_REREADS:
             sweeping.reread(session, job, changed)
             return Outcome(wait_s=0.0, reopened=True)
@@ -578,7 +579,13 @@ class SyncService:
             raise windows.trouble  # everything before it is good and committed
 
     def _retry_or_fail(
-        self, session: Session, partition: SyncPartition, error: Exception, secrets: Sequence[str], refusal: str
+        self,
+        session: Session,
+        partition: SyncPartition,
+        error: Exception,
+        secrets: Sequence[str],
+        refusal: str,
+        wait_max_s: float,
     ) -> Outcome:
         """Record a failed slice, and decide whether and when the partition is tried again."""
         verdict = judge(error, secrets, refusal=refusal)
@@ -590,7 +597,7 @@ class SyncService:
         if verdict.waiting:
             waited_s = partitions.waited_s(session, partition.id)
             wait_s = verdict.wait_after(waited_s)
-            final = verdict.has_limit and waited_s + wait_s > self._settings.source_wait_max_s
+            final = verdict.has_limit and waited_s + wait_s > wait_max_s
         elif not final:
             final = (
                 known.failures + 1 >= self._settings.retry_attempts
@@ -618,7 +625,13 @@ class SyncService:
         return Outcome() if final else Outcome(waiting_for=verdict.waiting_for)
 
     def _retry_or_fail_job(
-        self, session: Session, job: SyncJob, error: Exception, secrets: Sequence[str], refusal: str
+        self,
+        session: Session,
+        job: SyncJob,
+        error: Exception,
+        secrets: Sequence[str],
+        refusal: str,
+        wait_max_s: float,
     ) -> Outcome:
         """Record a failed step that has no partition, and decide whether and when the job is tried again."""
         session.rollback()
@@ -626,12 +639,16 @@ class SyncService:
         failures, wait_s = job.failures + (not verdict.waiting), verdict.wait_s or self._backoff(job.failures)
         jobs.fence(session, job.id, job.epoch, failures=failures, error=verdict.text)
         waited_s = jobs.seconds_since_start(session, job.id) if verdict.waiting else 0.0
-        lost = waited_s + wait_s > self._settings.source_wait_max_s and verdict.waiting and verdict.has_limit
+        lost = waited_s + wait_s > wait_max_s and verdict.waiting and verdict.has_limit
         if verdict.final or lost or failures >= self._settings.retry_attempts:
             return self._fail_job(session, job.id, verdict)
         session.commit()
         log.warning("job_will_retry", error=verdict.text, wait_s=round(wait_s, 1))
         return Outcome(wait_s=wait_s, waiting_for=verdict.waiting_for)
+
+    def _wait_max_s(self, connection: SourceConnection) -> float:
+        """How long a job of the connection waits for its source."""
+        return connection.source_wait_max_s or self._settings.source_wait_max_s
 
     def _fail_job(self, session: Session, job_id: UUID, verdict: Verdict) -> Outcome:
         """End the job in the transaction whose fence held, unless it is being cancelled."""

@@ -11,7 +11,7 @@ from ..db import audit, ledger
 from ..db.models import SyncPartition
 from ..db.room import is_storage_full
 from ..errors import NoRoom
-from ..sdk import AuthError, ConfigError, EmbedderError, RateLimited, SourceError, Stalled
+from ..sdk import AuthError, ConfigError, EmbedderError, RateLimited, SignInExpired, SourceError, Stalled
 from .scrub import mask, scrub
 
 SOURCE_WAIT_LEAST_S = 1.0
@@ -79,6 +79,8 @@ def judge(error: Exception, secrets: Sequence[str], *, refusal: str = KEY_REFUSE
             return Verdict(full, STORAGE_FULL, waiting=True)
         case ConfigError():
             return Verdict(text, "configuration", final=True)
+        case SignInExpired() if refusal == KEY_REFUSED:
+            return Verdict(text, SIGN_IN_REFUSED, final=True)
         case AuthError():
             return Verdict(text, refusal, final=True)
         case RateLimited(retry_after_s=wait_s):
