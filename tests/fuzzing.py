@@ -90,8 +90,13 @@ TYPES = (
     "text/plain; charset=utf-16",
     "é",
 )
-ODD_METHODS = ("HEAD", "OPTIONS", "PUT", "TRACE", "PROPFIND", "BREW")  # that no route has
-OPEN = ("/health", "/health/live", "/health/ready")  # to anyone, also with authentication
+ODD_METHODS = ("HEAD", "OPTIONS", "LINK", "TRACE", "PROPFIND", "BREW")  # that no route has
+OPEN = (
+    "/health",
+    "/health/live",
+    "/health/ready",
+    "/entities/definitions/by-source",
+)  # to anyone, also with authentication
 
 SOURCES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("stub", {"entity_count": 3}),

@@ -33,6 +33,7 @@ SAMPLES: dict[Any, Any] = {
     wire.SearchRequest: wire.SearchRequest(query="bees"),
     wire.SourceConnectionCreate: wire.SourceConnectionCreate(short_name="folder", readable_collection_id="notes"),
     wire.SourceConnectionUpdate: wire.SourceConnectionUpdate(name="Notes"),
+    wire.SourceRateLimitUpdate: wire.SourceRateLimitUpdate(limit=100, window_seconds=60),
 }
 OTHER_NAMES = {("POST", "/collections/{}/search/classic")}  # the same route, as the public clients call it
 NO_ROUTES = {"close", "from_settings"}
@@ -63,7 +64,7 @@ def listening(status: int = 404, body: bytes = b"{}") -> Iterator[tuple[str, lis
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_PATCH = do_DELETE = do_GET
+        do_POST = do_PATCH = do_PUT = do_DELETE = do_GET
 
         def log_message(self, *_: object) -> None:
             pass

@@ -85,6 +85,21 @@ class Client:
     def source(self, short_name: str) -> wire.Source:
         return self._call(wire.Source, "GET", f"/sources/{_part(short_name)}")
 
+    def entity_definitions(self, short_name: str) -> list[wire.EntityDefinition]:
+        """The types of entities that a source yields; empty if it is unknown."""
+        path = "/entities/definitions/by-source"
+        return self._call(list[wire.EntityDefinition], "GET", path, source_short_name=short_name)
+
+    def rate_limits(self) -> list[wire.SourceRateLimit]:
+        """All sources, with the limits that are set."""
+        return self._call(list[wire.SourceRateLimit], "GET", "/source-rate-limits")
+
+    def set_rate_limit(self, short_name: str, body: wire.SourceRateLimitUpdate) -> wire.SourceRateLimitSet:
+        return self._call(wire.SourceRateLimitSet, "PUT", f"/source-rate-limits/{_part(short_name)}", body)
+
+    def remove_rate_limit(self, short_name: str) -> None:
+        self._request("DELETE", f"/source-rate-limits/{_part(short_name)}")
+
     # Collections
 
     def collections(self, search: str | None = None) -> list[wire.Collection]:
@@ -197,6 +212,12 @@ class Client:
 
     def entity_text(self, connection_id: Id, entity_id: str) -> wire.EntityText:
         return self._call(wire.EntityText, "GET", f"{_connection(connection_id)}/entities/text", entity_id=entity_id)
+
+    def count_entities(self, connection_id: Id) -> int:
+        return self._call(int, "GET", f"/entity-counts/syncs/{_part(connection_id)}/total-count")
+
+    def count_entities_by_type(self, connection_id: Id) -> list[wire.EntityCount]:
+        return self._call(list[wire.EntityCount], "GET", f"/entity-counts/syncs/{_part(connection_id)}/counts")
 
     def retry(self, connection_id: Id, entity_ids: list[str] | None = None) -> wire.SourceConnectionJob:
         """Retry failed entities: all, or these."""

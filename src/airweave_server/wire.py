@@ -29,6 +29,7 @@ Moment = Annotated[
 ReadableId = Annotated[str, Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=200)]
 LONGEST_QUERY = 10_000
 LONGEST_WAIT_S = 30 * 24 * 3600
+LONGEST_WINDOW_S = 24 * 3600
 DEEPEST = 50
 MAX_DIGITS = 100  # of an integer in a filter
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
@@ -236,6 +237,66 @@ class Source(Answer):
     rate_limit_level: str | None = None
     feature_flag: str | None = None
     supported_auth_providers: list[str] = []
+
+
+class SourceRateLimit(Answer):
+    """The limit on an organization's requests to a source. ``rate_limit_level``: null if the source makes no requests;
+    ``id``: null if no limit is set."""
+
+    source_short_name: str
+    rate_limit_level: str | None
+    limit: int | None = None
+    window_seconds: int | None = None
+    id: UUID | None = None
+
+
+class SourceRateLimitUpdate(Form):
+    limit: int = Field(gt=0, le=1_000_000, description="Requests in a window, at most.")
+    window_seconds: int = Field(gt=0, le=LONGEST_WINDOW_S)
+
+
+class SourceRateLimitSet(Answer):
+    source_short_name: str
+    limit: int
+    window_seconds: int
+    id: UUID
+    organization_id: UUID
+    created_at: Moment
+    modified_at: Moment
+
+
+class IndexedEntity(Answer):
+    """What an entity has in the index. ``raw_source_fields``: what its source says of it besides."""
+
+    entity_id: str
+    name: str
+    created_at: Moment | None
+    updated_at: Moment | None
+    web_url: str | None
+    url: str | None
+    textual_representation: str
+    raw_source_fields: dict[str, Any]
+
+
+class EntityDefinition(Answer):
+    """A type of entities. ``entity_type``: ``file`` or ``json``."""
+
+    short_name: str
+    name: str
+    description: str | None
+    class_name: str
+    module_name: str
+    entity_type: str
+    entity_schema: dict[str, Any]
+
+
+class EntityCount(Answer):
+    count: int
+    entity_definition_short_name: str
+    entity_definition_name: str
+    entity_definition_type: str
+    entity_definition_description: str | None
+    modified_at: Moment
 
 
 class CollectionCreate(Form):

@@ -17,6 +17,7 @@ from ..errors import ServiceError
 from ..services.webhooks import MARK, mark_of
 from . import (
     collections,
+    definitions,
     docs,
     entities,
     health,
@@ -25,6 +26,7 @@ from . import (
     legacy_search,
     metrics,
     progress,
+    rate_limits,
     reembed,
     search,
     source_connections,
@@ -42,6 +44,8 @@ ROUTES = (
     health,
     metrics,
     sources,
+    rate_limits,
+    definitions,
     collections,
     reembed,
     source_connections,

@@ -300,14 +300,27 @@ def list_on_other_hosts(session: Session, host: str) -> list[SourceConnection]:
     return list(session.scalars(query.order_by(SourceConnection.name, SourceConnection.id)))
 
 
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """How far requests are apart, and how much of that may be made up for at once."""
+
+    spacing_s: float
+    burst_s: float
+
+    @classmethod
+    def of(cls, *, requests: int, per_s: float) -> "Spacing":
+        burst = requests // 10
+        spacing_s = per_s / (requests - burst)
+        return cls(spacing_s, max(burst - 1, 0) * spacing_s)
+
+
 def book_request(session: Session, connection_id: UUID, *, requests: int, per_s: float) -> float:
     """Book the connection's next request. Returns the seconds until it may start.
 
     A leaky bucket stored as one timestamp (GCRA, ITU-T I.371): a tenth of ``requests`` may come in a burst, the rest
     evenly spaced. All processes together make at most ``requests`` in any ``per_s`` seconds.
     """
-    burst = requests // 10
-    spacing_s = per_s / (requests - burst)
+    spacing = Spacing.of(requests=requests, per_s=per_s)
     return float(
         session.execute(
             text("""
@@ -321,6 +334,6 @@ def book_request(session: Session, connection_id: UUID, *, requests: int, per_s:
                     + make_interval(secs => :spacing_s)
                 returning greatest(extract(epoch from free_at - clock_timestamp()) - :spacing_s, 0)
             """),
-            {"id": connection_id, "spacing_s": spacing_s, "burst_s": max(burst - 1, 0) * spacing_s},
+            {"id": connection_id, "spacing_s": spacing.spacing_s, "burst_s": spacing.burst_s},
         ).scalar_one()
     )

@@ -298,6 +298,24 @@ class SourcePace(Base):
     booked_at: Mapped[datetime | None]
 
 
+class SourceRateLimit(Base):
+    """How many requests an organization makes to a source at most, whatever its connections. ``free_at`` and
+    ``booked_at``: as of ``SourcePace``."""
+
+    __tablename__ = "source_rate_limit"
+    __table_args__ = (UniqueConstraint("organization_id", "source_short_name", name="source_rate_limit_source"),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
+    source_short_name: Mapped[str]
+    limit: Mapped[int]
+    window_seconds: Mapped[int]
+    free_at: Mapped[datetime | None]
+    booked_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
 class SyncJob(Base):
     """A job. ``number``: its place in the order of all jobs, which no clock decides. ``driver``, ``driven_at`` and
     ``driven_until``: who decides the next step, since when and until when. ``delayed_at``: when ``not_before`` was set.

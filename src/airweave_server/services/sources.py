@@ -30,7 +30,35 @@ def describe(kind: type[Source[Any, Any]]) -> wire.Source:
         output_entity_definitions=list(kind.entity_types),
         labels=list(kind.labels),
         supports_continuous=kind.tells_changes,
+        rate_limit_level=rate_limit_level(kind),
     )
+
+
+def rate_limit_level(kind: type[Source[Any, Any]]) -> str | None:
+    """Who shares a limit on the requests to this source; None if it is read where it is, without requests."""
+    return None if kind.local else "org"
+
+
+def define(kind: type[Source[Any, Any]]) -> list[wire.EntityDefinition]:
+    """The types of entities that this source yields. Their fields beyond those that each entity has are the source's
+    own, and are declared nowhere."""
+    return [
+        wire.EntityDefinition(
+            short_name=name,
+            name=name,
+            description=None,
+            class_name=name,
+            module_name=kind.__module__.rpartition(".")[2],
+            entity_type=entity_type(name),
+            entity_schema={**wire.IndexedEntity.model_json_schema(mode="serialization"), "title": name},
+        )
+        for name in kind.entity_types
+    ]
+
+
+def entity_type(name: str) -> str:
+    """Whether entities of this type are files. Sources say it by the names of their types."""
+    return "file" if "File" in name else "json"
 
 
 def _fields(model: type[BaseModel]) -> list[wire.ConfigField]:

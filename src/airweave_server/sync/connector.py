@@ -20,17 +20,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import connections, ledger
+from ..db import connections, ledger, rate_limits
 from ..db.credentials import OfConnection, Successor, try_lock
 from ..db.models import SourceConnection, SyncJob
 from ..db.session import Database, first_line
-from ..sdk import AuthError, ConfigError, Context, Rate, Source, Stopped, Traits, Unavailable
+from ..sdk import AuthError, ConfigError, Context, Rate, RateLimited, Source, Stopped, Traits, Unavailable
 from ..settings import Settings
 from ..vault import Vault, VaultError
 from .scrub import secrets_of
 from .signals import Signals
 from .trouble import KEY_REFUSED, SIGN_IN_REFUSED, TOKEN_OF_RUN_REFUSED
 
+PACE_PATIENCE_S = 30.0  # for which a thread waits for its turn under the limit of an organization
 LOCK_POLL_S = 0.2  # between two tries for the lock while another process renews the credentials
 LOCK_WAIT_S = 180.0  # for that lock in all; its holder gives it up sooner
 STORE_ATTEMPTS = 3  # at storing renewed credentials: the token they replace may be used up by then
@@ -134,12 +135,18 @@ class Connectors:
         job: SyncJob | None = None,
     ) -> Iterator[Source[Any, Any]]:
         """Open a source to read a connection's entities. All readers of the connection share its rate limit and the
-        credentials that it renews. The access token of a single run is neither renewed nor stored."""
+        credentials that it renews; all of the organization share the limit that it has set for the source. The access
+        token of a single run is neither renewed nor stored."""
         renew = None
         if job is None or job.access_token is None:
             renew = partial(self._renew, configured, OfConnection(connection.id), signals.stop)
         context = make_context(self._settings, signals.stop)
-        pace = partial(self._pace, connection.id, signals)
+        limited = (connection.organization_id, connection.short_name)
+        with self._database.session() as session:
+            limit = rate_limits.find(session, *limited)
+        if limit is not None and configured.kind.rate is None:
+            context = replace(context, rate=Rate(limit.limit, limit.window_seconds))
+        pace = partial(self._pace, connection.id, limited, signals)
         context = replace(context, pace=pace, renew=renew, alive=signals.hear_source)
         with closing(configured.kind(configured.config, configured.credentials, context)) as source:
             yield source
@@ -186,9 +193,19 @@ class Connectors:
         assert credentials is not None, "an auth that stores credentials has a form"
         return credentials
 
-    def _pace(self, connection_id: UUID, signals: Signals, rate: Rate) -> float:
+    def _pace(self, connection_id: UUID, limited: tuple[UUID, str], signals: Signals, rate: Rate) -> float:
+        """Book a request in the rate of the connection and in the limit of its organization for the source
+        (``limited``), if there is one. Returns the seconds until it may start. Raises ``RateLimited`` if the limit is
+        used up for longer than a thread should wait."""
+        limit_s = 0.0
         with self._database.session() as session:
+            if (limit := rate_limits.find(session, *limited)) is not None:
+                limit_s = rate_limits.book_request(session, limit, at_most_s=PACE_PATIENCE_S)
+                if limit_s > PACE_PATIENCE_S:
+                    text = f"the limit of {limit.limit} requests in {limit.window_seconds} s that is set is used up"
+                    raise RateLimited(text, retry_after_s=limit_s)
             wait_s = connections.book_request(session, connection_id, requests=rate.requests, per_s=rate.per_s)
+        wait_s = max(wait_s, limit_s)
         if signals.source_since is not None:
             signals.source_since = time.monotonic() + wait_s  # this wait is ours, not the source's
         return wait_s
