@@ -135,7 +135,7 @@ def test_both_forms_of_a_request_by_post_have_their_response(server: Server, lib
     unknown = fits(
         shapes.LegacySearchResponse, post(server, collection, "near zebras, lions, tigers", search_method="keyword")
     )
-    assert fits(shapes.LegacySearchResponse, unknown)["status"] == "no_relevant_results"
+    assert unknown["status"] == "no_relevant_results"
     instant = server.search(collection, "orchard", limit=100)
     same = [(each["entity_id"], each["score"]) for each in post(server, collection).json()["results"]]
     assert same == [(each["entity_id"], each["relevance_score"]) for each in instant]

@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from airweave_server.db.search import Condition
@@ -51,7 +51,12 @@ FILTERS = nested(st.recursive(st.sets(st.sampled_from(NAMES)).map(lambda some: n
 @settings(max_examples=60)
 @given(FILTERS)
 def test_the_groups_leave_what_the_filter_leaves(asked: dict[str, Any]) -> None:
-    groups = to_groups(asked, place="filter")
+    try:
+        groups = to_groups(asked, place="filter")
+    except BadInput as error:
+        if "too long" not in str(error):
+            raise
+        reject()
     assert all(groups)  # a group without conditions is no SQL
     for name in NAMES:
         assert is_left(groups, name) is fits(asked, name)
