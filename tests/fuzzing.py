@@ -124,6 +124,20 @@ FILTERS = (
     ("airweave_system_metadata.sync_id", ("equals", "in"), (str(uuid4()), "no uuid")),
     ("breadcrumbs.name", ("contains", "not_equals"), ("%", "\\")),
 )
+LEGACY_FILTERS: tuple[dict[str, Any], ...] = (
+    {"must": [{"key": "name", "match": {"any": ["a", "b"]}}], "must_not": {"has_id": ["a"]}},
+    {
+        "should": [
+            {"key": "created_at", "range": {"gte": "0001-01-01", "lt": "9999-12-31T23:59:59-12:00"}},
+            {"must": []},
+        ]
+    },
+    {"min_should": {"conditions": [{"key": "chunk_index", "match": {"value": 2**70}}] * 3, "min_count": 2}},
+    {"must_not": [{"key": "updated_at", "match": {"except": ["2024-01-31"]}}, {"is_null": {"key": "created_at"}}]},
+    {"must": [{"key": "breadcrumbs.name", "match": {"text": "%"}}, {"is_empty": {"key": "breadcrumbs.name"}}]},
+    {"must": [{"key": "name", "match": {"any": []}}]},
+    {"must": [{"key": "colour", "match": {"value": "red"}}]},
+)
 
 
 @dataclass(frozen=True)
@@ -422,6 +436,7 @@ def sensible(body: dict[str, Any], template: str, place: Place, chance: random.R
         "recover": {"since": datetime.now(UTC).isoformat()},
         "retry": {"entity_ids": [place.entity]},
         "reembed": {"embedder": chance.choice(["wordllama", "minilm", "openai"])},
+        "source-rate-limits": {"limit": chance.choice([1, 100]), "window_seconds": 1},
         "search": {
             "query": chance.choice(["budget", "the year", '"a b" -c', "a" * 9_999, "&|!:*'"]),
             "filter": [{"conditions": [condition]}],
@@ -431,6 +446,8 @@ def sensible(body: dict[str, Any], template: str, place: Place, chance: random.R
         (kind for kind in ("search", "run", "retry", "recover", "reembed") if f"/{kind}" in template),
         template.split("/")[1],
     )
+    if template.endswith(("/search", "/search/stream")):
+        usable[kind]["filter"] = chance.choice(LEGACY_FILTERS)
     if chance.random() < SENSIBLE:
         return {**body, **usable[kind]}
     return {name: chance.choice([value, usable[kind].get(name, value)]) for name, value in body.items()}
