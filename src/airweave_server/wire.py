@@ -31,6 +31,7 @@ LONGEST_QUERY = 10_000
 LONGEST_WAIT_S = 30 * 24 * 3600
 LONGEST_WINDOW_S = 24 * 3600
 DEEPEST = 50
+MOST_CONDITIONS = 1_000  # of a filter
 MAX_DIGITS = 100  # of an integer in a filter
 EARLIEST, LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 ROUTES_OF_COLLECTIONS = ("count",)
@@ -787,9 +788,15 @@ QueryText = Annotated[str, Field(max_length=LONGEST_QUERY), AfterValidator(check
 Strategy = Annotated[Literal["hybrid", "semantic", "keyword"], BeforeValidator(accept_former_name)]
 
 
+def check_size(groups: list[FilterGroup]) -> list[FilterGroup]:
+    if sum(len(group.conditions) for group in groups) > MOST_CONDITIONS:
+        raise ValueError(f"has more than {MOST_CONDITIONS:,} conditions; a list of values is one condition with in")
+    return groups
+
+
 class SearchRequest(Form):
     query: QueryText
-    filter: list[FilterGroup] | None = None
+    filter: Annotated[list[FilterGroup], AfterValidator(check_size)] | None = None
     limit: int = Field(100, ge=1, le=1_000)
     offset: int = Field(0, ge=0, le=1_000_000)
     retrieval_strategy: Strategy = "hybrid"

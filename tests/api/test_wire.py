@@ -410,6 +410,7 @@ def test_every_route_is_at_the_root_and_under_api_v1_with_and_without_a_slash(
                 ("/collections", {"name": "Twice"}, 200),
                 ("/collections", {}, 422),
                 (f"/collections/{collection}/search/instant", {"query": "apples"}, 200),
+                (f"/collections/{collection}/search", {"query": "apples"}, 200),
                 ("/source-connections", {}, 422),
                 (f"/source-connections/{uuid4()}/run", {}, 404),
             ):

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from search_library import Library
 
 from airweave_server.db.session import Database
-from airweave_server.wire import FilterCondition, FilterGroup
+from airweave_server.wire import MOST_CONDITIONS, FilterCondition, FilterGroup, SearchRequest
 
 SYSTEM = "airweave_system_metadata."
 TEXTS = [
@@ -35,6 +35,14 @@ def refused(field: str, operator: str, value: Any) -> tuple[str, str]:
         Body.model_validate({"filter": [{"conditions": [good, bad]}]})
     (error,) = caught.value.errors()
     return ".".join(map(str, error["loc"])), error["msg"]
+
+
+def test_a_filter_has_an_end() -> None:
+    one = condition("name", "equals", "x")
+    most = {"query": "q", "filter": [one] * MOST_CONDITIONS}
+    assert SearchRequest.model_validate(most).filter
+    with pytest.raises(ValidationError, match="more than 1,000 conditions"):
+        SearchRequest.model_validate({**most, "filter": [{"conditions": one["conditions"] * 500}] * 3})
 
 
 @pytest.mark.parametrize("field", TEXTS)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from airweave_server.db.search import Condition
 from airweave_server.errors import BadInput
-from airweave_server.search.legacy_filters import FIELDS, MOST_CONDITIONS, narrow_to_connections, to_groups
+from airweave_server.search.legacy_filters import FIELDS, narrow_to_connections, to_groups
+from airweave_server.wire import MOST_CONDITIONS
 
 NAMES = ("a", "b", "c")
 SYNC_ID = "airweave_system_metadata.sync_id"
@@ -100,7 +101,7 @@ def test_a_filter_that_is_too_long_written_out_is_refused() -> None:
         {"must": pairs},
         {"should": many},
         {"must": many},
-        {"should": [{"must": many[:300]}, {"must": many[:300]}]},
+        {"should": [{"must": many[:600]}, {"must": many[:600]}]},
         {"min_should": {"conditions": many[:30], "min_count": 15}},
     ):
         with pytest.raises(BadInput, match="too long"):

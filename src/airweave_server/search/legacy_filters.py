@@ -15,14 +15,13 @@ from pydantic import ValidationError
 
 from ..db.search import Condition
 from ..errors import BadInput
-from ..wire import DATES, EARLIEST, NUMBERS, DateField, FilterCondition, NumericField, TextField
+from ..wire import DATES, EARLIEST, MOST_CONDITIONS, NUMBERS, DateField, FilterCondition, NumericField, TextField
 from .filters import lower_one
 
 # Any of the groups, and all conditions of it. No group: nothing fits. A group without conditions: everything fits.
 Groups: TypeAlias = list[tuple[Condition, ...]]
 
 SHOWN_CHARS = 100  # of what is refused
-MOST_CONDITIONS = 500  # of a filter that is written out as groups
 CLAUSES = ("must", "should", "must_not", "min_should")
 RANGES = {"gt": "greater_than", "gte": "greater_than_or_equal", "lt": "less_than", "lte": "less_than_or_equal"}
 MATCHES = {"value": "equals", "text": "contains", "any": "in", "except": "not_in"}
@@ -251,7 +250,7 @@ def _shorten(given: Any) -> str:
 
 def _too_long(place: str) -> BadInput:
     return BadInput(
-        f"the filter is too long: written out as alternatives, it has more than {MOST_CONDITIONS} conditions; "
+        f"the filter is too long: written out as alternatives, it has more than {MOST_CONDITIONS:,} conditions; "
         "a list of values is one condition with any",
         field=place,
     )
