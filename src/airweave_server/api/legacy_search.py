@@ -19,19 +19,16 @@ from fastapi.responses import StreamingResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
-from .. import plugins, wire
+from .. import wire
 from ..db.models import Collection
 from ..errors import BadInput, InvalidState, ServiceError, Unavailable
-from ..sdk import ConfigError, EmbedderError, Vectors
 from ..search import hybrid, legacy_filters
 from ..search.hybrid import Found, Hit
-from ..services import collections as service
-from ..sync.vectors import embedder_of
+from . import searching
 from .answers import answer_database_error
 from .deps import Organization, Parts, PartsOf
 from .gate import PLACE
 from .lanes import Place
-from .search import WORDS
 
 INSTEAD = "use POST /collections/{readable_id}/search/instant, classic or agentic"
 DEPRECATION = {"X-API-Deprecation": "true", "X-API-Deprecation-Message": f"This search is deprecated; {INSTEAD}."}
@@ -94,9 +91,9 @@ def search_by_query(
     given = {"query": query, "response_type": response_type, "limit": limit, "offset": offset}
     body = wire.UntieredSearchRequest.model_validate(given)
     asked = _check(body, removed=("recency_bias",) if recency_bias else ())
-    collection = _find_collection(parts, organization, readable_id)
+    collection = searching.find_collection(parts, organization, readable_id)
     response.headers.update(asked.headers)
-    return _to_legacy(asked, _search(parts, collection, asked, _embed(parts, collection, asked)))
+    return _to_legacy(asked, _search(parts, collection, asked))
 
 
 @router.post("/{readable_id}/search", deprecated=True, summary="Search, as former clients call it")
@@ -111,9 +108,9 @@ def search(
     of ``response_type``, ``search_method``, ``score_threshold``, ``recency_bias``, ``expansion_strategy``,
     ``enable_reranking`` and ``enable_query_interpretation``, the response has ``response_type`` and ``status``."""
     asked = _check(body)
-    collection = _find_collection(parts, organization, readable_id)
+    collection = searching.find_collection(parts, organization, readable_id)
     response.headers.update(asked.headers)
-    found = _search(parts, collection, asked, _embed(parts, collection, asked))
+    found = _search(parts, collection, asked)
     return _to_legacy(asked, found) if body.is_legacy else _to_untiered(asked, found)
 
 
@@ -136,7 +133,7 @@ async def stream_search(
     ``embedding_start``, ``embedding_done``, ``vector_search_start``, ``vector_search_done``, ``results``, and last
     ``done``; ``error`` if the search fails, and ``heartbeat`` while it takes its time."""
     asked = _check(body)
-    collection = await run_in_threadpool(_find_collection, parts, organization, readable_id)
+    collection = await run_in_threadpool(searching.find_collection, parts, organization, readable_id)
     place: Place = request.scope[PLACE]
     place.keep()  # the search has only begun when the response does
     headers = {**asked.headers, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -165,39 +162,8 @@ def _check(body: wire.UntieredSearchRequest, *, removed: tuple[str, ...] = ()) -
     return Asked(body, query, (*removed, *gone))
 
 
-def _find_collection(parts: Parts, organization: Organization, readable_id: str) -> Collection:
-    # in a transaction of its own: a request must not hold one database connection while it waits for others
-    with parts.database.session() as session:
-        return service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    vector: Vectors | None = None
-    trust: float = 1.0
-
-
-def _embed(parts: Parts, collection: Collection, asked: Asked) -> Embedded:
-    if asked.query.strategy == "keyword":
-        return Embedded()
-    try:
-        embedder = embedder_of(collection, parts.settings)
-        return Embedded(hybrid.embed_query(embedder, asked.query), embedder.trust)
-    except (ConfigError, EmbedderError) as error:
-        raise Unavailable(f"cannot embed the query: {error}; the strategy keyword works without") from None
-
-
-def _search(parts: Parts, collection: Collection, asked: Asked, embedded: Embedded) -> Found:
-    with parts.database.snapshot() as snapshot:
-        return hybrid.search(
-            snapshot,
-            collection,
-            embedded.vector,
-            asked.query,
-            parts.database.read_concurrently,
-            trust=embedded.trust,
-            words=plugins.embedder(WORDS, parts.settings),
-        )
+def _search(parts: Parts, collection: Collection, asked: Asked) -> Found:
+    return searching.search(parts, collection, asked.query, searching.embed(parts, collection, asked.query))
 
 
 def _to_legacy(asked: Asked, found: Found) -> wire.LegacySearchResponse:
@@ -278,19 +244,19 @@ async def _stream(parts: Parts, collection: Collection, asked: Asked, place: Pla
         yield _format_event(
             "start", query=query.text, limit=query.limit, offset=query.offset, retrieval_strategy=query.strategy
         )
-        embedded = Embedded()
+        embedded = searching.Embedded()
         if query.strategy != "keyword":
             yield _format_event("embedding_start")
-            embedding = Work(partial(_embed, parts, collection, asked))
+            embedding = Work(partial(searching.embed, parts, collection, query))
             async for _ in embedding.heartbeats(heartbeat_s):
                 yield _format_event("heartbeat")
             embedded, took_ms = embedding.result()
             yield _format_event("embedding_done", duration_ms=took_ms)
         yield _format_event("vector_search_start")
-        searching = Work(partial(_search, parts, collection, asked, embedded))
-        async for _ in searching.heartbeats(heartbeat_s):
+        finding = Work(partial(searching.search, parts, collection, query, embedded))
+        async for _ in finding.heartbeats(heartbeat_s):
             yield _format_event("heartbeat")
-        found, took_ms = searching.result()
+        found, took_ms = finding.result()
         place.free()
         scores = [hit.score for hit in found.hits[:SHOWN_SCORES]]
         yield _format_event("vector_search_done", final_count=len(found.hits), top_scores=scores, duration_ms=took_ms)

@@ -5,16 +5,11 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from .. import plugins, wire
-from ..errors import Unavailable
-from ..sdk import ConfigError, EmbedderError
+from .. import wire
 from ..search import hybrid
 from ..search.hybrid import Found, Hit
-from ..services import collections as service
-from ..sync.vectors import embedder_of
+from . import searching
 from .deps import Organization, PartsOf
-
-WORDS = "wordllama"  # comes with the server, and knows single words
 
 router = APIRouter(prefix="/collections", tags=["search"])
 
@@ -26,9 +21,7 @@ def search_instant(
 ) -> wire.SearchResponse:
     """Search a collection. Results are passages, best first: the best one of each entity, or all of them with
     ``group: chunk``."""
-    # in a transaction of its own: a request must not hold one database connection while it waits for others
-    with parts.database.session() as session:
-        collection = service.get(session, organization, readable_id, missing=f"Collection '{readable_id}' not found.")
+    collection = searching.find_collection(parts, organization, readable_id)
     query = hybrid.Query(
         text=body.query,
         strategy=body.retrieval_strategy,
@@ -37,24 +30,7 @@ def search_instant(
         offset=body.offset,
         group=body.group,
     )
-    vector, trust = None, 1.0
-    if query.strategy != "keyword":
-        try:
-            embedder = embedder_of(collection, parts.settings)
-            vector, trust = hybrid.embed_query(embedder, query), embedder.trust
-        except (ConfigError, EmbedderError) as error:
-            raise Unavailable(f"cannot embed the query: {error}; retrieval_strategy keyword works without") from None
-    # if the collection is switching embedders now, the snapshot still has its former vectors
-    with parts.database.snapshot() as snapshot:
-        found = hybrid.search(
-            snapshot,
-            collection,
-            vector,
-            query,
-            parts.database.read_concurrently,
-            trust=trust,
-            words=plugins.embedder(WORDS, parts.settings),
-        )
+    found = searching.search(parts, collection, query, searching.embed(parts, collection, query))
     return _to_wire(found, explain=body.explain)
 
 
