@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from airweave_server import vault
-from airweave_server.db import connections, jobs
+from airweave_server.db import connections, events, jobs
 from airweave_server.db.models import Status
 from airweave_server.db.session import Database
 from airweave_server.settings import Settings
@@ -52,11 +52,14 @@ def driven_here(database: Database, connection: str) -> UUID:
             text("""
                 insert into sync_job (id, organization_id, collection_id, connection_id, status, phase, engine, trigger,
                        force_full, config_version, attempts, failures, epoch, deleted, held_deletes, driver)
-                select :job, organization_id, collection_id, id, 'running', 'open', 'by hand', 'api', false,
+                select :job, organization_id, collection_id, id, 'pending', 'open', 'by hand', 'api', false,
                        config_version, 1, 0, 0, 0, 0, 'here' from source_connection where id = :id
             """),
             {"job": job, "id": connection},
         )
+        events.record_job(session, job)
+        session.execute(text("update sync_job set status = 'running' where id = :job"), {"job": job})
+        events.record_job(session, job)
     return job
 
 
