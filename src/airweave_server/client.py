@@ -237,6 +237,43 @@ class Client:
             wire.HeldDeletes, "POST", f"{_connection(connection_id)}/held-deletes/{_part(plan_id)}/dismiss"
         )
 
+    # Webhooks
+
+    def messages(
+        self, event_types: list[wire.EventType] | None = None, *, limit: int = 100
+    ) -> list[wire.WebhookMessage]:
+        """The newest ``limit`` messages, or those of these types, newest first."""
+        return self._call(list[wire.WebhookMessage], "GET", "/webhooks/messages", event_types=event_types, limit=limit)
+
+    def message(self, message_id: Id) -> wire.WebhookMessageWithAttempts:
+        """A message, with the attempts to deliver it."""
+        path = f"/webhooks/messages/{_part(message_id)}"
+        return self._call(wire.WebhookMessageWithAttempts, "GET", path, include_attempts=True)
+
+    def subscribe(self, body: wire.WebhookSubscriptionCreate) -> wire.WebhookSubscription:
+        return self._call(wire.WebhookSubscription, "POST", "/webhooks/subscriptions", body)
+
+    def subscriptions(self) -> list[wire.WebhookSubscription]:
+        return self._call(list[wire.WebhookSubscription], "GET", "/webhooks/subscriptions")
+
+    def subscription(self, subscription_id: Id, *, include_secret: bool = False) -> wire.WebhookSubscriptionDetail:
+        """A subscription, with its last attempts; with ``include_secret``, also the secret that signs."""
+        return self._call(
+            wire.WebhookSubscriptionDetail, "GET", _subscription(subscription_id), include_secret=include_secret
+        )
+
+    def update_subscription(
+        self, subscription_id: Id, body: wire.WebhookSubscriptionUpdate
+    ) -> wire.WebhookSubscription:
+        return self._call(wire.WebhookSubscription, "PATCH", _subscription(subscription_id), body)
+
+    def unsubscribe(self, subscription_id: Id) -> wire.WebhookSubscription:
+        return self._call(wire.WebhookSubscription, "DELETE", _subscription(subscription_id))
+
+    def recover_messages(self, subscription_id: Id, body: wire.WebhookRecovery) -> wire.RecoveryTask:
+        """Send again what failed or was missed."""
+        return self._call(wire.RecoveryTask, "POST", f"{_subscription(subscription_id)}/recover", body)
+
     # Combinations of several requests
 
     def ensure_collection(self, readable_id: str, *, language: str | None = None) -> None:
@@ -351,6 +388,10 @@ def _collection(readable_id: str) -> str:
 
 def _connection(connection_id: Id) -> str:
     return f"/source-connections/{_part(connection_id)}"
+
+
+def _subscription(subscription_id: Id) -> str:
+    return f"/webhooks/subscriptions/{_part(subscription_id)}"
 
 
 def _describe_refusal(answer: httpx.Response) -> str:

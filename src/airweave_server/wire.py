@@ -890,6 +890,12 @@ def check_event_types(value: list[str] | None) -> list[str] | None:
 
 EventTypes = Annotated[list[EventType], Field(min_length=1), AfterValidator(check_event_types)]
 WebhookUrl = Annotated[str, Field(min_length=1, max_length=2_000)]
+# in a request to the server it is said; str() and repr() still hide it
+WebhookSecret = Annotated[
+    SecretStr,
+    Field(min_length=24, max_length=256),
+    PlainSerializer(lambda secret: secret.get_secret_value(), return_type=str, when_used="json-unless-none"),
+]
 
 
 class WebhookSubscriptionCreate(Form):
@@ -897,7 +903,7 @@ class WebhookSubscriptionCreate(Form):
 
     url: WebhookUrl
     event_types: EventTypes
-    secret: SecretStr | None = Field(None, min_length=24, max_length=256)
+    secret: WebhookSecret | None = None
 
 
 class WebhookSubscriptionUpdate(Form):
