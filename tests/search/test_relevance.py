@@ -68,6 +68,14 @@ def test_a_verbatim_phrase_comes_first_and_one_in_quotes_must_be_there(many: Lib
     assert many.search('"old lamplighters of our street"', strategy=strategy, limit=1)[0].score < 0.5
 
 
+def test_a_phrase_in_quotes_must_be_there_by_meaning_too(many: Library) -> None:
+    (quoted,) = many.search('"the old lamplighter of our street"', strategy="semantic")
+    assert (quoted.entity_id, quoted.score > 0.5) == ("0777", True)
+    assert many.ids('river "old lamplighter"', strategy="semantic") == ["0777"]
+    absent = many.search('"river lamplighter of boats"', strategy="semantic", limit=5)
+    assert [hit.score <= 0.5 for hit in absent] == [True] * 5
+
+
 def test_scores_fall_where_relevance_ends(library: Library) -> None:
     library.put("tea", "Green tea is brewed with water of eighty degrees for two minutes.")
     library.put("ship", "The captain of the container ship asked the harbour for a pilot.")

@@ -168,7 +168,10 @@ def search(
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     seen = sql.narrow(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
     by_words = query.strategy != "semantic"
-    asked = terms.read(session, collection, whole, text, size.chunks) if by_words else Terms([], 0.0, 1.0)
+    if by_words:
+        asked = terms.read(session, collection, whole, text, size.chunks)
+    else:
+        asked = Terms([], 0.0, 1.0, phrases=terms.quoted(search_form(text)))
     measure = Measure(
         asked.known, asked.total or 1.0, size.mean_bytes, vector, trust, asked.verbatim, language=collection.language
     )

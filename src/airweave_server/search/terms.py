@@ -54,7 +54,7 @@ def read(session: Session, collection: Collection, whole: Scope, asked_for: str,
     text = search_form(asked_for)
     former = asked_for if collection.index_version < INDEX_VERSION else ""  # some chunks have words in that form
     unit = idf(0, chunks)
-    phrases = _phrases(text)
+    phrases = quoted(text)
     asked = _take_apart(session, collection, text, former)
     if not asked:
         return Terms([], 0.0, unit, phrases=phrases)
@@ -102,8 +102,8 @@ def _count_near(
     ]
 
 
-def _phrases(text: str) -> tuple[Phrase, ...]:
-    """What stands in quotation marks, unless there is no word in it."""
+def quoted(text: str) -> tuple[Phrase, ...]:
+    """What stands in quotation marks in a text in its search form, unless there is no word in it."""
     found = []
     for groups in _QUOTED.findall(text):
         phrase = next(filter(None, groups))
