@@ -100,6 +100,33 @@ class Client:
     def remove_rate_limit(self, short_name: str) -> None:
         self._request("DELETE", f"/source-rate-limits/{_part(short_name)}")
 
+    # Organizations and API keys
+
+    def organizations(self) -> list[wire.Organization]:
+        """The organization of the key, as a list of one."""
+        return self._call(list[wire.Organization], "GET", "/organizations")
+
+    def organization(self, organization_id: Id) -> wire.Organization:
+        return self._call(wire.Organization, "GET", f"/organizations/{_part(organization_id)}")
+
+    def own_organizations(self) -> list[wire.Organization]:
+        """The same as ``organizations``, where clients that have users look for it."""
+        return self._call(list[wire.Organization], "GET", "/users/me/organizations")
+
+    def keys(self) -> list[wire.ApiKey]:
+        """All API keys of the organization, newest first."""
+        return self._pages(wire.ApiKey, "/api-keys")
+
+    def key(self, key_id: Id) -> wire.ApiKey:
+        return self._call(wire.ApiKey, "GET", f"/api-keys/{_part(key_id)}")
+
+    def create_key(self, body: wire.ApiKeyCreate) -> wire.ApiKey:
+        """Create an API key, whose text is only in this answer."""
+        return self._call(wire.ApiKey, "POST", "/api-keys", body)
+
+    def revoke_key(self, key_id: Id) -> wire.ApiKey:
+        return self._call(wire.ApiKey, "DELETE", "/api-keys", id=key_id)
+
     # Collections
 
     def collections(self, search: str | None = None) -> list[wire.Collection]:

@@ -5,6 +5,7 @@ ServiceError
 ├── InvalidState   not possible in the present state (400)
 ├── NotFound       does not exist, or belongs to another organization (404)
 ├── Unauthorized   send a valid API key (401)
+├── Forbidden      send an API key whose role may do it (403)
 ├── TooMany        slow down (429)
 ├── Unavailable    something needed cannot be reached now; try again (503)
 │   └── NoRoom     the disk is full; go on when there is room
@@ -37,6 +38,10 @@ class NotFound(ServiceError):
 
 class Unauthorized(ServiceError):
     """No API key, or an invalid one."""
+
+
+class Forbidden(ServiceError):
+    """The API key is valid, but its role may not do this."""
 
 
 class TooMany(ServiceError):

@@ -300,6 +300,52 @@ class EntityCount(Answer):
     modified_at: Moment
 
 
+RoleName = Literal["reader", "editor", "admin"]
+
+
+class Organization(Answer):
+    """An organization, as its own keys see it. ``role``: that of the caller in the words of the public API, ``admin``
+    or ``member``; ``key_role``: in ours. What the server does not have is null or empty."""
+
+    id: UUID
+    name: str
+    description: str | None = None
+    created_at: Moment
+    modified_at: Moment
+    role: Literal["admin", "member"]
+    is_primary: bool = True
+    auth0_org_id: str | None = None
+    org_metadata: dict[str, Any] | None = None
+    enabled_features: list[str] = []
+    billing: dict[str, Any] | None = None
+    key_role: RoleName
+    is_first: bool
+
+
+class ApiKeyCreate(Form):
+    expiration_days: int = Field(default=90, ge=1, le=365)
+    name: str = Field(default="", max_length=200)
+    role: RoleName = "admin"
+
+
+class ApiKey(Answer):
+    """An API key. ``decrypted_key``: its text, only in the answer that creates it; ``hint``: its last characters."""
+
+    id: UUID
+    organization_id: UUID
+    created_at: Moment
+    modified_at: Moment
+    last_used_date: Moment | None = None
+    expiration_date: Moment
+    created_by_email: str | None = None
+    modified_by_email: str | None = None
+    decrypted_key: str | None = None
+    name: str
+    role: RoleName
+    hint: str
+    revoked_at: Moment | None
+
+
 class CollectionCreate(Form):
     name: CollectionName
     readable_id: ReadableId | None = None

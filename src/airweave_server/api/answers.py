@@ -7,9 +7,17 @@ from fastapi.responses import JSONResponse
 
 from ..db.room import is_storage_full
 from ..db.session import is_locked, is_outage, is_timed_out
-from ..errors import BadInput, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
+from ..errors import BadInput, Forbidden, InvalidState, NotFound, ServiceError, TooMany, Unauthorized, Unavailable
 
-STATUS = {BadInput: 422, InvalidState: 400, NotFound: 404, Unauthorized: 401, TooMany: 429, Unavailable: 503}
+STATUS = {
+    BadInput: 422,
+    InvalidState: 400,
+    NotFound: 404,
+    Unauthorized: 401,
+    Forbidden: 403,
+    TooMany: 429,
+    Unavailable: 503,
+}
 STATEMENT_S = 25  # after which Postgres ends a statement of a request
 AGAIN_S = 1  # after which a client may try again what was not possible just now
 AGAIN = {"Retry-After": str(AGAIN_S)}

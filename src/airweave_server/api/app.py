@@ -23,8 +23,10 @@ from . import (
     health,
     held_deletes,
     jobs,
+    keys,
     legacy_search,
     metrics,
+    organizations,
     progress,
     rate_limits,
     reembed,
@@ -38,6 +40,7 @@ from .deps import Parts, check_parameters
 from .gate import Callers, Gate
 from .lanes import Lanes
 from .origin import Names, NoLoop, OwnOrigin
+from .streams import Streams
 
 PREFIX = "/api/v1"
 ROUTES = (
@@ -56,6 +59,8 @@ ROUTES = (
     search,
     webhooks,
     legacy_search,
+    organizations,
+    keys,
     docs,
 )
 SPARE_THREADS = 16  # for what runs after a response; it waits for nothing
@@ -93,7 +98,8 @@ def create_app(parts: Parts, lanes: Lanes) -> FastAPI:
     metrics.DatabaseFigures(parts.house, parts.settings.temporal_task_queue).register()
     app.state.callers = Callers(parts.database, lanes, needs_key=parts.settings.auth_enabled)
     most_bytes = int(parts.settings.max_body_mb * 1024 * 1024)
-    app.add_middleware(Gate, callers=app.state.callers, lanes=lanes, most_bytes=most_bytes)
+    streams = Streams(parts.house)
+    app.add_middleware(Gate, callers=app.state.callers, streams=streams, lanes=lanes, most_bytes=most_bytes)
     app.add_middleware(metrics.Timed)
     names = Names.of(parts.settings.api_host, parts.settings.allowed_hosts)
     if names is not None or not parts.settings.auth_enabled:

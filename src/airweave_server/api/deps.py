@@ -19,7 +19,7 @@ from ..services.connections import Connections
 from ..services.jobs import Driver, EngineChoice
 from ..settings import Settings
 from ..vault import Vault
-from .gate import ORGANIZATION
+from .gate import CALLER, ORGANIZATION, Caller
 from .watches import Watches
 
 
@@ -73,6 +73,15 @@ async def find_organization(request: Request, response: Response) -> UUID:
 
 
 Organization = Annotated[UUID, Depends(find_organization)]
+
+
+async def find_caller(request: Request) -> Caller:
+    """Whom the request acts for and what it may do, which ``gate.py`` has found."""
+    caller: Caller = request.scope[CALLER]
+    return caller
+
+
+CallerOf = Annotated[Caller, Depends(find_caller)]
 
 
 def choose_engine(parts: PartsOf) -> EngineChoice:

@@ -5,6 +5,7 @@ import asyncio
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -12,12 +13,16 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ..db import collections, keys
+from ..db.models import Role
 from ..db.session import Database
 from ..errors import ServiceError, TooMany, Unauthorized
+from . import roles
 from .answers import AGAIN, answer_database_error, answer_error, to_json
 from .lanes import OVERLOADED, Gone, Lanes, Place
+from .streams import Response, Streams
 
 ORGANIZATION = "airweave.organization"  # in the scope of a request: the organization that it acts for
+CALLER = "airweave.caller"  # in the scope of a request: its ``Caller``
 PLACE = "airweave.place"  # in the scope of a request: its place in a lane
 BAD_KEYS_PER_MINUTE = 20
 REMEMBERED_ADDRESSES = 10_000
@@ -30,6 +35,15 @@ BUFFERED_BYTES = 64 * 1024 * 1024  # of all bodies together
 SMALL_BODY_BYTES = 64 * 1024  # a body up to this size is taken even when the buffer is full
 OPEN = ("/health", "/docs", "/openapi.json", "/entities/definitions")  # need no key and no place: they never wait
 KEYLESS = ("/metrics",)  # has a token of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whom a request acts for, and what it may do. ``key_id``: its API key; None where authentication is off."""
+
+    organization: UUID
+    role: Role
+    key_id: UUID | None
 
 
 class BadKeys:
@@ -54,18 +68,18 @@ class BadKeys:
 
 
 class Callers:
-    """Finds the organization that a request acts for: the one of its API key, or the only one where authentication is
-    off. A valid key works from any address: behind one address there may be many users."""
+    """Finds whom a request acts for: the organization of its API key, or the first one where authentication is off. A
+    valid key works from any address: behind one address there may be many users."""
 
     def __init__(self, database: Database, lanes: Lanes, *, needs_key: bool) -> None:
         self._database = database
         self._lanes = lanes
         self._needs_key = needs_key
         self._bad_keys = BadKeys()
-        self._known: dict[bytes, tuple[UUID, float]] = {}
+        self._known: dict[bytes, tuple[Caller, float]] = {}
 
-    async def find(self, scope: Scope) -> UUID:
-        """The organization of this request. Raises ``Unauthorized``, ``TooMany`` and ``Unavailable``."""
+    async def find(self, scope: Scope) -> Caller:
+        """The caller of this request. Raises ``Unauthorized``, ``TooMany`` and ``Unavailable``."""
         key = _read_key(scope) if self._needs_key else ""
         if key is None:
             raise Unauthorized(
@@ -87,26 +101,27 @@ class Callers:
         self._known[digest] = (found, asked_at + KNOWN_S)
         return found
 
-    def _recall(self, digest: bytes) -> UUID | None:
-        organization, until = self._known.get(digest, (None, 0.0))
-        return organization if time.monotonic() < until else None
+    def _recall(self, digest: bytes) -> Caller | None:
+        caller, until = self._known.get(digest, (None, 0.0))
+        return caller if time.monotonic() < until else None
 
-    def _look_up(self, key: str) -> UUID | None:
+    def _look_up(self, key: str) -> Caller | None:
         with self._database.session() as session:
             if not self._needs_key:
-                return collections.organization(session).id
+                return Caller(collections.organization(session).id, Role.ADMIN, None)
             found = keys.find_valid(session, key)
-            return found.organization_id if found is not None else None
+            return Caller(found.organization_id, Role(found.role), found.id) if found is not None else None
 
 
 class Gate:
-    """Lets a request through to the routes once its key is known to be valid, its body has arrived, and it has a place
-    in its lane. The place is free again when the response begins, unless the route keeps it: a client that reads slowly
-    occupies none."""
+    """Lets a request through to the routes once its key is known to be valid and to have the role that the route needs,
+    its body has arrived, and it has a place in its lane. The place is free again when the response begins, unless the
+    route keeps it: a client that reads slowly occupies none. A response that lasts ends when its key does."""
 
-    def __init__(self, app: ASGIApp, callers: Callers, lanes: Lanes, most_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, callers: Callers, streams: Streams, lanes: Lanes, most_bytes: int) -> None:
         self._app = app
         self._callers = callers
+        self._streams = streams
         self._lanes = lanes
         self._most_bytes = most_bytes
         self._buffer_bytes = max(BUFFERED_BYTES, 2 * most_bytes)
@@ -124,12 +139,19 @@ class Gate:
                 place.begin_response()
             await send(message)
 
+        passing: Send = send_freeing
+        response: Response | None = None
         try:
             if scope["path"] not in KEYLESS:
-                scope[ORGANIZATION] = await self._callers.find(scope)
+                caller = scope[CALLER] = await self._callers.find(scope)
+                scope[ORGANIZATION] = caller.organization
+                roles.check(scope, caller.role)
+                if caller.key_id is not None:
+                    response = Response(send_freeing, self._streams, caller.key_id)
+                    passing = response.send
             await self._receive_body(receive, body)
             await place.take(receive)
-            await self._app(scope, _replay(body, receive), send_freeing)
+            await self._app(scope, _replay(body, receive), passing)
         except Gone:
             return
         except _Refused as refused:
@@ -141,6 +163,8 @@ class Gate:
                 raise
             await answer(scope, receive, send)
         finally:
+            if response is not None:
+                self._streams.discard(response)
             place.free()
             self._buffered -= len(body)
 

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Request, Response
@@ -16,6 +18,7 @@ from ..db import figures, leases
 from ..db.session import Database, is_outage
 from ..settings import is_loopback
 from .deps import Parts, PartsOf
+from .gate import Caller
 
 ANSWER_S = 1.5  # the longest wait for a look; after it, the last view is shown
 HANGING_S = 20.0  # after which a look counts as lost, and another one may start
@@ -109,13 +112,20 @@ async def health(request: Request, parts: PartsOf) -> dict[str, Any]:
     """Report the state of the server: what drives jobs and why, which process does the housekeeping, how many workers
     poll, and when sources were last listed in full. It answers 200 within two seconds even while the database is down
     or hangs. Host names, process ids and addresses are shown only with an API key, or on loopback without
-    authentication."""
+    authentication. With authentication, ``last_full_listing`` is about the connections of the key's
+    organization, and null without a key."""
     probes: Probes = request.app.state.probes
-    database, driver, may_see = await asyncio.gather(
-        probes.database.ask(), probes.driver.ask(), _may_see_places(request, parts)
+    database, driver, caller = await asyncio.gather(
+        probes.database.ask(), probes.driver.ask(), _find_caller(request, parts)
     )
+    may_see = caller is not None if parts.settings.auth_enabled else is_loopback(parts.settings.api_host)
     view = database.view if database is not None else _Database()
     storage = parts.house.room.to_wire()
+    listed = [
+        times
+        for organization, times in view.listings.items()
+        if not parts.settings.auth_enabled or (caller is not None and organization == caller.organization)
+    ]
     state = "hanging" if database is None or database.age_s else view.state
     body = {
         "status": "healthy" if state == "up" and storage["status"] == "ok" else "degraded",
@@ -127,7 +137,10 @@ async def health(request: Request, parts: PartsOf) -> dict[str, Any]:
         else None,
         "keeper": view.keeper,
         "workers": view.workers,
-        "last_full_listing": {"oldest": view.oldest, "newest": view.newest},
+        "last_full_listing": {
+            "oldest": min((oldest for oldest, _ in listed), default=None),
+            "newest": max((newest for _, newest in listed), default=None),
+        },
         "children": {child.name: child.to_wire() for child in parts.children},
     }
     return body if may_see else _hide_places(body)
@@ -161,8 +174,7 @@ class _Database:
     latency_ms: float | None = None
     keeper: str | None = None
     workers: int | None = None
-    oldest: Any = None
-    newest: Any = None
+    listings: Mapping[UUID, tuple[datetime, datetime]] = field(default_factory=dict)
 
 
 def _look_at_database(database: Database, queue: str) -> _Database:
@@ -172,21 +184,22 @@ def _look_at_database(database: Database, queue: str) -> _Database:
             keeper = leases.holder(session, "keeper")
             latency_ms = round((time.perf_counter() - began_at) * 1000, 2)
             workers = leases.count(session, queue)
-            oldest, newest = figures.full_listings(session)
+            listings = figures.full_listings(session)
     except SQLAlchemyError as error:
         return _Database("down", error="unreachable" if is_outage(error) else type(error).__name__)
-    return _Database("up", None, latency_ms, keeper, workers, oldest, newest)
+    return _Database("up", None, latency_ms, keeper, workers, listings)
 
 
-async def _may_see_places(request: Request, parts: Parts) -> bool:
+async def _find_caller(request: Request, parts: Parts) -> Caller | None:
+    """The caller by its API key; None without a valid one, and where authentication is off."""
     if not parts.settings.auth_enabled:
-        return is_loopback(parts.settings.api_host)
+        return None
     find = asyncio.ensure_future(request.app.state.callers.find(request.scope))
     await asyncio.wait({find}, timeout=ANSWER_S)
     if find.done():
-        return find.exception() is None
+        return find.result() if find.exception() is None else None
     find.add_done_callback(lambda done: done.exception())  # not cancelled: its thread would go on without a place
-    return False
+    return None
 
 
 def _hide_places(body: dict[str, Any]) -> dict[str, Any]:

@@ -10,17 +10,24 @@ from uuid import UUID
 import typer
 from rich.filesize import decimal
 from rich.table import Column
+from sqlalchemy.orm import Session
 
 from .. import installation
 from ..db import backup as archives
-from ..db import collections, embedded, keys
+from ..db import collections, embedded, keys, organizations
+from ..db.models import Organization, Role
 from ..errors import Unstartable
 from ..services import backup as backups
+from ..wire import find_text_flaw
 from .common import DataDir, confirm, inline, note, print_result, read_settings, say, show, show_json, show_table
 
 app = typer.Typer(rich_markup_mode=None)
 keys_app = typer.Typer(no_args_is_help=True, help="Manage API keys, for a server with AUTH_ENABLED=true.")
 app.add_typer(keys_app, name="keys")
+organizations_app = typer.Typer(
+    no_args_is_help=True, help="Manage organizations, which see nothing of each other, for AUTH_ENABLED=true."
+)
+app.add_typer(organizations_app, name="organizations")
 
 
 @app.command()
@@ -178,25 +185,34 @@ def audit(
 def keys_create(
     name: Annotated[str, typer.Option(help="What the key is for.")] = "",
     days: Annotated[int, typer.Option(min=1, max=365, help="Days until it expires.")] = 90,
+    role: Annotated[
+        Role, typer.Option(help="reader: search and read; editor: also connect and run; admin: everything.")
+    ] = Role.ADMIN,
+    organization: Annotated[
+        str | None, typer.Option(help="The name or id of its organization. [default: the first one]")
+    ] = None,
     data_dir: DataDir = None,
 ) -> None:
     """Create a key and print it once."""
     with installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database:
         database.migrate()
         with database.session() as session:
-            key, plain = keys.create(session, collections.organization(session).id, name=name, days=days)
-    note(f"key {key.id}, expires {key.expires_at:%Y-%m-%d}; it is shown only once:")
+            owner = _find_organization(session, organization)
+            key, plain = keys.create(session, owner.id, name=name, days=days, role=role)
+            owned = f"{role} of {owner.name}"
+    note(f"key {key.id}, {owned}, expires {key.expires_at:%Y-%m-%d}; it is shown only once:")
     print_result(plain)  # the only line on standard output
 
 
 @keys_app.command("list")
 def keys_list(data_dir: DataDir = None) -> None:
-    """List the keys. Keys themselves are not stored, only their last characters."""
+    """List the keys of all organizations. Keys themselves are not stored, only their last characters."""
     with (
         installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database,
         database.session() as session,
     ):
-        found = keys.list_all(session, collections.organization(session).id)
+        found = keys.list_all(session)
+        names = {owner.id: owner.name for owner in organizations.list_all(session)}
     for key in found:
         moments = {
             "created": key.created_at,
@@ -205,7 +221,8 @@ def keys_list(data_dir: DataDir = None) -> None:
             "revoked": key.revoked_at,
         }
         shown = ", ".join(f"{word} {at:%Y-%m-%d %H:%M}" for word, at in moments.items() if at)
-        show(f"{key.id}  …{key.hint}  {inline(key.name)}  {shown}")
+        owner = inline(names[key.organization_id])
+        show(f"{key.id}  …{key.hint}  {key.role:<6}  {owner}  {inline(key.name)}  {shown}")
 
 
 @keys_app.command("revoke")
@@ -221,9 +238,55 @@ def keys_revoke(
         installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database,
         database.session() as session,
     ):
-        if not keys.revoke(session, collections.organization(session).id, key_uuid):
+        if not keys.revoke(session, None, key_uuid):
             raise Unstartable(f"there is no valid key {key_uuid}; airweave-server keys list shows all keys")
     say(f"Revoked {key_uuid}.")
+
+
+@organizations_app.command("create")
+def organizations_create(
+    name: Annotated[str, typer.Argument(help="Its name, of 4 to 100 characters, which no other has.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Create an organization and print its id."""
+    name = name.strip()
+    if not organizations.LEAST_CHARS <= len(name) <= organizations.MOST_CHARS or find_text_flaw(name) is not None:
+        raise Unstartable(
+            f"a name has {organizations.LEAST_CHARS} to {organizations.MOST_CHARS} characters, and no NUL among them"
+        )
+    with installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database:
+        database.migrate()
+        with database.session() as session:
+            made = organizations.create(session, name)
+            if made is None:
+                raise Unstartable(f"there is an organization {name!r} already; airweave-server organizations list")
+    note(f"organization {name}; create a key for it with airweave-server keys create --organization {made.id}")
+    print_result(str(made.id))  # the only line on standard output
+
+
+@organizations_app.command("list")
+def organizations_list(data_dir: DataDir = None) -> None:
+    """List the organizations. The first one is that of a server without authentication, and has the local folders."""
+    with installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database:
+        database.migrate()
+        with database.session() as session:
+            collections.organization(session)
+            found = organizations.list_all(session)
+    for each in found:
+        first = ", the first" if each.is_first else ""
+        show(f"{each.id}  {inline(each.name)}  created {each.created_at:%Y-%m-%d %H:%M}{first}")
+
+
+def _find_organization(session: Session, name: str | None) -> Organization:
+    """The organization with this name or id, or the first one. Raises ``Unstartable``."""
+    if name is None:
+        return collections.organization(session)
+    found = organizations.find(session, name)
+    if not found:
+        raise Unstartable(f"there is no organization {name!r}; airweave-server organizations list shows them")
+    if len(found) > 1:
+        raise Unstartable(f"{len(found)} organizations are called {name!r}; name one by its id")
+    return found[0]
 
 
 def _show_audited(audited: Any) -> None:

@@ -70,6 +70,7 @@ COMMANDS = {
     "sources": (_sources, "List, show, create or check sources."),
     "demo": (_start, "Show the whole system in a temporary server."),
     "keys": (_installation, "Manage API keys, for a server with AUTH_ENABLED=true."),
+    "organizations": (_installation, "Manage organizations, which see nothing of each other."),
 }
 
 

@@ -11,16 +11,21 @@ DEFAULT_ORGANIZATION = "default"
 
 
 def organization(session: Session) -> Organization:
-    """The organization of a server without authentication. Created at first use."""
-    only = select(Organization).order_by(Organization.created_at, Organization.id).limit(1)
-    found = session.scalars(only).first()
-    if found is None:  # of several processes that start at once, one creates it
-        session.execute(text("select pg_advisory_xact_lock(hashtext('airweave organization'))"))
-        found = session.scalars(only).first()
+    """The first organization, which is that of a server without authentication. Created at first use."""
+    first = select(Organization).where(Organization.is_first)
+    found = session.scalars(first).first()
+    if found is not None:
+        return found
+    # of several processes that start at once, one creates it
+    session.execute(text("select pg_advisory_xact_lock(hashtext('airweave organization'))"))
+    found = session.scalars(first).first()
+    if found is None:  # a restored backup may be of a time when none was marked
+        found = session.scalars(select(Organization).order_by(Organization.created_at, Organization.id)).first()
     if found is None:
         found = Organization(name=DEFAULT_ORGANIZATION)
         session.add(found)
-        session.flush()
+    found.is_first = True
+    session.flush()
     return found
 
 

@@ -55,12 +55,13 @@ def oldest_active_s(session: Session) -> float:
     return float(found)
 
 
-def full_listings(session: Session) -> tuple[datetime | None, datetime | None]:
-    """The oldest and the newest time of a last full listing, over all connections."""
-    found = session.execute(
-        text("select min(last_full_at), max(last_full_at) from source_connection where deleted_at is null")
-    ).one()
-    return found[0], found[1]
+def full_listings(session: Session) -> dict[UUID, tuple[datetime, datetime]]:
+    """The oldest and the newest time of a last full listing, over all connections of each organization that has any."""
+    rows = session.execute(
+        text("""select organization_id, min(last_full_at), max(last_full_at) from source_connection
+                where deleted_at is null and last_full_at is not null group by organization_id""")
+    )
+    return {organization: (oldest, newest) for organization, oldest, newest in rows}
 
 
 @dataclass(frozen=True, slots=True)

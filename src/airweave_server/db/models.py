@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     DateTime,
     Double,
     ForeignKey,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     SmallInteger,
     Text,
     UniqueConstraint,
+    false,
     func,
     text,
 )
@@ -70,6 +72,20 @@ class Trigger(StrEnum):
     REEMBED = "reembed"
 
 
+class Role(StrEnum):
+    """What an API key may do; each role may do what those before it may. ``api/roles.py`` says what each route
+    needs."""
+
+    READER = "reader"
+    EDITOR = "editor"
+    ADMIN = "admin"
+
+    def includes(self, other: "Role") -> bool:
+        """Whether this role may do all that the other may."""
+        order = list(Role)
+        return order.index(self) >= order.index(other)
+
+
 class Engine(StrEnum):
     """Which driver decides a job's next step."""
 
@@ -110,6 +126,7 @@ class Base(DeclarativeBase):
         Mode: Text,
         Trigger: Text,
         Engine: Text,
+        Role: Text,
         PartitionState: Text,
         bytes: LargeBinary,
         int: BigInteger,
@@ -117,10 +134,15 @@ class Base(DeclarativeBase):
 
 
 class Organization(Base):
+    """An organization. ``is_first``: it is the one of a server without authentication, and local sources are its own;
+    at most one is."""
+
     __tablename__ = "organization"
+    __table_args__ = (Index("organization_first", "is_first", unique=True, postgresql_where=text("is_first")),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     name: Mapped[str]
+    is_first: Mapped[bool] = mapped_column(default=False, server_default=false())
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     modified_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
@@ -129,10 +151,12 @@ class ApiKey(Base):
     """An API key. Only its SHA-256 is stored; the key itself is shown once, when it is created."""
 
     __tablename__ = "api_key"
+    __table_args__ = (CheckConstraint("role in ('reader', 'editor', 'admin')", name="api_key_role"),)
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     organization_id: Mapped[UUID] = mapped_column(ForeignKey("organization.id", ondelete="CASCADE"))
     name: Mapped[str] = mapped_column(default="")
+    role: Mapped[Role] = mapped_column(default=Role.ADMIN, server_default=Role.ADMIN)
     hint: Mapped[str]
     key_hash: Mapped[bytes] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
