@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
+from uuid import UUID
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
@@ -55,6 +56,13 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("AIRWEAVE_FOLDER_ROOTS", "folder_roots"),
         description="Folders that `folder` connections may read, separated by the system's path separator. If it is "
         "set but empty, none. Default: the user's home and the current directory, unless they belong to the system.",
+    )
+    organization_roots: Annotated[dict[UUID, tuple[Path, ...]], NoDecode] = Field(
+        default={},
+        validation_alias=AliasChoices("AIRWEAVE_ORGANIZATION_ROOTS", "organization_roots"),
+        description="Folders that `folder` connections of an organization may read: `ID=FOLDERS`, by the id of the "
+        "organization and separated as above; several organizations are separated by `;`. Default: the first "
+        "organization has AIRWEAVE_FOLDER_ROOTS, and the others have none.",
     )
     database_url: SecretStr | None = Field(
         default=None, description="Your own Postgres 15+ with pgvector 0.8+. Default: an embedded one."
@@ -295,6 +303,28 @@ class Settings(BaseSettings):
             )
         return tuple(filter(None, value.split(os.pathsep)))
 
+    @field_validator("organization_roots", mode="before")
+    @classmethod
+    def split_roots(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        found: dict[UUID, tuple[Path, ...]] = {}
+        for number, entry in enumerate(filter(None, map(str.strip, value.split(";"))), 1):
+            name, is_given, folders = entry.partition("=")
+            try:
+                organization = UUID(name.strip())
+            except ValueError:
+                is_given = ""
+            if not is_given or organization in found:
+                raise PydanticCustomError(
+                    "organization_roots",
+                    "entry {number} is not ID=FOLDERS, with the id of another organization (see airweave-server "
+                    "organizations list)",
+                    {"number": number},
+                )
+            found[organization] = tuple(map(Path, filter(None, folders.split(os.pathsep))))
+        return found
+
     @field_validator("allowed_hosts", "allowed_private_hosts", mode="before")
     @classmethod
     def split_commas(cls, value: object) -> object:
@@ -357,6 +387,13 @@ class Settings(BaseSettings):
             with suppress(RuntimeError, OSError):  # the user has no home; the current directory was deleted
                 found.append(find())
         return tuple(path for path in found if path.is_absolute() and not _is_of_system(path))
+
+    def roots_of(self, organization_id: UUID, *, is_first: bool) -> tuple[Path, ...]:
+        """The folders that ``folder`` connections of this organization may read."""
+        given = self.organization_roots.get(organization_id)
+        if given is not None:
+            return given
+        return self.roots() if is_first else ()
 
     def languages_for_ocr(self) -> str | None:
         """The languages of pages that are images; None if such pages are not read."""

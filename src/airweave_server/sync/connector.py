@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from .. import plugins
-from ..db import connections, ledger, rate_limits
+from ..db import connections, ledger, organizations, rate_limits
 from ..db.credentials import OfConnection, Successor, try_lock
 from ..db.models import SourceConnection, SyncJob
 from ..db.session import Database, first_line
@@ -44,9 +44,10 @@ Kind = type[Source[Any, Any]]
 
 @dataclass(slots=True)
 class ConfiguredSource:
-    """A source type with its configuration and credentials. ``secrets`` must appear in no message about it; renewed
-    credentials add theirs."""
+    """A source type with its configuration and credentials, of an organization. ``secrets`` must appear in no message
+    about it; renewed credentials add theirs."""
 
+    organization_id: UUID
     kind: Kind
     config: BaseModel
     credentials: BaseModel | None
@@ -95,7 +96,7 @@ class Connectors:
         except ValidationError as error:
             place = "body.authentication" + (".credentials" if "credentials" in (authentication or {}) else "")
             raise Rejected(place, *_first_error(error)) from None
-        configured = ConfiguredSource(kind, validated, accepted)
+        configured = ConfiguredSource(organization_id, kind, validated, accepted)
         if accepted is None or not kind.auth.can_refresh(accepted):
             return configured, None
         successor = Successor(organization_id, hashlib.sha256(_to_json(kind, accepted)).digest())
@@ -123,7 +124,8 @@ class Connectors:
             validated = kind.config_model.model_validate(connection.config if config is None else dict(config))
         except ValidationError as error:
             raise ConfigError("the configuration does not fit the source: " + ": ".join(_first_error(error))) from None
-        return ConfiguredSource(kind, validated, self._load_credentials(kind, connection, job))
+        credentials = self._load_credentials(kind, connection, job)
+        return ConfiguredSource(connection.organization_id, kind, validated, credentials)
 
     @contextmanager
     def reading(
@@ -136,11 +138,12 @@ class Connectors:
     ) -> Iterator[Source[Any, Any]]:
         """Open a source to read a connection's entities. All readers of the connection share its rate limit and the
         credentials that it renews; all of the organization share the limit that it has set for the source. The access
-        token of a single run is neither renewed nor stored."""
+        token of a single run is neither renewed nor stored. Raises ``ConfigError`` if the organization may not read
+        this source."""
         renew = None
         if job is None or job.access_token is None:
             renew = partial(self._renew, configured, OfConnection(connection.id), signals.stop)
-        context = make_context(self._settings, signals.stop)
+        context = self._make_context(configured, signals.stop)
         limited = (connection.organization_id, connection.short_name)
         with self._database.session() as session:
             limit = rate_limits.find(session, *limited)
@@ -156,11 +159,12 @@ class Connectors:
         """Open a source and check it: for previews, and for the check when a connection is created or changed.
 
         Credentials that it renews are stored in ``place`` at once, even if the check fails. Without a place, as in a
-        preview, a token is not renewed if that would use up the stored one.
+        preview, a token is not renewed if that would use up the stored one. Raises ``ConfigError`` if the organization
+        may not read this source.
         """
         stop = threading.Event()
         renew = partial(self._renew, configured, place, stop) if place is not None else None
-        context = replace(make_context(self._settings, stop, is_connecting=True), renew=renew)
+        context = replace(self._make_context(configured, stop), is_connecting=True, renew=renew)
         with closing(configured.kind(configured.config, configured.credentials, context)) as source:
             source.check()
             yield source
@@ -170,6 +174,19 @@ class Connectors:
         if configured.credentials is None:
             return None
         return self._vault.seal(_to_json(configured.kind, configured.credentials), owner=str(owner))
+
+    def _make_context(self, configured: ConfiguredSource, stop: threading.Event) -> Context:
+        """What this source is given. Raises ``ConfigError`` if it reads this machine and its organization has no folder
+        here."""
+        with self._database.session() as session:
+            is_first = organizations.is_first(session, configured.organization_id)
+        roots = self._settings.roots_of(configured.organization_id, is_first=is_first)
+        if configured.traits.local and not is_first and not roots:
+            raise ConfigError(
+                f"source {configured.kind.name} reads the machine of the server, and this organization has no folders "
+                "there: the operator names them in AIRWEAVE_ORGANIZATION_ROOTS"
+            )
+        return replace(make_context(self._settings, stop), folder_roots=roots)
 
     def _load_credentials(self, kind: Kind, connection: SourceConnection, job: SyncJob | None) -> BaseModel | None:
         if job is not None and job.access_token is not None:
