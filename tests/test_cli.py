@@ -20,7 +20,8 @@ from servers.scripted_server import ScriptedServer, items
 pytestmark = pytest.mark.cold_starts
 
 COMMANDS = (
-    "", "up", "api", "migrate", "doctor", "keys", "keys create", "keys list", "keys revoke", "add", "sync", "search",
+    "", "up", "api", "migrate", "doctor", "keys", "keys create", "keys list", "keys revoke",
+    "organizations", "organizations create", "organizations list", "add", "sync", "search",
     "status", "connect", "reembed", "sources", "sources show", "sources new", "sources check", "demo",
     "audit", "backup", "restore", "reset", "preview", "evaluate",
 )  # fmt: skip

@@ -30,6 +30,9 @@ SAMPLES: dict[Any, Any] = {
     "message_id": uuid4(),
     "subscription_id": uuid4(),
     "entity_id": "a/b c.md",
+    "organization_id": uuid4(),
+    "key_id": uuid4(),
+    wire.ApiKeyCreate: wire.ApiKeyCreate(role="reader"),
     wire.CollectionCreate: wire.CollectionCreate(name="Notes"),
     wire.CollectionUpdate: wire.CollectionUpdate(name="Notes"),
     wire.ReembedRequest: wire.ReembedRequest(embedder="wordllama"),
@@ -135,6 +138,13 @@ def test_what_a_real_server_answers_is_read_whole(client: Client, server: Server
     assert "airweave_" in client.metrics()
     assert {"folder", "scripted"} <= {source.short_name for source in client.sources()}
     assert [field.name for field in client.source("folder").config_fields.fields if field.required] == ["path"]
+
+    [organization] = client.organizations()
+    assert client.own_organizations() == [client.organization(organization.id)] == [organization]
+    key = client.create_key(fill(wire.ApiKeyCreate, role="editor", name="typed"))
+    assert (key.role, key.decrypted_key is None) == ("editor", False)
+    assert [one.id for one in client.keys()] == [client.key(key.id).id] == [key.id]
+    assert client.revoke_key(key.id).revoked_at is not None
 
     made = client.create_collection(fill(wire.CollectionCreate, name="Typed things", readable_id="typed"))
     assert client.count_collections("typed") == 1

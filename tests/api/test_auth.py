@@ -12,12 +12,17 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from airweave_server.api import roles
 from airweave_server.db import collections, keys
 from airweave_server.db.models import ApiKey, Organization
 from airweave_server.db.session import Database
 from running import Running, Server
 
 GUESSERS = 16
+IDS = (
+    *("readable_id", "connection_id", "job_id", "plan_id"),
+    *("subscription_id", "message_id", "key_id", "organization_id"),
+)
 STUB = {"authentication": {"credentials": {"stub_key": "k"}}}
 
 
@@ -223,53 +228,25 @@ def theirs(first: Tenant, server: Server) -> dict[str, str]:
     job = sync()
     [plan] = first.get(f"/source-connections/{connection}/held-deletes")
     assert plan["total"] == 20
-    return {"readable_id": collection, "connection_id": connection, "job_id": job, "plan_id": str(plan["id"])}
+    hook = first.post("/webhooks/subscriptions", {"url": "https://example.com/ours", "event_types": ["sync.completed"]})
+    return {
+        "readable_id": collection,
+        "connection_id": connection,
+        "job_id": job,
+        "plan_id": str(plan["id"]),
+        "subscription_id": str(hook["id"]),
+        "message_id": str(first.get("/webhooks/messages")[0]["id"]),
+        "key_id": str(first.post("/api-keys", {"name": "another of ours"})["id"]),
+        "organization_id": str(first.organization),
+    }
 
 
 ROUTES = [
-    ("GET", "/collections/{readable_id}"),
-    ("PATCH", "/collections/{readable_id}"),
-    ("DELETE", "/collections/{readable_id}"),
-    ("POST", "/collections/{readable_id}/refresh_all"),
-    ("GET", "/collections/{readable_id}/reembed"),
-    ("POST", "/collections/{readable_id}/reembed"),
-    ("DELETE", "/collections/{readable_id}/reembed"),
-    ("GET", "/collections/{readable_id}/source-connections"),
-    ("POST", "/collections/{readable_id}/search/instant"),
-    ("POST", "/collections/{readable_id}/search/classic"),
-    ("GET", "/collections/{readable_id}/search"),
-    ("POST", "/collections/{readable_id}/search"),
-    ("POST", "/collections/{readable_id}/search/stream"),
-    ("GET", "/source-connections/{connection_id}"),
-    ("PATCH", "/source-connections/{connection_id}"),
-    ("DELETE", "/source-connections/{connection_id}"),
-    ("GET", "/source-connections/{connection_id}/sync-id"),
-    ("POST", "/source-connections/{connection_id}/run"),
-    ("GET", "/source-connections/{connection_id}/jobs"),
-    ("GET", "/source-connections/{connection_id}/jobs/{job_id}"),
-    ("POST", "/source-connections/{connection_id}/jobs/{job_id}/cancel"),
-    ("GET", "/source-connections/{connection_id}/entities"),
-    ("GET", "/source-connections/{connection_id}/entities/text"),
-    ("POST", "/source-connections/{connection_id}/entities/retry"),
-    ("GET", "/source-connections/{connection_id}/held-deletes"),
-    ("POST", "/source-connections/{connection_id}/held-deletes/{plan_id}/approve"),
-    ("POST", "/source-connections/{connection_id}/held-deletes/{plan_id}/dismiss"),
-    ("GET", "/entity-counts/syncs/{connection_id}/counts"),
-    ("GET", "/entity-counts/syncs/{connection_id}/total-count"),
-    ("GET", "/sync/job/{job_id}/subscribe"),
-    ("GET", "/sync/job/{job_id}/subscribe-state"),
-]
-
-
-def test_the_list_of_routes_is_whole(server: Server) -> None:
-    described = httpx.get(f"{server.url}/openapi.json").json()["paths"]
-    there = {
-        (method.upper(), path)
-        for path, ways in described.items()
-        for method in ways
-        if any(f"{{{name}}}" in path for name in ("readable_id", "connection_id", "job_id", "plan_id"))
-    }
-    assert there <= set(ROUTES)
+    (method, path)
+    for method, _, path in (route.partition(" ") for route in roles.NEEDED)  # it is whole, see test_roles.py
+    if any(f"{{{name}}}" in path for name in IDS)
+] + [("DELETE", "/api-keys")]
+PLAIN = [route.partition(" ")[2] for route in roles.NEEDED if route.startswith("GET ") and "{" not in route]
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -277,8 +254,11 @@ def test_what_is_anothers_answers_as_what_is_not_there(
     first: Tenant, second: Tenant, theirs: dict[str, str], method: str, path: str
 ) -> None:
     nowhere = {name: f"no-{uuid4().hex}" if name == "readable_id" else str(uuid4()) for name in theirs}
-    bodies = {"PATCH": {"name": "Taken over"}, "POST": {"query": "vault", "embedder": "minilm"}}
-    asked = {"entity_id": "secret-0.txt", "query": "vault"}
+    bodies = {
+        "PATCH": {"name": "Taken over", "disabled": True},
+        "POST": {"query": "vault", "embedder": "minilm", "since": "2026-01-01T00:00:00"},
+    }
+    asked = {"entity_id": "secret-0.txt", "query": "vault", "include_secret": True, "include_attempts": True}
     for headers in (
         {},
         {"X-Organization-ID": str(first.organization)},
@@ -288,7 +268,11 @@ def test_what_is_anothers_answers_as_what_is_not_there(
 
         def ask(ids: dict[str, str], sent: dict[str, str] = headers) -> tuple[int, str]:
             answer = second.http.request(
-                method, path.format(**ids), json=bodies.get(method), headers=sent, params=asked
+                method,
+                path.format(**ids),
+                json=bodies.get(method),
+                headers=sent,
+                params={**asked, "id": ids["key_id"]},
             )
             said = answer.text
             for name, id in ids.items():
@@ -298,6 +282,45 @@ def test_what_is_anothers_answers_as_what_is_not_there(
         seen = ask(theirs)
         assert seen[0] == 404, seen
         assert seen == ask(nowhere)
+
+
+def test_what_one_organization_does_changes_no_answer_to_another(
+    first: Tenant, second: Tenant, theirs: dict[str, str], server: Server
+) -> None:
+    def look() -> dict[str, Any]:
+        """All that the other organization is told that is about no single thing."""
+        seen: dict[str, Any] = {path: second.get(path) for path in PLAIN if path != "/files"}
+        seen["health"] = {
+            name: value
+            for name, value in second.get("/health").items()
+            if name not in ("seen_s_ago", "storage")  # which change by themselves
+        }
+        seen["counts"] = [second.get("/collections/count", search=part) for part in ("ours", "o", "%", "")]
+        seen["anybody"] = httpx.get(f"{server.url}/health").json()["last_full_listing"]
+        for key in seen["/api-keys"]:
+            key["last_used_date"] = None
+        return seen
+
+    before = look()
+    assert before["anybody"] == {"oldest": None, "newest": None}
+    assert first.get("/health")["last_full_listing"]["newest"] is not None
+    assert before["health"]["last_full_listing"] == {"oldest": None, "newest": None}
+    first.post("/collections", {"name": "Ours again", "readable_id": "ours-again"})
+    first.post("/api-keys", {"name": "ours"})
+    wanted = {"short_name": "stub", "readable_collection_id": "ours-again", "config": {"entity_count": 2}, **STUB}
+    connection = first.post("/source-connections", wanted)["id"]  # and it is synced
+    limit = first.http.put("/source-rate-limits/scripted", json={"limit": 3, "window_seconds": 60})
+    assert limit.status_code == 200, limit.text
+    assert look() == before
+    server.wait_for(
+        lambda: first.get(f"/source-connections/{connection}/jobs")[0]["status"], lambda seen: seen == "completed"
+    )
+    time.sleep(2.5)  # a probe of health is as old
+    assert look() == before
+    for name in (*theirs.values(), str(first.organization), "Ours", "Secret notes"):
+        assert name not in str(before)
+    for path in ("/metrics", "/api/v1/metrics/"):  # they are about all
+        assert second.http.get(path).status_code == 401
 
 
 def test_ids_that_are_anothers_cannot_be_reached_through_ones_own(
@@ -365,6 +388,9 @@ def test_after_all_that_nothing_of_the_first_has_changed(first: Tenant, theirs: 
     assert len(first.get(f"/source-connections/{theirs['connection_id']}/jobs")) == 2
     [plan] = first.get(f"/source-connections/{theirs['connection_id']}/held-deletes")
     assert plan["total"] == 20
+    hook = first.get(f"/webhooks/subscriptions/{theirs['subscription_id']}")
+    assert (hook["url"], hook["disabled"]) == ("https://example.com/ours", False)
+    assert first.get(f"/api-keys/{theirs['key_id']}")["revoked_at"] is None
 
 
 # Addresses
