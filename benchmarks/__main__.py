@@ -11,7 +11,7 @@ from pathlib import Path
 
 from airweave_server.errors import ClientError
 
-from . import contest, corpus, documents, durable, growth, machine, quality, remembering, searching, syncing
+from . import contest, corpus, documents, durable, growth, machine, quality, remembering, searching, syncing, tiers
 from .lab import Lab
 from .report import Table
 from .server import Unfit, scratch
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[Lab], list[Table]]] = {
     "search": searching.run,
     "million": searching.run_million,
     "quality": quality.run,
+    "tiers": tiers.run,
     "memory": remembering.run,
     "durable": durable.run,
     "growth": growth.run,

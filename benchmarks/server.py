@@ -43,6 +43,7 @@ OURS = (
     "ALLOW",
     "VAULT_",
     "EMBEDD",
+    "LLM_",
     "JOB_",
     "LOG_",
     "ENABLE_",

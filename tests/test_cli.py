@@ -57,6 +57,12 @@ def test_a_folder_is_added_synced_searched_and_shown(running: Running, server: S
     assert "[bold]They[/bold] dance" in found
     assert "2." not in found
 
+    found = ok(command(running, server, "search", "when is the hive full", "-c", "meadow", "--tier", "classic"))
+    assert "1. bees.md" in found
+    found = ok(command(running, server, "search", "hive at dusk", "-c", "meadow", "--tier", "agentic"))
+    assert re.match(r"search, \d+ ms\nread, \d+ ms\n", found)
+    assert "1. bees.md" in found
+
     shown = ok(command(running, server, "status"))
     assert f"{server.url} is healthy; engine in_process" in shown
     assert "meadow [notes] in meadow: folder, active, 2 entities" in shown

@@ -171,6 +171,20 @@ class Client:
         """The results of a search, with what it says about them."""
         return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/instant", body)
 
+    def classic(self, readable_id: str, body: wire.SearchRequest) -> wire.SearchResponse:
+        """A search by a plan, with the plan."""
+        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/classic", body)
+
+    def agentic(self, readable_id: str, body: wire.AgenticSearchRequest) -> wire.AgenticSearchResponse:
+        """A search by an agent. May take minutes if the server has a language model."""
+        path = f"{_collection(readable_id)}/search/agentic"
+        return self._call(wire.AgenticSearchResponse, "POST", path, body)
+
+    def stream_agentic(self, readable_id: str, body: wire.AgenticSearchRequest) -> Iterator[wire.AgenticSearchEvent]:
+        """Yield each step of a search by an agent; the last event, ``done``, has the results."""
+        for event in self._events(f"{_collection(readable_id)}/search/agentic/stream", body):
+            yield self._parse(wire.AgenticSearchEvent, event)
+
     # Source connections
 
     def create_connection(self, body: wire.SourceConnectionCreate) -> wire.SourceConnection:
@@ -361,9 +375,11 @@ class Client:
             raise ClientError(f"{answer.request.method} {self.url}{path}: {_describe_refusal(answer)}")
         return answer
 
-    def _events(self, path: str) -> Iterator[dict[str, Any]]:
+    def _events(self, path: str, body: BaseModel | None = None) -> Iterator[dict[str, Any]]:
+        method = "GET" if body is None else "POST"
+        sent = None if body is None else body.model_dump(mode="json", exclude_unset=True)
         try:
-            with self._http.stream("GET", path) as answer:
+            with self._http.stream(method, path, json=sent) as answer:
                 if not answer.is_success:
                     answer.read()
                 for line in self._check(answer, path).iter_lines():
@@ -371,7 +387,7 @@ class Client:
                         continue
                     event = self._parse(dict[str, Any], line.removeprefix("data:"))
                     if event.get("type") == "error":
-                        raise ClientError(f"GET {self.url}{path}: {event.get('message')}")
+                        raise ClientError(f"{method} {self.url}{path}: {event.get('message')}")
                     if event.get("type") not in ("connected", "heartbeat"):
                         yield event
         except httpx.HTTPError as error:

@@ -110,6 +110,16 @@ class Settings(BaseSettings):
         description="The dimensions of the vectors of the embedder `openai`, requested if the model's own differ. "
         "Default: those of the model.",
     )
+    llm_url: str = Field(
+        default="",
+        description="The base URL of an OpenAI-compatible service, without `/chat/completions`, whose model plans the "
+        "search tiers `classic` and `agentic` and writes answers. Default: none, and searches are planned by rules.",
+    )
+    llm_model: str = Field(default="", description="The model that is requested from LLM_URL.")
+    llm_key: SecretStr | None = Field(default=None, description="The API key that LLM_URL gets as a bearer token.")
+    llm_timeout_s: float = Field(
+        default=30.0, gt=0, le=300, description="Seconds for one answer of the model, then rules plan the search."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The lowest level that is logged."
     )
@@ -285,6 +295,7 @@ class Settings(BaseSettings):
         "metrics_token",
         "embeddings_key",
         "embeddings_dimensions",
+        "llm_key",
         mode="before",
     )
     @classmethod

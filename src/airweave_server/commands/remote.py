@@ -3,6 +3,7 @@
 import re
 import time
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,6 +29,12 @@ Schedule = Annotated[str | None, typer.Option(help="Cron expression for syncs, o
 Wait = Annotated[bool, typer.Option(help="Wait for the sync to finish.")]
 
 app = typer.Typer(rich_markup_mode=None)
+
+
+class Tier(StrEnum):
+    INSTANT = "instant"
+    CLASSIC = "classic"
+    AGENTIC = "agentic"
 
 
 @app.command()
@@ -116,10 +123,11 @@ def search(
     collection: CollectionOf = "default",
     limit: Annotated[int, typer.Option(min=1, max=1000, help="The number of results.")] = 5,
     why: Annotated[bool, typer.Option("--why", help="Show what each result was ranked by.")] = False,
+    tier: Annotated[Tier, typer.Option(help="How much is done for it.")] = Tier.INSTANT,
 ) -> None:
     """Search a collection and show the matching passages, the words of the query in bold."""
     with _client() as client:
-        answer = client.answer(collection, fill(wire.SearchRequest, query=query, limit=limit, explain=why))
+        answer = _search(client, collection, query, limit=limit, why=why, tier=tier)
     if not answer.results:
         say("Nothing found.")
     if answer.did_you_mean is not None:
@@ -132,6 +140,44 @@ def search(
         show(f"   {_passage(hit)}")
         if hit.why is not None:
             show(f"   [dim]{inline(_describe_why(hit.why))}[/]")
+
+
+def _search(client: Client, collection: str, query: str, *, limit: int, why: bool, tier: Tier) -> wire.SearchResponse:
+    if tier is Tier.AGENTIC:
+        if why:
+            raise ClientError("--why is for the tiers instant and classic")
+        return _search_by_agent(client, collection, fill(wire.AgenticSearchRequest, query=query, limit=limit))
+    body = fill(wire.SearchRequest, query=query, limit=limit, explain=why)
+    answer = client.classic(collection, body) if tier is Tier.CLASSIC else client.answer(collection, body)
+    if answer.plan is not None:
+        _show_plan(answer.plan)
+    return answer
+
+
+def _search_by_agent(client: Client, collection: str, body: wire.AgenticSearchRequest) -> wire.AgenticSearchResponse:
+    """Show each step when it has been taken, and the answer."""
+    for event in client.stream_agentic(collection, body):
+        given = event.model_dump()
+        if event.type == "tool_call":
+            show(f"[dim]{inline(given['tool_name'])}, {given['duration_ms']} ms[/]")
+        elif event.type == "done":
+            answer = wire.AgenticSearchResponse.model_validate(given)
+            if answer.plan is not None and answer.plan.reason is not None:
+                show(f"[dim]{inline(answer.plan.reason)}[/]")
+            if answer.completion is not None:
+                show(inline(answer.completion))
+            return answer
+    raise ClientError("the stream ended before the search did; try again")
+
+
+def _show_plan(plan: wire.SearchPlan) -> None:
+    if plan.reason is not None:
+        show(f"[dim]{inline(plan.reason)}[/]")
+    for query in plan.queries[1:]:
+        show(f"[dim]also searched for: {inline(query)}[/]")
+    if plan.filter_matched:
+        fields = dict.fromkeys(one.field for group in plan.filter for one in group.conditions)
+        show(f"[dim]first what fits: {inline(', '.join(fields))}[/]")
 
 
 @app.command()

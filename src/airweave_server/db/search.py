@@ -245,7 +245,7 @@ def narrow(
 def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
     """The scope of all chunks of the collection, and its size as the keeper counted it. A collection that has not been
     counted yet is measured by its ledger and ``MEASURED`` chunks."""
-    (row,) = _fetch(
+    (row,) = fetch(
         session,
         """
             select array(select id from source_connection
@@ -269,7 +269,7 @@ def whole(session: Session, collection: Collection) -> tuple[Scope, Size]:
 
 def to_lexemes(session: Session, collection: Collection, texts: Sequence[str]) -> list[list[str]]:
     """The lexemes of each text in the collection's language."""
-    rows = _fetch(
+    rows = fetch(
         session,
         f"""
             select tsvector_to_array(to_tsvector('public.{configuration(collection.language)}', t.text))
@@ -286,7 +286,7 @@ def count_occurrences(
     """The number of chunks that contain each term, and whether it was counted just now. Otherwise it is about what the
     keeper counted. A term of which the keeper saw few is rare or new, and is counted here, up to ``at_most``.
     ``chunks``: the size of the collection."""
-    rows = _fetch(
+    rows = fetch(
         session,
         f"""
             select coalesce(kept.chunks, (select count(*) from
@@ -335,7 +335,7 @@ def words_like(
     counted = "select word, chunks from collection_word where collection_id = :id and not is_ident"
     if chunks < indexes.COUNTED_FROM:
         counted = "select word, ndoc as chunks from ts_stat(:everything)"
-    rows = _fetch(
+    rows = fetch(
         session,
         f"""
             select word, chunks from ({counted}) as w
@@ -428,14 +428,14 @@ def find_nearest(
         nearest = f"select {_columns(seen)} from {seen.source} order by {distance} limit :nearest"
         width = min(max(chunks // CHUNKS_PER_EF, LEAST_EF_SEARCH, limit), MOST_EF_SEARCH)
         nested = None if is_alone else session.begin_nested()  # its rollback undoes the settings
-        _fetch(session, WITH_INDEX, {"width": width})
+        fetch(session, WITH_INDEX, {"width": width})
         measured = _measure(session, "", nearest, measure, dict(values), limit=limit)
         if nested is not None:
             nested.rollback()
         if len(measured) == limit:
             return list(map(Candidate._make, measured))
         if nested is None:
-            _fetch(session, "select set_config('enable_sort', 'on', true)", {})
+            fetch(session, "select set_config('enable_sort', 'on', true)", {})
     nearest = f"""
         select {_columns(seen)}
         from ({_distance_query(seen)} order by distance, entity_row, ordinal limit :nearest) as k
@@ -473,7 +473,7 @@ class Passage:
 
 def read_candidates(session: Session, seen: Scope, keys: Sequence[tuple[int, int]]) -> list[Passage]:
     """The passages of these chunks, in their order."""
-    rows = _fetch(
+    rows = fetch(
         session,
         f"""
             select c.heading, c.text, halfvec_send(c.{seen.vectors})
@@ -489,7 +489,7 @@ def read_candidates(session: Session, seen: Scope, keys: Sequence[tuple[int, int
 def read_passages(session: Session, keys: Sequence[tuple[int, int]]) -> list[tuple[int, dict[str, Any]]]:
     """The data to show for these chunks, each with its index in ``keys``. A chunk whose entity no longer exists is left
     out."""
-    rows = _fetch(
+    rows = fetch(
         session,
         """
             select k.n, e.entity_id, e.name, e.type, s.short_name, e.connection_id, e.job_id, c.ordinal, c.heading,
@@ -564,7 +564,7 @@ def _measure(
     if measure.vector is not None:
         values["vector"] = to_halfvec(measure.vector)
         closeness = "coalesce(nullif(1 - (z.vector <=> cast(:vector as halfvec)), 'NaN'), 0)"
-    return _fetch(
+    return fetch(
         session,
         f"""
             with {f"{before}," if before else ""}
@@ -627,7 +627,7 @@ def _look_up_remainder(
     """Look up the entities that the condition leaves. None if there are more than ``most`` of them, or with
     ``numbered`` (the condition is on chunk numbers) more than ``most`` chunks."""
     each = "cross join lateral generate_series(0, e.chunks - 1) as c(ordinal)" if numbered else ""
-    ((found, rows, chunks),) = _fetch(
+    ((found, rows, chunks),) = fetch(
         session,
         f"""
             select count(*), cast(coalesce(array_agg({"distinct" if numbered else ""} row), '{{}}') as text),
@@ -661,7 +661,7 @@ def _ranked(session: Session, inner: str, values: dict[str, Any], group: bool) -
     if group:
         inner = f"select distinct on (entity_row) * from ({inner}) as i order by entity_row, a, b, ordinal"
     statement = f"select entity_row, ordinal from ({inner}) as o order by a, b, entity_row, ordinal limit :limit"
-    return _fetch(session, statement, values)
+    return fetch(session, statement, values)
 
 
 def _to_sql(condition: Condition, values: dict[str, Any]) -> str:
@@ -709,7 +709,7 @@ def to_halfvec(vector: Vectors) -> str:
     return "[" + ",".join(f"{value:.6g}" for value in vector.tolist()) + "]"
 
 
-def _fetch(session: Session, statement: str, values: dict[str, Any]) -> list[Any]:
+def fetch(session: Session, statement: str, values: dict[str, Any]) -> list[Any]:
     """The rows of a statement, by the driver itself: what SQLAlchemy does for each statement took a quarter of the
     Python of a query. Raises ``DBAPIError``."""
     with driver_errors(statement), raw(session).cursor() as cursor:

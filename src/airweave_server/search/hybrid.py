@@ -149,6 +149,18 @@ def embed_query(embedder: Embedder, query: Query) -> Vectors | None:
     return vector if vector.any() else None
 
 
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The places of a query up to a position, and perhaps more, best first. ``whole``: all chunks of the collection,
+    and ``size``, how many they are."""
+
+    text: str
+    question: Question
+    places: Sequence[Place]
+    whole: Scope
+    size: Size
+
+
 def search(
     session: Session,
     collection: Collection,
@@ -163,13 +175,33 @@ def search(
     embedder. ``words``: an embedder of single words, for hits that hold no word of the query. The session is a
     snapshot, so all hits are of one moment. ``read_concurrently`` is that of ``Database``, for the two halves of a
     query."""
+    end = min(query.offset + query.limit, DEEPEST)
+    ranked = rank(session, collection, vector, query, read_concurrently, trust=trust, end=end)
+    found = ranked.places[:end]
+    return show(ranked, found, ranking.scores(ranked.question, found), query, words)
+
+
+def rank(
+    session: Session,
+    collection: Collection,
+    vector: Vectors | None,
+    query: Query,
+    read_concurrently: ReadConcurrently,
+    *,
+    trust: float,
+    end: int,
+    looked_at: int = ranking.LOOKED_AT,
+    also: Sequence[Term] = (),
+) -> Ranking:
+    """The places of a query up to position ``end``, and perhaps more. The parameters are those of ``search``.
+    ``looked_at``: candidates whose text is read. ``also``: more words to search for, weighed."""
     text = clean(query.text[:MAX_QUERY_CHARS])
     whole, size = sql.whole(session, collection)
     few = max(FEW_RANKED, math.isqrt(COMPARED_PER_STEP * DEPTHS[0].nearest * size.chunks)) if size.has_index else 0
     seen = sql.narrow(session, collection, whole, lower(query.filter), few=few) if query.filter else whole
     by_words = query.strategy != "semantic"
     if by_words:
-        asked = terms.read(session, collection, whole, text, size.chunks)
+        asked = terms.add(terms.read(session, collection, whole, text, size.chunks), also)
     else:
         asked = Terms([], 0.0, 1.0, phrases=terms.quoted(search_form(text)))
     measure = Measure(
@@ -196,17 +228,22 @@ def search(
         by_entity=query.group == "entity",
         is_quoted=is_quoted,
         is_capped=bool(asked.phrases) and not is_quoted,
+        looked_at=looked_at,
     )
-    end = min(query.offset + query.limit, DEEPEST)
-    found = _collect_places(question, end=end)
-    scores = ranking.scores(question, found[:end])
-    page = found[query.offset : end]
-    rows = sql.read_passages(session, [(place.entity_row, place.ordinal) for place in page]) if page else []
+    return Ranking(text, question, _collect_places(question, end=end), whole, size)
+
+
+def show(ranked: Ranking, places: Sequence[Place], scores: Sequence[float], query: Query, words: Embedder) -> Found:
+    """The page of these places that the query asks for, with the scores of the places. Their texts are shown by the
+    words of the ranking."""
+    page = places[query.offset : query.offset + query.limit]
+    question = ranked.question
+    rows = sql.read_passages(question.session, [(place.entity_row, place.ordinal) for place in page]) if page else []
     hits = _to_hits(question, [(page[place], scores[query.offset + place], row) for place, row in rows], words)
     return Found(
         hits,
         nothing_relevant=not scores or scores[0] < ranking.RELEVANT,
-        did_you_mean=_reword(text, question, hits),
+        did_you_mean=_reword(ranked.text, question, hits),
     )
 
 

@@ -45,7 +45,8 @@ class Question:
 
     ``nearest`` starts the search for so many vectors at its first call with that number; None if vectors propose no
     candidates. ``by_entity``: only the best chunk of each entity is a place. ``is_quoted``: all candidates hold what
-    stands in quotation marks. ``is_capped``: it stands nowhere, so no hit is good.
+    stands in quotation marks. ``is_capped``: it stands nowhere, so no hit is good. ``looked_at``: candidates whose text
+    is read.
     """
 
     session: Session
@@ -59,6 +60,7 @@ class Question:
     by_entity: bool
     is_quoted: bool
     is_capped: bool
+    looked_at: int = LOOKED_AT
 
 
 class Place(NamedTuple):
@@ -85,9 +87,9 @@ def key_of(question: Question, entity_row: int, ordinal: int) -> int | tuple[int
 
 
 def look_closer(question: Question, places: Sequence[Place]) -> list[Place]:
-    """The places in their final order. The text of the first ``LOOKED_AT`` is read. A word that few chunks hold secures
+    """The places in their final order. The text of the first ``looked_at`` is read. A word that few chunks hold secures
     them a place among the first."""
-    looked = [(place, place.measured) for place in places[:LOOKED_AT] if place.measured is not None]
+    looked = [(place, place.measured) for place in places[: question.looked_at] if place.measured is not None]
     ordered = list(places)
     if looked and question.strategy != "semantic":
         read = sql.read_candidates(

@@ -83,6 +83,14 @@ def read(session: Session, collection: Collection, whole: Scope, asked_for: str,
     )
 
 
+def add(asked: Terms, also: Sequence[Term]) -> Terms:
+    """The terms of a query and more words, which are weighed already. What the whole query weighs stays the same."""
+    held = {stem for term in asked.known for stem in term.stems}
+    known = [*asked.known, *(term for term in also if term.stem not in held)]
+    known.sort(key=lambda term: (term.frequency, not term.exact))
+    return replace(asked, known=known)
+
+
 def _count_near(
     session: Session, collection: Collection, whole: Scope, absent: Sequence[Term], chunks: int
 ) -> list[Term]:
