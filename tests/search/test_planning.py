@@ -50,7 +50,7 @@ def period(text: str) -> tuple[str | None, str | None]:
         ("RFC-2022 and 2022-style", None, None),
         ("version 2022.1", None, None),
         ("in 9999-12", None, None),
-        ("the mails of the last 999 years", "1023-03-13", "2024-03-14"),
+        ("the mails of the last 2 weeks", "2024-02-28", "2024-03-14"),
         ("march of the penguins", None, None),
     ],
 )
