@@ -926,13 +926,15 @@ class SearchResult(Answer):
 class SearchPlan(Answer):
     """What was searched for. ``by``: rules, or a language model (``llm``). ``reason``: why by rules, if the server has
     a language model. ``queries``: the query as it is, and its other phrasings. ``filter``: what the query implies;
-    results that fit it come first, and if there are any, ``filter_matched`` is true."""
+    results that fit it come first, and if there are any, ``filter_matched`` is true. ``words``: those of the best
+    results that were searched for as well."""
 
     by: Literal["rules", "llm"]
     reason: str | None
     queries: list[str]
     filter: list[FilterGroup]
     filter_matched: bool
+    words: list[str]
 
 
 class SearchResponse(Answer):

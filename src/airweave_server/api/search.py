@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from .. import wire
 from ..search import agent, hybrid
 from ..search.agent import Event, Given, Outcome
+from ..search.classic import Carried
 from ..search.hybrid import Found, Hit
 from ..search.planning import Plan
 from . import searching
@@ -50,7 +51,7 @@ def search_classic(
     collection = searching.find_collection(parts, organization, readable_id)
     plan = searching.make_plan(parts, collection, body.query)
     carried = searching.carry_out(parts, collection, plan, _read_query(body))
-    shown = _plan_to_wire(plan, is_filter_met=carried.is_filter_met)
+    shown = _plan_to_wire(plan, carried)
     return _to_wire(carried.found, explain=body.explain, plan=shown)
 
 
@@ -141,13 +142,14 @@ def _read_agentic(body: wire.AgenticSearchRequest) -> Given:
     return Given(body.query, body.filter or (), limit, body.thinking)
 
 
-def _plan_to_wire(plan: Plan, *, is_filter_met: bool) -> dict[str, Any]:
+def _plan_to_wire(plan: Plan, carried: Carried) -> dict[str, Any]:
     return {
         "by": plan.by,
         "reason": plan.note,
         "queries": list(plan.phrasings),
         "filter": list(plan.filter),
-        "filter_matched": is_filter_met,
+        "filter_matched": carried.is_filter_met,
+        "words": list(carried.also),
     }
 
 
@@ -157,7 +159,7 @@ def _outcome_to_wire(outcome: Outcome) -> wire.AgenticSearchResponse:
             "results": [_to_values(hit, explain=False) for hit in outcome.hits],
             "nothing_relevant": outcome.nothing_relevant,
             "did_you_mean": outcome.did_you_mean,
-            "plan": _plan_to_wire(outcome.plan, is_filter_met=outcome.is_filter_met),
+            "plan": _plan_to_wire(outcome.plan, outcome.first),
             "completion": outcome.answer,
             "completion_reason": outcome.answer_note,
         }

@@ -52,14 +52,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of a run. ``answer``: by the model; if None, ``answer_note`` says why. ``plan``: what was searched for,
-    and by whom it was decided. ``is_filter_met``: something fits the filter that was inferred."""
+    """The end of a run. ``answer``: by the model; if None, ``answer_note`` says why. ``plan``: what was searched for
+    first, and by whom the steps were decided. ``first``: what that has found."""
 
     hits: Sequence[Hit]
     nothing_relevant: bool
     did_you_mean: str | None
     plan: Plan
-    is_filter_met: bool
+    first: Carried
     answer: str | None
     answer_note: str | None
     duration_ms: int
@@ -253,7 +253,7 @@ def run(tools: Tools, llm: Llm | None, note: str | None = None) -> Iterator[Even
         nothing_relevant=not hits or hits[0].score < ranking.RELEVANT,
         did_you_mean=base.found.did_you_mean,
         plan=plan,
-        is_filter_met=base.is_filter_met,
+        first=base,
         answer=answer,
         answer_note=answer_note,
         duration_ms=_ms(began_at),
