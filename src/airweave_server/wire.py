@@ -602,9 +602,12 @@ class SourceConnection(Answer):
     held_deletes: int = 0
     error_kind: str | None
     source_wait_max_s: float | None
+    synced_at: Moment | None = None
 
 
 class SourceConnectionListItem(Answer):
+    """``synced_at``: when the last completed sync began; the index holds what the source held then, or newer."""
+
     id: UUID
     name: str
     short_name: str
@@ -616,6 +619,7 @@ class SourceConnectionListItem(Answer):
     federated_search: bool = False
     auth_method: str
     status: str
+    synced_at: Moment | None = None
 
 
 class RunRequest(Form):
@@ -832,6 +836,7 @@ def accept_former_name(value: Any) -> Any:
 
 QueryText = Annotated[str, Field(max_length=LONGEST_QUERY), AfterValidator(check_asks)]
 Strategy = Annotated[Literal["hybrid", "semantic", "keyword"], BeforeValidator(accept_former_name)]
+Tier = Literal["instant", "classic", "agentic"]
 
 
 def check_size(groups: list[FilterGroup]) -> list[FilterGroup]:

@@ -128,7 +128,7 @@ def list_items(
     )
     ids = [connection.id for connection in found]
     last, counts = jobs.newest_states(session, ids), connections.entity_counts(session, ids)
-    signed_out = connections.signed_out_ids(session, ids)
+    signed_out, synced_at = connections.signed_out_ids(session, ids), jobs.synced_at(session, ids)
     # once per collection: a session forgets a row that nothing references, and would query it again
     feeds = {each: session.get_one(Collection, each).readable_id for each in {one.collection_id for one in found}}
     return [
@@ -139,6 +139,7 @@ def list_items(
             entity_count=counts.get(connection.id, 0),
             auth_method=_name_auth_method(connection),
             status=_derive_status(last.get(connection.id)),
+            synced_at=synced_at.get(connection.id),
         )
         for connection in found
     ]
@@ -173,6 +174,7 @@ def _to_wire(session: Session, connection: SourceConnection) -> wire.SourceConne
         error_kind=failed.error_category if failed else None,
         error_message=failed.error if failed else None,
         held_deletes=sum(plan.total for plan in service.held_deletes(session, connection.id)),
+        synced_at=jobs.synced_at(session, [connection.id]).get(connection.id),
     )
 
 

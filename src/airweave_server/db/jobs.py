@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import UUID as UUID_COLUMN
-from sqlalchemy import BindParameter, Select, bindparam, cast, func, or_, select, text, update
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, cast, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
@@ -136,12 +136,22 @@ def newest_states(session: Session, connection_ids: list[UUID]) -> dict[UUID, Jo
     return {connection_id: JobState(Status(status), category) for connection_id, status, category in rows}
 
 
-def _newest_ids(connection_ids: list[UUID]) -> Select[UUID]:
+def synced_at(session: Session, connection_ids: list[UUID]) -> dict[UUID, datetime]:
+    """When the last completed job of each of these connections began. A connection without one is left out."""
+    rows = session.execute(
+        select(SyncJob.connection_id, SyncJob.started_at).where(
+            SyncJob.id.in_(_newest_ids(connection_ids, SyncJob.status == Status.COMPLETED))
+        )
+    )
+    return {connection_id: at for connection_id, at in rows if at is not None}
+
+
+def _newest_ids(connection_ids: list[UUID], *conditions: ColumnElement[bool]) -> Select[UUID]:
     # one look into the index for each: a connection may have hundreds of jobs
     wanted = select(func.unnest(cast(connection_ids, ARRAY(UUID_COLUMN))).label("id")).subquery()
     newest = (
         select(SyncJob.id)
-        .where(SyncJob.connection_id == wanted.c.id)
+        .where(SyncJob.connection_id == wanted.c.id, *conditions)
         .order_by(SyncJob.number.desc())
         .limit(1)
         .correlate(wanted)
