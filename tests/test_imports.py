@@ -21,6 +21,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("__main__",),
     ("commands",),
     ("supervisor",),
+    ("mcp_endpoint",),
+    ("mcp_server",),
+    ("mcp_tools",),
     ("api",),
     ("temporal", "keeper", "devserver"),
     ("background", "children", "installation"),
@@ -55,6 +58,8 @@ ROOMS = {
     "alembic": ("db",),
     "psycopg": ("db",),
     "cryptography": ("vault", "text"),
+    "mcp": ("mcp_server",),
+    "mcp_types": ("mcp_server",),
     "pydantic_settings": ("settings",),
     "prometheus_client": ("metrics", "api"),
 }
@@ -66,6 +71,7 @@ SLOW_STARTS = {
         "commands.sources",
         "commands.installation",
         "supervisor",
+        "mcp_endpoint",
         "db.session",
     )
 }
@@ -332,6 +338,7 @@ def test_what_is_imported_is_ours_the_standard_librarys_or_named_in_the_project(
         "anyio",
         "starlette",
         "httpcore",
+        "mcp_types",
         "pydantic_core",
-    }  # come with what is made of them: fastapi, httpx, pydantic
+    }  # come with what is made of them: fastapi, httpx, mcp, pydantic
     assert not {name for name in libraries - through_others if aliases.get(name, name) not in project}

@@ -27,22 +27,29 @@ Id = UUID | str
 
 def fill(kind: type[ModelT], **values: Any) -> ModelT:
     """Create a request model. Raises ``ClientError``, which names the field but shows no value: it may be secret."""
+    return check(kind, values)
+
+
+def check(kind: type[ModelT], values: dict[str, Any]) -> ModelT:
+    """As ``fill``, for values whose names come from elsewhere."""
     try:
-        return kind(**values)
+        return kind.model_validate(values)
     except ValidationError as error:
         flaws = ((".".join(str(part) for part in one["loc"]), one["msg"]) for one in _errors(error))
-        message = "; ".join(f"{place}: {text.removeprefix('Value error, ')}" for place, text in flaws)
+        message = "; ".join(
+            f"{place}: {text.removeprefix('Value error, ')}".removeprefix(": ") for place, text in flaws
+        )
         raise ClientError(message) from None
 
 
 class Client:
     """A client of a running server."""
 
-    def __init__(self, url: str, api_key: str | None = None) -> None:
+    def __init__(self, url: str, api_key: str | None = None, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
         headers = {"X-API-Key": api_key} if api_key else {}
         try:
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, transport=transport)
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise ClientError(f"API_URL={url} or API_KEY cannot be used: {error}") from None
 
@@ -129,8 +136,12 @@ class Client:
 
     # Collections
 
-    def collections(self, search: str | None = None) -> list[wire.Collection]:
-        """All collections, or those whose name or readable id contains ``search``."""
+    def collections(
+        self, search: str | None = None, *, skip: int = 0, limit: int | None = None
+    ) -> list[wire.Collection]:
+        """All collections, or those whose name or readable id contains ``search``; with ``limit``, one page."""
+        if limit is not None:
+            return self._call(list[wire.Collection], "GET", "/collections", search=search, skip=skip, limit=limit)
         return self._pages(wire.Collection, "/collections", search=search)
 
     def count_collections(self, search: str | None = None) -> int:
@@ -167,9 +178,9 @@ class Client:
     def search(self, readable_id: str, body: wire.SearchRequest) -> list[wire.SearchResult]:
         return self.answer(readable_id, body).results
 
-    def answer(self, readable_id: str, body: wire.SearchRequest) -> wire.SearchResponse:
+    def answer(self, readable_id: str, body: wire.SearchRequest, *, tier: wire.Tier = "instant") -> wire.SearchResponse:
         """The results of a search, with what it says about them."""
-        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/instant", body)
+        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/{tier}", body)
 
     def classic(self, readable_id: str, body: wire.SearchRequest) -> wire.SearchResponse:
         """A search by a plan, with the plan."""
@@ -193,9 +204,15 @@ class Client:
     def preview(self, body: wire.SourceConnectionCreate) -> wire.SourceConnectionPreview:
         return self._call(wire.SourceConnectionPreview, "POST", "/source-connections/preview", body)
 
-    def connections(self, collection: str | None = None) -> list[wire.SourceConnectionListItem]:
-        """All connections, or those of one collection; an empty list if the collection does not exist."""
-        return self._pages(wire.SourceConnectionListItem, "/source-connections", collection=collection)
+    def connections(
+        self, collection: str | None = None, *, skip: int = 0, limit: int | None = None
+    ) -> list[wire.SourceConnectionListItem]:
+        """All connections, or those of one collection; an empty list if the collection does not exist. With ``limit``,
+        one page."""
+        path, kind = "/source-connections", wire.SourceConnectionListItem
+        if limit is not None:
+            return self._call(list[kind], "GET", path, collection=collection, skip=skip, limit=limit)  # type: ignore[valid-type]
+        return self._pages(kind, path, collection=collection)
 
     def connection(self, connection_id: Id) -> wire.SourceConnection:
         return self._call(wire.SourceConnection, "GET", _connection(connection_id))
@@ -372,7 +389,9 @@ class Client:
 
     def _check(self, answer: httpx.Response, path: str) -> httpx.Response:
         if not answer.is_success:
-            raise ClientError(f"{answer.request.method} {self.url}{path}: {_describe_refusal(answer)}")
+            refusal = _describe_refusal(answer)
+            message = f"{answer.request.method} {self.url}{path}: {refusal}"
+            raise ClientError(message, status=answer.status_code, refusal=refusal)
         return answer
 
     def _events(self, path: str, body: BaseModel | None = None) -> Iterator[dict[str, Any]]:

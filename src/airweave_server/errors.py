@@ -70,4 +70,10 @@ class Unstartable(ServiceError):
 
 
 class ClientError(Exception):
-    """A request to the HTTP API failed. Its text is one line for a person, with the next step."""
+    """A request to the HTTP API failed. Its text is one line for a person, with the next step. ``status`` and
+    ``refusal``: what a server has answered, if one has."""
+
+    def __init__(self, message: str, *, status: int | None = None, refusal: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.refusal = refusal

@@ -55,7 +55,7 @@ def configure(
     root.setLevel(level.upper())
     logging.getLogger("temporalio.activity").setLevel("CRITICAL")  # we log the errors of steps ourselves
     logging.getLogger("uvicorn.error").setLevel("CRITICAL")  # we log failed requests ourselves
-    for noisy in ("temporalio", "httpx", "httpcore", "alembic", "uvicorn.access", "sqlalchemy.engine"):
+    for noisy in ("temporalio", "httpx", "httpcore", "alembic", "uvicorn.access", "sqlalchemy.engine", "mcp"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import structlog
 import uvicorn
 
-from . import devserver, plugins
+from . import devserver, mcp_endpoint, plugins
 from .api.answers import STATEMENT_S
-from .api.app import create_app
+from .api.app import Mount, create_app
 from .api.deps import Parts
 from .api.lanes import Lanes
 from .api.protocol import LimitedProtocol
@@ -131,7 +131,8 @@ def _serve(
     lanes = Lanes()
     requests = Database(database.url, database.room, connections=lanes.connections, statement_s=STATEMENT_S)
     parts = Parts(settings, requests, database, vault, connections, driver, keeper, watches, children)
-    app = create_app(parts, lanes)
+    agents = mcp_endpoint.Endpoint(threads=lanes.mcp.places)
+    app = create_app(parts, lanes, [Mount(agents.path, agents, agents.run, mcp_endpoint.Refusals)])
     LimitedProtocol.most_connections = min(LimitedProtocol.most_connections, _allow_files() // 2)
     server = _Server(
         uvicorn.Config(

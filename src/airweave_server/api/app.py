@@ -1,7 +1,8 @@
 """The HTTP application: all routes, middleware, and error responses in the form of the public API."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
@@ -11,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ServiceError
@@ -68,14 +70,28 @@ SPARE_THREADS = 16  # for what runs after a response; it waits for nothing
 log = structlog.get_logger(__name__)
 
 
-def create_app(parts: Parts, lanes: Lanes) -> FastAPI:
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """An application with a path of its own, whose requests pass what those of the routes do. ``run``: the context in
+    which it serves. ``around``: wraps everything that its requests pass, to put refusals into its own form."""
+
+    path: str
+    app: ASGIApp
+    run: Callable[[], AbstractAsyncContextManager[None]]
+    around: Callable[[ASGIApp], ASGIApp]
+
+
+def create_app(parts: Parts, lanes: Lanes, mounts: Sequence[Mount] = ()) -> FastAPI:
     """Build the application."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         # a request with a place never waits for a thread
         to_thread.current_default_thread_limiter().total_tokens = lanes.threads + SPARE_THREADS
-        yield
+        async with AsyncExitStack() as stack:
+            for mount in mounts:
+                await stack.enter_async_context(mount.run())
+            yield
 
     app = FastAPI(
         title="Airweave Server",
@@ -90,6 +106,8 @@ def create_app(parts: Parts, lanes: Lanes) -> FastAPI:
     app.state.probes = health.Probes(parts)
     for module in ROUTES:
         app.include_router(module.router)
+    for mount in mounts:
+        app.router.routes.append(Route(mount.path, mount.app, name=mount.path, include_in_schema=False))
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(ServiceError, _answer_service_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
@@ -105,6 +123,8 @@ def create_app(parts: Parts, lanes: Lanes) -> FastAPI:
     if names is not None or not parts.settings.auth_enabled:
         app.add_middleware(OwnOrigin, names=names)
     app.add_middleware(NoLoop, mark=(MARK, mark_of(parts.vault)))
+    for mount in mounts:
+        app.add_middleware(mount.around)
     app.add_middleware(Paths)
     return app
 

@@ -134,12 +134,15 @@ class Lanes:
     planned: Lane = field(default_factory=lambda: Lane(8, 128))  # searches that may wait for a language model
     outward: Lane = field(default_factory=lambda: Lane(16, 64))  # wait for a source or an embedder
     metrics: Lane = field(default_factory=lambda: Lane(2, 16))
+    mcp: Lane = field(default_factory=lambda: Lane(8, 64))  # wait for requests of their own, in the other lanes
     keys: Lane = field(default_factory=lambda: Lane(4, 256))  # look up an API key
 
     def of(self, method: str, path: str) -> Lane:
         """The lane of this request."""
         if path == "/metrics":
             return self.metrics
+        if path == "/mcp":
+            return self.mcp
         if _INSTANT.fullmatch(path):
             return self.search
         if _SEARCH.fullmatch(path):
@@ -156,7 +159,7 @@ class Lanes:
 
     @property
     def threads(self) -> int:
-        """The threads that requests use at once, at most."""
+        """The threads that requests use at once, at most. Those of ``mcp`` have threads of their own."""
         return sum(
             lane.places for lane in (self.common, self.search, self.planned, self.outward, self.metrics, self.keys)
         )

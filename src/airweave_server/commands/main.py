@@ -41,6 +41,12 @@ def _evaluate() -> typer.Typer:
     return evaluate.app
 
 
+def _mcp() -> typer.Typer:
+    from . import mcp
+
+    return mcp.app
+
+
 def _sources() -> typer.Typer:
     from . import sources
 
@@ -65,6 +71,7 @@ COMMANDS = {
     "sync": (_remote, "Sync connections and show the result."),
     "search": (_remote, "Search a collection and show the matching passages."),
     "evaluate": (_evaluate, "Measure how well search answers your own queries."),
+    "mcp": (_mcp, "Give agents the tools of MCP, on standard input and output."),
     "reembed": (_remote, "Move a collection to another embedder."),
     "status": (_remote, "Show the server's health, connections and last syncs."),
     "sources": (_sources, "List, show, create or check sources."),
