@@ -1,7 +1,8 @@
 """The MCP server: the tools of agents on standard streams and over HTTP."""
 
 import asyncio
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -23,7 +24,7 @@ from mcp_types import (
 
 from .client import Client, check
 from .errors import ClientError
-from .mcp_tools import NOTICE, TOOLS, AgentTool, to_text
+from .mcp_tools import NOTICE, TOOLS, UNTRUSTED, AgentTool
 from .version import __version__
 
 STDIO_THREADS = 4
@@ -76,6 +77,28 @@ def _use(client: Client, name: str, given: dict[str, Any]) -> CallToolResult:
 
 def _fail(text: str) -> CallToolResult:
     return CallToolResult(content=[TextContent(text=text)], is_error=True)
+
+
+def to_text(values: dict[str, Any]) -> str:
+    """A result as text. What is untrusted stands between two lines with an id that nobody can know beforehand."""
+    return "\n".join(_lines(values, secrets.token_hex(6)))
+
+
+def _lines(values: dict[str, Any], mark: str, indent: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if name == UNTRUSTED:
+            yield f'{indent}<untrusted-content id="{mark}">'
+            yield from _lines(value, mark, indent)
+            yield f'{indent}</untrusted-content id="{mark}">'
+        elif isinstance(value, dict):
+            yield f"{indent}{name}:"
+            yield from _lines(value, mark, indent + "  ")
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, each in enumerate(value, start=1):
+                yield f"{indent}{name} {number}:"
+                yield from _lines(each, mark, indent + "  ")
+        elif value is not None:
+            yield f"{indent}{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _describe(name: str, tool: AgentTool) -> Tool:

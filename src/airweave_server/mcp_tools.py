@@ -5,8 +5,7 @@ from sources, or that people have typed, are in a result under ``untrusted_conte
 is shown as text, they stand between marks that no text can forge.
 """
 
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -145,18 +144,11 @@ class EntityAsk(Ask):
     max_chars: int = Field(TEXT_CHARS, ge=1, le=10 * TEXT_CHARS)
 
 
-class LeftOut(Part):
-    what: str
-    count: int
-    where: list[str]
-    note: str | None
-
-
 class EntityContent(Part):
     entity_id: str
     name: str
     text: str
-    left_out: list[LeftOut] = Field(description="What of the entity is not in its text.")
+    left_out: list[wire.PartLeftOut] = Field(description="What of the entity is not in its text.")
 
 
 class EntityTell(Tell):
@@ -260,7 +252,7 @@ def read_entity(client: Client, ask: EntityAsk) -> EntityTell:
             entity_id=found.entity_id,
             name=found.name,
             text=found.text[ask.offset : end],
-            left_out=[LeftOut.model_validate(each.model_dump()) for each in found.left_out],
+            left_out=found.left_out,
         ),
     )
 
@@ -350,28 +342,6 @@ TOOLS = {
         ),
     )
 }
-
-
-def to_text(values: dict[str, Any]) -> str:
-    """A result as text. What is untrusted stands between two lines with an id that nobody can know beforehand."""
-    return "\n".join(_lines(values, secrets.token_hex(6)))
-
-
-def _lines(values: dict[str, Any], mark: str, indent: str = "") -> Iterator[str]:
-    for name, value in values.items():
-        if name == UNTRUSTED:
-            yield f'{indent}<untrusted-content id="{mark}">'
-            yield from _lines(value, mark, indent)
-            yield f'{indent}</untrusted-content id="{mark}">'
-        elif isinstance(value, dict):
-            yield f"{indent}{name}:"
-            yield from _lines(value, mark, indent + "  ")
-        elif isinstance(value, list) and value and isinstance(value[0], dict):
-            for number, each in enumerate(value, start=1):
-                yield f"{indent}{name} {number}:"
-                yield from _lines(each, mark, indent + "  ")
-        elif value is not None:
-            yield f"{indent}{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _tell_source(one: wire.SourceConnectionListItem | wire.SourceConnection, stale_after_s: int) -> SourceTold:

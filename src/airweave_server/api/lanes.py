@@ -134,7 +134,7 @@ class Lanes:
     planned: Lane = field(default_factory=lambda: Lane(8, 128))  # searches that may wait for a language model
     outward: Lane = field(default_factory=lambda: Lane(16, 64))  # wait for a source or an embedder
     metrics: Lane = field(default_factory=lambda: Lane(2, 16))
-    mcp: Lane = field(default_factory=lambda: Lane(8, 64))  # wait for requests of their own, in the other lanes
+    mcp: Lane = field(default_factory=lambda: Lane(32, 64))  # only wait for requests of their own, in other lanes
     keys: Lane = field(default_factory=lambda: Lane(4, 256))  # look up an API key
 
     def of(self, method: str, path: str) -> Lane:
