@@ -259,8 +259,9 @@ def read_entity(client: Client, ask: EntityAsk) -> EntityTell:
 
 def sync_status(client: Client, ask: StatusAsk) -> StatusTell:
     if ask.source_connection_id is not None:
+        # the job first: a source whose job is told as completed must not look older than it
+        job = next(iter(client.jobs(ask.source_connection_id, limit=1)), None)
         one = client.connection(ask.source_connection_id)
-        job = next(iter(client.jobs(one.id, limit=1)), None)
         return StatusTell(
             sources=[_tell_source(one, ask.stale_after_s)],
             next_skip=None,
