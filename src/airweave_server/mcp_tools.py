@@ -8,13 +8,14 @@ is shown as text, they stand between marks that no text can forge.
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from . import wire
 from .client import ACTIVE, Client, check
+from .errors import ClientError
 
 MOST_SOURCES = 50  # in a result; and collections
 TEXT_CHARS = 50_000  # of an entity in one result
@@ -95,11 +96,12 @@ class SearchAsk(Ask):
         description="instant: the query as it is. classic: planned first. agentic: searched in several steps.",
     )
     limit: int = Field(10, ge=1, le=50)
-    offset: int = Field(0, ge=0, le=1_000_000)
+    offset: int = Field(0, ge=0, le=1_000_000, description="Not with the tier agentic.")
     filter: list[wire.FilterGroup] | None = Field(
         None, max_length=20, description="One of the groups must hold; in a group, all conditions."
     )
-    strategy: Literal["hybrid", "semantic", "keyword"] | None = Field(None, description="Only with the tier instant.")
+    strategy: Literal["hybrid", "semantic", "keyword"] | None = Field(None, description="Not with the tier agentic.")
+    thinking: bool = Field(False, description="With the tier agentic: take more steps.")
     stale_after_s: StaleAfter = STALE_S
 
 
@@ -124,12 +126,15 @@ class Hit(Part):
 
 class SearchNames(Part):
     did_you_mean: str | None = Field(description="What was searched for instead of the query.")
+    phrasings: list[str] = Field(description="What was searched for, in the tiers classic and agentic.")
+    answer: str | None = Field(description="By the server's language model, from the hits; in the tier agentic.")
 
 
 class SearchTell(Tell):
     collection: str
     tier: wire.Tier
     nothing_relevant: bool = Field(description="Even the best hit is unlikely to be what was asked for.")
+    no_answer: str | None = Field(description="Why there is no answer, in the tier agentic.")
     hits: list[Hit]
     next_offset: int | None = Field(description="The offset of the next page; null if there is none.")
     stale_sources: int = Field(description="How many sources of the collection are stale, with hits or without.")
@@ -219,10 +224,7 @@ def list_collections(client: Client, ask: CollectionsAsk) -> CollectionsTell:
 
 
 def search(client: Client, ask: SearchAsk) -> SearchTell:
-    given = ask.model_dump(include={"query", "limit", "offset", "filter"}, exclude_none=True)
-    if ask.strategy is not None:
-        given["retrieval_strategy"] = ask.strategy
-    found = client.answer(ask.collection, check(wire.SearchRequest, given), tier=ask.tier)
+    found = _search(client, ask)
     sources = [_tell_source(each, ask.stale_after_s) for each in client.connections_of(ask.collection)]
     by_id = {each.source_connection_id: each for each in sources}
     sources.sort(key=lambda each: not each.stale)  # stable
@@ -231,12 +233,38 @@ def search(client: Client, ask: SearchAsk) -> SearchTell:
         collection=ask.collection,
         tier=ask.tier,
         nothing_relevant=found.nothing_relevant,
+        no_answer=found.completion_reason if isinstance(found, wire.AgenticSearchResponse) else None,
         hits=[_tell_hit(each, by_id.get(each.airweave_system_metadata.sync_id)) for each in found.results],
         next_offset=None if is_whole else ask.offset + ask.limit,
         stale_sources=sum(each.stale for each in sources),
         sources=sources[:MOST_SOURCES],
-        untrusted_content=SearchNames(did_you_mean=found.did_you_mean),
+        untrusted_content=SearchNames(
+            did_you_mean=found.did_you_mean,
+            phrasings=found.plan.queries if found.plan is not None else [],
+            answer=found.completion if isinstance(found, wire.AgenticSearchResponse) else None,
+        ),
     )
+
+
+def _search(client: Client, ask: SearchAsk) -> wire.SearchResponse:
+    if ask.tier == "agentic":
+        return _search_agentic(client, ask)
+    given = ask.model_dump(include={"query", "limit", "offset", "filter"}, exclude_none=True)
+    if ask.strategy is not None:
+        given["retrieval_strategy"] = ask.strategy
+    body = check(wire.SearchRequest, given)
+    return client.classic(ask.collection, body) if ask.tier == "classic" else client.answer(ask.collection, body)
+
+
+def _search_agentic(client: Client, ask: SearchAsk) -> wire.SearchResponse:
+    """As a stream, which tells the server when the agent hangs up, and waits for as long as a model thinks."""
+    if ask.offset or ask.strategy is not None:
+        raise ClientError("the tier agentic takes no offset and no strategy; leave them out")
+    given = ask.model_dump(include={"query", "limit", "filter", "thinking"}, exclude_none=True)
+    for event in client.stream_agentic(ask.collection, check(wire.AgenticSearchRequest, given)):
+        if event.type == "done":
+            return check(wire.AgenticSearchResponse, event.model_extra or {})
+    raise ClientError("the search was ended before it was done; try again")
 
 
 def read_entity(client: Client, ask: EntityAsk) -> EntityTell:
@@ -289,10 +317,18 @@ class AgentTool:
     title: str
     line: str
     work: Callable[[Client, Any], Tell]
-    asks: type[Ask]
-    tells: type[Tell]
     hint: str
     is_read_only: bool = True
+
+    @property
+    def asks(self) -> type[Ask]:
+        kind: type[Ask] = get_type_hints(self.work)["ask"]
+        return kind
+
+    @property
+    def tells(self) -> type[Tell]:
+        kind: type[Tell] = get_type_hints(self.work)["return"]
+        return kind
 
 
 TOOLS = {
@@ -302,8 +338,6 @@ TOOLS = {
             "List collections",
             "List the collections that can be searched, with the kinds of their sources.",
             list_collections,
-            CollectionsAsk,
-            CollectionsTell,
             "ask the server's operator for its address",
         ),
         AgentTool(
@@ -311,24 +345,18 @@ TOOLS = {
             "Search a collection by meaning and by words. Each hit is a passage with its source, address, time and "
             "whether its source is stale.",
             search,
-            SearchAsk,
-            SearchTell,
             "list_collections names those there are",
         ),
         AgentTool(
             "Read an entity",
             "Read the whole text of an entity that was found, such as a file or a message; a long one in parts.",
             read_entity,
-            EntityAsk,
-            EntityTell,
             "take source_connection_id and entity_id from a hit of search",
         ),
         AgentTool(
             "Show syncs and freshness",
             "Show when sources were last synced, which are stale, and how the last sync of one of them went or goes.",
             sync_status,
-            StatusAsk,
-            StatusTell,
             "sync_status without arguments names those there are",
         ),
         AgentTool(
@@ -336,8 +364,6 @@ TOOLS = {
             "Read a source again, so that search finds what has changed there. It goes on in the background; "
             "sync_status shows when it has completed.",
             start_sync,
-            SyncAsk,
-            SyncTell,
             "sync_status names those there are",
             is_read_only=False,
         ),

@@ -20,7 +20,7 @@ from mcp import MCPError
 from agents import WAYS, Agent, act, connected, outside, text_of
 from airweave_server.commands.mcp import format_snippets
 from airweave_server.db import collections, keys
-from airweave_server.db.models import Organization
+from airweave_server.db.models import Organization, Role
 from airweave_server.db.session import Database
 from airweave_server.mcp_server import to_text
 from running import Running, Server, plain
@@ -45,7 +45,7 @@ def test_an_agent_finds_reads_sees_what_is_stale_and_has_it_synced(running: Runn
         assert [each["collection"] for each in listed["collections"]] == [collection]
         assert listed["collections"][0]["sources"] == ["folder"]
 
-        for tier in ("instant", "classic"):
+        for tier in ("instant", "classic", "agentic"):
             found = await agent.use("search", collection=collection, query="ERR_1234", tier=tier)
             hit = found["hits"][0]
             assert "WAN is down" in hit["untrusted_content"]["text"], tier
@@ -130,6 +130,7 @@ def test_what_sources_say_is_marked_on_every_tool(running: Running, server: Serv
             ("list_collections", {"search": collection}),
             ("search", {"collection": collection, "query": ORDER, "tier": "instant"}),
             ("search", {"collection": collection, "query": ORDER, "tier": "classic"}),
+            ("search", {"collection": collection, "query": ORDER, "tier": "agentic"}),
             ("read_entity", {"source_connection_id": connection, "entity_id": name}),
             ("sync_status", {"collection": collection}),
             ("sync_status", {"source_connection_id": failing}),
@@ -167,6 +168,12 @@ def test_wrong_arguments_are_errors_that_name_the_next_step(running: Running, se
             ("search", {"collection": collection, "query": "x", "limt": 3}, r"limt: Extra inputs"),
             ("search", {"collection": collection, "query": "x", "tier": "best"}, r"tier: .*'instant'"),
             ("search", {"collection": collection, "query": "\x00"}, r"NUL"),
+            (
+                "search",
+                {"collection": "no-such", "query": "x", "tier": "agentic"},
+                r"no-such.*; list_collections names",
+            ),
+            ("search", {"collection": collection, "query": "x", "tier": "agentic", "offset": 1}, r"takes no offset"),
             (
                 "search",
                 {
@@ -207,12 +214,13 @@ def test_a_request_of_10_mb_gets_one_clear_error(running: Running, server: Serve
     act(running, server, "stdio", over_stdio)
 
 
-def test_a_client_that_hangs_up_leaves_nothing_running(running: Running, server: Server) -> None:
+@pytest.mark.parametrize("tier", ["instant", "agentic"])
+def test_a_client_that_hangs_up_leaves_nothing_running(running: Running, server: Server, tier: str) -> None:
     folder = server.folder()
     (folder / "a.md").write_text("A text about bees.")
     collection = server.collection()
     server.sync(server.connect(collection, "folder", {"path": str(folder)}))
-    body = json.dumps(called("search", collection=collection, query="bees")).encode()
+    body = json.dumps(called("search", collection=collection, query="bees", tier=tier)).encode()
     host, port = server.url.removeprefix("http://").split(":")
     head = (
         f"POST /mcp HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nAccept: application/json\r\n"
@@ -339,10 +347,10 @@ def guarded(running: Running) -> Server:
 
 
 @pytest.fixture(scope="module")
-def make_key(guarded: Server, running: Running) -> Callable[[str], str]:
+def make_key(guarded: Server, running: Running) -> Callable[..., str]:
     """Makes a key of the organization of this name."""
 
-    def make(name: str) -> str:
+    def make(name: str, role: Role = Role.ADMIN) -> str:
         database = Database(running.database_url)
         with database.session() as session:
             organization = collections.organization(session).id
@@ -351,7 +359,7 @@ def make_key(guarded: Server, running: Running) -> Callable[[str], str]:
                 session.add(other)
                 session.flush()
                 organization = other.id
-            plain_key = keys.create(session, organization, name=f"of {name}", days=1)[1]
+            plain_key = keys.create(session, organization, name=f"of {name}", days=1, role=role)[1]
         database.close()
         return plain_key
 
@@ -360,7 +368,7 @@ def make_key(guarded: Server, running: Running) -> Callable[[str], str]:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_an_agent_sees_what_its_key_may_see_and_nothing_else(
-    running: Running, guarded: Server, make_key: Callable[[str], str], way: str
+    running: Running, guarded: Server, make_key: Callable[..., str], way: str
 ) -> None:
     ours, theirs = make_key("first"), make_key(f"other {way}")
     guarded.http.headers["X-API-Key"] = ours
@@ -393,8 +401,33 @@ def test_an_agent_sees_what_its_key_may_see_and_nothing_else(
     assert theirs not in log
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reader_may_not_start_a_sync_and_the_tool_says_so(
+    running: Running, guarded: Server, make_key: Callable[..., str], way: str
+) -> None:
+    guarded.http.headers["X-API-Key"] = make_key("first")
+    collection = guarded.collection()
+    connection = guarded.connect(collection, "stub", {"entity_count": 3}, authentication=STUB)
+    guarded.sync(connection)
+
+    async def reader(agent: Agent) -> None:
+        for tier in ("instant", "classic", "agentic"):
+            assert (await agent.use("search", collection=collection, query="entity", tier=tier))["hits"]
+        said = await agent.error("start_sync", source_connection_id=connection)
+        assert "this API key has the role reader" in said
+        assert "needs the role editor or admin" in said
+        assert len((await agent.use("sync_status", source_connection_id=connection))["sources"]) == 1
+
+    async def editor(agent: Agent) -> None:
+        assert (await agent.use("start_sync", source_connection_id=connection))["started"]
+
+    act(running, guarded, way, reader, make_key("first", Role.READER))
+    assert len(guarded.get(f"/source-connections/{connection}/jobs")) == 1
+    act(running, guarded, way, editor, make_key("first", Role.EDITOR))
+
+
 def test_no_key_and_a_revoked_one_get_one_clear_error(
-    running: Running, guarded: Server, make_key: Callable[[str], str]
+    running: Running, guarded: Server, make_key: Callable[..., str]
 ) -> None:
     key = make_key("first")
 
