@@ -178,9 +178,9 @@ class Client:
     def search(self, readable_id: str, body: wire.SearchRequest) -> list[wire.SearchResult]:
         return self.answer(readable_id, body).results
 
-    def answer(self, readable_id: str, body: wire.SearchRequest, *, tier: wire.Tier = "instant") -> wire.SearchResponse:
+    def answer(self, readable_id: str, body: wire.SearchRequest) -> wire.SearchResponse:
         """The results of a search, with what it says about them."""
-        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/{tier}", body)
+        return self._call(wire.SearchResponse, "POST", f"{_collection(readable_id)}/search/instant", body)
 
     def classic(self, readable_id: str, body: wire.SearchRequest) -> wire.SearchResponse:
         """A search by a plan, with the plan."""
