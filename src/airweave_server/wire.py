@@ -346,10 +346,58 @@ class ApiKey(Answer):
     revoked_at: Moment | None
 
 
+class SyncDestinations(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    skip_vespa: bool = False
+    target_destinations: list[str] | None = None
+    exclude_destinations: list[str] | None = None
+
+
+class SyncHandlers(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    enable_vector_handlers: bool = True
+    enable_raw_data_handler: bool = True
+    enable_postgres_handler: bool = True
+
+
+class SyncCursor(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    skip_load: bool = False
+    skip_updates: bool = False
+
+
+class SyncBehavior(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    skip_hash_comparison: bool = False
+    replay_from_arf: bool = False
+    skip_guardrails: bool = False
+
+
+class SyncConfig(BaseModel):
+    """Kept, without effect. Clients read each field, so those that were not given are shown with their defaults;
+    unknown ones are kept as they are."""
+
+    model_config = ConfigDict(extra="allow")
+
+    destinations: SyncDestinations = Field(default_factory=SyncDestinations)
+    handlers: SyncHandlers = Field(default_factory=SyncHandlers)
+    cursor: SyncCursor = Field(default_factory=SyncCursor)
+    behavior: SyncBehavior = Field(default_factory=SyncBehavior)
+
+    @field_validator("destinations", "handlers", "cursor", "behavior", mode="before")
+    @classmethod
+    def read_null_as_defaults(cls, value: Any) -> Any:
+        return {} if value is None else value
+
+
 class CollectionCreate(Form):
     name: CollectionName
     readable_id: ReadableId | None = None
-    sync_config: dict[str, Any] | None = None
+    sync_config: SyncConfig | None = None
     language: str = Field(default=ENGLISH, description=f"The language of its texts: {', '.join(LANGUAGES)}.")
 
     @field_validator("readable_id")
@@ -369,7 +417,7 @@ class CollectionCreate(Form):
 
 class CollectionUpdate(Form):
     name: CollectionName | None = None
-    sync_config: dict[str, Any] | None = None
+    sync_config: SyncConfig | None = None
 
 
 class SourceConnectionSummary(Answer):
@@ -381,7 +429,8 @@ class Collection(Answer):
     id: UUID
     name: str
     readable_id: str
-    sync_config: dict[str, Any] | None
+    # what a former version has stored may be of any shape
+    sync_config: Annotated[SyncConfig | dict[str, Any] | None, Field(union_mode="left_to_right")]
     created_at: Moment
     modified_at: Moment
     organization_id: UUID

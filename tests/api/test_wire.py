@@ -262,7 +262,8 @@ def test_a_collection_has_every_field_of_its_table(server: Server, library: tupl
     place = f"/collections/{posted['readable_id']}"
     assert fits(shapes.Collection, server.http.get(place)) == posted
     patched = fits(shapes.Collection, server.http.patch(place, json={"sync_config": {"cursor": {"skip_load": True}}}))
-    assert patched["sync_config"] == {"cursor": {"skip_load": True}}
+    assert patched["sync_config"]["cursor"] == {"skip_load": True, "skip_updates": False}
+    assert patched["sync_config"]["handlers"]["enable_vector_handlers"] is True
     listed = fits(list[shapes.Collection], server.http.get("/collections", params={"limit": 1000}))
     [fed] = [collection for collection in listed if collection["readable_id"] == library[0]]
     assert fed["source_connection_summaries"] == [{"short_name": "folder", "name": "Folder Connection"}]

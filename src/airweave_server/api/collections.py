@@ -1,6 +1,6 @@
 """Collections: create, list, change, delete and sync."""
 
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Query
@@ -44,7 +44,7 @@ def create_collection(
         organization,
         name=body.name,
         readable_id=body.readable_id,
-        sync_config=body.sync_config,
+        sync_config=_to_stored(body.sync_config),
         embedder=parts.settings.embedder,
         settings=parts.settings,
         language=body.language,
@@ -67,7 +67,7 @@ def update_collection(
     if body.name is not None:
         collection.name = body.name
     if "sync_config" in body.model_fields_set:
-        collection.sync_config = body.sync_config
+        collection.sync_config = _to_stored(body.sync_config)
     service.change(session, collection)
     return _to_wire(session, collection)
 
@@ -120,6 +120,10 @@ def _to_wire(session: Session, collection: Collection, *, with_summaries: bool =
         embedding_model_name=collection.embedder_name,
         source_connection_summaries=feeding if with_summaries else [],
     )
+
+
+def _to_stored(config: wire.SyncConfig | None) -> dict[str, Any] | None:
+    return None if config is None else config.model_dump(mode="json", exclude_unset=True)
 
 
 def _derive_status(session: Session, connection_ids: list[UUID]) -> str:
