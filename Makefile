@@ -1,6 +1,6 @@
 # The front door. Each target works alone in a fresh clone with python3 (3.11+) and make.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-durable up check test faults soak lint fix hooks bench lock clean
+.PHONY: help install demo demo-durable up check test faults compatibility soak lint fix hooks bench lock clean
 
 # without it each process of the tests would compile all of them anew, 5 s each
 unexport PYTHONDONTWRITEBYTECODE
@@ -44,6 +44,9 @@ test: install .venv/.tests lint  ## Everything that is checked, the same that CI
 
 faults: install .venv/.tests  ## Every fault on both drivers at default times; writes docs/faults.md
 	$(BIN)/python -m pytest tests -m fault --both-drivers --default-times --fault-table=docs/faults.md
+
+compatibility: install .venv/.tests  ## Run every public client on both drivers; writes docs/compatibility.md
+	$(BIN)/python -m pytest tests/contract -n 0 --compatibility=docs/compatibility.md
 
 soak: install .venv/.tests  ## Random faults on both drivers for 20 minutes; prints its seed
 	$(BIN)/python tests/soak.py --minutes 20 --driver both

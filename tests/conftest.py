@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
+import compatibility
 from airweave_server.db.embedded import EmbeddedPostgres
 from airweave_server.db.session import Database
 from fault_table import fault_table
@@ -64,6 +65,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cold-starts", action="store_true", help="Start every process of ours, never fork it.")
     parser.addoption("--no-servers", action="store_true", help="Skip every test that needs a server process.")
     parser.addoption("--fuzz-seed", type=int, help="Repeat the requests of the fuzz of this seed (default: random).")
+    parser.addoption("--compatibility", help="Write what the public clients can do to this file.")
     parser.addoption("--fault-table", help="Write the results of the fault tests to this file.")
 
 
@@ -259,6 +261,9 @@ def fault(request: pytest.FixtureRequest) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     if (path := config.getoption("--fault-table")) is not None:
         Path(path).write_text(fault_table(terminalreporter, config))
+    if (path := config.getoption("--compatibility")) is not None:
+        page, (rows, findings) = Path(path), compatibility.results_of(terminalreporter)
+        page.write_text(compatibility.render(rows, findings, page.read_text()))
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, line in report.user_properties:
             if name == "say" and report.when == "call":

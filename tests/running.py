@@ -476,14 +476,18 @@ def ok(done: Finished) -> str:
 
 
 def on_a_terminal(
-    arguments: Sequence[str], environment: Mapping[str, str], answers: Sequence[tuple[str, str]]
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    answers: Sequence[tuple[str, str]],
+    *,
+    command: Sequence[str] = (sys.executable, "-m", "airweave_server"),
 ) -> tuple[int, str]:
-    """Run a command on a terminal of its own, and type each answer once its question appears. Returns the exit code and
-    the whole output without colours."""
+    """Run a command, by default ours, on a terminal of its own, and type each answer once its question appears. Returns
+    the exit code and the whole output without colours."""
     environment = {**environment, "COLUMNS": "150", "TERM": "xterm", "NO_COLOR": "1"}
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execve(sys.executable, [sys.executable, "-m", "airweave_server", *arguments], environment)
+        os.execve(command[0], [*command, *arguments], environment)
     shown, left, at = "", list(answers), 0
     deadline = time.monotonic() + ANSWER_S
     with suppress(OSError):  # raised once the command closes its end of the terminal
