@@ -120,7 +120,7 @@ class Client:
         """The same as ``organizations``, where clients that have users look for it."""
         return self._call(list[wire.Organization], "GET", "/users/me/organizations")
 
-    def keys(self) -> list[wire.ApiKey]:
+    def api_keys(self) -> list[wire.ApiKey]:
         """All API keys of the organization, newest first."""
         return self._pages(wire.ApiKey, "/api-keys")
 

@@ -10,12 +10,11 @@ from uuid import UUID
 import typer
 from rich.filesize import decimal
 from rich.table import Column
-from sqlalchemy.orm import Session
 
 from .. import installation
 from ..db import backup as archives
 from ..db import collections, embedded, keys, organizations
-from ..db.models import Organization, Role
+from ..db.models import Role
 from ..errors import Unstartable
 from ..services import backup as backups
 from ..wire import find_text_flaw
@@ -197,7 +196,7 @@ def keys_create(
     with installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database:
         database.migrate()
         with database.session() as session:
-            owner = _find_organization(session, organization)
+            owner = organizations.choose(session, organization)
             key, plain = keys.create(session, owner.id, name=name, days=days, role=role)
             owned = f"{role} of {owner.name}"
     note(f"key {key.id}, {owned}, expires {key.expires_at:%Y-%m-%d}; it is shown only once:")
@@ -275,18 +274,6 @@ def organizations_list(data_dir: DataDir = None) -> None:
     for each in found:
         first = ", the first" if each.is_first else ""
         show(f"{each.id}  {inline(each.name)}  created {each.created_at:%Y-%m-%d %H:%M}{first}")
-
-
-def _find_organization(session: Session, name: str | None) -> Organization:
-    """The organization with this name or id, or the first one. Raises ``Unstartable``."""
-    if name is None:
-        return collections.organization(session)
-    found = organizations.find(session, name)
-    if not found:
-        raise Unstartable(f"there is no organization {name!r}; airweave-server organizations list shows them")
-    if len(found) > 1:
-        raise Unstartable(f"{len(found)} organizations are called {name!r}; name one by its id")
-    return found[0]
 
 
 def _show_audited(audited: Any) -> None:

@@ -6,6 +6,7 @@ from uuid import UUID
 from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
+from ..errors import Unstartable
 from . import collections
 from .models import Organization
 
@@ -24,6 +25,18 @@ def find(session: Session, name: str) -> list[Organization]:
     with suppress(ValueError):
         same = or_(same, Organization.id == UUID(name))
     return list(session.scalars(select(Organization).where(same).order_by(Organization.created_at, Organization.id)))
+
+
+def choose(session: Session, name: str | None) -> Organization:
+    """The organization with this name or id, or the first one if none is named. Raises ``Unstartable``."""
+    if name is None:
+        return collections.organization(session)
+    found = find(session, name)
+    if not found:
+        raise Unstartable(f"there is no organization {name!r}; airweave-server organizations list shows them")
+    if len(found) > 1:
+        raise Unstartable(f"{len(found)} organizations are called {name!r}; name one by its id")
+    return found[0]
 
 
 def create(session: Session, name: str) -> Organization | None:
