@@ -121,7 +121,9 @@ def _docstrings() -> list[tuple[str, str]]:
                 said = ast.get_docstring(node)
                 if said and "\n\n" in said:
                     first, _, rest = said.partition("\n\n")
-                    found.setdefault(inspect.cleandoc(rest), " ".join(first.split()))
+                    first = " ".join(first.split())
+                    if first.lower() not in rest.lower():  # else anything finds it
+                        found.setdefault(inspect.cleandoc(rest), first)
     return [(first, rest) for rest, first in found.items()]
 
 

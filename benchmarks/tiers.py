@@ -17,7 +17,7 @@ from .quality import DEPTH
 from .report import Table, number
 from .server import Server, serving
 
-EMBEDDERS = ("wordllama", "minilm")
+EMBEDDERS = ("wordllama",)
 
 
 @dataclass(frozen=True, slots=True)

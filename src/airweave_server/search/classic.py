@@ -20,7 +20,7 @@ from .ranking import Place
 
 FUSED = 100  # places of each ranking that are fused; what comes later is in the order of the query as it is
 LOOKED_AT = 60  # candidates whose text is read
-AGAIN, PHRASING = 1.0, 0.5  # weights of the query with feedback, and of another phrasing
+BASE, AGAIN, PHRASING = 0.25, 0.75, 0.25  # weights of the query as it is, with feedback, and of another phrasing
 KEPT, SURE = 3, 0.5  # the first places of the query as it is stay first, if their score is at least this
 PREFERRED = 1.0  # what counts that fits the plan's filter, where all the words of the query count 1
 
@@ -64,8 +64,9 @@ def search(
     if plan.filter:
         narrowed = replace(query, filter=join_filters(query.filter, plan.filter))
         preferred = rank(vectors[0], narrowed, end=FUSED)
-    fused = _fuse(base, others or [(1.0, base)], preferred)
-    scores = _level([base, *(one for _, one in others), *([preferred] if preferred is not None else [])], fused)
+    rankings = [(BASE, base), *others]
+    fused = _fuse(rankings, preferred)
+    scores = _level([*(one for _, one in rankings), *([preferred] if preferred is not None else [])], fused)
     places = list(fused)
     if len(fused) < end:
         met = {_key(base, place) for place in fused}
@@ -86,13 +87,13 @@ def _key(base: Ranking, place: Place) -> Key:
     return ranking.key_of(base.question, place.entity_row, place.ordinal)
 
 
-def _fuse(base: Ranking, rankings: Sequence[tuple[float, Ranking]], preferred: Ranking | None) -> list[Place]:
+def _fuse(rankings: Sequence[tuple[float, Ranking]], preferred: Ranking | None) -> list[Place]:
     """The first places of all rankings in one order: the first of the query as it is, then all others by the weighted
-    mean of their ranks in the others. In a ranking that a place is not in, it counts as much as the last one that
-    is."""
+    mean of their ranks. In a ranking that a place is not in, it counts as much as the last one that is."""
+    base = rankings[0][1]
     places: dict[Key, Place] = {}
     ranks: list[tuple[float, dict[Key, float], float]] = []
-    for weight, one in [*rankings, (0.0, base), *([(0.0, preferred)] if preferred is not None else [])]:
+    for weight, one in [*rankings, *([(0.0, preferred)] if preferred is not None else [])]:
         first = [place for place in one.places[:FUSED] if place.measured is not None]
         for place in first:
             places.setdefault(_key(base, place), place)

@@ -16,7 +16,7 @@ from ..text.identifiers import is_telling
 from . import passages, terms
 from .hybrid import Ranking
 
-HITS = 8  # the first of them are learned from
+HITS = 5  # the first of them are learned from
 LEAST_HITS = 3  # of these must hold a word
 COUNTED = 60  # words whose frequency is counted
 WORDS = 20  # of these are searched for
