@@ -189,7 +189,7 @@ def _search(parts: Parts, collection: Collection, asked: Asked) -> Found:
 
 
 def _search_by_plan(parts: Parts, collection: Collection, asked: Asked) -> Found:
-    plan = searching.make_plan(parts, collection, asked.query.text)
+    plan = searching.make_plan(parts, collection, asked.query.text, threading.Event())
     if not asked.is_expanded:
         plan = replace(plan, phrasings=plan.phrasings[:1])
     if not asked.is_interpreted:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 from uuid import uuid4
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -22,7 +22,7 @@ from . import searching
 from .deps import Organization, Parts, PartsOf
 from .gate import PLACE
 from .lanes import Place
-from .working import Work, describe_error
+from .working import Work, describe_error, finish
 
 HEARTBEAT = ": heartbeat\n\n"  # a comment, which clients skip
 
@@ -41,31 +41,40 @@ def search_instant(
     return _to_wire(found, explain=body.explain)
 
 
-@router.post("/{readable_id}/search/classic", summary="Search by a plan")
-def search_classic(
-    readable_id: str, body: wire.SearchRequest, parts: PartsOf, organization: Organization
-) -> wire.SearchResponse:
+@router.post("/{readable_id}/search/classic", summary="Search by a plan", response_model=wire.SearchResponse)
+async def search_classic(
+    readable_id: str, body: wire.SearchRequest, request: Request, parts: PartsOf, organization: Organization
+) -> wire.SearchResponse | Response:
     """Search a collection by a plan: other phrasings, what the best results have in common, and the filter that the
     query implies. A language model makes the plan if there is one, else rules do; the response has it. It takes a few
     times as long as the instant tier."""
-    collection = searching.find_collection(parts, organization, readable_id)
-    plan = searching.make_plan(parts, collection, body.query)
-    carried = searching.carry_out(parts, collection, plan, _read_query(body))
-    shown = _plan_to_wire(plan, carried)
-    return _to_wire(carried.found, explain=body.explain, plan=shown)
+    stop = threading.Event()
+
+    def search() -> wire.SearchResponse:
+        collection = searching.find_collection(parts, organization, readable_id)
+        plan = searching.make_plan(parts, collection, body.query, stop)
+        carried = searching.carry_out(parts, collection, plan, _read_query(body))
+        return _to_wire(carried.found, explain=body.explain, plan=_plan_to_wire(plan, carried))
+
+    return await finish(Work(search, stop.set), request)
 
 
-@router.post("/{readable_id}/search/agentic", summary="Search by an agent")
-def search_agentic(
-    readable_id: str, body: wire.AgenticSearchRequest, parts: PartsOf, organization: Organization
-) -> wire.AgenticSearchResponse:
+@router.post("/{readable_id}/search/agentic", summary="Search by an agent", response_model=wire.AgenticSearchResponse)
+async def search_agentic(
+    readable_id: str, body: wire.AgenticSearchRequest, request: Request, parts: PartsOf, organization: Organization
+) -> wire.AgenticSearchResponse | Response:
     """Search a collection by an agent that searches, reads, counts and looks around. A language model decides on its
     steps if there is one, and answers from the results; else they follow a fixed plan."""
-    collection = searching.find_collection(parts, organization, readable_id)
-    for step in searching.run_agent(parts, collection, _read_agentic(body), threading.Event()):
-        if isinstance(step, Outcome):
-            return _outcome_to_wire(step)
-    raise AssertionError("a run ends with its outcome")
+    stop = threading.Event()
+
+    def search() -> wire.AgenticSearchResponse:
+        collection = searching.find_collection(parts, organization, readable_id)
+        for step in searching.run_agent(parts, collection, _read_agentic(body), stop):
+            if isinstance(step, Outcome):
+                return _outcome_to_wire(step)
+        raise AssertionError("a run ends with its outcome")
+
+    return await finish(Work(search, stop.set), request)
 
 
 class AgentStream(StreamingResponse):

@@ -57,13 +57,14 @@ def embed(parts: Parts, collection: Collection, query: Query) -> Embedded:
         raise Unavailable(f"cannot embed the query: {error}; the strategy keyword works without") from None
 
 
-def make_plan(parts: Parts, collection: Collection, text: str) -> Plan:
-    """Plan a search: by the language model if there is one and it answers, else by rules."""
+def make_plan(parts: Parts, collection: Collection, text: str, stop: threading.Event) -> Plan:
+    """Plan a search: by the language model if there is one and it answers, else by rules. ``stop``: see
+    ``run_agent``."""
     facts = find_facts(parts, collection)
     if not has_llm(parts.settings):
         return replace(planning.plan_by_rules(text, facts), note=lack_of_llm(parts.settings))
     try:
-        with open_llm(parts.settings, threading.Event()) as llm:
+        with open_llm(parts.settings, stop) as llm:
             return prompts.plan(llm, text, facts)
     except LlmError as error:
         log.warning("llm_failed", reason=str(error))

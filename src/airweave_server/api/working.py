@@ -3,16 +3,21 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 import structlog
 from anyio import CancelScope
+from fastapi import Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.concurrency import run_in_threadpool
 
 from ..errors import ServiceError, Unavailable
 from .answers import answer_database_error
+
+GONE_POLL_S = 0.5  # between two looks whether the client is still there
+GONE = 499  # the status of a response that nobody receives
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +32,7 @@ class Work(Generic[T]):
         self._stop = stop
         self._task = asyncio.ensure_future(run_in_threadpool(call))
 
-    async def heartbeats(self, every_s: float) -> AsyncIterator[None]:
+    async def heartbeats(self, every_s: float) -> AsyncGenerator[None, None]:
         """Yield after each ``every_s`` seconds, until the call has ended. A call cannot be cancelled: if nobody waits
         any more, wait for its end, so that nothing runs without a place."""
         try:
@@ -43,6 +48,16 @@ class Work(Generic[T]):
     def result(self) -> tuple[T, int]:
         """What the call has returned, or raise what it has raised; and how long it took, in ms."""
         return self._task.result(), round((time.monotonic() - self._began_at) * 1_000)
+
+
+async def finish(work: Work[T], request: Request) -> T | Response:
+    """The result of the call, or raise what it has raised. If the client hangs up, the call is stopped, and the
+    response goes nowhere."""
+    async with aclosing(work.heartbeats(GONE_POLL_S)) as beats:
+        async for _ in beats:
+            if await request.is_disconnected():
+                return Response(status_code=GONE)
+    return work.result()[0]
 
 
 def describe_error(error: Exception, request_id: str) -> dict[str, Any]:

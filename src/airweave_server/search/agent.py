@@ -28,6 +28,7 @@ from .planning import Facts, Groups, Plan
 DEFAULT_LIMIT = 20  # results, if the request does not say
 ITERATIONS, ITERATIONS_THINKING = 8, 16  # answers of the model
 AGENT_S = 120.0  # after which the model is not asked again
+CONVERSATION_CHARS = 200_000  # after which the model is not asked again
 FAILURES = 2  # unusable answers of the model in a row, after which the fixed plan goes on
 FIRST_SHOWN = 5  # results of a tool in its event
 SEARCHED = 10  # hits of one search of the agent
@@ -320,7 +321,11 @@ def _ask(tools: Tools, llm: Llm, base: Carried, spent: _Spent) -> Iterator[Event
     ]
     most = ITERATIONS_THINKING if tools.given.thinking else ITERATIONS
     failures, last = 0, ""
-    while spent.iterations < most and time.monotonic() < ends_at:
+    while (
+        spent.iterations < most
+        and time.monotonic() < ends_at
+        and sum(len(one["content"]) for one in messages) < CONVERSATION_CHARS
+    ):
         spent.iterations += 1
         at = time.monotonic()
         try:
