@@ -20,6 +20,7 @@ from typing import IO
 from . import completeness_binary as binary
 from . import completeness_numbers, completeness_xml, encoded
 from .completeness_held import Held, Opened, Source, TooLarge
+from .completeness_msg import count_msg
 from .completeness_pages import Glyphs
 from .completeness_xml import html_text
 
@@ -356,6 +357,7 @@ def _count_text(source: Source) -> Held:
 _COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     **completeness_xml.COUNTERS,
     **binary.COUNTERS,
+    "msg": count_msg,
     "email": _count_mail,
     "mbox": _count_mailbox,
     "text": _count_text,
