@@ -894,8 +894,18 @@ def check_size(groups: list[FilterGroup]) -> list[FilterGroup]:
     return groups
 
 
+def refuse_cursor(value: Any) -> None:
+    if value is not None:
+        raise ValueError("a search has no cursor: page with offset and limit")
+
+
+# not ignored as unknown keys are: a client that pages with it would read the first page for ever
+NoCursor = Annotated[None, BeforeValidator(refuse_cursor), Field(description="There is none: page with offset.")]
+
+
 class SearchRequest(Form):
     query: QueryText
+    cursor: NoCursor = None
     filter: Annotated[list[FilterGroup], AfterValidator(check_size)] | None = None
     limit: int = Field(100, ge=1, le=1_000)
     offset: int = Field(0, ge=0, le=1_000_000)
@@ -1093,6 +1103,7 @@ class WebhookSubscription(Answer):
     url: str
     filter_types: list[str] | None
     disabled: bool
+    disabled_reason: str | None = Field(None, description="Why, if the server disabled it by itself.")
     description: str | None = None
     created_at: Moment
     updated_at: Moment
@@ -1135,6 +1146,7 @@ class UntieredSearchRequest(Form):
     )
 
     query: QueryText
+    cursor: NoCursor = None
     filter: dict[str, Any] | None = Field(
         None, description="In the style of Qdrant; GET /collections/internal/filter-schema has its schema."
     )
