@@ -471,7 +471,10 @@ def test_the_snippets_stand_in_the_docs_as_the_command_prints_them(running: Runn
     done = running.command("mcp", "--print-config", API_URL=url, API_KEY="hush-hush-key")
     assert done.returncode == 0, done.stderr
     assert "hush-hush-key" not in done.stdout
-    assert done.stdout.strip() in (DOCUMENTS / "mcp.md").read_text()
+    own = re.findall(r'"command": "(.*)"', done.stdout)[0]
+    assert Path(own).is_absolute()
+    assert subprocess.run([own, "mcp", "--help"], capture_output=True, check=False).returncode == 0
+    assert done.stdout.strip().replace(own, "airweave-server") in (DOCUMENTS / "mcp.md").read_text()
     snippets = re.findall(r"```(\w+)\n(.*?)\n```", done.stdout, re.DOTALL)
     assert [language for language, _ in snippets] == ["json", "json", "json", "python"]
     claude, cursor, vs_code = (json.loads(text) for language, text in snippets if language == "json")

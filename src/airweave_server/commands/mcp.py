@@ -1,7 +1,10 @@
 """The command that gives agents the tools of MCP, and what connects agents to it."""
 
+import json
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,13 +13,14 @@ from .. import mcp_server
 from ..client import Client
 from .common import print_result, read_settings
 
+NAME = "airweave-server"
 NEEDLESS = "A server without AUTH_ENABLED=true needs no key, and ignores one."
 
 CLAUDE = """\
 {
   "mcpServers": {
     "airweave": {
-      "command": "airweave-server",
+      "command": "COMMAND",
       "args": ["mcp"],
       "env": {
         "API_URL": "URL",
@@ -100,16 +104,23 @@ def mcp(
     settings = read_settings(log_to="stderr")  # standard output belongs to the protocol
     with Client.from_settings(settings) as client:
         if print_config:
-            for line in format_snippets(client.url):
+            for line in format_snippets(client.url, command=_own_command()):
                 print_result(line)
             return
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a thread that waits for input would hold the end up
         mcp_server.serve_streams(client)
 
 
-def format_snippets(url: str) -> Iterator[str]:
-    """The snippets for a server at ``url``, as lines of Markdown."""
+def _own_command() -> str:
+    """The program of this installation: agents have another PATH than the shell of a person."""
+    own = Path(sys.executable).with_name(NAME)
+    return str(own) if own.exists() else NAME
+
+
+def format_snippets(url: str, *, command: str = NAME) -> Iterator[str]:
+    """The snippets for a server at ``url``, as lines of Markdown. ``command``: how an agent starts this program."""
     yield NEEDLESS
     for title, language, snippet in SNIPPETS:
-        lines = snippet.replace("URL/", f"{url}/").replace('"URL"', f'"{url}"').splitlines()
+        text = snippet.replace("URL/", f"{url}/").replace('"URL"', json.dumps(url))
+        lines = text.replace('"COMMAND"', json.dumps(command)).splitlines()
         yield from ("", title, "", f"```{language}", *lines, "```")
