@@ -196,6 +196,8 @@ class Place:
     plan: str
     subscription: str
     message: str
+    key: str
+    organization: str
     entity: str = "a"
 
     def ids(self) -> dict[str, str]:
@@ -207,6 +209,8 @@ class Place:
             "short_name": self.short_name,
             "subscription_id": self.subscription,
             "message_id": self.message,
+            "key_id": self.key,
+            "organization_id": self.organization,
         }
 
 
@@ -240,7 +244,10 @@ class Places:
         job = self._post(f"/source-connections/{connection}/run")["id"]
         subscription = self._post("/webhooks/subscriptions", HOOK)["id"]
         message = self._get("/webhooks/messages?limit=1")[0]["id"]
-        return Place(short_name, collection, connection, job, str(uuid4()), subscription, message)
+        key = self._post("/api-keys", {"role": "reader"})
+        plan = str(uuid4())
+        owner = key["organization_id"]
+        return Place(short_name, collection, connection, job, plan, subscription, message, key["id"], owner)
 
     def _with_held_deletes(self) -> Place:
         """A folder that was synced, and then emptied."""
@@ -442,6 +449,7 @@ def sensible(body: dict[str, Any], template: str, place: Place, chance: random.R
         },
         "run": {"force_full_sync": chance.random() < 0.5, "access_token": "a token"},
         "webhooks": HOOK | {"secret": "of the fuzz, and long enough", "disabled": chance.random() < 0.5},
+        "api-keys": {"expiration_days": 1, "role": chance.choice(["reader", "editor", "admin"])},
         "recover": {"since": datetime.now(UTC).isoformat()},
         "retry": {"entity_ids": [place.entity]},
         "reembed": {"embedder": chance.choice(["wordllama", "minilm", "openai"])},

@@ -702,7 +702,11 @@ def _go_on(process: Any) -> None:
 
 def forget_settings() -> None:
     """What a developer has set must not decide here, and least of all where Temporal is."""
-    known = {str(alias) for alias in Settings.model_fields} | {"airweave_data_dir", "airweave_folder_roots"}
+    known = {str(alias) for alias in Settings.model_fields} | {
+        "airweave_data_dir",
+        "airweave_folder_roots",
+        "airweave_organization_roots",
+    }
     for name in list(os.environ):
         if name.lower() in known or name.startswith(("TEMPORAL_", "TEST_EMBEDDER_")):
             del os.environ[name]

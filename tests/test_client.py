@@ -141,10 +141,10 @@ def test_what_a_real_server_answers_is_read_whole(client: Client, server: Server
 
     [organization] = client.organizations()
     assert client.own_organizations() == [client.organization(organization.id)] == [organization]
-    key = client.create_key(fill(wire.ApiKeyCreate, role="editor", name="typed"))
+    key = client.create_api_key(fill(wire.ApiKeyCreate, role="editor", name="typed"))
     assert (key.role, key.decrypted_key is None) == ("editor", False)
-    assert [one.id for one in client.api_keys()] == [client.key(key.id).id] == [key.id]
-    assert client.revoke_key(key.id).revoked_at is not None
+    assert [one.id for one in client.api_keys()] == [client.api_key(key.id).id] == [key.id]
+    assert client.revoke_api_key(key.id).revoked_at is not None
 
     made = client.create_collection(fill(wire.CollectionCreate, name="Typed things", readable_id="typed"))
     assert client.count_collections("typed") == 1

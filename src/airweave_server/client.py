@@ -124,14 +124,14 @@ class Client:
         """All API keys of the organization, newest first."""
         return self._pages(wire.ApiKey, "/api-keys")
 
-    def key(self, key_id: Id) -> wire.ApiKey:
+    def api_key(self, key_id: Id) -> wire.ApiKey:
         return self._call(wire.ApiKey, "GET", f"/api-keys/{_part(key_id)}")
 
-    def create_key(self, body: wire.ApiKeyCreate) -> wire.ApiKey:
+    def create_api_key(self, body: wire.ApiKeyCreate) -> wire.ApiKey:
         """Create an API key, whose text is only in this answer."""
         return self._call(wire.ApiKey, "POST", "/api-keys", body)
 
-    def revoke_key(self, key_id: Id) -> wire.ApiKey:
+    def revoke_api_key(self, key_id: Id) -> wire.ApiKey:
         return self._call(wire.ApiKey, "DELETE", "/api-keys", id=key_id)
 
     # Collections

@@ -1357,11 +1357,21 @@ def check_size(groups: list[FilterGroup]) -> list[FilterGroup]:
     return groups
 
 
+def refuse_cursor(value: Any) -> None:
+    if value is not None:
+        raise ValueError("a search has no cursor: page with offset and limit")
+
+
+# not ignored as unknown keys are: a client that pages with it would read the first page for ever
+NoCursor = Annotated[None, BeforeValidator(refuse_cursor), Field(description="There is none: page with offset.")]
+
+
 class SearchRequest(Form):
     """A search."""
 
     query: QueryText
     """What is searched for. Words in quotation marks must be there as they are."""
+    cursor: NoCursor = None
     filter: Annotated[list[FilterGroup], AfterValidator(check_size)] | None = None
     """Groups of which one must hold; null for no filter."""
     limit: int = Field(100, ge=1, le=1_000)
@@ -1652,6 +1662,7 @@ class WebhookSubscription(Answer):
     """Which events it gets."""
     disabled: bool
     """Nothing is sent to it now."""
+    disabled_reason: str | None = Field(None, description="Why, if the server disabled it by itself.")
     description: str | None = None
     """Always null: the server has none."""
     created_at: Moment
@@ -1705,6 +1716,7 @@ class UntieredSearchRequest(Form):
 
     query: QueryText
     """What is searched for."""
+    cursor: NoCursor = None
     filter: dict[str, Any] | None = Field(
         None, description="In the style of Qdrant; GET /collections/internal/filter-schema has its schema."
     )

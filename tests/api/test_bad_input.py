@@ -144,6 +144,16 @@ def test_characters_that_no_database_takes_are_refused_wherever_they_stand(
         assert "NUL" in "".join(said.values()), f"{method} {path} {body}: {answer.text}"
 
 
+def test_a_cursor_is_refused_since_a_search_has_none(server: Server, collection: str) -> None:
+    for path in ("search/instant", "search/classic", "search", "search/stream"):
+        answer = server.http.post(
+            f"/collections/{collection}/{path}", json={"query": "q", "cursor": "of another query"}
+        )
+        assert "page with offset" in refused(answer, 422)["body.cursor"]
+        plain = server.http.post(f"/collections/{collection}/{path}", json={"query": "q", "cursor": None})
+        assert plain.status_code == 200
+
+
 def test_nul_in_a_path_or_a_query_is_named(server: Server, connection: str) -> None:
     assert "path.readable_id" in refused(server.http.get("/collections/a%00b"), 422)
     assert "path.readable_id" in refused(server.http.post("/collections/%00/search/instant", json={"query": "q"}), 422)

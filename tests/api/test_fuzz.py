@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from airweave_server.db import collections, keys
+from airweave_server.db import organizations as service
 from airweave_server.db.models import Organization
 from airweave_server.db.session import Database
 from fuzzing import Fuzz, Places, cases_for
@@ -62,8 +63,9 @@ def test_without_authentication_nothing_fails_or_hangs(apart: Running, seed: int
 def test_with_authentication_nothing_fails_hangs_or_is_given_to_others(
     apart: Running, seed: int, requests: int, judge: Judge
 ) -> None:
-    server, chance = apart.start(AUTH_ENABLED="true"), random.Random(seed)
-    own, other = organizations(apart)
+    (own, other), chance = organizations(apart), random.Random(seed)
+    roots = f"{organization_of(apart, 'other')}={apart.folders}"
+    server = apart.start(AUTH_ENABLED="true", AIRWEAVE_ORGANIZATION_ROOTS=roots)
     fuzz, places, foreign = Fuzz(server, chance), Places(server, own, chance), Places(server, other, chance)
     before = contents(server, other)
     cases, each = cases_for(server, requests, seed), int(requests * SHUT_OUT)
@@ -77,6 +79,7 @@ def test_with_authentication_nothing_fails_hangs_or_is_given_to_others(
 def organizations(running: Running) -> list[dict[str, str]]:
     """The headers of the organization that is made at first use, and of another."""
     database = Database(running.database_url)
+    database.migrate()
     with database.session() as session:
         first, other = collections.organization(session), Organization(name="other")
         session.add(other)
@@ -84,6 +87,15 @@ def organizations(running: Running) -> list[dict[str, str]]:
         made = [keys.create(session, each.id, name="a test's", days=1)[1] for each in (first, other)]
     database.close()
     return [{"X-API-Key": plain} for plain in made]
+
+
+def organization_of(running: Running, name: str) -> str:
+    """The id of the organization with this name."""
+    database = Database(running.database_url)
+    with database.session() as session:
+        [found] = service.find(session, name)
+    database.close()
+    return str(found.id)
 
 
 def contents(server: Server, headers: dict[str, str]) -> dict[str, Any]:

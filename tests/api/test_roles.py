@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -23,6 +24,7 @@ from airweave_server.db import collections, keys, organizations
 from airweave_server.db.models import ApiKey, Organization, Role
 from airweave_server.db.session import Database, upgrade
 from airweave_server.errors import Forbidden
+from airweave_server.settings import Settings
 from running import Finished, Running, Server
 
 ORDER = list(Role)
@@ -421,3 +423,20 @@ def test_an_upgrade_makes_every_key_an_admin_and_the_oldest_organization_the_fir
             [seen] = http.get("/organizations").json()
             assert (seen["name"], seen["key_role"], seen["is_first"]) == (name, "admin", first)
             assert http.get("/api-keys").status_code == 200
+
+
+# The setting
+
+
+def test_roots_of_organizations_that_cannot_be_read_are_one_line(running: Running) -> None:
+    one, other = uuid4(), uuid4()
+    for value in ("/srv/a", "default=/srv/a", f"{one}", f"{one}=/a;{one}=/b", f"{one}=/a;nobody=/b", '{"a": "/b"}'):
+        line = refusal(running.command("status", AIRWEAVE_ORGANIZATION_ROOTS=value))
+        assert line.startswith("airweave-server: AIRWEAVE_ORGANIZATION_ROOTS: entry "), line
+        assert "is not ID=FOLDERS" in line
+    read = Settings(organization_roots=f" {one}=/srv/a:/srv/b ; {other}= ;")  # type: ignore[arg-type]
+    assert read.roots_of(one, is_first=False) == (Path("/srv/a"), Path("/srv/b"))
+    assert read.roots_of(one, is_first=True) == (Path("/srv/a"), Path("/srv/b"))
+    assert read.roots_of(other, is_first=True) == ()
+    assert read.roots_of(uuid4(), is_first=False) == ()
+    assert read.roots_of(uuid4(), is_first=True) == read.roots()

@@ -4,6 +4,7 @@ import base64
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -263,6 +264,43 @@ def numbered(running: Running, subscription: str) -> int:
         row = database.execute("select last_number from webhook_subscription where id = %s", (subscription,)).fetchone()
     assert row is not None
     return int(row[0])
+
+
+def test_a_receiver_that_is_gone_is_disabled_and_its_messages_wait(server: Server, receiver: WebhookReceiver) -> None:
+    receiver.answers["/gone"] = [410]
+    subscription = subscribe(server, receiver.url("/gone"), COLLECTION)
+    assert detail(server, subscription)["disabled_reason"] is None
+    collection = server.collection()
+    rename(server, collection)
+    shown = server.wait_for(lambda: detail(server, subscription), lambda seen: seen["disabled"])
+    assert shown["disabled_reason"] == "the endpoint answered 410: it wants no more messages"
+    assert [one["response_status_code"] for one in shown["delivery_attempts"]] == [410]
+    assert len(receiver.got("/gone")) == 1
+    enabled = patch(server, subscription, disabled=False).json()
+    assert (enabled["disabled"], enabled["disabled_reason"]) == (False, None)
+    first = arrived(server, receiver, "/gone", 1)[0]
+    assert (first.number, first.payload["event_type"]) == (1, "collection.created")
+
+
+def test_a_receiver_is_left_alone_for_as_long_as_it_asks_up_to_a_bound(
+    server: Server, running: Running, receiver: WebhookReceiver
+) -> None:
+    receiver.answers["/busy"], receiver.retry_after["/busy"] = [429, 503], "2"
+    subscribe(server, receiver.url("/busy"), ["collection.created"])
+    receiver.always["/never"], receiver.retry_after["/never"] = 503, "999999999"
+    never = subscribe(server, receiver.url("/never"), ["collection.created"])
+    server.collection()
+    arrived(server, receiver, "/busy", 1)
+    times = [one.at for one in receiver.got("/busy")]
+    assert [later - earlier >= 1.9 for earlier, later in pairwise(times)] == [True, True]
+    server.wait_for(lambda: detail(server, never)["delivery_attempts"], bool)
+    with psycopg.connect(plain(running.database_url), autocommit=True) as connection:
+        query = "select extract(epoch from not_before - now()) from webhook_subscription where id = %s"
+        row = connection.execute(query, (never,)).fetchone()
+    assert row is not None
+    assert 7_000 < row[0] <= 7_200
+    assert len(receiver.got("/never")) == 1
+    server.http.delete(f"/webhooks/subscriptions/{never}")
 
 
 def test_dead_receivers_cost_the_others_nothing(server: Server, running: Running, receiver: WebhookReceiver) -> None:

@@ -38,7 +38,7 @@ def python_of(client: tuple[str, str]) -> Path:
 def node_modules_of(client: tuple[str, str]) -> Path:
     """The folder of an environment in which this package is installed. Skips the test if it cannot be had here."""
     package, version = client
-    place = PLACE / f"{package.strip('@').replace('/', '-')}-{version}"
+    place = PLACE / f"npm-{package.strip('@').replace('/', '-')}-{version}"
     if shutil.which("node") is None or shutil.which("npm") is None:
         _give_up(client, "node and npm are not installed")
     with _alone(place) as is_there:
@@ -81,7 +81,8 @@ def _install(client: tuple[str, str], command: list[str]) -> None:
     except subprocess.TimeoutExpired:
         _give_up(client, f"no answer within {INSTALL_S} s")
     if done.returncode != 0:
-        _give_up(client, (done.stderr.strip().splitlines() or ["no reason given"])[-1])
+        lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+        _give_up(client, " ".join(lines[:2]) or "no reason given")
 
 
 def _give_up(client: tuple[str, str], reason: str) -> None:

@@ -30,8 +30,7 @@ PATIENCE_S = 90.0
 POLL_S = 0.1
 GROUPS = ("sources", "collections", "collections.search", "source_connections", "webhooks")
 # One model of the SDK stands for two things: what a connection holds, and an entity in an event of an agentic search.
-SHARED = {"EntitySummary": [{"total_entities", "by_type"}, {"entity_id", "name", "entity_type"}]}
-LATE = {"source_name", "relevance_score"}  # of the second, and optional
+SHARED = {"EntitySummary": [{"total_entities", "by_type"}, {"entity_id", "name", "entity_type", "source_name"}]}
 
 
 def find_methods(client: Any) -> dict[str, Callable[..., Any]]:

@@ -111,8 +111,11 @@ def failures(rows: list[Row]) -> dict[str, str]:
 def describe_models(found: dict[str, Any]) -> str:
     """What was seen of the client's models."""
     text = f"{len(found['seen'])} of its models were seen in answers. They had every field that it declares"
-    for kind, fields in found["missing"].items():
-        text += f", but for {', '.join(f'`{field}`' for field in fields)} of `{kind}`"
+    if found["missing"]:
+        lacking = [
+            f"{', '.join(f'`{each}`' for each in names)} of `{kind}`" for kind, names in found["missing"].items()
+        ]
+        text += f", but for {'; '.join(lacking)}"
     if found.get("unseen"):
         text += f". Not seen: {', '.join(f'`{kind}`' for kind in sorted(found['unseen']))}"
     return f"{text}."

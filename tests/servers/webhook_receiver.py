@@ -1,7 +1,8 @@
 """A real HTTP server that receives webhooks, and answers what a test wants.
 
 Each path is a receiver of its own. ``answers[path]`` are the statuses of its next requests; afterwards it answers 200,
-or ``always[path]``. ``hanging``: paths that never answer. A status of 3xx redirects to ``/elsewhere``.
+or ``always[path]``. ``hanging``: paths that never answer. ``retry_after[path]``: that header of its failures. A status
+of 3xx redirects to ``/elsewhere``.
 """
 
 import base64
@@ -10,7 +11,7 @@ import hmac
 import json
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -27,6 +28,7 @@ class Received:
     headers: dict[str, str]
     body: bytes
     status: int
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def id(self) -> str:
@@ -57,6 +59,7 @@ class WebhookReceiver:
         self.answers: dict[str, list[int]] = {}
         self.always: dict[str, int] = {}
         self.hanging: set[str] = set()
+        self.retry_after: dict[str, str] = {}
         self.stopped = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.receiver = self
@@ -112,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         if 300 <= status < 400:
             self.send_header("Location", "/elsewhere")
+        if status >= 400 and self.path in receiver.retry_after:
+            self.send_header("Retry-After", receiver.retry_after[self.path])
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)

@@ -10,6 +10,7 @@ from docx import Document
 from odf import text as odf_text
 from odf.opendocument import OpenDocumentText
 from openpyxl import Workbook
+from openpyxl.chart import BarChart, Reference
 from pptx import Presentation
 from pypdfium2 import PdfDocument
 
@@ -359,6 +360,54 @@ def test_a_number_that_is_lost_is_not_found_in_one_to_which_it_may_be_rounded() 
     assert completeness.missing_words(file, "xlsx", [("", "\n".join(whole))]) == 0
     lost = "\n".join(f"{row}.0" if row < 30 else line for row, line in enumerate(whole))
     assert completeness.missing_words(file, "xlsx", [("", lost)]) == pytest.approx(60, rel=0.1)
+
+
+def test_a_number_that_is_lost_counts_the_words_of_its_own_format() -> None:
+    """Other cells hold the same values in another format, and texts of cells the same numbers."""
+    made = Workbook()
+    for row in range(40):
+        made.active.append([1_000_000 + row, 1_000_000 + row, f"{1_000_000 + row}"])
+        made.active.cell(row + 1, 1).number_format = "#,##0"
+    file = io.BytesIO(_saved(made.save))
+    whole = [f"{1_000_000 + row:,} ({1_000_000 + row}); {1_000_000 + row}; {1_000_000 + row}" for row in range(40)]
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(whole))]) == 0
+    plain = [f"{1_000_000 + row:,} ({1_000_000 + row})" if row < 30 else line for row, line in enumerate(whole)]
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(plain))]) == pytest.approx(60, rel=0.1)
+
+
+def test_texts_of_cells_that_are_lost_are_not_found_in_numbers() -> None:
+    made = Workbook()
+    for row in range(40):
+        made.active.append([f"sample {row} of 7", row, 7])
+    file = io.BytesIO(_saved(made.save))
+    whole = [f"sample {row} of 7; {row}; 7" for row in range(40)]
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(whole))]) == 0
+    lost = "\n".join(f"{row}; 7" if row < 30 else line for row, line in enumerate(whole))
+    assert completeness.missing_words(file, "xlsx", [("", lost)]) == pytest.approx(120, rel=0.1)
+
+
+def test_categories_of_a_chart_hide_no_loss_of_the_cells_that_hold_them() -> None:
+    made = Workbook()
+    labels = [f"line{row} of{row} words{row}" for row in range(30)]
+    for row, label in enumerate(labels):
+        made.active.append([label, row])
+    chart = BarChart()
+    chart.add_data(Reference(made.active, min_col=2, min_row=1, max_row=30))
+    chart.set_categories(Reference(made.active, min_col=1, min_row=1, max_row=30))
+    made.active.add_chart(chart, "D1")
+    points = "".join(f'<c:pt idx="{row}"><c:v>{label}</c:v></c:pt>' for row, label in enumerate(labels))
+    file = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(_saved(made.save))) as source, zipfile.ZipFile(file, "w") as target:
+        for name in source.namelist():
+            data = source.read(name).decode()
+            if "charts/chart" in name:  # as Excel writes it: with the values at the time
+                data = data.replace("<cat>", "<c:cat><c:strCache>" + points + "</c:strCache></c:cat><cat>")
+            target.writestr(name, data)
+    drawn = "; ".join(labels)
+    whole = [*(f"{label}; {row}" for row, label in enumerate(labels)), "", drawn]
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(whole))]) == 0
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(whole[20:]))]) == pytest.approx(80, rel=0.1)
+    assert completeness.missing_words(file, "xlsx", [("", "\n".join(whole[:30]))]) == pytest.approx(90, rel=0.1)
 
 
 def test_names_of_columns_that_are_texts_and_numbers_of_cells_too_hide_no_loss() -> None:

@@ -148,6 +148,7 @@ SUBSCRIBED = {
     "url": HOOK,
     "filter_types": ["sync.completed", "sync.failed"],
     "disabled": False,
+    "disabled_reason": None,
     "description": None,
     "created_at": NOON,
     "updated_at": NOON,

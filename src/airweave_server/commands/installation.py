@@ -196,7 +196,7 @@ def keys_create(
     with installation.open_database(installation.database_url(read_settings(data_dir=data_dir))) as database:
         database.migrate()
         with database.session() as session:
-            owner = organizations.choose(session, organization)
+            owner = organizations.require(session, organization)
             key, plain = keys.create(session, owner.id, name=name, days=days, role=role)
             owned = f"{role} of {owner.name}"
     note(f"key {key.id}, {owned}, expires {key.expires_at:%Y-%m-%d}; it is shown only once:")

@@ -595,10 +595,11 @@ class WebhookMessage(Base):
 
 
 class WebhookSubscription(Base):
-    """A receiver of events. ``secret``: sealed. ``after_position``: the newest message when it was created; it gets
-    only later ones. ``last_number``: of its messages. ``failures``: attempts in a row that failed. ``delayed_at``: when
-    ``not_before`` was set. ``sender``, ``sending_at`` and ``sending_until``: the thread that sends to it, since when
-    and until when. ``sent_at``: the last attempt."""
+    """A receiver of events. ``secret``: sealed. ``disabled_reason``: why, if the server disabled it by itself.
+    ``after_position``: the newest message when it was created; it gets only later ones. ``last_number``: of its
+    messages. ``failures``: attempts in a row that failed. ``delayed_at``: when ``not_before`` was set. ``sender``,
+    ``sending_at`` and ``sending_until``: the thread that sends to it, since when and until when. ``sent_at``: the last
+    attempt."""
 
     __tablename__ = "webhook_subscription"
     __table_args__ = (Index("webhook_subscription_organization", "organization_id", "created_at"),)
@@ -609,6 +610,7 @@ class WebhookSubscription(Base):
     event_types: Mapped[list[str]]
     secret: Mapped[bytes]
     disabled: Mapped[bool] = mapped_column(default=False)
+    disabled_reason: Mapped[str | None]
     after_position: Mapped[int]
     last_number: Mapped[int] = mapped_column(default=0, server_default="0")
     failures: Mapped[int] = mapped_column(default=0, server_default="0")

@@ -27,8 +27,8 @@ def find(session: Session, name: str) -> list[Organization]:
     return list(session.scalars(select(Organization).where(same).order_by(Organization.created_at, Organization.id)))
 
 
-def choose(session: Session, name: str | None) -> Organization:
-    """The organization with this name or id, or the first one if none is named. Raises ``Unstartable``."""
+def require(session: Session, name: str | None) -> Organization:
+    """The organization with this name or id, or the first one without a name. Raises ``Unstartable``."""
     if name is None:
         return collections.organization(session)
     found = find(session, name)

@@ -58,12 +58,13 @@ class Next:
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """How an attempt ended. ``status_code``: 0 without a response. ``wait_s``: until the next attempt; None after the
-    last one, and after a success."""
+    last one, and after a success. ``disables``: why the subscription is to be disabled; its message stays pending."""
 
     status_code: int
     response: str
     is_success: bool
     wait_s: float | None = None
+    disables: str | None = None
 
 
 def add(session: Session, subscription: WebhookSubscription) -> None:
@@ -293,7 +294,10 @@ def record(session: Session, claim: Claim, message: Next, attempt: Attempt, *, l
         text("""
             update webhook_subscription set sending_at = now(), sending_until = now() + make_interval(secs => :lease_s),
                    sent_at = now(), failures = case when :is_success then 0 else failures + 1 end,
-                   delayed_at = now(), not_before = now() + make_interval(secs => :wait_s)
+                   delayed_at = now(), not_before = now() + make_interval(secs => :wait_s),
+                   disabled = disabled or (cast(:disables as text) is not null and url = :url),
+                   disabled_reason = case when not disabled and url = :url then cast(:disables as text)
+                                     else disabled_reason end
             where id = :id and sender = :sender returning url = :url and secret = :secret and not disabled as goes_on
         """),
         {
@@ -304,6 +308,7 @@ def record(session: Session, claim: Claim, message: Next, attempt: Attempt, *, l
             "lease_s": lease_s,
             "is_success": attempt.is_success,
             "wait_s": attempt.wait_s,
+            "disables": attempt.disables,
         },
     ).one_or_none()
     if row is None:

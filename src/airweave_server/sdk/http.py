@@ -91,6 +91,11 @@ class Exchanged:
     headers: httpx.Headers = field(repr=False)
     body: bytes = field(repr=False)
 
+    @property
+    def retry_after_s(self) -> float | None:
+        """How long it asks to be left alone; None if it does not, or not in a way that can be read."""
+        return _retry_after(self.headers) if "retry-after" in self.headers else None
+
 
 class Http:
     """A client for one API.

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import structlog
@@ -24,6 +25,8 @@ from ..sdk.http import Http
 from ..settings import Settings
 from ..vault import Vault, VaultError
 from .webhooks import (
+    GONE,
+    LONGEST_WAIT_S,
     MARK,
     SHOWN_BYTES,
     describe_status,
@@ -169,7 +172,12 @@ class Deliveries:
         if trouble is None:
             return Attempt(answer.status, text, is_success=True)
         is_told = bool(text) and answer.status >= 400
-        return self._fail(message, answer.status, text if is_told else trouble)
+        failed = self._fail(message, answer.status, text if is_told else trouble)
+        if answer.status == GONE:
+            return replace(failed, wait_s=0.0, disables=f"the endpoint answered {GONE}: it wants no more messages")
+        if failed.wait_s is not None and (told_s := answer.retry_after_s) is not None:
+            return replace(failed, wait_s=max(failed.wait_s, min(told_s, LONGEST_WAIT_S)))
+        return failed
 
     def _fail(self, message: Next, status: int, response: str) -> Attempt:
         wait_s = next_wait_s(message.attempts + 1, self._settings)
@@ -183,6 +191,7 @@ class Deliveries:
         if not attempt.is_success:
             # neither the address nor the response: both may hold secrets
             event = "webhook_given_up" if attempt.wait_s is None else "webhook_failed"
+            event = "webhook_disabled" if attempt.disables is not None else event
             log.warning(
                 event,
                 subscription=str(claim.id),

@@ -36,6 +36,7 @@ BACKOFF_FACTOR = 6
 LONGEST_WAIT_S = 7_200.0
 MARK = "airweave-installation"  # the header by which a server knows its own requests
 LOOP = 508  # the status that it answers them with
+GONE = 410  # the status by which a receiver says that it wants no more, by Standard Webhooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ def update(
         subscription.event_types = event_types
     if disabled is not None:
         subscription.disabled = disabled
+        if not disabled:
+            subscription.disabled_reason = None
     subscription.not_before = None
     subscription.updated_at = now(session)
     session.flush()

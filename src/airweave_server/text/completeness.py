@@ -20,6 +20,7 @@ from typing import IO
 from . import completeness_binary as binary
 from . import completeness_numbers, completeness_xml, encoded
 from .completeness_held import Held, Opened, Source, TooLarge
+from .completeness_msg import count_msg
 from .completeness_pages import Glyphs
 from .completeness_xml import html_text
 
@@ -72,23 +73,31 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     texts = list(read)
     if sum(map(len, held.texts)) > MAX_CHARS or sum(map(len, texts)) > 4 * MAX_CHARS:
         raise TooLarge
+    texts, drawn = _without_categories(texts, held.drawn) if held.drawn else (texts, set[str]())
     whole = "\n".join(held.texts)
     rest, others = _less_common_lines(whole, "\n".join(texts))
     expected = Counter(words(rest))
     for group in held.alike:
         expected.update(_greatest(group))
-    expected.update(dict.fromkeys(words("\n".join(held.once)), 1))
+    expected.update(dict.fromkeys(set(words("\n".join(held.once))) - drawn, 1))
     if not expected and not held.opaque and not held.numbers:
         return 0
     found = Counter(words(others))
+    with_numbers, other_texts = "\n".join(texts), whole
+    if held.numbers and held.is_sheet:
+        with_numbers, other_texts, hiding = _without_cells(texts, held)
+        _take(found, hiding)
     names = _repeated_names(texts, held.texts) if held.is_sheet else Counter[str]()
-    _take_names(found, names)
+    for name, count in names.items():
+        _take(found, Counter(words(name) * count))
     missing = {word: count - had for word, count in expected.items() if count > (had := found[word])}
     lost = sum(missing.values())
-    share = 1 - lost / max(1, len(words(whole))) if held.numbers else 0.0
-    lost_numbers = completeness_numbers.lost_words(
-        held.numbers, "\n".join(texts), whole, share, has_dates=held.has_dates, names=names
-    )
+    lost_numbers = 0
+    if held.numbers:
+        share = max(0.0, 1 - lost / max(1, len(words(other_texts))))
+        lost_numbers = completeness_numbers.lost_words(
+            held.numbers, with_numbers, other_texts, share, has_dates=held.has_dates, names=names
+        )
     if not lost and not held.opaque and not lost_numbers:
         return 0
     if held.opaque:  # words whose letters the count does not know may be any that are left
@@ -119,11 +128,60 @@ def _repeated_names(read: Sequence[str], held: Sequence[str]) -> Counter[str]:
     return +names
 
 
-def _take_names(found: Counter[str], names: Counter[str]) -> None:
-    """Take these from the words that were found."""
-    for name, count in names.items():
-        for word in words(name):
-            found[word] = max(0, found[word] - count)
+def _without_categories(read: Sequence[str], drawn: Mapping[tuple[str, ...], int]) -> tuple[list[str], set[str]]:
+    """What was read without the lines that say the categories of charts, which would hide a loss of cells that hold the
+    same; and the words of these lines. Charts come after the cells of their sheet."""
+    left: Counter[tuple[str, ...]] = Counter()
+    for categories, count in drawn.items():
+        left[tuple(words("\n".join(categories)))] += count
+    said: set[str] = set()
+    kept = []
+    for text in reversed(read):
+        lines = []
+        for line in reversed(text.split("\n")):
+            if "; " in line and left[key := tuple(words(line))] > 0:
+                left[key] -= 1
+                said.update(key)
+            else:
+                lines.append(line)
+        kept.append("\n".join(reversed(lines)))
+    return kept[::-1], said
+
+
+def _without_cells(read: Sequence[str], held: Held) -> tuple[str, str, Counter[str]]:
+    """What was read without the texts of cells and charts, whose numbers are no numbers of cells; the texts of cells
+    that were not found in it; and the words of cells that are numbers, which are no words of texts."""
+    cells = Counter(" ".join(cell.split()) for text in held.texts for cell in _CELL_END.split(text) if _has_digit(cell))
+    drawn = set(words("\n".join(held.once)))
+    kept: list[str] = []
+    numbers: list[str] = []
+    for cell in _CELL_END.split("\n".join(read)):
+        if _has_digit(cell):
+            name, colon, value = cell.partition(": ") if ": " in cell else ("", "", cell)
+            for place, one in enumerate((cell, value)):
+                if cells[key := " ".join(one.split())] > 0:
+                    cells[key] -= 1
+                    cell = (name + colon) if place else ""
+                    break
+            else:
+                beside = [word for word in words(value) if not word.isdigit()] if drawn else []
+                if beside and drawn.issuperset(beside):
+                    continue
+                if completeness_numbers.is_number(value):
+                    numbers.append(value)
+        kept.append(cell)
+    left = "\n".join(cell for cell, count in (+cells).items() for _ in range(count))
+    return "\n".join(kept), left, Counter(words("\n".join(numbers)))
+
+
+def _has_digit(text: str) -> bool:
+    return _DIGIT.search(text) is not None
+
+
+def _take(found: Counter[str], others: Counter[str]) -> None:
+    """Take these words from those that were found."""
+    for word, count in others.items():
+        found[word] = max(0, found[word] - count)
 
 
 _NAME = re.compile(r"(?:^|(?<=; ))([^:;\n|]{1,120}): ", re.M)
@@ -299,6 +357,7 @@ def _count_text(source: Source) -> Held:
 _COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     **completeness_xml.COUNTERS,
     **binary.COUNTERS,
+    "msg": count_msg,
     "email": _count_mail,
     "mbox": _count_mailbox,
     "text": _count_text,

@@ -4,7 +4,6 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
 
 import olefile
 
@@ -131,7 +130,7 @@ def parted(text: str) -> Held:
 _UNKNOWN_BYTES = {byte: _OPAQUE if byte >= 0xC0 else _WEAK for byte in range(0x80, 0x100)}
 
 
-def _storage(source: Source) -> olefile.OleFileIO:
+def storage(source: Source) -> olefile.OleFileIO:
     return source.opened.storage or olefile.OleFileIO(source.file)
 
 
@@ -140,14 +139,14 @@ def _storage(source: Source) -> olefile.OleFileIO:
 
 def _count_doc(source: Source) -> Held:
     held = Held()
-    with _storage(source) as ole:
+    with storage(source) as ole:
         main = ole.openstream("WordDocument").read(MAX_STREAM_BYTES)
         version, flags = struct.unpack_from("<H", main, 2)[0], struct.unpack_from("<H", main, 10)[0]
         if flags & 0x0100:  # encrypted
             return held
         if version < WORD_97:
             start, end = struct.unpack_from("<2i", main, 24)
-            return held if flags & 4 else parted(_without_fields(_unknown(main[start:end])))
+            return held if flags & 4 else parted(_without_fields(unknown(main[start:end])))
         table = ole.openstream("1Table" if flags & 0x0200 else "0Table").read(MAX_STREAM_BYTES)
     lengths = struct.unpack_from("<8i", main, 76)
     start, size = struct.unpack_from("<2i", main, 418)
@@ -167,10 +166,10 @@ def decode_unknown(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return _unknown(data)
+        return unknown(data)
 
 
-def _unknown(data: bytes) -> str:
+def unknown(data: bytes) -> str:
     """Text of an unknown code page."""
     return data.decode("latin-1").translate(_UNKNOWN_BYTES)
 
@@ -214,7 +213,7 @@ _CONTROLS = {"\x07": "\n", "\v": "\n", "\f": "\n", "\x1e": "-", "\xa0": " "} | d
 
 def _count_ppt(source: Source) -> Held:
     held = Held()
-    with _storage(source) as ole:
+    with storage(source) as ole:
         data = ole.openstream("PowerPoint Document").read(MAX_STREAM_BYTES)
     outermost = list(_records(data, 0, len(data)))
     places: dict[int, int] = {}  # where the objects begin that have numbers: each time that it was saved, new ones
@@ -284,7 +283,7 @@ def _take_texts(data: bytes, at: int, end: int, held: Held) -> None:
 
 def _count_xls(source: Source) -> Held:
     held = Held(is_sheet=True)
-    with _storage(source) as ole:
+    with storage(source) as ole:
         data = ole.openstream("Workbook" if ole.exists("Workbook") else "Book").read(MAX_STREAM_BYTES)
     uses: Counter[int] = Counter()
     shared: list[bytes] = []
@@ -410,80 +409,9 @@ def _shared_strings(bodies: list[bytes]) -> Iterator[str]:
             number, at = number + 1, at - len(bodies[number])
 
 
-def _count_msg(source: Source) -> Held:
-    """Subjects, bodies, people and dates of a message and of the messages inside it."""
-    held = Held()
-    with _storage(source) as ole:
-        streams = {tuple(one) for one in ole.listdir()}
-        page = _MSG_CODEPAGE.search(ole.openstream(_MSG_PROPERTIES).read(MAX_STREAM_BYTES))
-        charset = f"cp{int.from_bytes(page[1], 'little')}" if page else "ascii"
-
-        def said(place: tuple[str, ...], *names: str) -> str:
-            """The first of these properties that is there."""
-            for name in names:
-                for kind in ("001F", "001E"):
-                    if (path := (*place, f"__substg1.0_{name}{kind}")) in streams:
-                        data = ole.openstream(list(path)).read(MAX_STREAM_BYTES)
-                        return data.decode("utf-16-le", "replace") if kind == "001F" else _narrow(data, charset)
-            return ""
-
-        def person(place: tuple[str, ...], *names: str) -> str:
-            """A name and an address, which may be the same."""
-            name, address = (
-                said(place, names[0]),
-                next(filter(_is_address, (said(place, one) for one in names[1:])), ""),
-            )
-            return name if address.casefold() in name.casefold() else f"{name} <{address}>"
-
-        for path in streams:
-            place, name = path[:-1], path[-1]
-            if name == _MSG_PROPERTIES and (not place or place[-1] == "__substg1.0_3701000D"):  # a message
-                texts = [said(place, "0037"), said(place, "1000"), person(place, "0C1A", "5D01", "0C1F")]
-                sent = _MSG_SENT.search(ole.openstream(list(path)).read(MAX_STREAM_BYTES))
-                texts.append(_date(sent[1]) if sent else "")
-            elif name == _MSG_PROPERTIES and place[-1].startswith("__recip"):
-                kind = _MSG_RECIPIENT.search(ole.openstream(list(path)).read(MAX_STREAM_BYTES))
-                if (kind and kind[1] == b"\3") or (place[:-1] and place[-2] != "__substg1.0_3701000D"):
-                    continue  # one who is hidden from the others, or of an attachment
-                texts = [person(place, "3001", "39FE", "3003")]
-            else:
-                continue
-            known = parted("\n".join(texts))
-            held.texts += known.texts
-            held.opaque += known.opaque
-    return held
-
-
-_MSG_PROPERTIES = "__properties_version1.0"
-_MSG_CODEPAGE = re.compile(rb"\x03\x00(?:\xfd|\xde)\x3f....(....)", re.S)  # of its strings, or of the internet
-_MSG_RECIPIENT = re.compile(rb"\x03\x00\x15\x0c....(.)", re.S)
-_MSG_SENT = re.compile(rb"\x40\x00\x39\x00....(.{8})", re.S)
-
-
-def _is_address(text: str) -> bool:
-    """Whether it is one of the internet; of others nobody reads anything."""
-    return "@" in text and not text.startswith("/")
-
-
-def _narrow(data: bytes, charset: str) -> str:
-    try:
-        return data.decode(charset)
-    except (LookupError, UnicodeDecodeError):
-        return _unknown(data)
-
-
-def _date(filetime: bytes) -> str:
-    try:
-        at = datetime(1601, 1, 1) + timedelta(microseconds=int.from_bytes(filetime, "little") // 10)
-    except OverflowError:
-        return ""
-    return at.strftime("%a, %d %b %Y %H:%M:%S +0000")
-
-
 COUNTERS: Mapping[str, Callable[[Source], Held]] = {
     "rtf": _count_rtf,
     "doc": _count_doc,
     "ppt": _count_ppt,
     "xls": _count_xls,
-    "msg": _count_msg,
 }

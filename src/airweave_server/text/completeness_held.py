@@ -37,12 +37,14 @@ class Source:
 @dataclass(slots=True)
 class Held:
     """``texts``: what must have been read. ``once``: texts each word of which counts once. ``alike``: groups of texts
-    of which each may say the same as the others. ``opaque``: how many words have letters that are not known.
+    of which each may say the same as the others. ``drawn``: categories of charts, of which cells may hold the same.
+    ``opaque``: how many words have letters that are not known.
     ``numbers``: values of cells and charts, each with what it shows. ``is_sheet``: names of columns may stand
     before each value."""
 
     texts: list[str] = field(default_factory=list)
     once: list[str] = field(default_factory=list)
+    drawn: Counter[tuple[str, ...]] = field(default_factory=Counter)
     alike: list[list[str]] = field(default_factory=lambda: [[]])
     opaque: int = 0
     numbers: Counter[Number] = field(default_factory=Counter)

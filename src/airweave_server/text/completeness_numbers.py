@@ -20,7 +20,7 @@ BUILTIN = {
 }
 _LITERAL = re.compile(r'"[^"]*"|\\.|_.|\*.|\[[^\]]*\]')
 _ELAPSED = re.compile(r"\[([hms]+)\]", re.I)
-_RAW = re.compile(r"[^\s;|:(]{1,24} \((-?[\d.]+(?:E[-+]?\d+)?|\d{4}-\d\d-\d\d[^()]{0,20})\)", re.I)  # "12 % (0.1225)"
+_RAW = re.compile(r"([^\s;|:(]{1,24}) \((-?[\d.]+(?:E[-+]?\d+)?|\d{4}-\d\d-\d\d[^()]{0,20})\)", re.I)  # "12 % (0.1225)"
 _DATE = re.compile(r"(?<!\d)(\d{4})-(\d\d)-(\d\d)(?!\d)")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = rf"\b({'|'.join(_MONTHS)})[a-z]{{0,6}}\.?"
@@ -61,12 +61,13 @@ def shown_words(value: float, code: str) -> int:
 def shown_decimals(code: str) -> int | None:
     """How many decimals of its value a number of this format shows, or None if that is not known."""
     first = _LITERAL.sub("", code.split(";")[0])
-    if pattern(code)[0] != "number" or "E" in first.upper() or first.rstrip(" #0").endswith(","):
+    if pattern(code)[0] != "number" or "E" in first.upper() or _SCALED.search(first):
         return None
     return len(_DECIMAL.sub("", first.partition(".")[2])) + 2 * ("%" in first)
 
 
 _DECIMAL = re.compile("[^0#?]")
+_SCALED = re.compile(r"[0#?],+[^0#?,]*$")  # in thousands or millions
 
 
 def lost_words(
@@ -77,20 +78,30 @@ def lost_words(
     if not numbers or len(numbers) > MAX_VALUES or len(text) > MAX_TEXT_CHARS:
         return 0
     said = _tokens(text, has_dates)
-    for token, count in _tokens(others, has_dates).items():
-        said[token] -= round(count * share)
+    for one, count in _tokens(others, has_dates).items():
+        said[one] -= round(count * share)
     for name, count in names.items():
-        for token, held in _tokens(name, has_dates).items():
-            said[token] -= held * count
+        for one, held in _tokens(name, has_dates).items():
+            said[one] -= held * count
     left: Counter[Number] = Counter()
-    for (value, words, decimals), count in numbers.items():  # most stand with all of their digits
-        token = f"{abs(value):.15g}"
-        had = max(0, min(count, said[token]))
+    for (value, words, decimals), count in numbers.items():  # most stand with all of their digits, and as they show
+        had = max(0, min(count, said[_token(value), words]))
         if had:
-            said[token] -= had
+            said[_token(value), words] -= had
         if had < count:
             left[value, words, decimals] = count - had
-    return _lost(left, said) if left else 0
+    tokens: Counter[str] = Counter()
+    for (token, _), count in said.items():
+        tokens[token] += count
+    for (value, words, decimals), count in list(left.items()):
+        had = max(0, min(count, tokens[_token(value)]))
+        tokens[_token(value)] -= had
+        left[value, words, decimals] -= had
+    return _lost(+left, tokens) if left else 0
+
+
+def _token(value: float) -> str:
+    return f"{abs(value):.15g}"
 
 
 def _lost(numbers: Counter[Number], tokens: Counter[str]) -> int:
@@ -116,17 +127,39 @@ def _expected_keys(value: float, decimals: int | None) -> tuple[str, ...]:
     return (_key(value),) if decimals is None else (_key(value), _key(round(value, decimals)))
 
 
-def _tokens(text: str, has_dates: bool) -> Counter[str]:
-    """The numbers of a text. One with its value behind it is the value."""
+def _tokens(text: str, has_dates: bool) -> Counter[tuple[str, int]]:
+    """The numbers of a text, each with the words that it shows, 0 of a date. One with its value behind it is the
+    value."""
+    found: Counter[tuple[str, int]] = Counter()
     if " (" in text:
-        text = _RAW.sub(r"\1", text)
-    found: Counter[str] = Counter()
+        for (shown, value), count in Counter(_RAW.findall(text)).items():
+            if _NUMBER.fullmatch(value := value.removeprefix("-")):
+                found[value, len(_WORD.findall(shown))] += count
+        text = _RAW.sub(_without_value, text)
     if has_dates:
         text = _NAMED_DATE.sub(_in_numbers, text)
-        found.update(_dates(text))
+        found.update((one, 0) for one in _dates(text))
         text = _CLOCK.sub(" ", _DATE.sub(" ", text))
-    found.update(_NUMBER.findall(text))
+    for token, count in Counter(_NUMBER.findall(text)).items():
+        found[token, len(_WORD.findall(token))] += count
     return found
+
+
+_WORD = re.compile(r"\w+")
+
+
+def is_number(text: str) -> bool:
+    """Whether a cell shows a number and nothing else, perhaps with its value behind it."""
+    shown = _RAW.sub(r"\1", text.strip())
+    return _NUMBER.fullmatch(shown.lstrip("-")) is not None or not _LETTER.search(shown)
+
+
+_LETTER = re.compile(r"[^\W\d_]")
+
+
+def _without_value(found: re.Match[str]) -> str:
+    """What stands in place of a number and its value: the value, unless it is counted."""
+    return "" if _NUMBER.fullmatch(found[2].removeprefix("-")) else found[2]
 
 
 def _token_key(token: str) -> str:

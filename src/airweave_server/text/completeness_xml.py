@@ -59,7 +59,10 @@ def _count_openxml(source: Source) -> Held:
         if kind == "chart" and form != "xlsx":
             _count_chart(archive.read(name), held)
         elif kind == "chart":  # whose numbers and categories are in cells
-            found = _CHART_TEXT.findall(archive.read(name))
+            data = archive.read(name)
+            categories = [tuple(_CHART_VALUE.findall(one)) for kind, one in _CHART_DATA.findall(data) if kind == "cat"]
+            held.drawn.update(tuple(map(_unescape, one)) for one in set(categories) if one)
+            found = _CHART_TEXT.findall(data)
             held.once.extend(_unescape(one) for one in found if not _NUMBER.fullmatch(one))
         elif kind == "text" or (kind == "slide" and name.rpartition("/")[2] in related):
             data = archive.read(name)

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("event_types", ARRAY(sa.Text()), nullable=False),
         sa.Column("secret", sa.LargeBinary(), nullable=False),
         sa.Column("disabled", sa.Boolean(), nullable=False),
+        sa.Column("disabled_reason", sa.Text()),
         sa.Column("after_position", sa.BigInteger(), nullable=False),
         sa.Column("last_number", sa.BigInteger(), nullable=False, server_default="0"),
         sa.Column("failures", sa.BigInteger(), nullable=False, server_default="0"),
