@@ -98,7 +98,7 @@ def test_the_errors_of_an_operation_have_their_true_shape(place: str) -> None:
     if {"ApiKey": []} in operation["security"] and {} not in operation["security"]:
         assert {"401", "429", "503"} <= errors.keys()
     if "requestBody" in operation:
-        assert {"408", "413"} <= errors.keys()
+        assert {"400", "408", "413"} <= errors.keys()
     if "{" in place:
         assert "404" in errors
     for status, body in errors.items():

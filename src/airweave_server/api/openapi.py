@@ -37,7 +37,7 @@ TAGS = {
     "organizations": "The organization of the caller, and its API keys.",
 }
 MEANINGS = {
-    400: "Not possible in the present state.",
+    400: "Not possible in the present state, or the body is not text in UTF-8.",
     401: "No API key, or one that is unknown, expired or revoked.",
     403: "The role of the API key does not allow it, or the request comes from the page of another site.",
     404: "It does not exist, or it belongs to another organization.",
@@ -73,7 +73,7 @@ NAMES = {  # in components/responses
     503: "Unavailable",
 }
 GATED = (401, 429, 503)
-WITH_BODY = (408, 413)
+WITH_BODY = (400, 408, 413)  # 400: a body that is not even text
 RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": "integer", "minimum": 1}}}
 SCHEMES = {
     "ApiKey": {
