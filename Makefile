@@ -1,6 +1,6 @@
 # The front door. Each target works alone in a fresh clone with python3 (3.11+) and make.
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-durable up check test faults compatibility soak lint fix hooks bench lock clean
+.PHONY: help install demo demo-durable up check test faults compatibility soak lint fix openapi hooks bench lock clean
 
 # without it each process of the tests would compile all of them anew, 5 s each
 unexport PYTHONDONTWRITEBYTECODE
@@ -59,6 +59,9 @@ lint: install  ## Form, types and import rules
 fix: install  ## Mend what can be mended by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+openapi: install  ## Write docs/openapi.json, which describes the API for programs
+	$(BIN)/python -m airweave_server.api > docs/openapi.json
 
 hooks:  ## Have git refuse commits whose Python is not in form (once in a clone)
 	git config core.hooksPath .githooks

@@ -38,6 +38,7 @@ NOTHING = object()
 DEEP = 100_000
 LONG = 100_000
 JSON = "application/json"
+OF_NO_ROUTE = (b'{"detail":"Not Found"}', b'{"detail":"Method Not Allowed"}')
 TEXTS = (
     "", " ", "\x00", "a\x00b", "\ud800", "x\udfffy", "\ufeff", "\u202e\u2066", "e\u0301" * 50,
     "\U0001f468\u200d\U0001f469",
@@ -294,6 +295,11 @@ class Fuzz:
         self._server = server
         self._chance = chance
         self._http = httpx.Client(timeout=HANGS_S, trust_env=False)
+        self._declared = {
+            f"{method.upper()} {path}": set(map(int, operation["responses"]))
+            for path, ways in server.get("/openapi.json")["paths"].items()
+            for method, operation in ways.items()
+        }
         self.seen: defaultdict[str, Seen] = defaultdict(Seen)
         self.wrong: list[str] = []
 
@@ -391,6 +397,9 @@ class Fuzz:
             self._note(f"{status} after {took_s:.1f} s", sent, own)
         if 400 <= status < 500 and method != "HEAD" and kind == JSON and not is_error(read):
             self._note(f"{status} is not an error as docs/api.md describes it: {said}", sent, own)
+        is_of_route = not sent.method and kind == JSON and read not in OF_NO_ROUTE
+        if is_of_route and status not in self._declared[sent.operation]:
+            self._note(f"{status} is not declared in /openapi.json: {said}", sent, own)
         return status
 
     def _note(self, what: str, sent: Sent, own: dict[str, str]) -> None:

@@ -23,6 +23,11 @@ AGAIN_S = 1  # after which a client may try again what was not possible just now
 AGAIN = {"Retry-After": str(AGAIN_S)}
 
 
+def may_raise(*kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """What a route declares of its errors, besides those that ``openapi.py`` declares of every route."""
+    return {STATUS[kind]: {} for kind in kinds}
+
+
 def answer_error(error: ServiceError) -> JSONResponse:
     """The response that tells a client about this error."""
     status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)

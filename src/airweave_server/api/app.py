@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from uuid import uuid4
 
 import structlog
@@ -17,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ServiceError
 from ..services.webhooks import MARK, mark_of
+from ..version import __version__
 from . import (
     collections,
     definitions,
@@ -28,6 +31,7 @@ from . import (
     keys,
     legacy_search,
     metrics,
+    openapi,
     organizations,
     progress,
     rate_limits,
@@ -93,19 +97,9 @@ def create_app(parts: Parts, lanes: Lanes, mounts: Sequence[Mount] = ()) -> Fast
                 await stack.enter_async_context(mount.run())
             yield
 
-    app = FastAPI(
-        title="Airweave Server",
-        summary="Syncs sources into collections that agents search.",
-        dependencies=[Depends(check_parameters)],
-        lifespan=lifespan,
-        redirect_slashes=False,
-        docs_url=None,
-        redoc_url=None,
-    )
+    app = with_routes(lifespan=lifespan)
     app.state.parts = parts
     app.state.probes = health.Probes(parts)
-    for module in ROUTES:
-        app.include_router(module.router)
     for mount in mounts:
         app.router.routes.append(Route(mount.path, mount.app, name=mount.path, include_in_schema=False))
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
@@ -126,6 +120,25 @@ def create_app(parts: Parts, lanes: Lanes, mounts: Sequence[Mount] = ()) -> Fast
     for mount in mounts:
         app.add_middleware(mount.around)
     app.add_middleware(Paths)
+    return app
+
+
+def with_routes(**options: Any) -> FastAPI:
+    """An application that has all routes and can describe them. It serves none: ``create_app`` gives it its parts."""
+    app = FastAPI(
+        title=openapi.TITLE,
+        summary=openapi.SUMMARY,
+        version=__version__,
+        dependencies=[Depends(check_parameters)],
+        generate_unique_id_function=openapi.name_operation,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+        **options,
+    )
+    for module in ROUTES:
+        app.include_router(module.router)
+    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
     return app
 
 

@@ -9,32 +9,36 @@ from sqlalchemy.orm import Session
 from .. import wire
 from ..db import collections, connections, jobs
 from ..db.models import Collection, Status
+from ..errors import InvalidState
 from ..services import collections as service
-from .deps import EngineOf, Organization, PageOf, PartsOf, SessionOf
+from .answers import may_raise
+from .deps import EngineOf, Organization, PageOf, PartsOf, ReadableId, SessionOf
 from .jobs import jobs_to_wire
 from .source_connections import list_items
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
-Search = Annotated[str | None, Query(max_length=200)]
+Search = Annotated[
+    str | None, Query(max_length=200, description="Only those whose name or readable id contains this text.")
+]
 
 
 @router.get("")
 def list_collections(
     session: SessionOf, organization: Organization, page: PageOf, search: Search = None
 ) -> list[wire.Collection]:
-    """List collections, newest first. ``search`` matches a part of the name or of the readable id."""
+    """List collections, newest first."""
     found = collections.list_page(session, organization, search=search, skip=page.skip, limit=page.limit)
     return [_to_wire(session, collection, with_summaries=True) for collection in found]
 
 
 @router.get("/count")
 def count_collections(session: SessionOf, organization: Organization, search: Search = None) -> int:
-    """Count collections, those that ``search`` matches."""
+    """Count collections."""
     return collections.count(session, organization, search=search)
 
 
-@router.post("")
+@router.post("", responses=may_raise(InvalidState))
 def create_collection(
     body: wire.CollectionCreate, parts: PartsOf, session: SessionOf, organization: Organization
 ) -> wire.Collection:
@@ -53,14 +57,14 @@ def create_collection(
 
 
 @router.get("/{readable_id}")
-def get_collection(readable_id: str, session: SessionOf, organization: Organization) -> wire.Collection:
+def get_collection(readable_id: ReadableId, session: SessionOf, organization: Organization) -> wire.Collection:
     """Get a collection."""
     return _to_wire(session, service.get(session, organization, readable_id))
 
 
 @router.patch("/{readable_id}")
 def update_collection(
-    readable_id: str, body: wire.CollectionUpdate, session: SessionOf, organization: Organization
+    readable_id: ReadableId, body: wire.CollectionUpdate, session: SessionOf, organization: Organization
 ) -> wire.Collection:
     """Change the fields that are given."""
     collection = service.get(session, organization, readable_id)
@@ -74,7 +78,7 @@ def update_collection(
 
 @router.delete("/{readable_id}")
 def delete_collection(
-    readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
+    readable_id: ReadableId, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
 ) -> wire.Collection:
     """Delete a collection with its source connections and everything they indexed. It is hidden at once, its jobs are
     cancelled, and its data is purged in the background."""
@@ -86,9 +90,9 @@ def delete_collection(
     return deleted
 
 
-@router.post("/{readable_id}/refresh_all")
+@router.post("/{readable_id}/refresh_all", summary="Sync every connection of a collection")
 def refresh_all(
-    readable_id: str,
+    readable_id: ReadableId,
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
@@ -102,9 +106,9 @@ def refresh_all(
     return jobs_to_wire(session, started)
 
 
-@router.get("/{readable_id}/source-connections")
-def list_source_connections(
-    readable_id: str, session: SessionOf, organization: Organization, page: PageOf
+@router.get("/{readable_id}/source-connections", summary="List source connections of a collection")
+def list_connections_of_collection(
+    readable_id: ReadableId, session: SessionOf, organization: Organization, page: PageOf
 ) -> list[wire.SourceConnectionListItem]:
     """List the source connections of the collection, as ``GET /source-connections?collection=`` does."""
     service.get(session, organization, readable_id)

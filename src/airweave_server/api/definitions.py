@@ -1,7 +1,6 @@
 """Types of entities, what the index holds of each, and what this server does not keep: the raw files."""
 
 from typing import Annotated
-from uuid import UUID
 
 from fastapi import APIRouter, Query
 
@@ -9,7 +8,7 @@ from .. import wire
 from ..db import connections
 from ..errors import NotFound
 from ..services.sources import define, entity_type
-from .deps import Organization, PartsOf, SessionOf, find_connection
+from .deps import ConnectionId, Organization, PartsOf, SessionOf, find_connection
 
 NO_FILES = (
     "this server keeps no copies of files (no raw archive), so none can be had or replayed; "
@@ -20,8 +19,8 @@ router = APIRouter(tags=["entities"])
 
 
 @router.get("/entities/definitions/by-source")
-async def list_definitions(
-    parts: PartsOf, source_short_name: Annotated[str, Query(max_length=200)]
+async def list_entity_definitions(
+    parts: PartsOf, source_short_name: Annotated[str, Query(max_length=200, description="The short name of a source.")]
 ) -> list[wire.EntityDefinition]:
     """List the types of entities that a source yields; none for an unknown source. Needs no API key."""
     return [
@@ -33,7 +32,9 @@ async def list_definitions(
 
 
 @router.get("/entity-counts/syncs/{connection_id}/counts")
-def count_by_type(connection_id: UUID, session: SessionOf, organization: Organization) -> list[wire.EntityCount]:
+def count_entities_by_type(
+    connection_id: ConnectionId, session: SessionOf, organization: Organization
+) -> list[wire.EntityCount]:
     """Count the indexed entities of a source connection (the ``sync_id`` is its id) by type."""
     connection = find_connection(session, organization, connection_id)
     return [
@@ -50,7 +51,7 @@ def count_by_type(connection_id: UUID, session: SessionOf, organization: Organiz
 
 
 @router.get("/entity-counts/syncs/{connection_id}/total-count")
-def count_all(connection_id: UUID, session: SessionOf, organization: Organization) -> int:
+def count_entities(connection_id: ConnectionId, session: SessionOf, organization: Organization) -> int:
     """Count the indexed entities of a source connection (the ``sync_id`` is its id)."""
     connection = find_connection(session, organization, connection_id)
     return sum(count for _, count, _ in connections.entity_types(session, connection.id))

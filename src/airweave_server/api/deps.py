@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Query, Request, Response
+from fastapi import Depends, Path, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from .. import wire
@@ -21,6 +21,15 @@ from ..settings import Settings
 from ..vault import Vault
 from .gate import CALLER, ORGANIZATION, Caller
 from .watches import Watches
+
+# what stands in paths
+ReadableId = Annotated[str, Path(description="The readable id of a collection.")]
+ConnectionId = Annotated[UUID, Path(description="The id of a source connection.")]
+JobId = Annotated[UUID, Path(description="The id of a job.")]
+PlanId = Annotated[UUID, Path(description="The id of held deletes.")]
+ShortName = Annotated[str, Path(description="The short name of a source.")]
+MessageId = Annotated[str, Path(description="The id of a webhook message.")]
+SubscriptionId = Annotated[str, Path(description="The id of a webhook subscription.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,8 @@ class Page:
 
 
 async def read_page(
-    skip: Annotated[int, Query(ge=0, le=2**31)] = 0, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
+    skip: Annotated[int, Query(ge=0, le=2**31, description="How many to leave out at the beginning.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="How many to return, at most.")] = 100,
 ) -> Page:
     return Page(skip, limit)
 

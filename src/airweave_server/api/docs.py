@@ -78,7 +78,8 @@ def _operation(api: dict[str, Any], method: str, path: str, operation: dict[str,
         default = "" if schema.get("default") is None else escape(json.dumps(schema["default"]).strip('"'))
         yield f'<tr><td><label for="{place}"><code>{name}</code></label><td>{escape(each["in"])}'
         yield f'<td><input id="{place}" name="{name}" data-in="{escape(each["in"])}" placeholder="{default}"'
-        yield f"{' required' if each.get('required') else ''}><td>{escape(_kind(api, schema))}</tr>"
+        yield f"{' required' if each.get('required') else ''}><td>{escape(_kind(api, schema))}"
+        yield f"<td>{_prose(each.get('description', ''))}</tr>"
     yield "</table>"
     if body := operation.get("requestBody"):
         example = _example(api, body["content"]["application/json"]["schema"], DEEPEST)

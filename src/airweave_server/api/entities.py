@@ -1,18 +1,18 @@
 """Entities of source connections: list, read and retry."""
 
 from typing import Annotated, Literal
-from uuid import UUID
 
 from fastapi import APIRouter, BackgroundTasks, Body, Query
 
 from .. import wire
 from ..db import chunks, ledger
 from ..db.models import Trigger
-from ..errors import NotFound
+from ..errors import InvalidState, NotFound
 from ..services import jobs as job_service
 from ..services.jobs import JobRequest
 from ..sync.diff import clean_id
-from .deps import EngineOf, Organization, PageOf, PartsOf, SessionOf, find_connection
+from .answers import may_raise
+from .deps import ConnectionId, EngineOf, Organization, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
 TEXT_CHARS = 10_000_000  # of one entity in a response; longer text is truncated
@@ -22,15 +22,19 @@ router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
 @router.get("/{connection_id}/entities")
 def list_entities(
-    connection_id: UUID,
+    connection_id: ConnectionId,
     session: SessionOf,
     organization: Organization,
     page: PageOf,
-    state: Literal["indexed", "failed", "skipped"] | None = None,
-    incomplete: bool | None = None,
+    state: Annotated[
+        Literal["indexed", "failed", "skipped"] | None, Query(description="Only those in this state.")
+    ] = None,
+    incomplete: Annotated[
+        bool | None,
+        Query(description="Only those from whose text something is left out, or only those that are whole."),
+    ] = None,
 ) -> list[wire.LedgerEntry]:
-    """List the ledger: every entity with its state, and the reason if the index does not hold it as the source does.
-    ``incomplete``: only those from whose text something is left out, or only those that are whole."""
+    """List the ledger: every entity with its state, and the reason if the index does not hold it as the source does."""
     connection = find_connection(session, organization, connection_id)
     found = ledger.list_page(
         session, connection.id, state=state, incomplete=incomplete, skip=page.skip, limit=page.limit
@@ -40,10 +44,10 @@ def list_entities(
 
 @router.get("/{connection_id}/entities/text")
 def read_entity(
-    connection_id: UUID,
+    connection_id: ConnectionId,
     session: SessionOf,
     organization: Organization,
-    entity_id: Annotated[str, Query(min_length=1, max_length=2_000)],
+    entity_id: Annotated[str, Query(min_length=1, max_length=2_000, description="The id of the entity at its source.")],
 ) -> wire.EntityText:
     """Get the text of one entity, as it was extracted when the entity was indexed."""
     connection = find_connection(session, organization, connection_id)
@@ -55,9 +59,9 @@ def read_entity(
     return wire.EntityText.of(entity, text=text[:TEXT_CHARS], truncated=truncated)
 
 
-@router.post("/{connection_id}/entities/retry")
+@router.post("/{connection_id}/entities/retry", responses=may_raise(InvalidState))
 def retry_entities(
-    connection_id: UUID,
+    connection_id: ConnectionId,
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,

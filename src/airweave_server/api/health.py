@@ -14,6 +14,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
+from .. import wire
 from ..db import figures, leases
 from ..db.session import Database, is_outage
 from ..settings import is_loopback
@@ -107,8 +108,8 @@ class Probes:
         self.driver = Probe("driver", parts.driver.describe)
 
 
-@router.get("")
-async def health(request: Request, parts: PartsOf) -> dict[str, Any]:
+@router.get("", summary="Get the state of the server", response_model=None, responses={200: {"model": wire.Health}})
+async def get_health(request: Request, parts: PartsOf) -> dict[str, Any]:
     """Report the state of the server: what drives jobs and why, which process does the housekeeping, how many workers
     poll, and when sources were last listed in full. It answers 200 within two seconds even while the database is down
     or hangs. Host names, process ids and addresses are shown only with an API key, or on loopback without
@@ -146,14 +147,21 @@ async def health(request: Request, parts: PartsOf) -> dict[str, Any]:
     return body if may_see else _hide_places(body)
 
 
-@router.get("/live")
-async def live() -> dict[str, str]:
+@router.get(
+    "/live", summary="Check that the process is alive", response_model=None, responses={200: {"model": wire.Live}}
+)
+async def check_live() -> dict[str, str]:
     """Answer 200 while the process is alive. It waits for nothing."""
     return {"status": "alive"}
 
 
-@router.get("/ready")
-async def ready(request: Request, response: Response) -> dict[str, Any]:
+@router.get(
+    "/ready",
+    summary="Check that requests can be served",
+    response_model=None,
+    responses={status: {"model": wire.Ready} for status in (200, 503)},
+)
+async def check_ready(request: Request, response: Response) -> dict[str, Any]:
     """Answer 200 if requests can be served, otherwise 503 with the reason, within two seconds."""
     probes: Probes = request.app.state.probes
     seen = await probes.database.ask()

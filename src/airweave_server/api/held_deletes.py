@@ -8,9 +8,10 @@ from sqlalchemy.orm import Session
 from .. import wire
 from ..db import ledger, plans
 from ..db.models import DeletePlan, SourceConnection
-from ..errors import NotFound
+from ..errors import InvalidState, NotFound
 from ..services import connections as service
-from .deps import EngineOf, Organization, Page, PageOf, PartsOf, SessionOf, find_connection
+from .answers import may_raise
+from .deps import ConnectionId, EngineOf, Organization, Page, PageOf, PartsOf, PlanId, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
@@ -18,17 +19,17 @@ router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
 @router.get("/{connection_id}/held-deletes")
 def list_held_deletes(
-    connection_id: UUID, session: SessionOf, organization: Organization, page: PageOf
+    connection_id: ConnectionId, session: SessionOf, organization: Organization, page: PageOf
 ) -> list[wire.HeldDeletes]:
     """List deletes that wait for approval, each with a page of the entities that would be deleted."""
     connection = find_connection(session, organization, connection_id)
     return [_to_wire(session, plan, page) for plan in service.held_deletes(session, connection.id)]
 
 
-@router.post("/{connection_id}/held-deletes/{plan_id}/approve")
+@router.post("/{connection_id}/held-deletes/{plan_id}/approve", responses=may_raise(InvalidState))
 def approve_held_deletes(
-    connection_id: UUID,
-    plan_id: UUID,
+    connection_id: ConnectionId,
+    plan_id: PlanId,
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
@@ -43,9 +44,14 @@ def approve_held_deletes(
     return jobs_to_wire(session, [job])[0]
 
 
-@router.post("/{connection_id}/held-deletes/{plan_id}/dismiss")
+@router.post("/{connection_id}/held-deletes/{plan_id}/dismiss", responses=may_raise(InvalidState))
 def dismiss_held_deletes(
-    connection_id: UUID, plan_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, page: PageOf
+    connection_id: ConnectionId,
+    plan_id: PlanId,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
+    page: PageOf,
 ) -> wire.HeldDeletes:
     """Keep the entities. A later full sync that still misses them asks again."""
     connection = find_connection(session, organization, connection_id)

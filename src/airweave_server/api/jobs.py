@@ -11,27 +11,27 @@ from .. import wire
 from ..db import jobs
 from ..db.jobs import Counts, Progress
 from ..db.models import SyncJob
-from ..errors import NotFound
+from ..errors import InvalidState, NotFound
 from ..services import jobs as service
 from ..services.jobs import JobRequest
-from .deps import EngineOf, Organization, PartsOf, SessionOf, find_connection
+from .answers import may_raise
+from .deps import ConnectionId, EngineOf, JobId, Organization, PartsOf, SessionOf, find_connection
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
 
-@router.post("/{connection_id}/run")
+@router.post("/{connection_id}/run", responses=may_raise(InvalidState))
 def run_source_connection(
-    connection_id: UUID,
+    connection_id: ConnectionId,
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
     engine: EngineOf,
     background: BackgroundTasks,
     body: Annotated[wire.RunRequest | None, Body()] = None,
-    force_full_sync: Annotated[bool, Query()] = False,
+    force_full_sync: Annotated[bool, Query(description="Read everything again, as if nothing were known.")] = False,
 ) -> wire.SourceConnectionJob:
-    """Start a sync. ``force_full_sync``, in the query or the body, reads everything again as if nothing were known.
-    ``access_token`` is used for this run only and is forgotten at its end."""
+    """Start a sync. ``force_full_sync`` may stand in the query or in the body."""
     connection = find_connection(session, organization, connection_id)
     body = body or wire.RunRequest()
     job = service.create(
@@ -47,10 +47,10 @@ def run_source_connection(
 
 @router.get("/{connection_id}/jobs")
 def list_jobs(
-    connection_id: UUID,
+    connection_id: ConnectionId,
     session: SessionOf,
     organization: Organization,
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="How many to return, at most.")] = 100,
 ) -> list[wire.SourceConnectionJob]:
     """List the jobs of the connection, newest first."""
     connection = find_connection(session, organization, connection_id)
@@ -59,16 +59,16 @@ def list_jobs(
 
 @router.get("/{connection_id}/jobs/{job_id}")
 def get_job(
-    connection_id: UUID, job_id: UUID, session: SessionOf, organization: Organization
+    connection_id: ConnectionId, job_id: JobId, session: SessionOf, organization: Organization
 ) -> wire.SourceConnectionJob:
     """Get a job with its counts so far."""
     return jobs_to_wire(session, [_find_job(session, organization, connection_id, job_id)])[0]
 
 
-@router.post("/{connection_id}/jobs/{job_id}/cancel")
+@router.post("/{connection_id}/jobs/{job_id}/cancel", responses=may_raise(InvalidState))
 def cancel_job(
-    connection_id: UUID,
-    job_id: UUID,
+    connection_id: ConnectionId,
+    job_id: JobId,
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,

@@ -22,7 +22,8 @@ from ..errors import BadInput, InvalidState, Unavailable
 from ..search import agent, hybrid, legacy_filters
 from ..search.hybrid import Found, Hit
 from . import searching
-from .deps import Organization, Parts, PartsOf
+from .answers import may_raise
+from .deps import Organization, Parts, PartsOf, ReadableId
 from .gate import PLACE
 from .lanes import Place
 from .working import Work, describe_error
@@ -87,22 +88,31 @@ class Answer:
 
 
 @router.get("/internal/filter-schema", deprecated=True, summary="The schema of the filters of the legacy search")
-async def get_filter_schema(response: Response, _: Organization) -> dict[str, Any]:
+async def get_legacy_filter_schema(response: Response, _: Organization) -> dict[str, Any]:
     """Get the JSON schema of the filters that the legacy search takes."""
     response.headers.update(DEPRECATION)
     return legacy_filters.SCHEMA
 
 
-@router.get("/{readable_id}/search", deprecated=True, summary="Search, as former clients call it")
-def search_by_query(
-    readable_id: str,
-    query: Annotated[wire.QueryText, Query()],
+@router.get(
+    "/{readable_id}/search",
+    deprecated=True,
+    summary="Search, as former clients call it, by parameters",
+    responses=may_raise(InvalidState),
+)
+def search_legacy_by_query(
+    readable_id: ReadableId,
+    query: Annotated[wire.QueryText, Query(description="What is searched for.")],
     response: Response,
     parts: PartsOf,
     organization: Organization,
-    response_type: wire.ResponseType = "raw",
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+    response_type: Annotated[
+        wire.ResponseType, Query(description="raw for results; completion also for an answer.")
+    ] = "raw",
+    limit: Annotated[int, Query(ge=1, le=1_000, description="How many results to return, at most.")] = 100,
+    offset: Annotated[
+        int, Query(ge=0, le=1_000_000, description="How many results to leave out at the beginning.")
+    ] = 0,
     recency_bias: Annotated[float | None, Query(description="Removed; it has no effect.")] = None,
 ) -> wire.LegacySearchResponse:
     """Search a collection. ``response_type`` ``completion`` asks for an answer, and needs a language model."""
@@ -115,9 +125,14 @@ def search_by_query(
     return _to_legacy(asked, found, _answer(parts, asked, found))
 
 
-@router.post("/{readable_id}/search", deprecated=True, summary="Search, as former clients call it")
-def search(
-    readable_id: str,
+@router.post(
+    "/{readable_id}/search",
+    deprecated=True,
+    summary="Search, as former clients call it",
+    responses=may_raise(InvalidState),
+)
+def search_legacy(
+    readable_id: ReadableId,
     body: wire.UntieredSearchRequest,
     response: Response,
     parts: PartsOf,
@@ -145,9 +160,14 @@ class SearchStream(StreamingResponse):
     deprecated=True,
     summary="Search, as former clients call it, as a stream",
     response_class=SearchStream,
+    responses=may_raise(InvalidState),
 )
-async def stream_search(
-    readable_id: str, body: wire.UntieredSearchRequest, request: Request, parts: PartsOf, organization: Organization
+async def stream_legacy_search(
+    readable_id: ReadableId,
+    body: wire.UntieredSearchRequest,
+    request: Request,
+    parts: PartsOf,
+    organization: Organization,
 ) -> SearchStream:
     """Search a collection, and stream what is done as server-sent events: ``connected``, ``start``,
     ``embedding_start``, ``embedding_done``, ``vector_search_start``, ``vector_search_done``, ``results``, and last

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import REGISTRY
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -24,7 +25,7 @@ CONNECTIONS = 50  # that have series of their own: those that need a look most; 
 router = APIRouter(tags=["health"])
 
 
-@router.get("/metrics")
+@router.get("/metrics", response_class=PlainTextResponse)
 def show_metrics(parts: PartsOf, request: Request) -> Response:
     """Metrics in Prometheus' text format. The figures cover all organizations, so with ``AUTH_ENABLED`` they require
     ``METRICS_TOKEN`` as a bearer token."""

@@ -1,8 +1,9 @@
 """The organization of the caller. Others are made and listed on the command line, by the operator."""
 
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from sqlalchemy.orm import Session
 
 from .. import wire
@@ -21,7 +22,11 @@ def list_organizations(session: SessionOf, caller: CallerOf) -> list[wire.Organi
 
 
 @router.get("/organizations/{organization_id}")
-def get_organization(organization_id: UUID, session: SessionOf, caller: CallerOf) -> wire.Organization:
+def get_organization(
+    organization_id: Annotated[UUID, Path(description="The id of an organization.")],
+    session: SessionOf,
+    caller: CallerOf,
+) -> wire.Organization:
     """Get the organization that the API key belongs to."""
     if organization_id != caller.organization:
         raise NotFound("Organization not found")

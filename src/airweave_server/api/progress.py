@@ -15,7 +15,7 @@ from .. import wire
 from ..db import connections
 from ..db.models import Status
 from ..errors import NotFound
-from .deps import Organization, Parts, PartsOf, SessionOf
+from .deps import JobId, Organization, Parts, PartsOf, SessionOf
 from .watches import Sight, Watch
 
 
@@ -46,14 +46,14 @@ class EventStream(StreamingResponse):
 
 
 @router.get("/subscribe", response_class=EventStream, status_code=200)
-def subscribe_to_progress(job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
+def stream_job_progress(job_id: JobId, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
     """Stream what the job has done as server-sent events: at once, after each change, and at its end. The stream ends
     with the job."""
     return EventStream(parts, _start_watch(parts, session, organization, job_id, counts_types=False), _show_progress)
 
 
 @router.get("/subscribe-state", response_class=EventStream, status_code=200)
-def subscribe_to_state(job_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
+def stream_job_state(job_id: JobId, parts: PartsOf, session: SessionOf, organization: Organization) -> EventStream:
     """Stream what the index holds of the job's connection as server-sent events: at once, after each change, and at
     the end of the job. The stream ends with the job."""
     return EventStream(parts, _start_watch(parts, session, organization, job_id, counts_types=True), _show_state)

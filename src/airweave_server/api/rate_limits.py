@@ -6,7 +6,8 @@ from .. import wire
 from ..db import rate_limits
 from ..errors import InvalidState
 from ..services.sources import rate_limit_level
-from .deps import Organization, PartsOf, SessionOf
+from .answers import may_raise
+from .deps import Organization, PartsOf, SessionOf, ShortName
 
 router = APIRouter(prefix="/source-rate-limits", tags=["sources"])
 
@@ -23,9 +24,13 @@ def list_rate_limits(parts: PartsOf, session: SessionOf, organization: Organizat
     ]
 
 
-@router.put("/{short_name}")
+@router.put("/{short_name}", responses=may_raise(InvalidState))
 def set_rate_limit(
-    short_name: str, body: wire.SourceRateLimitUpdate, parts: PartsOf, session: SessionOf, organization: Organization
+    short_name: ShortName,
+    body: wire.SourceRateLimitUpdate,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
 ) -> wire.SourceRateLimitSet:
     """Limit the requests to a source. All connections of the organization together keep to it, in every process, from
     their next request on; what the source itself allows holds besides."""
@@ -37,6 +42,6 @@ def set_rate_limit(
 
 
 @router.delete("/{short_name}", status_code=204)
-def remove_rate_limit(short_name: str, parts: PartsOf, session: SessionOf, organization: Organization) -> None:
+def remove_rate_limit(short_name: ShortName, parts: PartsOf, session: SessionOf, organization: Organization) -> None:
     """Remove the limit on the requests to a source, if there is one."""
     rate_limits.remove(session, organization, parts.connections.source(short_name).name)

@@ -5,22 +5,24 @@ from sqlalchemy.orm import Session
 
 from .. import wire
 from ..db.models import Collection
+from ..errors import InvalidState
 from ..services import collections as service
 from ..services import reembed
-from .deps import EngineOf, Organization, PartsOf, SessionOf
+from .answers import may_raise
+from .deps import EngineOf, Organization, PartsOf, ReadableId, SessionOf
 
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 
-@router.get("/{readable_id}/reembed")
-def get_reembed(readable_id: str, session: SessionOf, organization: Organization) -> wire.Reembed:
+@router.get("/{readable_id}/reembed", summary="Get the progress of a move to another embedder")
+def get_reembed(readable_id: ReadableId, session: SessionOf, organization: Organization) -> wire.Reembed:
     """Get the collection's embedder and the progress of its move to another one."""
     return _to_wire(session, service.get(session, organization, readable_id))
 
 
-@router.post("/{readable_id}/reembed")
+@router.post("/{readable_id}/reembed", summary="Move to another embedder", responses=may_raise(InvalidState))
 def start_reembed(
-    readable_id: str,
+    readable_id: ReadableId,
     body: wire.ReembedRequest,
     parts: PartsOf,
     session: SessionOf,
@@ -37,9 +39,11 @@ def start_reembed(
     return _to_wire(session, collection)
 
 
-@router.delete("/{readable_id}/reembed")
+@router.delete(
+    "/{readable_id}/reembed", summary="Abandon a move to another embedder", responses=may_raise(InvalidState)
+)
 def abandon_reembed(
-    readable_id: str, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
+    readable_id: ReadableId, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
 ) -> wire.Reembed:
     """Abandon the move. The collection keeps its present embedder."""
     collection = service.get(session, organization, readable_id)

@@ -19,7 +19,7 @@ from ..search.classic import Carried
 from ..search.hybrid import Found, Hit
 from ..search.planning import Plan
 from . import searching
-from .deps import Organization, Parts, PartsOf
+from .deps import Organization, Parts, PartsOf, ReadableId
 from .gate import PLACE
 from .lanes import Place
 from .working import Work, describe_error, finish
@@ -31,7 +31,7 @@ router = APIRouter(prefix="/collections", tags=["search"])
 
 @router.post("/{readable_id}/search/instant", summary="Search")
 def search_instant(
-    readable_id: str, body: wire.SearchRequest, parts: PartsOf, organization: Organization
+    readable_id: ReadableId, body: wire.SearchRequest, parts: PartsOf, organization: Organization
 ) -> wire.SearchResponse:
     """Search a collection. Results are passages, best first: the best one of each entity, or all of them with
     ``group: chunk``."""
@@ -43,7 +43,7 @@ def search_instant(
 
 @router.post("/{readable_id}/search/classic", summary="Search by a plan", response_model=wire.SearchResponse)
 async def search_classic(
-    readable_id: str, body: wire.SearchRequest, request: Request, parts: PartsOf, organization: Organization
+    readable_id: ReadableId, body: wire.SearchRequest, request: Request, parts: PartsOf, organization: Organization
 ) -> wire.SearchResponse | Response:
     """Search a collection by a plan: other phrasings, what the best results have in common, and the filter that the
     query implies. A language model makes the plan if there is one, else rules do; the response has it. It takes a few
@@ -61,7 +61,11 @@ async def search_classic(
 
 @router.post("/{readable_id}/search/agentic", summary="Search by an agent", response_model=wire.AgenticSearchResponse)
 async def search_agentic(
-    readable_id: str, body: wire.AgenticSearchRequest, request: Request, parts: PartsOf, organization: Organization
+    readable_id: ReadableId,
+    body: wire.AgenticSearchRequest,
+    request: Request,
+    parts: PartsOf,
+    organization: Organization,
 ) -> wire.AgenticSearchResponse | Response:
     """Search a collection by an agent that searches, reads, counts and looks around. A language model decides on its
     steps if there is one, and answers from the results; else they follow a fixed plan."""
@@ -86,8 +90,12 @@ class AgentStream(StreamingResponse):
 @router.post(
     "/{readable_id}/search/agentic/stream", summary="Search by an agent, as a stream", response_class=AgentStream
 )
-async def stream_agentic(
-    readable_id: str, body: wire.AgenticSearchRequest, request: Request, parts: PartsOf, organization: Organization
+async def stream_agentic_search(
+    readable_id: ReadableId,
+    body: wire.AgenticSearchRequest,
+    request: Request,
+    parts: PartsOf,
+    organization: Organization,
 ) -> AgentStream:
     """Search a collection by an agent, and stream each step that was taken as server-sent events: ``started``, then
     ``thinking`` and ``tool_call``, and last ``done`` with the results, or ``error``. If the client hangs up, the step

@@ -14,13 +14,14 @@ from ..services import connections as service
 from ..services import jobs as job_service
 from ..services.connections import NewConnection
 from ..services.jobs import JobRequest
-from .deps import Organization, Page, PageOf, PartsOf, SessionOf, find_connection
+from .answers import may_raise
+from .deps import ConnectionId, Organization, Page, PageOf, PartsOf, SessionOf, find_connection
 from .jobs import jobs_to_wire
 
 router = APIRouter(prefix="/source-connections", tags=["source connections"])
 
 
-@router.post("")
+@router.post("", responses=may_raise(InvalidState, NotFound))
 def create_source_connection(
     body: wire.SourceConnectionCreate,
     parts: PartsOf,
@@ -37,7 +38,7 @@ def create_source_connection(
     return _to_wire(session, connection)
 
 
-@router.post("/preview")
+@router.post("/preview", responses=may_raise(InvalidState, NotFound))
 def preview_source_connection(
     body: wire.SourceConnectionCreate, parts: PartsOf, session: SessionOf, organization: Organization
 ) -> wire.SourceConnectionPreview:
@@ -48,21 +49,26 @@ def preview_source_connection(
 
 @router.get("")
 def list_source_connections(
-    session: SessionOf, organization: Organization, page: PageOf, collection: Annotated[str | None, Query()] = None
+    session: SessionOf,
+    organization: Organization,
+    page: PageOf,
+    collection: Annotated[str | None, Query(description="Only those of the collection with this readable id.")] = None,
 ) -> list[wire.SourceConnectionListItem]:
-    """List source connections, newest first; with ``collection``, those of the collection with this readable id."""
+    """List source connections, newest first."""
     return list_items(session, organization, collection, page)
 
 
 @router.get("/{connection_id}")
-def get_source_connection(connection_id: UUID, session: SessionOf, organization: Organization) -> wire.SourceConnection:
+def get_source_connection(
+    connection_id: ConnectionId, session: SessionOf, organization: Organization
+) -> wire.SourceConnection:
     """Get a source connection with its schedule, its last job and its entity counts."""
     return _to_wire(session, find_connection(session, organization, connection_id))
 
 
-@router.patch("/{connection_id}")
+@router.patch("/{connection_id}", responses=may_raise(InvalidState))
 def update_source_connection(
-    connection_id: UUID,
+    connection_id: ConnectionId,
     body: wire.SourceConnectionUpdate,
     parts: PartsOf,
     session: SessionOf,
@@ -94,7 +100,11 @@ def update_source_connection(
 
 @router.delete("/{connection_id}")
 def delete_source_connection(
-    connection_id: UUID, parts: PartsOf, session: SessionOf, organization: Organization, background: BackgroundTasks
+    connection_id: ConnectionId,
+    parts: PartsOf,
+    session: SessionOf,
+    organization: Organization,
+    background: BackgroundTasks,
 ) -> wire.SourceConnection:
     """Delete a source connection and everything it indexed. It is hidden at once, its job is cancelled, and its data is
     purged in the background."""
@@ -107,7 +117,7 @@ def delete_source_connection(
 
 
 @router.get("/{connection_id}/sync-id", include_in_schema=False)
-def get_sync_id(connection_id: UUID, session: SessionOf, organization: Organization) -> dict[str, UUID | None]:
+def get_sync_id(connection_id: ConnectionId, session: SessionOf, organization: Organization) -> dict[str, UUID | None]:
     return {"sync_id": _find_sync_id(find_connection(session, organization, connection_id))}
 
 

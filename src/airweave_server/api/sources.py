@@ -4,7 +4,7 @@ from fastapi import APIRouter
 
 from .. import wire
 from ..services.sources import describe
-from .deps import Organization, PartsOf
+from .deps import Organization, PartsOf, ShortName
 
 router = APIRouter(prefix="/sources", tags=["sources"])
 
@@ -16,6 +16,6 @@ def list_sources(parts: PartsOf, _: Organization) -> list[wire.Source]:
 
 
 @router.get("/{short_name}")
-def get_source(short_name: str, parts: PartsOf, _: Organization) -> wire.Source:
+def get_source(short_name: ShortName, parts: PartsOf, _: Organization) -> wire.Source:
     """Get a source with the fields of its configuration and credentials."""
     return describe(parts.connections.source(short_name))

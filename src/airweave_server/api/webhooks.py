@@ -9,20 +9,21 @@ from .. import wire
 from ..db import webhooks
 from ..db.models import WebhookMessage, WebhookSubscription
 from ..db.session import give_back
-from ..errors import NotFound
+from ..errors import InvalidState, NotFound
 from ..services import webhooks as service
 from ..services.webhooks import Endpoint
-from .deps import Organization, PageOf, PartsOf, SessionOf
+from .answers import may_raise
+from .deps import MessageId, Organization, PageOf, PartsOf, SessionOf, SubscriptionId
 
 router = APIRouter(prefix="/webhooks", tags=["webhooks"])
 
 
 @router.get("/messages")
-def list_messages(
+def list_webhook_messages(
     session: SessionOf,
     organization: Organization,
     page: PageOf,
-    event_types: Annotated[list[wire.EventType] | None, Query()] = None,
+    event_types: Annotated[list[wire.EventType] | None, Query(description="Only messages of these types.")] = None,
 ) -> list[wire.WebhookMessage]:
     """List messages of the last 14 days, newest first, whether or not anybody subscribed to them."""
     found = webhooks.list_messages(
@@ -32,10 +33,13 @@ def list_messages(
 
 
 @router.get("/messages/{message_id}")
-def get_message(
-    message_id: str, session: SessionOf, organization: Organization, include_attempts: bool = False
+def get_webhook_message(
+    message_id: MessageId,
+    session: SessionOf,
+    organization: Organization,
+    include_attempts: Annotated[bool, Query(description="Also the attempts to deliver it.")] = False,
 ) -> wire.WebhookMessageWithAttempts:
-    """Get a message; with ``include_attempts``, also the attempts to deliver it, newest first."""
+    """Get a message, and the attempts to deliver it, newest first, if they are asked for."""
     key = service.parse_id(message_id)
     message = webhooks.find_message(session, organization, key) if key is not None else None
     if message is None:
@@ -48,15 +52,15 @@ def get_message(
 
 
 @router.get("/subscriptions")
-def list_subscriptions(session: SessionOf, organization: Organization) -> list[wire.WebhookSubscription]:
+def list_webhook_subscriptions(session: SessionOf, organization: Organization) -> list[wire.WebhookSubscription]:
     """List the webhook subscriptions, newest first."""
     found = webhooks.list_all(session, organization)
     healths = webhooks.healths(session, [subscription.id for subscription in found])
     return [_to_wire(subscription, healths[subscription.id]) for subscription in found]
 
 
-@router.post("/subscriptions")
-def create_subscription(
+@router.post("/subscriptions", responses=may_raise(InvalidState))
+def create_webhook_subscription(
     body: wire.WebhookSubscriptionCreate,
     request: Request,
     parts: PartsOf,
@@ -77,15 +81,15 @@ def create_subscription(
     return _to_wire(subscription, "unknown")
 
 
-@router.get("/subscriptions/{subscription_id}")
-def get_subscription(
-    subscription_id: str,
+@router.get("/subscriptions/{subscription_id}", responses=may_raise(InvalidState))
+def get_webhook_subscription(
+    subscription_id: SubscriptionId,
     parts: PartsOf,
     session: SessionOf,
     organization: Organization,
-    include_secret: bool = False,
+    include_secret: Annotated[bool, Query(description="Also the secret that signs.")] = False,
 ) -> wire.WebhookSubscriptionDetail:
-    """Get a subscription with its last delivery attempts; with ``include_secret``, also the secret that signs."""
+    """Get a subscription with its last delivery attempts."""
     subscription = service.find(session, organization, subscription_id)
     secret = service.show_secret(parts.vault, subscription) if include_secret else None
     return wire.WebhookSubscriptionDetail.of(
@@ -98,9 +102,9 @@ def get_subscription(
     )
 
 
-@router.patch("/subscriptions/{subscription_id}")
-def update_subscription(
-    subscription_id: str,
+@router.patch("/subscriptions/{subscription_id}", responses=may_raise(InvalidState))
+def update_webhook_subscription(
+    subscription_id: SubscriptionId,
     request: Request,
     parts: PartsOf,
     session: SessionOf,
@@ -128,8 +132,8 @@ def update_subscription(
 
 
 @router.delete("/subscriptions/{subscription_id}")
-def delete_subscription(
-    subscription_id: str, session: SessionOf, organization: Organization
+def delete_webhook_subscription(
+    subscription_id: SubscriptionId, session: SessionOf, organization: Organization
 ) -> wire.WebhookSubscription:
     """Delete a subscription. What was not delivered to it is not delivered any more."""
     subscription = service.find(session, organization, subscription_id, lock=True)
@@ -139,8 +143,8 @@ def delete_subscription(
 
 
 @router.post("/subscriptions/{subscription_id}/recover")
-def recover_messages(
-    subscription_id: str,
+def recover_webhook_messages(
+    subscription_id: SubscriptionId,
     body: wire.WebhookRecovery,
     parts: PartsOf,
     session: SessionOf,
