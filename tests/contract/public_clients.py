@@ -21,6 +21,7 @@ RUN_S = 300
 PYTHON_SDK = ("airweave-sdk", "0.9.62")
 COMMAND_LINE = ("airweave-cli", "0.1.15")
 TYPESCRIPT_SDK = ("@airweave/sdk", "0.7.20")
+GENERATOR = ("openapi-python-client", "0.29.1")  # makes a client of an OpenAPI description
 
 
 def python_of(client: tuple[str, str]) -> Path:
@@ -49,12 +50,13 @@ def node_modules_of(client: tuple[str, str]) -> Path:
     return place / "node_modules"
 
 
-def walk(command: list[str], given: dict[str, Any], **environment: str) -> dict[str, Any]:
+def walk(command: list[str], given: dict[str, Any], *, cwd: Path | None = None, **environment: str) -> dict[str, Any]:
     """Run a script of this folder with ``given`` as its standard input, and return the JSON that it writes."""
     done = subprocess.run(
         command,
         input=json.dumps(given),
         env={**os.environ, **environment},
+        cwd=cwd,
         capture_output=True,
         text=True,
         timeout=RUN_S,

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.parametrize("driver", [IN_PROCESS, TEMPORAL], indirect=
 
 # of the older API that the TypeScript SDK 0.7.20 was generated from; the public server has them no more
 GONE = {"Source": ["created_at", "id", "modified_at", "output_entity_definition_ids"]}
+HERE = Path(__file__).parent
 PAGE = Path(__file__).parents[2] / "docs" / "compatibility.md"
 ENTRY = "airweave_cli.main"
 MODES = ("instant", "classic", "agentic")
@@ -344,3 +345,21 @@ def current(request: pytest.FixtureRequest) -> Iterator[None]:
     advice = "docs/compatibility.md is not what this client does: make compatibility"
     assert {key: said[key] for key in here} == now, advice
     assert all(finding.text in page for finding in findings), advice
+
+
+def test_a_client_that_is_made_of_the_description_makes_a_round_trip(scene: Scene, tmp_path: Path) -> None:
+    python = clients.python_of(clients.GENERATOR)
+    described = tmp_path / "openapi.json"
+    described.write_text(httpx.get(f"{scene.server.url}/openapi.json").text)
+    made = ["generate", "--path", str(described), "--meta", "none", "--output-path", str(tmp_path / "made")]
+    done = subprocess.run(
+        [python.with_name("openapi-python-client"), *made], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (tmp_path / "made" / "client.py").exists(), done.stdout + done.stderr
+    assert "unable to" not in (done.stdout + done.stderr).lower()
+    given = {"url": scene.server.url, "key": scene.key, "folder": str(scene.server.folder())}
+    found = clients.walk([str(python), str(HERE / "generated_client.py")], given, cwd=tmp_path)
+    assert (found["inserted"], found["first"], found["deleted"]) == (1, "router.md", True)
+    kinds = [kind for kind, _ in found["errors"]]
+    assert kinds == ["InvalidInput", "Error", "Error"]
+    assert "body.name" in found["errors"][0][1]
