@@ -6,6 +6,7 @@ from typing import IO
 
 import olefile
 
+from .completeness_archives import TarHeads
 from .completeness_numbers import Number, pattern, shown_decimals, shown_words
 from .completeness_pages import Glyphs
 from .kept import Kept
@@ -18,11 +19,12 @@ class TooLarge(Exception):
 @dataclass(slots=True)
 class Opened:
     """What its reader has opened of a document, as it is in the file, so that it need not be opened anew: its zip file
-    with the parts that are unpacked, its OLE file, the glyphs of its pages."""
+    with the parts that are unpacked, its OLE file, the glyphs of its pages, the headers of a tar."""
 
     archive: Kept | None = None
     storage: olefile.OleFileIO | None = None
     glyphs: Glyphs = field(default_factory=Glyphs)
+    tar: TarHeads = field(default_factory=TarHeads)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ from . import (
     cms,
     coats,
     completeness,
+    completeness_archives,
+    completeness_members,
     doc,
     docx,
     encoded,
@@ -141,12 +143,13 @@ def read(
 
 @dataclass(slots=True)
 class _Own:
-    """The document that is being read: its format, the labels and texts of its sections, without its members, and what
-    its reader has opened of it."""
+    """The document that is being read: its format, the labels and texts of its sections, without its members, what its
+    reader has opened of it, and which members it has met."""
 
     form: str = ""
     sections: list[tuple[str, str]] = field(default_factory=list)
     opened: Opened = field(default_factory=Opened)
+    met: completeness_members.Met = field(default_factory=completeness_members.Met)
 
 
 class _Reading:
@@ -202,6 +205,7 @@ class _Reading:
             self._take(file, filename, label, depth)
             if not any(one.what in _UNREAD for one in self._left_out[said:]):
                 self._count(file, label)
+            self._count_members(file, label)
         finally:
             self._own = outer
 
@@ -213,6 +217,14 @@ class _Reading:
             missing = completeness.missing_words(file, form, sections, until=self._deadline.ends_at, opened=opened)
             if missing:
                 self._left_out.append(LeftOut("words", (label,) if label else (), missing))
+
+    def _count_members(self, file: IO[bytes], label: str) -> None:
+        """Note which documents inside the document were not met, if there is time to look for them."""
+        if not self._deadline.is_over():
+            own, read = self._own, "\n".join(text for _, text in self._own.sections)
+            missing = completeness_members.missing_members(file, own.form, own.met, read, opened=own.opened)
+            if missing is not None:
+                self._left_out.append(_at(label, missing))
 
     def _take(self, file: IO[bytes], filename: str, label: str, depth: int) -> None:
         head = file.read(SAMPLE_BYTES)
@@ -278,6 +290,7 @@ class _Reading:
             if isinstance(part, Text):
                 self._add(_join_labels(label, part.label), part.text, part.kind)
             elif isinstance(part, LeftOut):
+                self._own.met.left_out(part)
                 self._left_out.append(_at(label, part))
             else:
                 self._read_member(part, _join_labels(label, part.place), depth)
@@ -304,6 +317,7 @@ class _Reading:
 
     def _read_member(self, member: Member, label: str, depth: int) -> None:
         """Read a member of an archive or an attachment. If it cannot be read, note that it is left out."""
+        self._own.met.member(member)
         name = clean(member.name).encode("utf-8", "replace").decode() or "unnamed"
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if is_private(parts) or find_litter(b"", "", parts[:-1]) is not None:
@@ -351,13 +365,14 @@ class _Reading:
                 return
             archive.forget()
             self._formats.add("archive")
+            self._own.form = "zip"
             plain = [member for member in members if not member.is_dir()]
             if plain and all(member.flag_bits & 1 for member in plain):
                 raise Refused("encrypted")
             for one in plain:
                 if one.flag_bits & 1:
                     self._refused.append("encrypted")
-                    self._left_out.append(LeftOut("encrypted", (_join_labels(label, one.filename),)))
+                    self._take_parts([LeftOut("encrypted", (one.filename,))], label, depth)
                 else:
                     self._read_member(Member(one.filename, partial(archive.open, one)), label, depth)
 
@@ -402,10 +417,15 @@ class _Reading:
 
     def _read_tar(self, file: IO[bytes], label: str, depth: int) -> None:
         self._formats.add("archive")
-        with tarfile.open(fileobj=file, mode="r|") as archive:
+        self._own.form = "tar"
+        watched: Any = completeness_archives.Watched(file, self._own.opened.tar)
+        with tarfile.open(fileobj=watched, mode="r|") as archive:
             for one in archive:
                 if one.isreg():
                     self._read_member(Member(one.name, partial(_open_member, archive, one)), label, depth)
+        for _ in range(self._allowed_bytes // SAMPLE_BYTES):  # a damaged header ends the reading: what is behind it?
+            if self._own.opened.tar.is_over or self._deadline.is_over() or not watched.read(SAMPLE_BYTES):
+                break
 
     def _read_compressed(self, file: IO[bytes], opener: Any, filename: str, label: str, depth: int) -> None:
         """Read a compressed tar, as a stream, or a single compressed file."""

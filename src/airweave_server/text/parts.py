@@ -18,6 +18,7 @@ WHAT = {
     "attachment": "an attachment is not read",
     "chapter": "a chapter is missing",
     "damaged": "it is damaged",
+    "documents": "a document inside is not read",
     "encoding": "the encoding is a guess",
     "encoded": "encoded bytes are not read",
     "encrypted": "it is encrypted",
