@@ -315,7 +315,7 @@ def mailbox() -> bytes:
 
 def winmail() -> bytes:
     """What Outlook attaches instead of its attachments (TNEF): a body and a file."""
-    return _tnef(
+    return tnef(
         (1, 0x00069007, struct.pack("<II", 1252, 0)),
         (1, 0x0002800C, "The café in it.".encode("cp1252") + b"\0"),
         (2, 0x00069002, bytes(14)),
@@ -327,10 +327,10 @@ def winmail() -> bytes:
 def winmail_with(property_id: int, data: bytes) -> bytes:
     """The same with one binary property of the message."""
     padded = data + bytes(-len(data) % 4)
-    return _tnef((1, 0x00069003, struct.pack("<IHHII", 1, 0x0102, property_id, 1, len(data)) + padded))
+    return tnef((1, 0x00069003, struct.pack("<IHHII", 1, 0x0102, property_id, 1, len(data)) + padded))
 
 
-def _tnef(*attributes: tuple[int, int, bytes]) -> bytes:
+def tnef(*attributes: tuple[int, int, bytes]) -> bytes:
     return struct.pack("<IH", 0x223E9F78, 1) + b"".join(
         struct.pack("<BII", level, kind, len(data)) + data + struct.pack("<H", sum(data) & 0xFFFF)
         for level, kind, data in attributes

@@ -28,6 +28,7 @@ MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents noth
 MAX_MAILBOX_BYTES = 24 * 1024 * 1024  # of a larger one nothing is said
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 MAX_HEADER_CHARS = 10_000  # decoding takes the square of it; of a longer one nothing is said
+MAX_LENGTH_LINE = 40
 MAX_REJOINED = 500  # words that are looked for in longer ones
 LEAST_WORDS, LEAST_SHARE = 8, 0.02  # that must be missing before anything is said
 
@@ -272,7 +273,13 @@ def _rejoined(missing: Mapping[str, int], surplus: Counter[str]) -> int:
 
 def _count_mail(source: Source) -> Held:
     held = Held()
-    held.texts.extend(_message(email.message_from_binary_file(source.file)))
+    first = source.file.readline(MAX_LENGTH_LINE).strip()
+    if first.isdigit():  # a message of Apple Mail: its length, itself, and a property list
+        message = email.message_from_bytes(source.file.read(int(first)))
+    else:
+        source.file.seek(0)
+        message = email.message_from_binary_file(source.file)
+    held.texts.extend(_message(message))
     return held
 
 

@@ -26,6 +26,7 @@ from .parts import MAX_PLACES, LeftOut, Member
 
 MAX_MAIL_BYTES = 24 * 1024 * 1024  # of a larger message or mailbox nothing is said
 MAX_PART_BYTES = 8 * 1024 * 1024  # of the parts of a package that are looked through
+MAX_HEADER_CHARS = 10_000  # decoding takes the square of it; a longer name stays as it is
 MAX_NAME_CHARS = 300
 _LOG = logging.getLogger(__name__)
 _CUT = ("rest", "too_deep", "too_large")  # what follows is known to be left out, and said
@@ -51,6 +52,7 @@ class Met:
             self.names += [""] * (one.count - len(one.where))
 
 
+_ARCHIVES = ("zip", "tar")  # in which files of different folders have the same name
 _BODY = "message.rtf"  # of a message that has no other form: no document of its own
 
 
@@ -67,15 +69,15 @@ def missing_members(file: IO[bytes], form: str, met: Met, read: str, *, opened: 
     except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
         _LOG.debug("members_not_counted: %s: %s", form, error)
         return None
-    return _compare(held, met.names)
+    return _compare(held, met.names, str.strip if form in _ARCHIVES else _plain)
 
 
-def _compare(held: list[str], met: list[str]) -> LeftOut | None:
-    """What is held more often than it was met."""
-    left = Counter(map(_plain, met))
+def _compare(held: list[str], met: list[str], plain: Callable[[str], str]) -> LeftOut | None:
+    """What is held more often than it was met. ``plain``: a name in the form that is compared."""
+    left = Counter(map(plain, met))
     missing = []
     for name in held:
-        if (key := _plain(name)) and left[key] > 0:
+        if (key := plain(name)) and left[key] > 0:
             left[key] -= 1
         else:
             missing.append(name)
@@ -100,7 +102,7 @@ def _find_in_mail(source: Source, read: str) -> Iterator[str]:
         yield from _find_in_part(email.message_from_bytes(one.lstrip()), "", read)
 
 
-_FROM_LINE = re.compile(rb"(?:\A|\n\r?\n)>?From [^\n]*\d{4}[^\n]*\n(?=[!-9;-~]+:)")
+_FROM_LINE = re.compile(rb"(?:\A|\n\r?\n)>?From [^\n]{0,300}?\d{4}[^\n]{0,60}\n(?=[!-9;-~]{1,80}:)")
 _APPLE = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*(?:\d+[ \t]*\r?\n)?")  # the length that Apple Mail writes first
 
 
@@ -119,18 +121,18 @@ def _find_in_part(part: Message, around: str, read: str) -> Iterator[str]:
         if kind in _MESSAGES and not is_private_name(name):
             yield name or "message.eml"
         return
-    data = part.get_payload(decode=True)
-    if not isinstance(data, bytes) or not data.strip() or is_private_name(name) or kind in _SIGNATURES:
+    if not str(part.get_payload()).strip() or is_private_name(name) or kind in _SIGNATURES:
         return
     if kind.endswith(("/ms-tnef", "/vnd.ms-tnef")) or name.lower() == "winmail.dat":
-        yield from _find_in_tnef(data)
+        yield from _find_in_tnef(_content(part))
     elif kind.endswith("pkcs7-mime") or name.lower().endswith((".p7m", ".p7z")) or "calendar" in kind:
         return  # the message itself once more, or its text
     elif kind.startswith("text/") and not is_attached:
-        if name and around != "multipart/related" and not name.lower().endswith(".ics") and not _is_read(data, read):
-            yield name
+        if name and around != "multipart/related" and not name.lower().endswith(".ics"):
+            if not _is_read(_content(part), read):
+                yield name
         elif kind == "text/plain":
-            yield from (found.decode("utf-8", "replace").strip() for found in _ENCODED.findall(data))
+            yield from (found.decode("utf-8", "replace").strip() for found in _ENCODED.findall(_content(part)))
     elif not name.lower().endswith(".ics") and not (around == "multipart/related" and "javascript" in kind):
         yield name
 
@@ -145,6 +147,11 @@ _SIGNATURES = (
 _ENCODED = re.compile(rb"^begin [0-7]{3} ([^\r\n]+)\r?\n(?=M)", re.M)  # a file that is written into a text
 
 
+def _content(part: Message) -> bytes:
+    data = part.get_payload(decode=True)
+    return data if isinstance(data, bytes) else b""
+
+
 def _is_read(data: bytes, read: str) -> bool:
     """Whether most words of a part are in the text of the message: a body that has a name."""
     known = set(_ASCII_WORD.findall(data.lower()))
@@ -157,14 +164,18 @@ _ASCII_WORD = re.compile(rb"[a-z0-9]{2,}")
 
 def _name(part: Message) -> str:
     name = part.get_filename() or ""
+    if len(name) > MAX_HEADER_CHARS:
+        return name
     with suppress(ValueError, LookupError):  # of a charset that is none
         return str(make_header(decode_header(name)))
     return name
 
 
 def _find_in_tnef(data: bytes) -> Iterator[str]:
-    """One for each mark of an attachment, with its short name."""
+    """One for each mark of an attachment that is not empty, with its short name."""
     for one in _ATTACHED.split(data)[1:]:
+        if _EMPTY in one:
+            continue
         title = _TITLE.search(one)
         size = int.from_bytes(title[1], "little") if title else 0
         name = one[title.end() : title.end() + size].rstrip(b"\0").decode("latin-1") if title else ""
@@ -173,6 +184,7 @@ def _find_in_tnef(data: bytes) -> Iterator[str]:
 
 
 _ATTACHED = re.compile(rb"\x02\x02\x90\x06\x00\x0e\x00\x00\x00")
+_EMPTY = b"\x02\x0f\x80\x06\x00" + bytes(4)
 _TITLE = re.compile(rb"\x02\x10\x80\x01\x00(....)", re.S)
 
 
@@ -210,6 +222,7 @@ def _find_embedded(source: Source, _read: str) -> Iterator[str]:
     """The parts of an Office package to which a page, a sheet or a text refers as to an embedded document."""
     archive = source.opened.archive or zipfile.ZipFile(source.file)
     names = {name.replace("\\", "/").casefold(): name for name in archive.namelist()}
+    parts = {name.rpartition("/")[2] for name in names}
     found: dict[str, None] = {}
     room = MAX_PART_BYTES
     for name in sorted(names):
@@ -225,7 +238,7 @@ def _find_embedded(source: Source, _read: str) -> Iterator[str]:
             if said is None or 'TargetMode="External"' in relation or not _EMBEDDED.search(relation):
                 continue
             target = unescape(said[1]).replace("\\", "/").casefold().rpartition("/")[2]
-            if any(one.endswith(f"/{target}") for one in names):
+            if target in parts:
                 found[target] = None
     yield from found
 
@@ -233,7 +246,7 @@ def _find_embedded(source: Source, _read: str) -> Iterator[str]:
 _RELATIONS = re.compile(
     r"word/_rels/(?:document|header|footer|footnotes|endnotes|comments)\d*\.xml\.rels$|ppt/slides/_rels/|xl/worksheets/_rels/"
 )
-_RELATION = re.compile(r"<(?:\w+:)?Relationship\s[^>]*>")
+_RELATION = re.compile(r"<(?:\w+:)?Relationship\s[^<>]*>")
 _TARGET = re.compile(r'\sTarget="([^"]+)"')
 _EMBEDDED = re.compile(r'/relationships/(?:oleObject|package|aFChunk)"')
 
@@ -248,7 +261,7 @@ def _find_in_open_document(source: Source, _read: str) -> Iterator[str]:
     yield from (name for name in archive.namelist() if name in shown)
 
 
-_SHOWN = re.compile(r'<draw:object-ole\b[^>]*\sxlink:href="(?:\./)?([^"]+)"')
+_SHOWN = re.compile(r'<draw:object-ole\b[^<>]*\sxlink:href="(?:\./)?([^"]+)"')
 
 
 def _find_zipped(source: Source, _read: str) -> Iterator[str]:
