@@ -184,6 +184,18 @@ def test_workbooks_of_charts_are_no_documents_of_their_own() -> None:
     assert unmet(data, "docx", []) is None
 
 
+def test_objects_of_older_formats_are_counted() -> None:
+    streams = {"WordDocument": b"w", "ObjectPool/_1/CONTENTS": b"%PDF-", "ObjectPool/_2/Package": b"PK", "Data": b"d"}
+    assert unmet(formats.compound(streams), "doc", ["object", ""]) is None
+    assert unmet(formats.compound(streams), "doc", [""]) == LeftOut("documents", (), 1)
+    streams = {"Workbook": b"w", "MBD0001/CONTENTS": b"%PDF-", "MBD0002/Package": b"PK", "_VBA_PROJECT_CUR/dir": b"d"}
+    assert unmet(formats.compound(streams), "xls", ["MBD0001", "MBD0002"]) is None
+    assert unmet(formats.compound(streams), "xls", ["MBD0001"]) == LeftOut("documents", ("MBD0002",))
+    data = b"{\\object\\objemb{\\*\\objdata 0105000002000000\n0b00}{\\result x}}"
+    assert unmet(b"{\\rtf1 " + data * 2 + b"}", "rtf", ["Word", "object"]) is None
+    assert unmet(b"{\\rtf1 " + data * 2 + b"}", "rtf", ["Word"]) == LeftOut("documents", (), 1)
+
+
 def test_names_that_are_written_otherwise_are_counted() -> None:
     """Then it is not known which are missing."""
     assert unmet(mail_file(), "email", ["f?rst.csv", "second_note", "3rd.docx"]) is None

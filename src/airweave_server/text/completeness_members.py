@@ -26,6 +26,7 @@ from .parts import MAX_PLACES, LeftOut, Member
 
 MAX_MAIL_BYTES = 24 * 1024 * 1024  # of a larger message or mailbox nothing is said
 MAX_PART_BYTES = 8 * 1024 * 1024  # of the parts of a package that are looked through
+MAX_RTF_BYTES = 64 * 1024 * 1024
 MAX_HEADER_CHARS = 10_000  # decoding takes the square of it; a longer name stays as it is
 MAX_NAME_CHARS = 300
 _LOG = logging.getLogger(__name__)
@@ -264,6 +265,27 @@ def _find_in_open_document(source: Source, _read: str) -> Iterator[str]:
 _SHOWN = re.compile(r'<draw:object-ole\b[^<>]*\sxlink:href="(?:\./)?([^"]+)"')
 
 
+def _find_in_pool(source: Source, _read: str) -> Iterator[str]:
+    """The storages of objects: of Word below "ObjectPool", of Excel at the top."""
+    with storage(source) as ole:
+        places = {tuple(path[:-1]) for path in ole.listdir() if len(path) > 1}
+    if source.form == "doc":
+        yield from ("" for _ in {place[1] for place in places if place[0] == "ObjectPool" and len(place) > 1})
+    else:
+        yield from sorted({place[0] for place in places if place[0].upper().startswith("MBD")})
+
+
+def _find_in_rtf(source: Source, _read: str) -> Iterator[str]:
+    """One for each group with the data of an object."""
+    data = source.file.read(MAX_RTF_BYTES + 1)
+    if len(data) > MAX_RTF_BYTES:
+        raise TooLarge
+    yield from ("" for _ in _OBJECT_DATA.finditer(data))
+
+
+_OBJECT_DATA = re.compile(rb"\\objdata\s+[0-9a-fA-F\s]{16}")
+
+
 def _find_zipped(source: Source, _read: str) -> Iterator[str]:
     return archives.zip_entries(source.file)
 
@@ -279,6 +301,9 @@ _COUNTERS: Mapping[str, Callable[[Source, str], Iterator[str]]] = {
     "msg": _find_msg,
     **dict.fromkeys(("docx", "pptx", "xlsx", "xlsb"), _find_embedded),
     **dict.fromkeys(("odt", "ods", "odp", "odg"), _find_in_open_document),
+    "doc": _find_in_pool,
+    "xls": _find_in_pool,
+    "rtf": _find_in_rtf,
     "zip": _find_zipped,
     "tar": _find_tarred,
 }
