@@ -265,8 +265,11 @@ def test_what_is_said_to_be_left_out_was_met() -> None:
     met.left_out(LeftOut("object", (), 1))
     met.member(Member("the third.docx", io.BytesIO))
     met.member(Member("message.rtf", io.BytesIO, is_named=False))  # the body of a message
-    assert met.names == ["first.csv", "", "the third.docx"]
+    assert (met.names, met.images) == (["", "the third.docx"], ["first.csv"])
     assert missing_members(io.BytesIO(mail_file()), "email", met, "") is None
+    met = Met(NAMES[:2], images=["", ""])
+    lost = LeftOut("documents", (NAMES[2],))
+    assert missing_members(io.BytesIO(word_file()), "docx", met, "") == lost, "pictures are no documents there"
     met = Met()
     met.left_out(LeftOut("rest", note="the parts after 10,000"))
     assert missing_members(io.BytesIO(mail_file()), "email", met, "") is None, "that is said already"

@@ -31,15 +31,16 @@ MAX_HEADER_CHARS = 10_000  # decoding takes the square of it; a longer name stay
 MAX_NAME_CHARS = 300
 _LOG = logging.getLogger(__name__)
 _CUT = ("rest", "too_deep", "too_large")  # what follows is known to be left out, and said
-_MET = ("attachment", "encrypted", "formula", "image", "member", "object")  # a document is there and was not read
+_MET = ("attachment", "encrypted", "formula", "member", "object")  # a document is there and was not read
 
 
 @dataclass(slots=True)
 class Met:
-    """The documents inside that a reader has met: read, or said to be left out. ``is_cut``: it has stopped before the
-    end, and has said so."""
+    """The documents inside that a reader has met: read, or said to be left out. ``images``: so too, those of a message
+    are attached to it. ``is_cut``: the reader has stopped before the end, and has said so."""
 
     names: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
     is_cut: bool = False
 
     def member(self, one: Member) -> None:
@@ -48,11 +49,13 @@ class Met:
 
     def left_out(self, one: LeftOut) -> None:
         self.is_cut = self.is_cut or one.what in _CUT
-        if one.what in _MET:
-            self.names += [place.rpartition(" > ")[2] for place in one.where]
-            self.names += [""] * (one.count - len(one.where))
+        if one.what in _MET or one.what == "image":
+            names = self.images if one.what == "image" else self.names
+            names += [place.rpartition(" > ")[2] for place in one.where]
+            names += [""] * (one.count - len(one.where))
 
 
+_MAILS = ("email", "mbox", "msg", "tnef")
 _ARCHIVES = ("zip", "tar")  # in which files of different folders have the same name
 _BODY = "message.rtf"  # of a message that has no other form: no document of its own
 
@@ -70,7 +73,8 @@ def missing_members(file: IO[bytes], form: str, met: Met, read: str, *, opened: 
     except Exception as error:  # damaged in part, of a kind never seen, too large: its text is no worse for it
         _LOG.debug("members_not_counted: %s: %s", form, error)
         return None
-    return _compare(held, met.names, str.strip if form in _ARCHIVES else _plain)
+    names = met.names + met.images if form in _MAILS else met.names
+    return _compare(held, names, str.strip if form in _ARCHIVES else _plain)
 
 
 def _compare(held: list[str], met: list[str], plain: Callable[[str], str]) -> LeftOut | None:
