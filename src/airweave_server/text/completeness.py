@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from email.header import decode_header, make_header
 from email.message import Message
-from itertools import islice
 from typing import IO
 
 from . import completeness_binary as binary
@@ -22,6 +21,15 @@ from . import completeness_numbers, completeness_xml, encoded
 from .completeness_held import Held, Opened, Source, TooLarge
 from .completeness_msg import count_msg
 from .completeness_pages import Glyphs
+from .completeness_words import (
+    LEAST_SHARE,
+    LEAST_WORDS,
+    least_said,
+    less_common_lines,
+    letters_of_lines,
+    rejoined,
+    words,
+)
 from .completeness_xml import html_text
 
 MAX_CHARS = 4_000_000  # whose words take about 100 MB; of larger documents nothing is said
@@ -29,12 +37,8 @@ MAX_MAILBOX_BYTES = 24 * 1024 * 1024  # of a larger one nothing is said
 MAX_TEXT_BYTES = 16 * 1024 * 1024
 MAX_HEADER_CHARS = 10_000  # decoding takes the square of it; of a longer one nothing is said
 MAX_LENGTH_LINE = 40
-MAX_REJOINED = 500  # words that are looked for in longer ones
-LEAST_WORDS, LEAST_SHARE = 8, 0.02  # that must be missing before anything is said
 
 _LOG = logging.getLogger(__name__)
-_WORD = re.compile(r"\w+")
-_INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 
 def missing_words(
@@ -62,21 +66,13 @@ def missing_words(
         return 0
 
 
-def words(text: str) -> list[str]:
-    """The words in one normal form, which hyphens, invisible characters and underscores around words do not change."""
-    if not text.isascii():
-        text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    found: list[str] = _WORD.findall(text.casefold())
-    return [word for one in found if (word := one.strip("_"))] if "_" in text else found
-
-
 def _compare(held: Held, read: Iterable[str]) -> int:
     texts = list(read)
     if sum(map(len, held.texts)) > MAX_CHARS or sum(map(len, texts)) > 4 * MAX_CHARS:
         raise TooLarge
     texts, drawn = _without_categories(texts, held.drawn) if held.drawn else (texts, set[str]())
     whole = "\n".join(held.texts)
-    rest, others = _less_common_lines(whole, "\n".join(texts))
+    rest, others = less_common_lines(whole, "\n".join(texts))
     expected = Counter(words(rest))
     for group in held.alike:
         expected.update(_greatest(group))
@@ -104,9 +100,9 @@ def _compare(held: Held, read: Iterable[str]) -> int:
     if held.opaque:  # words whose letters the count does not know may be any that are left
         lost += max(0, held.opaque - (found.total() - (expected.total() - lost)))
     total = len(words(whole)) + held.opaque + sum(count * shown for (_, shown, _), count in held.numbers.items())
-    least = max(LEAST_WORDS, int(LEAST_SHARE * total) + 1)
+    least = least_said(total)
     if lost + lost_numbers >= least:
-        lost -= _rejoined(missing, found - expected)
+        lost -= rejoined(missing, found - expected)
     return lost + lost_numbers if lost + lost_numbers >= least else 0
 
 
@@ -190,38 +186,6 @@ _DIGIT = re.compile(r"\d")
 _CELL_END = re.compile(r"; |[\n|]")
 
 
-def _less_common_lines(held: str, read: str) -> tuple[str, str]:
-    """Both texts without the lines that they share, each as often as it stands in both: a fraction of the work is left.
-    Lines are the same that have the same letters."""
-    read = read.replace("|", "\n")
-    keys, other_keys = _letters(held), _letters(read)
-    if [*filter(None, keys)] == [*filter(None, other_keys)]:
-        return "", ""
-    counts, other_counts = Counter(keys), Counter(other_keys)
-    return _without(held.split("\n"), keys, other_counts), _without(read.split("\n"), other_keys, counts)
-
-
-def _letters(text: str) -> list[bytes]:
-    """The lines of a text without case, ASCII punctuation, spaces and soft hyphens."""
-    if not text.isascii():
-        text = text.replace("\xa0", "").replace("\xad", "")
-    return text.lower().encode("utf-8", "surrogatepass").translate(None, _NO_LETTERS).split(b"\n")
-
-
-def _without(lines: Sequence[str], keys: Sequence[bytes], common: Counter[bytes]) -> str:
-    """The lines without as many of each as are common."""
-    kept = []
-    for line, key in zip(lines, keys, strict=True):
-        if (left := common[key]) > 0:
-            common[key] = left - 1
-        else:
-            kept.append(line)
-    return "\n".join(kept)
-
-
-_NO_LETTERS = bytes(code for code in range(128) if not chr(code).isalnum() and code != 10)
-
-
 def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
     """Pages are compared letter by letter: where words end is a matter of their places, in which readers differ."""
     texts: dict[int, list[str]] = {}
@@ -231,7 +195,7 @@ def _compare_pages(glyphs: Glyphs, read: Sequence[tuple[str, str]]) -> int:
     lost = 0.0
     for number, text in glyphs.texts.items():
         others = "\n".join(texts.get(number, ()))
-        if b"".join(_letters(text)) != b"".join(_letters(others)):
+        if b"".join(letters_of_lines(text)) != b"".join(letters_of_lines(others)):
             others = _COMMENT.sub("", others)  # whose letters would hide some that are lost
             expected, found_words = words(_bare(text)), words(_bare(others))
             missing = Counter("".join(expected)) - Counter("".join(found_words))
@@ -263,12 +227,6 @@ def _greatest(texts: Iterable[str]) -> Counter[str]:
     for text in texts:
         found |= Counter(words(text))
     return found
-
-
-def _rejoined(missing: Mapping[str, int], surplus: Counter[str]) -> int:
-    """How many of the missing words stand in longer words that only the reading has: the count parted them."""
-    joined = "\n".join(islice(surplus, MAX_REJOINED))
-    return sum(count for word, count in islice(missing.items(), MAX_REJOINED) if len(word) > 2 and word in joined)
 
 
 def _count_mail(source: Source) -> Held:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from . import calendar, cms, coats, encoded, html, mailbox
+from . import calendar, cms, coats, completeness_web, encoded, html, mailbox
 from .charset import BINARY_SHARE, decode, unusual_share
 from .links import is_link_name, read_link
 from .odf_names import flat_form
@@ -96,6 +96,8 @@ def extract(data: bytes, *, filename: str | None) -> Extracted | NoText:
     if not text or text.isspace():
         return NoText("empty")
     extracted = _read(text, (filename or "").lower())
+    if missing := completeness_web.missing_words(text, extracted.kind, extracted.text):
+        extracted = replace(extracted, left_out=(*extracted.left_out, LeftOut("words", count=missing)))
     text, left_out = encoded.strip(extracted.text)
     if left_out:
         extracted = replace(extracted, text=text, left_out=(*extracted.left_out, *left_out))

@@ -31,7 +31,7 @@ _VOID = frozenset(
 INLINE = frozenset(
     {"a", "abbr", "b", "bdi", "bdo", "big", "cite", "code", "data", "del", "dfn", "em", "font", "i", "ins", "kbd"}
     | {"label", "mark", "nobr", "output", "q", "rp", "rt", "ruby", "s", "samp", "small", "span", "strike", "strong"}
-    | {"sub", "sup", "time", "tt", "u", "var", "picture"}
+    | {"sub", "sup", "time", "tt", "u", "var", "picture", "wbr"}
 )
 _DROPPED = frozenset({"nav", "template", "svg"})
 _MAIN = frozenset({"main", "article"})

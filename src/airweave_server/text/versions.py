@@ -18,7 +18,7 @@ VERSIONS = {
     "email": 2,
     "encoded": 1,
     "epub": 1,
-    "html": 1,
+    "html": 2,
     "image": 1,
     "json": 1,
     "link": 1,
