@@ -68,8 +68,8 @@ def _has_letters(read: str, title: str, held: str, parts: Sequence[str], tag: re
     """Whether all letters of the page, or of its main parts, were read in their order."""
     known = _letters(read)
     if parts:
-        return all(_letters(_unescape(tag.sub("", part))) in known for part in parts)
-    shown = _letters(_unescape(tag.sub("", held)))
+        return all(_letters(_unescape("".join(tag.split(part)))) in known for part in parts)
+    shown = _letters(_unescape("".join(tag.split(held))))
     return shown == known or known == _letters(_unescape(title)) + shown
 
 
@@ -256,12 +256,12 @@ def _is_header(line: str, names: Sequence[str]) -> bool:
 
 
 def _letters(text: str) -> bytes:
-    """A text without case, ASCII punctuation, spaces and what does not show."""
+    """A text without ASCII punctuation, spaces and what does not show."""
     if not text.isascii():
         text = "".join(text.split())
         for one in _NOT_SHOWN:
             text = text.replace(one, "")
-    return text.lower().encode("utf-8", "surrogatepass").translate(None, _NO_LETTERS)
+    return text.encode("utf-8", "surrogatepass").translate(None, _NO_LETTERS)
 
 
 _NOT_SHOWN = "\u00ad\u2011\ufeff\ufffd"
