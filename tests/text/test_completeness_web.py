@@ -8,8 +8,11 @@ import time
 
 import pytest
 
+from airweave_server.sdk import Entity
 from airweave_server.text import completeness_web, extract, html
-from airweave_server.text.parts import Extracted, LeftOut
+from airweave_server.text.parsers import Parsers
+from airweave_server.text.parts import Extracted
+from airweave_server.text.reading import Reader
 
 WORDS = [f"{first}{last}" for first in ("ba", "de", "fi", "go", "ku", "la", "mö") for last in "nrstvz"]
 
@@ -76,6 +79,19 @@ def test_what_a_reader_loses_is_said(module: object, reader: str, form: str, mon
     assert 700 < found.left_out[0].count < 2_100
 
 
+def test_a_loss_of_a_page_that_a_source_passes_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    entity = Entity(id="1", name="a", type="page", text=page(LINES), format="html")
+    reader = Reader(Parsers(seconds=1, memory_mb=400))
+    found = reader.read(entity)
+    assert isinstance(found, Extracted)
+    assert found.left_out == ()
+    whole = html.to_text
+    monkeypatch.setattr(html, "to_text", lambda text: whole(text)[:5_000])
+    found = reader.read(entity)
+    assert isinstance(found, Extracted)
+    assert [one.what for one in found.left_out] == ["words"]
+
+
 WHOLE = {
     "a.html": "<p>" + "a < b, super<wbr>cali&shy;fragilistic &amp; so&nbsp;on<br>" * 50,
     "b.html": f"<body><header>{sentence(1)}</header><main><h1>T</h1><p>{sentence(2, 60)}</p></main><footer>x</footer>",
@@ -95,7 +111,7 @@ WHOLE = {
 def test_of_a_whole_file_nothing_is_said(filename: str) -> None:
     found = extract.extract(WHOLE[filename].encode(), filename=filename)
     assert isinstance(found, Extracted)
-    assert LeftOut("words", count=1).what not in [one.what for one in found.left_out]
+    assert "words" not in [one.what for one in found.left_out]
 
 
 def test_an_opportunity_to_break_a_word_is_no_end_of_it() -> None:

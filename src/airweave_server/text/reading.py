@@ -10,7 +10,7 @@ from typing import BinaryIO
 import structlog
 
 from ..sdk import Entity, Unavailable, Unreadable
-from . import encoded, html
+from . import completeness_web, encoded, html
 from .chunk import CHUNK_CHARS, Chunk, chunks
 from .extract import SAMPLE_BYTES, clean, detect_format, extract
 from .litter import find_litter
@@ -159,14 +159,18 @@ def cut(found: Extracted) -> Iterator[Chunk]:
 
 def _read_text(text: str, form: str) -> Extracted | NoText:
     """The text that a source passes, read in the format that it declares."""
+    missing = 0
     if form == "html":
         try:
-            text = clean(html.to_text(text))
+            page, text = text, clean(html.to_text(text))
+            missing = completeness_web.missing_words(page, form, text)
         except Exception as error:  # around one entity, as in ``Reader.read``
             raise as_unparseable(error) from error
     kinds: dict[str, Kind] = {"html": "html", "plain": "text"}
     kind = kinds.get(form, "markdown")
     text, left_out = encoded.strip(text)
+    if missing:
+        left_out = (*left_out, LeftOut("words", count=missing))
     return Extracted(text, kind, left_out=left_out, formats=frozenset({kind})) if text.strip() else NoText("empty")
 
 
