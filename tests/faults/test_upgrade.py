@@ -211,11 +211,12 @@ def test_a_process_of_one_version_takes_over_from_one_of_the_other(
     running = on_former_schema
     for version, other in ((former, {}), ({}, former)):
         source.latency_s = 0.5
-        one, two = running.start(**version), running.start(**other)
+        one = running.start(**version)
         connection = one.connect_to(source)
         job = one.run(connection)
         one.wait_for(lambda: one.job(connection, job), lambda seen: seen["entities_encountered"] > 0)  # noqa: B023
         assert running.driving_pid(job) == one.process.pid
+        two = running.start(**other)  # only now: it might have taken the job first
         one.kill()
         source.latency_s = 0.05
         done = two.finish(connection, job)
